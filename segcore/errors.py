@@ -1,0 +1,22 @@
+"""What a user's mistake looks like: one sentence, no traceback, exit code 2."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend.
+
+    The message is one sentence that names the file or the key and says what to do.
+    """
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """For entry points: print the sentence of a :class:`UserError` and exit with code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
