@@ -1,0 +1,68 @@
+# make demo     set up, draw pictures, train a small model, segment, write output/demo/index.html
+# make test     set up, run the tests
+# make bench    speed and memory beside the plain formulation
+# make lint     ruff: rules and layout
+# make clean    remove what these targets wrote; .venv stays
+#
+# An environment is made in .venv at the first call and found there by the next ones.
+# `make PYTHON=/path/to/python ...` uses that interpreter as it is; nothing is added to it but
+# d2lite, and that only where `import detectron2` fails.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint clean
+
+JOBS ?= 2
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+ifeq ($(origin PYTHON),command line)
+PY := $(PYTHON)
+SETUP := check
+else
+PY := $(CURDIR)/.venv/bin/python
+SETUP := .venv/complete
+endif
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 9
+
+setup: $(SETUP)
+
+.venv/complete: pyproject.toml d2lite/pyproject.toml
+	@command -v python3 >/dev/null || { echo "error: no python3 found: install Python 3.10 or newer" >&2; exit 2; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $$(command -v python3) is too old: Python 3.10 or newer is needed" >&2; exit 2; }
+	@python3 -c 'import ensurepip, venv' || \
+	  { echo "error: python3 has no venv: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "Setting up .venv; torch is a large download, once."
+	python3 -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check -e '.[test,dev,demo]'
+	@$(MAKE) --no-print-directory check PYTHON=$(PY)
+	@touch $@
+
+.PHONY: check
+check:
+	@$(PY) -c 'import detectron2' 2>/dev/null || \
+	  $(PY) -m pip install --disable-pip-version-check -e ./d2lite
+	@$(PY) -c 'import importlib.util as u, sys; \
+	  lacking = [n for n in "torch open_clip fvcore PIL yaml safetensors tqdm".split() if not u.find_spec(n)]; \
+	  sys.exit(lacking and f"error: {sys.executable} lacks {lacking}: pip install -e .[test,dev,demo]")'
+
+demo: setup
+	$(PY) demo/run_demo.py
+
+# The closing line of pytest is the last of the output.
+test: setup
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(JOBS) $(ARGS)
+
+bench: setup
+	$(PY) bench/run.py $(ARGS)
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf output build dist .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
