@@ -1,0 +1,173 @@
+"""A result page: one folder with index.html and its pictures, to be opened from disk.
+
+Nothing is loaded from anywhere else and no script runs. Every word that comes from outside (class
+names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.visualize import Color, fit
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fbfbfa; --ink: #1c1e21; --soft: #5c636b;
+  --line: #dcdedf; --card: #ffffff; --code: #f1f2f3; --good: #dff3e3; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #15171a; --ink: #e7e9ea; --soft: #a0a7ae; --line: #33383d;
+    --card: #1e2125; --code: #22262a; --good: #1d3a26; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+p { max-width: 46rem; margin: .5rem 0; }
+.note { border-left: 4px solid #d08a1d; padding: .25rem .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .9rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+th { color: var(--soft); font-weight: 600; }
+tr.best td { background: var(--good); font-weight: 600; }
+pre { background: var(--code); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto;
+  font: 13px/1.5 ui-monospace, monospace; }
+.cards { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
+  min-width: 0; }
+.card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
+.pictures { display: grid; gap: .5rem;
+  grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
+figure { margin: 0; }
+img { display: block; width: 100%; height: auto; border-radius: 4px; }
+figcaption { color: var(--soft); font-size: .8rem; margin-top: .15rem; }
+ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem .9rem; margin: .6rem 0 0;
+  padding: 0; font-size: .85rem; }
+ul.legend li { overflow-wrap: anywhere; }
+.swatch { display: inline-block; width: .85rem; height: .85rem; border-radius: 3px;
+  border: 1px solid var(--line); margin-right: .35rem; vertical-align: -.1rem; }
+.share { color: var(--soft); }
+"""
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One class in a legend: name, colour (RGB, 0..255), share of the picture (0..1)."""
+
+    name: str
+    color: Color
+    share: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """One subject of the page: captioned pictures beside each other, a legend below them.
+
+    `pictures` are (caption, (H, W, 3) uint8); `side` is the longer side in pixels that they are
+    saved with.
+    """
+
+    title: str
+    pictures: Sequence[tuple[str, np.ndarray]]
+    legend: Sequence[LegendEntry] = ()
+    note: str = ""
+    side: int = 480
+
+
+class Page:
+    """Collects headings, texts, tables, commands and pictures, then writes one folder.
+
+    Args:
+        folder: where index.html and its pictures go; made if absent.
+        title: heading of the page and title of the window.
+    """
+
+    def __init__(self, folder: Path, title: str):
+        self.folder = Path(folder)
+        self.title = title
+        self._body: list[str] = []
+        self._pictures = 0
+
+    def heading(self, text: str) -> None:
+        """A heading of a section."""
+        self._body.append(f"<h2>{escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._body.append(f"<p>{escape(text)}</p>")
+
+    def note(self, text: str) -> None:
+        """A paragraph that stands out: what a reader must not overlook."""
+        self._body.append(f'<p class="note">{escape(text)}</p>')
+
+    def commands(self, lines: Sequence[str]) -> None:
+        """Lines as they are typed in a terminal."""
+        self._body.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
+
+    def table(
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None
+    ) -> None:
+        """A table; the row with index `best` is marked."""
+        lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
+        for index, row in enumerate(rows):
+            mark = ' class="best"' if index == best else ""
+            cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+            lines.append(f"<tr{mark}>{cells}</tr>")
+        self._body.append('<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>")
+
+    def cards(self, cards: Sequence[Card]) -> None:
+        """Cards in a grid; their pictures are written to the folder."""
+        self._body.append('<div class="cards">')
+        self._body.extend(self._card(card) for card in cards)
+        self._body.append("</div>")
+
+    def write(self) -> Path:
+        """Writes index.html and returns its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        page = self.folder / "index.html"
+        title = escape(self.title)
+        page.write_text(
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            f"<h1>{title}</h1>\n" + "\n".join(self._body) + "\n</body>\n</html>\n",
+            encoding="utf-8",
+        )
+        return page
+
+    def _card(self, card: Card) -> str:
+        figures = "".join(
+            self._figure(caption, fit(picture, card.side), card.title)
+            for caption, picture in card.pictures
+        )
+        parts = [f'<h3>{escape(card.title)}</h3><div class="pictures">{figures}</div>']
+        if card.legend:
+            entries = "".join(_legend_item(entry) for entry in card.legend)
+            parts.append(f'<ul class="legend">{entries}</ul>')
+        if card.note:
+            parts.append(f"<p>{escape(card.note)}</p>")
+        return '<div class="card">' + "\n".join(parts) + "</div>"
+
+    def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
+        self._pictures += 1
+        name = f"picture-{self._pictures:03d}.png"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(self.folder / name)
+        height, width = picture.shape[:2]
+        return (
+            f'<figure><img src="{name}" width="{width}" height="{height}"'
+            f' alt="{escape(f"{title}: {caption}")}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+
+
+def _legend_item(entry: LegendEntry) -> str:
+    red, green, blue = (int(value) for value in entry.color)
+    return (
+        f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
+        f'{escape(entry.name)} <span class="share">{100 * entry.share:.1f}%</span></li>'
+    )
