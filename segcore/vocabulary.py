@@ -1,0 +1,314 @@
+"""Vocabularies: the classes of a benchmark, or the words that a person asks for.
+
+A vocabulary comes from a registered name, a JSON file, a list of words, or one typed line::
+
+    Vocabulary.load("ade20k_150")                # shipped with the package, see registered_names()
+    Vocabulary.load("datasets/ade150.json")      # the file where it exists, else the alias `ade150`
+    Vocabulary.load(["sky", "sofa, couch"])      # in a list ", " separates synonyms of one class
+    Vocabulary.load("sky, tree, my dog")         # in a typed line commas separate classes
+
+A JSON file holds a list of strings, or an object like those in ``segcore/vocabularies``: ``name``,
+``ignore_label`` and ``classes``, a list of ``{"name", "prompt", "synonyms", "color", "isthing",
+"dataset_id", "seen"}`` in the order of the class ids, where only ``name`` is required.
+"""
+
+import colorsys
+import difflib
+import functools
+import hashlib
+import html
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ftfy
+
+from segcore.errors import UserError
+
+FOLDER = Path(__file__).parent / "vocabularies"
+MAX_FILE_BYTES = 16 * 2**20
+MAX_NAME_CHARACTERS = 300  # the longest published name has 113; 77 tokens are checked when encoding
+SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>")
+BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+Color = tuple[int, int, int]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered list of T classes; every tuple has T entries, index = class id.
+
+    Attributes:
+        name: what the vocabulary is called.
+        names: the classes' names, unique; keys of result tables.
+        synonyms: further words of each class, possibly none.
+        prompts: the text that stands for the class in a prompt.
+        colors: RGB in 0..255, the published colour or one of a fixed palette.
+        dataset_ids: value of the class in the downloaded labels (an RGB triple or a list where
+            colours or several values stand for it, None where there is none).
+        seen: whether the class occurs in training; None where nothing is held out.
+        isthing: countable object or stuff; None where the benchmark does not say.
+        ignore_label: label value of pixels without a class.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
+    prompts: tuple[str, ...]
+    colors: tuple[Color, ...]
+    dataset_ids: tuple | None = None
+    seen: tuple[bool, ...] | None = None
+    isthing: tuple[bool, ...] | None = None
+    ignore_label: int | None = 255
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of what a model reads: prompts and synonyms, in order."""
+        read = [[prompt, *words] for prompt, words in zip(self.prompts, self.synonyms, strict=True)]
+        text = json.dumps(read, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    @classmethod
+    def load(cls, source: "Vocabulary | str | Path | Iterable[str]") -> "Vocabulary":
+        """A vocabulary from whatever names one: see the module's docstring.
+
+        A text is tried as an existing file, a registered name or alias (a ``.json`` path by its
+        stem), then as typed words. One word with a digit or an underscore is taken for the name
+        of a vocabulary, so that a slip in a name does not become a class.
+
+        Raises:
+            UserError: nothing of that name, or a vocabulary with a fault.
+        """
+        if isinstance(source, Vocabulary):
+            return source
+        if not isinstance(source, (str, Path)):
+            return cls.from_words(source)
+        text = str(source)
+        if _is_file(text):
+            return cls.from_file(text)
+        if isinstance(source, Path) or text.endswith(".json"):
+            return cls.registered(Path(text).stem, asked=text)
+        if text in _aliases():
+            return cls.registered(text)
+        if "," not in text and re.search(r"[\d_/\\]", text) and not re.search(r"\s", text.strip()):
+            return cls.registered(text)
+        return cls.from_words(word.strip() for word in text.split(","))
+
+    @classmethod
+    def from_words(cls, words: Iterable[str], name: str = "words") -> "Vocabulary":
+        """One class a string; ``", "`` separates its synonyms, the first one is the prompt."""
+        return _build({"classes": list(words)}, name, "the list of words")
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Vocabulary":
+        """A JSON file: a list of strings, or an object with ``classes``."""
+        table = read_json(path)
+        return _build(
+            table if isinstance(table, dict) else {"classes": table}, Path(path).stem, path
+        )
+
+    @classmethod
+    def registered(cls, name: str, asked: str | None = None) -> "Vocabulary":
+        """A vocabulary shipped with the package, by name or alias.
+
+        ``asked`` is what the user wrote, where that is not the name itself (a path).
+        """
+        if name not in _aliases():
+            near = difflib.get_close_matches(name, _aliases(), n=1, cutoff=0.0)[0]
+            what = f"no file {asked!r} and no registered vocabulary" if asked else "no vocabulary"
+            raise UserError(
+                f"there is {what} named {name!r}; the nearest registered name is {near!r} (classes "
+                "of your own: a JSON file, or words separated by commas)"
+            )
+        return _registered(_aliases()[name])
+
+
+@functools.cache
+def _registered(name: str) -> Vocabulary:
+    return _build(vocabulary_table(name), name, FOLDER / f"{name}.json")
+
+
+def registered_names() -> tuple[str, ...]:
+    """Names of the vocabularies that travel with the package, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+@functools.cache
+def vocabulary_table(name: str) -> dict:
+    """The whole JSON object of a registered vocabulary: classes, data sets, source."""
+    return read_json(FOLDER / f"{name}.json")
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    """Every name and alias -> registered name."""
+    names = {name: name for name in registered_names()}
+    return names | {a: name for name in names for a in vocabulary_table(name).get("aliases", ())}
+
+
+def distinct_colors(count: int, taken: Iterable[Color] = ()) -> list[Color]:
+    """``count`` RGB colours, all different, none of ``taken``; the same ones at every call.
+
+    Hues go round by the golden ratio, so that neighbours in the list lie far apart.
+    """
+    used, colors = set(taken), []
+    step = 0
+    while len(colors) < count:
+        saturation, value = (0.85, 0.55, 0.7)[step % 3], (0.95, 0.8, 0.6, 0.45)[step % 4]
+        rgb = colorsys.hsv_to_rgb(step * 0.618033988749895 % 1.0, saturation, value)
+        color = tuple(round(255 * channel) for channel in rgb)
+        step += 1
+        if color not in used:
+            used.add(color)
+            colors.append(color)
+    return colors
+
+
+def clean(text: str) -> str:
+    """The text as CLIP's tokenizer sees it: two texts with one result are one prompt."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def read_json(path: str | Path) -> object:
+    """A JSON file of the user's, at most 16 MiB."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
+            raise UserError(f"{path} is not a JSON file of at most {MAX_FILE_BYTES >> 20} MiB")
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "too deep"
+        raise UserError(f"{path} is not valid JSON ({where}): correct it") from error
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or no path at all
+        return False
+
+
+def _build(table: dict, name: str, where: object) -> Vocabulary:
+    """A checked vocabulary; ``where`` names the source in messages."""
+    rows = table.get("classes")
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{where} holds no classes: give at least one name")
+    rows = [_row(row, number, where) for number, row in enumerate(rows, 1)]
+    _check_unique(rows, where)
+    published = [row.get("color") for row in rows]
+    ignore_label = table.get("ignore_label", 255 if len(rows) <= 255 else 65535)
+    if not isinstance(table.get("name", name), str) or not isinstance(ignore_label, int | None):
+        raise UserError(f"{where}: 'name' needs to be a text and 'ignore_label' a whole number")
+    drawn = iter(distinct_colors(published.count(None), filter(None, published)))
+
+    return Vocabulary(
+        name=table.get("name", name),
+        names=tuple(row["name"] for row in rows),
+        synonyms=tuple(tuple(row["synonyms"]) for row in rows),
+        prompts=tuple(row["prompt"] for row in rows),
+        colors=tuple(color or next(drawn) for color in published),
+        dataset_ids=_dataset_ids(rows),
+        seen=_flags(rows, "seen", where),
+        isthing=_flags(rows, "isthing", where),
+        ignore_label=ignore_label,
+    )
+
+
+def _dataset_ids(rows: Sequence[dict]) -> tuple | None:
+    values = tuple(_frozen(row.get("dataset_id")) for row in rows)
+    return values if any(value is not None for value in values) else None
+
+
+def _flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, ...] | None:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    if not values:
+        return None
+    if len(values) != len(rows) or not all(isinstance(value, bool) for value in values):
+        raise UserError(f"{where}: {key!r} needs to be true or false for every class, or for none")
+    return tuple(values)
+
+
+def _row(row: object, number: int, where: object) -> dict:
+    """One class as a dict with name, prompt and synonyms, every text checked."""
+    if isinstance(row, str):
+        prompt, *synonyms = row.split(", ")
+        row = {"name": row.strip(), "prompt": prompt, "synonyms": synonyms}
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise UserError(f"{where}: class {number} needs to be a string or an object with a name")
+    row = {"prompt": row["name"], "synonyms": [], **row}
+    if not isinstance(row["synonyms"], list):
+        raise UserError(f"{where}: the synonyms of {_short(row['name'])} need to be a list")
+    for text in (row["name"], row["prompt"], *row["synonyms"]):
+        _check_text(text, number, where)
+    if row.get("color") is not None:
+        row["color"] = _color(row["color"], row["name"], where)
+    return row
+
+
+def _check_text(text: object, number: int, where: object) -> None:
+    if not isinstance(text, str) or len(text) > MAX_NAME_CHARACTERS:
+        raise UserError(
+            f"{where}: class {number} needs a text of at most {MAX_NAME_CHARACTERS} characters"
+        )
+    cleaned = clean(text)
+    if not any(unicodedata.category(c)[0] not in "ZC" for c in cleaned):
+        raise UserError(f"{where}: the name of class {number} is empty: write it or remove it")
+    if any(c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise UserError(
+            f"{where}: the name of class {number}, {_short(text)}, holds a control character: "
+            "remove it"
+        )
+    marker = next((m for m in SPECIAL_MARKERS if m in cleaned), None)
+    if marker:
+        raise UserError(
+            f"{where}: the name of class {number} holds the tokenizer's marker {marker}: remove it"
+        )
+
+
+def _check_unique(rows: Sequence[dict], where: object) -> None:
+    """Names must differ; equal prompts under different names are told, for lists publish them."""
+    names, prompts = {}, {}
+    for number, row in enumerate(rows, 1):
+        other = names.setdefault(clean(row["name"]), number)
+        if other != number:
+            raise UserError(
+                f"{where}: classes {other} and {number} are both named {_short(row['name'])}: "
+                "keep one of them"
+            )
+        prompts.setdefault(clean(row["prompt"]), []).append(number)
+    shared = {prompt: numbers for prompt, numbers in prompts.items() if len(numbers) > 1}
+    if shared:
+        logger.warning(
+            "%s: %d prompts stand for several classes (%s); such classes get equal scores",
+            where,
+            len(shared),
+            ", ".join(f"{prompt!r}: {numbers}" for prompt, numbers in list(shared.items())[:10]),
+        )
+
+
+def _color(value: object, name: str, where: object) -> Color:
+    channels = value if isinstance(value, list) else ()
+    if len(channels) == 3 and all(type(v) is int and 0 <= v <= 255 for v in channels):
+        return tuple(channels)
+    raise UserError(f"{where}: the colour of {_short(name)} needs to be [r, g, b] within 0..255")
+
+
+def _frozen(value: object) -> object:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
