@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Draw the Scenes data set.
+
+    python datasets/prepare_scenes.py --num-images 2000 500 --size 96 --workers 2
+
+It is written to <root>/scenes-60, where <root> is $DETECTRON2_DATASETS or "datasets". The same
+command continues an interrupted run.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from segcore.errors import exit_on_user_error
+from segcore.scenes import SCENES_60, Settings, write_scenes
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--num-images",
+        type=int,
+        nargs=2,
+        default=(2000, 500),
+        metavar=("TRAIN", "TEST"),
+        help="pictures to train and to test on (default: 2000 500)",
+    )
+    parser.add_argument("--size", type=int, default=96, help="pixels a side (default: 96)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    num_train, num_test = arguments.num_images
+    settings = Settings(num_train, num_test, arguments.size, arguments.seed)
+    hashes = write_scenes(arguments.root, SCENES_60, settings, workers=arguments.workers)
+    print(f"{arguments.root / SCENES_60.name}: SHA-256 of pixels and labels")
+    for split, number in settings.pictures.items():
+        print(f"{split:5} {number:6} pictures  {hashes[split]}")
+
+
+if __name__ == "__main__":
+    try:
+        with exit_on_user_error():
+            main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command continues")

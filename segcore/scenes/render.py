@@ -1,0 +1,130 @@
+"""A planned scene turned into pixels and labels.
+
+Each pixel is sampled at 3 x 3 points. Its colour is their mean, so that outlines are smooth; its
+label is the label of the middle one, so that labels are exact and never mixed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segcore.scenes.patterns import GROUNDS, TEXTURES, Field, Noise
+from segcore.scenes.plan import GroundPatch, Scene, SceneObject, rotate
+
+SAMPLES = 3  # a side; odd, so that one sample is the pixel's centre
+_LATTICE = 64
+_SHADOW = (0.22, 0.26)  # where an object's shadow falls, in units of its radius
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn scene.
+
+    image: (size, size, 3) RGB, uint8.
+    labels: (size, size) class ids, uint16.
+    instances: (size, size) uint8; 0 on the ground, elsewhere the object's place in
+        ``scene.objects``, counted from 1.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    instances: np.ndarray
+
+
+def render(scene: Scene, size: int) -> Picture:
+    """Draw ``scene`` as a square picture of ``size`` pixels a side."""
+    grid = (np.arange(size * SAMPLES, dtype=np.float32) + 0.5) / (size * SAMPLES)
+    x, y = grid[None, :], grid[:, None]
+    noise = Noise(scene.draws("ground").lattice(_LATTICE, _LATTICE))
+    canvas = np.empty((3, size * SAMPLES, size * SAMPLES), dtype=np.float32)
+    depth = np.zeros(canvas.shape[1:], dtype=np.uint8)
+    for number, patch in enumerate(scene.patches):
+        _paint_patch(canvas, depth, number, patch, x, y, noise)
+    for number, entry in enumerate(scene.objects, start=len(scene.patches)):
+        _paint_object(canvas, depth, number, entry, x, y)
+
+    middle = depth[SAMPLES // 2 :: SAMPLES, SAMPLES // 2 :: SAMPLES]
+    things = (*scene.patches, *scene.objects)
+    labels = np.array([thing.class_id for thing in things], dtype=np.uint16)[middle]
+    instances = np.maximum(middle.astype(np.int16) - (len(scene.patches) - 1), 0).astype(np.uint8)
+    return Picture(_photograph(canvas, scene, size), labels, instances)
+
+
+def _paint_patch(
+    canvas: np.ndarray,
+    depth: np.ndarray,
+    number: int,
+    patch: GroundPatch,
+    x: Field,
+    y: Field,
+    noise: Noise,
+) -> None:
+    wobble = noise(x * 8, np.full((1, 1), number, dtype=np.float32)) - 0.5
+    edge = patch.height + patch.slope * x + 0.06 * wobble
+    inside = y > edge
+    share = GROUNDS[patch.name].pattern(x, y, noise)
+    for channel, (dark, light) in enumerate(zip(*patch.paint, strict=True)):
+        np.copyto(canvas[channel], dark + (light - dark) * share, where=inside)
+    np.copyto(depth, number, where=inside)
+
+
+def _paint_object(
+    canvas: np.ndarray, depth: np.ndarray, number: int, entry: SceneObject, x: Field, y: Field
+) -> None:
+    reach = entry.radius * 2.2  # the corners of every shape and the shadow lie within
+    columns = _window(x[0], entry.centre[0], reach)
+    rows = _window(y[:, 0], entry.centre[1], reach)
+    x, y = x[:, columns], y[rows]
+    canvas, depth = canvas[:, rows, columns], depth[rows, columns]
+
+    shadow_level = entry.level(x - _SHADOW[0] * entry.radius, y - _SHADOW[1] * entry.radius)
+    canvas *= 1 - 0.4 * np.clip((1.15 - shadow_level) / 0.4, 0, 1)
+
+    level = entry.level(x, y)
+    inside = level <= 1
+    s, t = rotate(*entry.local(x, y), entry.texture_angle)
+    periods = entry.radius / entry.texture_period
+    share = TEXTURES[entry.texture](s * periods, t * periods)
+    shading = _shading(entry, x, y, level)
+    for channel, (first, second) in enumerate(zip(*entry.paint, strict=True)):
+        np.copyto(canvas[channel], (first + (second - first) * share) * shading, where=inside)
+    np.copyto(depth, number, where=inside)
+
+
+def _shading(entry: SceneObject, x: Field, y: Field, level: Field) -> Field:
+    """Brighter towards the light at the upper left, darker at the rim."""
+    right, down = (x - entry.centre[0]) / entry.radius, (y - entry.centre[1]) / entry.radius
+    rim = np.clip((level - 0.8) / 0.2, 0, 1)
+    return 1.02 - 0.13 * (right + down) - 0.22 * rim
+
+
+def _window(grid: np.ndarray, centre: float, reach: float) -> slice:
+    start, stop = np.searchsorted(grid, [centre - reach, centre + reach])
+    return slice(int(start), int(stop))
+
+
+def _photograph(canvas: np.ndarray, scene: Scene, size: int) -> np.ndarray:
+    """Light, blur, mean over the samples, noise: (3, ...) samples to (size, size, 3) uint8."""
+    rows = sum(canvas[:, start::SAMPLES] for start in range(SAMPLES))
+    image = sum(rows[:, :, start::SAMPLES] for start in range(SAMPLES)) / SAMPLES**2
+    for axis in (1, 2):
+        image = _blur(image, scene.blur, axis)
+    image *= _light(scene, size)
+    image += np.float32(scene.noise) * scene.draws("noise").grain(3, size, size)
+    return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()
+
+
+def _blur(image: np.ndarray, weight: float, axis: int) -> np.ndarray:
+    padding = [(1, 1) if dimension == axis else (0, 0) for dimension in range(3)]
+    padded = np.moveaxis(np.pad(image, padding, mode="edge"), axis, 0)
+    blurred = padded[1:-1] * (1 - 2 * weight) + (padded[:-2] + padded[2:]) * weight
+    return np.moveaxis(blurred, 0, axis)
+
+
+def _light(scene: Scene, size: int) -> np.ndarray:
+    """Factor of every pixel, (3, size, size)."""
+    centred = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    x, y = centred[None, :], centred[:, None]
+    across, down = scene.light.gradient
+    field = scene.light.brightness + across * x + down * y - 0.3 * (x * x + y * y)
+    return np.array(scene.light.tint, dtype=np.float32)[:, None, None] * field

@@ -1,0 +1,90 @@
+"""The vocabulary file of a catalogue.
+
+    python -m segcore.scenes.vocabulary
+
+writes ``segcore/vocabularies/scenes_60.json`` anew; a test keeps the two equal.
+"""
+
+import colorsys
+import json
+from pathlib import Path
+
+from segcore.scenes.catalogue import SCENES_60, Catalogue, SceneClass
+from segcore.scenes.patterns import COLOURS, GROUNDS
+
+IGNORE_LABEL = 65535
+
+
+def describe(catalogue: Catalogue) -> dict:
+    """The content of the vocabulary file, ready for ``json.dumps``."""
+    name = catalogue.name.replace("-", "_")
+    return {
+        "name": name,
+        "title": f"Scenes, {len(catalogue.classes)} classes",
+        "task": "semantic",
+        "num_classes": len(catalogue.classes),
+        "ignore_label": IGNORE_LABEL,
+        "directory": {
+            "root": catalogue.name,
+            "images": {split: f"{split}/images" for split in ("train", "test", "demo")},
+            "labels": {split: f"{split}/labels" for split in ("train", "test", "demo")},
+            "suffixes": {"image": ".png", "label": ".png"},
+        },
+        "registered_names": {split: f"{name}_{split}" for split in ("train", "test", "demo")},
+        "label_encoding": "uint16 png, class ids; every pixel has one, 65535 (ignore) is not used",
+        "metrics": ["mIoU", "mIoU of seen and unseen classes and their harmonic mean"],
+        "evaluator_type": "sem_seg",
+        "source": "drawn by datasets/prepare_scenes.py",
+        "classes": [_describe_class(catalogue, entry) for entry in catalogue.classes],
+    }
+
+
+def _describe_class(catalogue: Catalogue, entry: SceneClass) -> dict:
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "synonyms": [],
+        "color": _legend_colour(catalogue, entry),
+        "isthing": int(entry.is_object),
+        "dataset_id": entry.id,
+        "seen": entry.seen,
+    }
+
+
+def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> list[int]:
+    """Near to what the class looks like, and different for every class, 0 to 255.
+
+    Of one colour word, textures go from pale to dark and shapes turn the hue a little.
+    """
+    if entry.is_object:
+        hue, saturation, value = COLOURS[entry.colour]
+        hue += 18 * _position(catalogue.shapes, entry.shape) - 9
+        lightness = 1 - 2 * _position(catalogue.textures, entry.texture)
+        saturation *= 1 - 0.55 * max(lightness, 0)
+        value *= 1 + 0.5 * min(lightness, 0)
+    else:
+        dark, light = GROUNDS[entry.name].dark, GROUNDS[entry.name].light
+        hue, saturation, value = (0.35 * a + 0.65 * b for a, b in zip(dark, light, strict=True))
+    return [round(255 * channel) for channel in colorsys.hsv_to_rgb(hue / 360, saturation, value)]
+
+
+def _position(names: tuple[str, ...], name: str) -> float:
+    """0 for the first name, 1 for the last."""
+    return names.index(name) / (len(names) - 1)
+
+
+def vocabulary_path(catalogue: Catalogue) -> Path:
+    """Where the vocabulary file of ``catalogue`` lies."""
+    folder = Path(__file__).parents[1] / "vocabularies"
+    return folder / f"{catalogue.name.replace('-', '_')}.json"
+
+
+def dumps(catalogue: Catalogue) -> str:
+    """The vocabulary file's text, one class a line."""
+    content = describe(catalogue)
+    classes = ",\n".join("  " + json.dumps(entry) for entry in content.pop("classes"))
+    return json.dumps(content, indent=1)[:-2] + ',\n "classes": [\n' + classes + "\n ]\n}\n"
+
+
+if __name__ == "__main__":
+    vocabulary_path(SCENES_60).write_text(dumps(SCENES_60), "utf-8")
