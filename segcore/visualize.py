@@ -1,7 +1,7 @@
 """Label maps made visible: overlays, names on regions, legends, contact sheets.
 
 Pictures go in and come out as (H, W, 3) uint8 arrays, RGB. Label maps are (H, W) arrays of class
-ids; the ignore label means "no class" and shows the bare picture. Everything is drawn with PIL and
+ids; the ignore label, where there is one, means "no class". Everything is drawn with PIL and
 numpy in a few bytes a pixel: a 100-megapixel picture is no special case.
 """
 
@@ -27,7 +27,7 @@ def text_color(background: Color) -> Color:
     return (0, 0, 0) if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else _WHITE
 
 
-def present_classes(labels: np.ndarray, ignore_label: int = 255) -> list[tuple[int, float]]:
+def present_classes(labels: np.ndarray, ignore_label: int | None = None) -> list[tuple[int, float]]:
     """Classes of a label map (H, W) as (id, share of the labelled pixels), largest first."""
     ids, counts = np.unique(labels, return_counts=True)
     counts = counts[ids != ignore_label]
@@ -36,7 +36,9 @@ def present_classes(labels: np.ndarray, ignore_label: int = 255) -> list[tuple[i
     return [(int(ids[i]), float(counts[i] / counts.sum())) for i in order]
 
 
-def color_map(labels: np.ndarray, colors: Sequence[Color], ignore_label: int = 255) -> np.ndarray:
+def color_map(
+    labels: np.ndarray, colors: Sequence[Color], ignore_label: int | None = None
+) -> np.ndarray:
     """Paints a label map (H, W) with its class colours: (H, W, 3) uint8, ignored pixels black.
 
     Raises:
@@ -68,7 +70,7 @@ def overlay(
     colors: Sequence[Color],
     *,
     alpha: float = 0.55,
-    ignore_label: int = 255,
+    ignore_label: int | None = None,
 ) -> np.ndarray:
     """A picture with its label map on it: blended colours, light borders.
 
@@ -77,7 +79,7 @@ def overlay(
         labels: (H, W) class ids.
         colors: one RGB colour a class.
         alpha: weight of the colours, 0 (bare picture) to 1 (colours alone).
-        ignore_label: the id of pixels without a class; they stay as they are.
+        ignore_label: the id of pixels without a class, if any; they stay as they are.
 
     Returns:
         (H, W, 3) uint8.
@@ -121,7 +123,7 @@ def name_regions(
     colors: Sequence[Color],
     *,
     smallest: float = 0.02,
-    ignore_label: int = 255,
+    ignore_label: int | None = None,
 ) -> np.ndarray:
     """Writes the name of each class into its region, on a plate of the class colour.
 
@@ -131,7 +133,7 @@ def name_regions(
         names: one name a class.
         colors: one RGB colour a class.
         smallest: classes with a smaller share of the labelled pixels stay unnamed.
-        ignore_label: the id of pixels without a class.
+        ignore_label: the id of pixels without a class, if any.
 
     Returns:
         (H, W, 3) uint8.

@@ -42,19 +42,19 @@ def test_text_is_readable_on_every_color():
 
 def test_present_classes_are_ordered_by_area_and_sum_to_one(halves):
     halves[0, 0] = 1
-    shares = visualize.present_classes(halves)
+    shares = visualize.present_classes(halves, 255)
     assert [class_id for class_id, _ in shares] == [1, 0]
     assert sum(share for _, share in shares) == pytest.approx(1)
-    assert visualize.present_classes(np.full((3, 3), 255)) == []
+    assert visualize.present_classes(np.full((3, 3), 255), 255) == []
 
 
 def test_overlay_blends_and_leaves_ignored_pixels(halves):
-    drawn = visualize.overlay(grey(halves), halves, [RED, BLUE], alpha=0.5)
+    drawn = visualize.overlay(grey(halves), halves, [RED, BLUE], alpha=0.5, ignore_label=255)
     assert drawn.dtype == np.uint8 and drawn.shape == (40, 60, 3)
     assert tuple(drawn[10, 10]) == pytest.approx((150, 50, 50), abs=1)
     assert tuple(drawn[10, 50]) == pytest.approx((50, 50, 150), abs=1)
     assert drawn[10, 30].min() > 200  # the border between the two
-    bare = visualize.overlay(grey(halves), np.full_like(halves, 255), [RED])
+    bare = visualize.overlay(grey(halves), np.full_like(halves, 255), [RED], ignore_label=255)
     assert (bare == 100).all()
 
 
@@ -62,7 +62,7 @@ def test_overlay_refuses_what_does_not_fit(halves):
     with pytest.raises(ValueError, match="differ in size"):
         visualize.overlay(grey(halves)[1:], halves, [RED, BLUE])
     with pytest.raises(ValueError, match="do not fit 1 colors"):
-        visualize.overlay(grey(halves), halves, [RED])
+        visualize.overlay(grey(halves), halves, [RED], ignore_label=255)
 
 
 def test_signed_labels_and_large_ignore_labels():
@@ -72,6 +72,12 @@ def test_signed_labels_and_large_ignore_labels():
     assert (painted[0] == RED).all() and (painted[1:] == 0).all()
     with pytest.raises(ValueError):
         visualize.color_map(np.full((2, 2), -1), [RED])
+
+
+def test_label_255_is_a_class_where_no_label_is_ignored():
+    labels = np.full((4, 4), 255)
+    assert (visualize.color_map(labels, [RED] * 255 + [BLUE]) == BLUE).all()
+    assert visualize.present_classes(labels) == [(255, 1.0)]
 
 
 def test_borders_are_as_thick_as_asked(halves):

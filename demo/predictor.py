@@ -1,0 +1,69 @@
+"""A trained model as a function from a picture to its label map."""
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import build_model
+
+from segcore.checkpoint import Checkpointer
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
+
+# Scores are (classes, height, width) float32. Beyond this many numbers (1 GiB) they are asked for
+# at a lower resolution, so that a 100-megapixel picture fits in memory.
+MAX_SCORES = 2**28
+
+
+class Segmenter:
+    """Segments pictures with the words of a vocabulary.
+
+    Args:
+        cfg: a whole config; MODEL.WEIGHTS names the checkpoint, every parameter of which must fit.
+        vocabulary: the classes; None: those of the config.
+
+    Raises:
+        UserError: no checkpoint is named, or it is not of this model.
+    """
+
+    def __init__(self, cfg: CfgNode, vocabulary: Vocabulary | None = None):
+        if not cfg.MODEL.WEIGHTS:
+            raise UserError(
+                "MODEL.WEIGHTS is empty: name a checkpoint by `--opts MODEL.WEIGHTS model.pth`; "
+                "an untrained model knows nothing"
+            )
+        self.model = build_model(cfg).eval()
+        Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        if vocabulary is not None:
+            self.model.set_vocabulary(vocabulary)
+        self.resize = ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
+        )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes that label maps speak of."""
+        return self.model.vocabulary
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Labels a picture.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+
+        Returns:
+            (H, W) int64 class ids.
+        """
+        height, width = image.shape[:2]
+        scale = min(1.0, (MAX_SCORES / (len(self.vocabulary) * height * width)) ** 0.5)
+        resized = self.resize.get_transform(image).apply_image(image)
+        request = {
+            "image": torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).float(),
+            "height": max(1, int(height * scale)),
+            "width": max(1, int(width * scale)),
+        }
+        labels = self.model([request])[0]["sem_seg"].argmax(dim=0).cpu().numpy()
+        rows = np.arange(height) * labels.shape[0] // height
+        columns = np.arange(width) * labels.shape[1] // width
+        return labels[rows[:, None], columns[None, :]]
