@@ -13,6 +13,7 @@ from segcore.scenes.catalogue import SCENES_60, Catalogue, SceneClass
 from segcore.scenes.patterns import COLOURS, GROUNDS
 
 IGNORE_LABEL = 65535
+SPLITS = ("train", "test", "demo")
 
 
 def describe(catalogue: Catalogue) -> dict:
@@ -21,21 +22,25 @@ def describe(catalogue: Catalogue) -> dict:
     return {
         "name": name,
         "title": f"Scenes, {len(catalogue.classes)} classes",
-        "task": "semantic",
-        "num_classes": len(catalogue.classes),
-        "ignore_label": IGNORE_LABEL,
-        "directory": {
-            "root": catalogue.name,
-            "images": {split: f"{split}/images" for split in ("train", "test", "demo")},
-            "labels": {split: f"{split}/labels" for split in ("train", "test", "demo")},
-            "suffixes": {"image": ".png", "label": ".png"},
-        },
-        "registered_names": {split: f"{name}_{split}" for split in ("train", "test", "demo")},
-        "label_encoding": "uint16 png, class ids; every pixel has one, 65535 (ignore) is not used",
-        "metrics": ["mIoU", "mIoU of seen and unseen classes and their harmonic mean"],
-        "evaluator_type": "sem_seg",
         "source": "drawn by datasets/prepare_scenes.py",
+        "task": "semantic",
+        "ignore_label": IGNORE_LABEL,
+        "evaluator_type": "sem_seg",
+        "metrics": ["mIoU", "mIoU seen", "mIoU unseen", "harmonic mean of the two"],
+        "label_encoding": "uint16 png, class ids; every pixel has one, 65535 (ignore) is not used",
+        "datasets": {f"{name}_{split}": _describe_split(catalogue, split) for split in SPLITS},
         "classes": [_describe_class(catalogue, entry) for entry in catalogue.classes],
+    }
+
+
+def _describe_split(catalogue: Catalogue, split: str) -> dict:
+    return {
+        "split": split,
+        "images": f"{catalogue.name}/{split}/images",
+        "labels": f"{catalogue.name}/{split}/labels",
+        "captions": f"{catalogue.name}/{split}/captions.tsv",
+        "image_suffix": ".png",
+        "label_suffix": ".png",
     }
 
 
@@ -45,7 +50,7 @@ def _describe_class(catalogue: Catalogue, entry: SceneClass) -> dict:
         "name": entry.name,
         "synonyms": [],
         "color": _legend_colour(catalogue, entry),
-        "isthing": int(entry.is_object),
+        "isthing": entry.is_object,
         "dataset_id": entry.id,
         "seen": entry.seen,
     }
@@ -58,10 +63,10 @@ def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> list[int]:
     """
     if entry.is_object:
         hue, saturation, value = COLOURS[entry.colour]
-        hue += 18 * _position(catalogue.shapes, entry.shape) - 9
+        hue += 24 * _position(catalogue.shapes, entry.shape) - 12
         lightness = 1 - 2 * _position(catalogue.textures, entry.texture)
         saturation *= 1 - 0.55 * max(lightness, 0)
-        value *= 1 + 0.5 * min(lightness, 0)
+        value *= 1 + 0.4 * min(lightness, 0)
     else:
         dark, light = GROUNDS[entry.name].dark, GROUNDS[entry.name].light
         hue, saturation, value = (0.35 * a + 0.65 * b for a, b in zip(dark, light, strict=True))
@@ -82,8 +87,9 @@ def vocabulary_path(catalogue: Catalogue) -> Path:
 def dumps(catalogue: Catalogue) -> str:
     """The vocabulary file's text, one class a line."""
     content = describe(catalogue)
-    classes = ",\n".join("  " + json.dumps(entry) for entry in content.pop("classes"))
-    return json.dumps(content, indent=1)[:-2] + ',\n "classes": [\n' + classes + "\n ]\n}\n"
+    classes = ",\n".join("    " + json.dumps(entry) for entry in content.pop("classes"))
+    head = json.dumps(content, indent=2).removesuffix("\n}")
+    return f'{head},\n  "classes": [\n{classes}\n  ]\n}}\n'
 
 
 if __name__ == "__main__":
