@@ -89,6 +89,10 @@ class Vocabulary:
         """
         if isinstance(source, Vocabulary):
             return source
+        return _warn_of_shared_prompts(cls._find(source))
+
+    @classmethod
+    def _find(cls, source: "str | Path | Iterable[str]") -> "Vocabulary":
         if not isinstance(source, (str, Path)):
             return cls.from_words(source)
         text = str(source)
@@ -236,9 +240,9 @@ def _flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, ...] | 
     values = [row[key] for row in rows if row.get(key) is not None]
     if not values:
         return None
-    if len(values) != len(rows) or not all(isinstance(value, bool) for value in values):
+    if len(values) != len(rows) or not all(value in (0, 1) for value in values):
         raise UserError(f"{where}: {key!r} needs to be true or false for every class, or for none")
-    return tuple(values)
+    return tuple(map(bool, values))
 
 
 def _row(row: object, number: int, where: object) -> dict:
@@ -279,24 +283,30 @@ def _check_text(text: object, number: int, where: object) -> None:
 
 
 def _check_unique(rows: Sequence[dict], where: object) -> None:
-    """Names must differ; equal prompts under different names are told, for lists publish them."""
-    names, prompts = {}, {}
+    numbers: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
-        other = names.setdefault(clean(row["name"]), number)
+        other = numbers.setdefault(clean(row["name"]), number)
         if other != number:
             raise UserError(
                 f"{where}: classes {other} and {number} are both named {_short(row['name'])}: "
                 "keep one of them"
             )
-        prompts.setdefault(clean(row["prompt"]), []).append(number)
-    shared = {prompt: numbers for prompt, numbers in prompts.items() if len(numbers) > 1}
+
+
+def _warn_of_shared_prompts(vocabulary: Vocabulary) -> Vocabulary:
+    """Published lists hold different classes with one prompt, so that is no error."""
+    classes: dict[str, list[str]] = {}
+    for prompt, name in zip(vocabulary.prompts, vocabulary.names, strict=True):
+        classes.setdefault(clean(prompt), []).append(name)
+    shared = [prompt for prompt, names in classes.items() if len(names) > 1]
     if shared:
         logger.warning(
-            "%s: %d prompts stand for several classes (%s); such classes get equal scores",
-            where,
+            "vocabulary %s: %d prompts stand for several classes, which get equal scores: %s",
+            vocabulary.name,
             len(shared),
-            ", ".join(f"{prompt!r}: {numbers}" for prompt, numbers in list(shared.items())[:10]),
+            ", ".join(map(_short, shared[:10])),
         )
+    return vocabulary
 
 
 def _color(value: object, name: str, where: object) -> Color:

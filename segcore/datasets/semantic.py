@@ -1,0 +1,160 @@
+"""Semantic data sets: a folder of pictures, a folder of label maps, a vocabulary."""
+
+import difflib
+import functools
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary, clean, registered_names
+
+logger = logging.getLogger(__name__)
+
+
+def register_semantic_dataset(
+    name: str,
+    image_dir: str | Path,
+    label_dir: str | Path,
+    vocabulary: Vocabulary | str | Path | list[str],
+    *,
+    image_suffix: str = ".jpg",
+    label_suffix: str = ".png",
+    ignore_label: int | None = None,
+    evaluator_type: str = "sem_seg",
+    **metadata: object,
+) -> None:
+    """Make a folder of pictures with label maps known under a name.
+
+    Nothing is read yet. A picture and a label map belong together when their paths below the two
+    folders are equal but for the suffixes. A name that is registered already, by Detectron2 itself
+    for instance, is accepted when it stands for the same classes; its reader and its metadata are
+    kept, and what it lacks of ours is added.
+
+    Args:
+        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        image_dir, label_dir: the two folders, searched with all their subfolders.
+        vocabulary: the classes, in the order of the label values; anything that
+            :meth:`Vocabulary.load` takes.
+        image_suffix, label_suffix: how the files' names end, dot included.
+        ignore_label: label value of pixels without a class; None takes the vocabulary's.
+        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        metadata: further entries for ``MetadataCatalog``; they win over the ones made here.
+
+    Raises:
+        UserError: the name stands for other classes or another ignore label already.
+    """
+    vocabulary = Vocabulary.load(vocabulary)
+    fields = {
+        "stuff_classes": list(vocabulary.names),
+        "stuff_colors": list(vocabulary.colors),
+        "ignore_label": vocabulary.ignore_label if ignore_label is None else ignore_label,
+        "evaluator_type": evaluator_type,
+        "image_root": str(image_dir),
+        "sem_seg_root": str(label_dir),
+        "vocabulary": _reference(vocabulary),
+    } | metadata
+    if name in DatasetCatalog.list():
+        _check_agreement(name, vocabulary, fields)
+    else:
+        read = functools.partial(
+            read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix
+        )
+        DatasetCatalog.register(name, read)
+    known = MetadataCatalog.get(name)
+    for key, value in fields.items():
+        if not hasattr(known, key):
+            setattr(known, key, value)
+
+
+def read_pairs(
+    name: str, image_dir: Path, label_dir: Path, image_suffix: str, label_suffix: str
+) -> list[dict]:
+    """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name.
+
+    Sizes are left to the reader of the pictures: opening 100,000 headers here would take minutes.
+
+    Raises:
+        UserError: a folder is missing, or no picture has a label map.
+    """
+    images = _files(name, image_dir, image_suffix)
+    labels = _files(name, label_dir, label_suffix)
+    stems = sorted(images.keys() & labels.keys())
+    if not stems:
+        raise UserError(
+            f"dataset {name!r}: no picture *{image_suffix} in {image_dir} has a label map of the "
+            f"same name *{label_suffix} in {label_dir}: prepare it as datasets/README.md says"
+        )
+    if len(stems) < len(labels):
+        logger.warning(
+            "dataset %s: %d of %d label maps have no picture in %s and are left out",
+            name,
+            len(labels) - len(stems),
+            len(labels),
+            image_dir,
+        )
+    return [{"file_name": images[stem], "sem_seg_file_name": labels[stem]} for stem in stems]
+
+
+def check_registered(names: Iterable[str]) -> None:
+    """For entry points: are all these data sets known?
+
+    Raises:
+        UserError: one is not; the sentence tells the nearest name.
+    """
+    known = DatasetCatalog.list()
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            hint = f"; the nearest registered one is {near[0]!r}" if near else ""
+            raise UserError(f"there is no dataset named {name!r}{hint}")
+
+
+def _files(name: str, folder: Path, suffix: str) -> dict[str, str]:
+    """Path below the folder without the suffix -> full path."""
+    if not folder.is_dir():
+        raise UserError(
+            f"dataset {name!r} has no folder {folder}: prepare it as datasets/README.md says, or "
+            "set DETECTRON2_DATASETS to the folder that holds the data sets"
+        )
+    paths = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob(f"*{suffix}"))
+    return {below.removesuffix(suffix): str(path) for below, path in paths}
+
+
+def _reference(vocabulary: Vocabulary) -> str | Vocabulary:
+    """What :meth:`Vocabulary.load` finds this vocabulary by: its name if it is a registered one."""
+    known = vocabulary.name in registered_names()
+    return (
+        vocabulary.name
+        if known and vocabulary == Vocabulary.registered(vocabulary.name)
+        else vocabulary
+    )
+
+
+def _check_agreement(name: str, vocabulary: Vocabulary, fields: dict) -> None:
+    """Does the registered data set of this name have our classes and ignore label?
+
+    Two lists of names go round for some benchmarks, so a class agrees in any of its words.
+    """
+    known = MetadataCatalog.get(name)
+    theirs, ours = known.get("stuff_classes", ()), fields["stuff_classes"]
+    words = [{clean(word) for word in (ours[i], *ours[i].split(", "))} for i in range(len(ours))]
+    for i, class_name in enumerate(vocabulary.names):
+        if i < len(ours) and ours[i] == class_name:
+            words[i].update(
+                clean(word) for word in (vocabulary.prompts[i], *vocabulary.synonyms[i])
+            )
+    if len(theirs) != len(ours) or any(
+        words[i].isdisjoint(clean(word) for word in (theirs[i], *theirs[i].split(", ")))
+        for i in range(len(ours))
+    ):
+        raise UserError(
+            f"dataset {name!r} is registered already with other classes: choose another name"
+        )
+    if known.get("ignore_label", fields["ignore_label"]) != fields["ignore_label"]:
+        raise UserError(
+            f"dataset {name!r} is registered already with the ignore label {known.ignore_label} "
+            f"instead of {fields['ignore_label']}: choose another name"
+        )
