@@ -153,7 +153,7 @@ def _plan_patches(draws: Draws, catalogue: Catalogue) -> tuple[GroundPatch, ...]
     """One ground, or two of which the nearer covers the lower part of the picture."""
     offset = len(catalogue.objects)
     far = draws.integer(len(catalogue.grounds))
-    patches = [_plan_patch(draws, catalogue, offset + far, height=-9, slope=0)]
+    patches = [_plan_patch(draws, catalogue, offset + far, height=-math.inf, slope=0)]
     if draws.integer(2):
         near = (far + 1 + draws.integer(len(catalogue.grounds) - 1)) % len(catalogue.grounds)
         slope = draws.uniform(-0.25, 0.25)

@@ -38,7 +38,6 @@ def _describe_split(catalogue: Catalogue, split: str) -> dict:
         "split": split,
         "images": f"{catalogue.name}/{split}/images",
         "labels": f"{catalogue.name}/{split}/labels",
-        "captions": f"{catalogue.name}/{split}/captions.tsv",
         "image_suffix": ".png",
         "label_suffix": ".png",
     }
