@@ -66,6 +66,21 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     return labels.astype(native, copy=False)
 
 
+def check_labels(labels: np.ndarray, num_classes: int, ignore_label: int, path: str | Path) -> None:
+    """Refuse labels (H, W) with a value that is no class id and not ``ignore_label``.
+
+    Raises:
+        UserError: names the file and the value.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_label)
+    if wrong.any():
+        raise UserError(
+            f"the label map {path} holds the value {labels[wrong][0]}, which is neither a class "
+            f"(0..{num_classes - 1}) nor the ignore label {ignore_label}: convert it as "
+            "datasets/README.md says"
+        )
+
+
 def _decode(path: str | Path, formats: Sequence[str], max_pixels: int) -> Image.Image:
     """A decoded, upright picture in its own mode."""
     path = Path(path)

@@ -6,13 +6,18 @@ is read from the disk until a data set is asked for.
 """
 
 from segcore.datasets.builtin import data_root, register_builtin_datasets
-from segcore.datasets.semantic import check_registered, register_semantic_dataset
+from segcore.datasets.semantic import (
+    check_registered,
+    register_semantic_dataset,
+    semantic_metadata,
+)
 
 __all__ = [
     "check_registered",
     "data_root",
     "register_builtin_datasets",
     "register_semantic_dataset",
+    "semantic_metadata",
 ]
 
 register_builtin_datasets(data_root())

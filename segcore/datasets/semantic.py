@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, clean, registered_names
@@ -110,6 +110,19 @@ def check_registered(names: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             hint = f"; the nearest registered one is {near[0]!r}" if near else ""
             raise UserError(f"there is no dataset named {name!r}{hint}")
+
+
+def semantic_metadata(name: str) -> Metadata:
+    """The metadata of a data set that has ``stuff_classes`` and an ``ignore_label``.
+
+    Raises:
+        UserError: it is not registered, or not a semantic one.
+    """
+    check_registered([name])
+    metadata = MetadataCatalog.get(name)
+    if not (metadata.get("stuff_classes") and metadata.get("ignore_label") is not None):
+        raise UserError(f"dataset {name!r} is no semantic one: it has no list of semantic classes")
+    return metadata
 
 
 def _files(name: str, folder: Path, suffix: str) -> dict[str, str]:

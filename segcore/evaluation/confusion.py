@@ -1,0 +1,114 @@
+"""Confusion matrices, and the scores that are made of them.
+
+A matrix counts pixels, ``[prediction, ground truth]``, (K + 1, K + 1) int64. Index K stands for
+"ignored"; predictions never have it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHUNK = 1 << 24  # pixels counted at once: bincount widens them to 8 bytes
+
+
+def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+    """Count pairs of labels.
+
+    Args:
+        prediction, truth: (H, W) integers in 0..K, on one device.
+        num_classes: K.
+
+    Returns:
+        (K + 1, K + 1) int64 on the same device, ``[prediction, truth]``.
+    """
+    size = num_classes + 1
+    counts = torch.zeros(size * size, dtype=torch.int64, device=prediction.device)
+    pairs = zip(prediction.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True)
+    for predicted, true in pairs:
+        counts += torch.bincount(predicted.long() * size + true.long(), minlength=size * size)
+    return counts.view(size, size)
+
+
+def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """Scores in percent from a confusion matrix (K + 1, K + 1); nan where nothing was to score.
+
+    Two conventions of the mean IoU go round. ``mIoU`` averages the classes that the ground truth
+    shows, which is Detectron2's present one. ``mIoU_union`` averages the classes that the ground
+    truth or a prediction shows, an older one: a class that is only predicted counts as 0.
+    ``mACC`` averages over the former classes; ``fwIoU`` weighs each IoU by its class's share.
+    """
+    matrix = matrix.double().cpu()
+    hits = matrix.diagonal()[:-1]
+    truth, predicted = matrix[:-1, :-1].sum(0), matrix[:-1, :-1].sum(1)
+    union = truth + predicted - hits
+    shown, any_shown = truth > 0, union > 0
+    nan = torch.tensor(float("nan"), dtype=torch.float64)
+    iou = torch.where(shown, hits / union, nan)
+    accuracy = torch.where(shown, hits / truth, nan)
+    scores = {
+        "mIoU": iou[shown].mean(),
+        "mIoU_union": (hits / union)[any_shown].mean(),
+        "fwIoU": (iou * truth)[shown].sum() / truth.sum(),
+        "mACC": accuracy[shown].mean(),
+        "pACC": hits.sum() / truth.sum(),
+    }
+    for i, name in enumerate(class_names):
+        scores[f"IoU-{name}"], scores[f"ACC-{name}"] = iou[i], accuracy[i]
+    return {key: 100 * value.item() for key, value in scores.items()}
+
+
+def seen_unseen_scores(
+    scores: dict[str, float], class_names: Sequence[str], seen: Sequence[bool]
+) -> dict[str, float]:
+    """``mIoU-seen``, ``mIoU-unseen`` (over classes in the ground truth) and their harmonic mean
+    ``hIoU``, from the scores of :func:`semantic_scores`."""
+    iou = torch.tensor([scores[f"IoU-{name}"] for name in class_names], dtype=torch.float64)
+    flags = torch.tensor(seen)
+    of_seen, of_unseen = iou[flags].nanmean().item(), iou[~flags].nanmean().item()
+    total = of_seen + of_unseen
+    harmonic = 2 * of_seen * of_unseen / total if total != 0 else 0.0
+    return {"mIoU-seen": of_seen, "mIoU-unseen": of_unseen, "hIoU": harmonic}
+
+
+def boundary_differences(labels: Tensor) -> Tensor:
+    """Label map minus its erosion, the input of Detectron2's boundary scores.
+
+    The erosion is a minimum over a square, as far as 2 % of the diagonal reaches (1 pixel at
+    least), with zeros around the map. It is taken on the label values, as Detectron2 does: what is
+    left is a difference of labels, not a label on a ring.
+
+    Args:
+        labels: (H, W) integers below 256.
+
+    Returns:
+        (H, W) int64.
+    """
+    height, width = labels.shape
+    reach = max(1, round(0.02 * (height**2 + width**2) ** 0.5))
+    negated = F.pad(-labels[None].float(), [reach] * 4)
+    window = 2 * reach + 1
+    rows = F.max_pool2d(negated, (1, window), stride=1)
+    eroded = -F.max_pool2d(rows, (window, 1), stride=1)[0]
+    return labels.long() - eroded.long()
+
+
+def boundary_scores(
+    matrix: Tensor, scores: dict[str, float], class_names: Sequence[str]
+) -> dict[str, float]:
+    """``BoundaryIoU-<class>`` and ``min(IoU, B-Iou)-<class>`` in percent.
+
+    Args:
+        matrix: (K + 1, K + 1), of label maps after :func:`boundary_differences`.
+        scores: those of :func:`semantic_scores`.
+    """
+    matrix = matrix.double().cpu()
+    hits = matrix.diagonal()[:-1]
+    union = matrix[:-1, :-1].sum(0) + matrix[:-1, :-1].sum(1) - hits
+    result = {}
+    for name, value in zip(class_names, (100 * hits / union).tolist(), strict=True):
+        result[f"BoundaryIoU-{name}"] = value
+        # A class without a score keeps none: nan comes first in Python's min.
+        result[f"min(IoU, B-Iou)-{name}"] = min(scores[f"IoU-{name}"], value)
+    return result

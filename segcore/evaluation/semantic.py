@@ -1,0 +1,199 @@
+"""Semantic segmentation scores in constant memory."""
+
+import json
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import Tensor
+
+from segcore.datasets import semantic_metadata
+from segcore.errors import UserError
+from segcore.evaluation.confusion import (
+    boundary_differences,
+    boundary_scores,
+    confusion_matrix,
+    seen_unseen_scores,
+    semantic_scores,
+)
+from segcore.images import check_labels, read_labels
+from segcore.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CONVENTIONS = {
+    "mIoU": "mean over the classes in the ground truth (Detectron2's present convention)",
+    "mIoU_union": "mean over the classes in the ground truth or a prediction (older convention)",
+}
+SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "hIoU")
+
+
+class SemanticEvaluator(DatasetEvaluator):
+    """Counts each image into a confusion matrix on the device of the prediction.
+
+    No prediction is kept, and processes exchange whole numbers only, so that any number of them
+    gives the scores of one to the last digit.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | Path | None = None,
+        boundary: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered semantic data set. Where its metadata has
+                ``background_from``, predictions from that class on count as that class.
+            distributed: add up the counts of all processes; only the main one returns scores.
+            output_dir: folder for ``sem_seg_evaluation.json``; None writes nothing.
+            boundary: add Detectron2's boundary scores (below 255 classes).
+
+        Raises:
+            UserError: the data set is unknown or not a semantic one.
+        """
+        metadata = semantic_metadata(dataset_name)
+        self.dataset_name = dataset_name
+        self.class_names = list(metadata.stuff_classes)
+        self.num_classes = len(self.class_names)
+        self.ignore_label = metadata.ignore_label
+        self.background_from = metadata.get("background_from")
+        vocabulary = metadata.get("vocabulary")
+        self.vocabulary = None if vocabulary is None else Vocabulary.load(vocabulary)
+        self.distributed = distributed
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        if boundary and self.num_classes >= 255:
+            raise UserError(
+                f"boundary scores need less than 255 classes; {dataset_name!r} has more"
+            )
+        self.boundary = boundary
+        self.reset()
+
+    def reset(self) -> None:
+        self._num_images = 0
+        self._counts: dict[str, Tensor] = {}
+
+    @cached_property
+    def _label_files(self) -> dict[str, str]:
+        """Picture -> label map: Detectron2's own mapper drops the latter when testing."""
+        return {
+            d["file_name"]: d["sem_seg_file_name"] for d in DatasetCatalog.get(self.dataset_name)
+        }
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        """Count a batch.
+
+        Args:
+            inputs: dicts with ``file_name``.
+            outputs: dicts with ``sem_seg`` (C, H, W), scores, or ``sem_seg_labels`` (H, W),
+                class ids; H and W are those of the label map.
+
+        Raises:
+            UserError: a label map cannot be read or does not fit, or the classes do not.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            prediction = self._prediction(output)
+            truth = self._truth(item["file_name"], prediction)
+            counts = {"regions": confusion_matrix(prediction, truth, self.num_classes)}
+            if self.boundary:
+                maps = (boundary_differences(labels) for labels in (prediction, truth))
+                counts["boundaries"] = confusion_matrix(*maps, self.num_classes)
+            _add(self._counts, counts)
+            self._num_images += 1
+
+    def evaluate(self) -> OrderedDict | None:
+        """``{"sem_seg": {score: percent}}``; None in all but the main process."""
+        counts, num_images = self._counts, self._num_images
+        if self.distributed:
+            mine = {name: matrix.cpu() for name, matrix in counts.items()}
+            everyone = comm.gather((mine, num_images))
+            if not comm.is_main_process():
+                return None
+            num_images = sum(number for _, number in everyone)
+            counts = {}
+            for theirs, _ in everyone:
+                _add(counts, theirs)
+        if num_images == 0:
+            raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
+        scores = semantic_scores(counts["regions"], self.class_names)
+        if self.boundary:
+            scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
+        if self.vocabulary is not None and self.vocabulary.seen is not None:
+            scores |= seen_unseen_scores(scores, self.class_names, self.vocabulary.seen)
+        summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SUMMARY if name in scores)
+        logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
+        if self.output_dir is not None:
+            self._write(scores, num_images)
+        return OrderedDict(sem_seg=scores)
+
+    def _prediction(self, output: dict) -> Tensor:
+        """(H, W) class ids of one output, none above K - 1."""
+        if "sem_seg_labels" in output:
+            labels = output["sem_seg_labels"]
+        else:
+            num_scores = len(output["sem_seg"])
+            if self.background_from is None and num_scores != self.num_classes:
+                raise UserError(
+                    f"the model scores {num_scores} classes, but dataset {self.dataset_name!r} has "
+                    f"{self.num_classes}: give the model the vocabulary of the data set"
+                )
+            labels = output["sem_seg"].argmax(dim=0)
+        if self.background_from is not None:
+            labels = labels.clamp(max=self.background_from)
+        low, high = labels.min().item(), labels.max().item()
+        if low < 0 or high >= self.num_classes:
+            raise UserError(
+                f"the model predicts class {low if low < 0 else high}, but dataset "
+                f"{self.dataset_name!r} has {self.num_classes} classes: give the model the "
+                "vocabulary of the data set"
+            )
+        return labels
+
+    def _truth(self, file_name: str, prediction: Tensor) -> Tensor:
+        """(H, W) labels of a picture on the device of the prediction, K where to be ignored."""
+        path = self._label_files.get(file_name)
+        if path is None:
+            raise UserError(f"{file_name} is no picture of dataset {self.dataset_name!r}")
+        labels = read_labels(path)
+        if labels.shape != tuple(prediction.shape):
+            raise UserError(
+                f"the label map {path} has (height, width) {labels.shape}, but the prediction for "
+                f"{file_name} has {tuple(prediction.shape)}: the label map must fit the picture"
+            )
+        check_labels(labels, self.num_classes, self.ignore_label, path)
+        truth = torch.from_numpy(labels.astype(np.int64))
+        truth[truth == self.ignore_label] = self.num_classes
+        return truth.to(prediction.device)
+
+    def _write(self, scores: dict[str, float], num_images: int) -> None:
+        path = self.output_dir / "sem_seg_evaluation.json"
+        report = {
+            "dataset": self.dataset_name,
+            "num_images": num_images,
+            "num_classes": self.num_classes,
+            "vocabulary": self.vocabulary and self.vocabulary.name,
+            "vocabulary_hash": self.vocabulary and self.vocabulary.hash,
+            "conventions": CONVENTIONS,
+            "scores": {k: None if math.isnan(v) else v for k, v in scores.items()},
+        }
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _add(counts: dict[str, Tensor], further: dict[str, Tensor]) -> None:
+    """Add matrices to the ones of the same name, in place."""
+    for name, matrix in further.items():
+        counts[name] = counts[name] + matrix if name in counts else matrix

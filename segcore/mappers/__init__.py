@@ -1,0 +1,26 @@
+"""From a dataset dict to what a model takes. ``INPUT.DATASET_MAPPER_NAME`` chooses the mapper."""
+
+import difflib
+from collections.abc import Callable
+
+from detectron2.config import CfgNode
+
+from segcore.errors import UserError
+from segcore.mappers.registry import MAPPER_REGISTRY
+from segcore.mappers.semantic import SemanticMapper
+
+__all__ = ["MAPPER_REGISTRY", "SemanticMapper", "build_mapper"]
+
+
+def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
+    """The mapper that ``INPUT.DATASET_MAPPER_NAME`` names, for training or for testing.
+
+    Raises:
+        UserError: there is no mapper of that name.
+    """
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in MAPPER_REGISTRY:
+        known = [key for key, _ in MAPPER_REGISTRY]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"INPUT.DATASET_MAPPER_NAME is {name!r}, which is unknown: use {near!r}")
+    return MAPPER_REGISTRY.get(name)(cfg, is_train)
