@@ -1,4 +1,4 @@
-"""A result page: one folder with index.html and its pictures, to be opened from disk.
+"""A result page: index.html and a folder of pictures beside it, to be opened from disk.
 
 Nothing is loaded from anywhere else and no script runs. Every word that comes from outside (class
 names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
@@ -154,8 +154,8 @@ class Page:
 
     def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
         self._pictures += 1
-        name = f"picture-{self._pictures:03d}.png"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"pictures/{self._pictures:03d}.png"
+        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(self.folder / name)
         height, width = picture.shape[:2]
         return (

@@ -1,0 +1,169 @@
+"""The page of the demo: what was measured, what was segmented, and how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from segcore import visualize
+from segcore.images import read_image, read_labels
+from segcore.page import Card, LegendEntry, Page
+from segcore.vocabulary import Vocabulary
+
+HONEST_LINE = (
+    "This model knows drawings, a few minutes' worth of them. Photographs and the words of the "
+    "world are beyond it: for those load a published checkpoint (see README.md)."
+)
+SIDE = 384  # pixels of a picture on the page
+
+
+@dataclass(frozen=True)
+class Scores:
+    """mIoU in percent over the classes that training saw, and over those that it did not."""
+
+    name: str
+    seen: float
+    unseen: float
+
+    @property
+    def harmonic(self) -> float:
+        """The harmonic mean of the two."""
+        return 2 * self.seen * self.unseen / max(self.seen + self.unseen, 1e-9)
+
+    def beats(self, other: "Scores") -> bool:
+        """Better on seen and on unseen classes."""
+        return self.seen > other.seen and self.unseen > other.unseen
+
+
+@dataclass(frozen=True)
+class Example:
+    """One segmented picture.
+
+    Attributes:
+        image: path of the picture.
+        labels: path of the label map that the model gave it.
+        truth: path of the label map that was drawn with it, if any.
+    """
+
+    image: Path
+    labels: Path
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the page tells.
+
+    Attributes:
+        baseline, model: what was measured.
+        drawings, drawing_words: segmented drawings, and the classes of their label maps.
+        photographs, photograph_words: the same for photographs.
+        seconds: (title, seconds) of each step.
+        commands: the lines that were run.
+    """
+
+    baseline: Scores
+    model: Scores
+    drawings: Sequence[Example]
+    drawing_words: Vocabulary
+    photographs: Sequence[Example]
+    photograph_words: Vocabulary
+    seconds: Sequence[tuple[str, float]]
+    commands: Sequence[str]
+
+
+def write_page(results: Results, folder: Path) -> Path:
+    """Writes index.html with its pictures, and sheet.png with some of them; returns the page.
+
+    Args:
+        results: what to show.
+        folder: where it goes; made if absent.
+    """
+    page = Page(folder, "CatRank: a very small CAT-Seg, trained from nothing")
+    page.text(
+        "CAT-Seg compares every place of a picture with every word of a vocabulary. Here it was "
+        "trained on drawn pictures on this machine, and then asked for classes that training "
+        "showed it and for combinations that it never saw."
+    )
+    page.note(HONEST_LINE)
+    _write_scores(page, results)
+    page.heading(f"{len(results.drawings)} drawings")
+    page.text("Not used in training. The truth is known, for the pictures were drawn with it.")
+    cards = [drawing_card(example, results.drawing_words) for example in results.drawings]
+    page.cards(cards)
+    page.heading(f"{len(results.photographs)} photographs")
+    page.text(
+        f"Segmented with the words: {', '.join(results.photograph_words.names)}. Of these the "
+        f"model has met only {_known_words(results)}, and those as drawings."
+    )
+    page.cards([photograph_card(e, results.photograph_words) for e in results.photographs])
+    page.heading("How it was made")
+    page.table(["step", "seconds"], [[title, f"{s:.0f}"] for title, s in results.seconds])
+    page.commands(results.commands)
+    rows = [[picture for _, picture in card.pictures] for card in cards[::3]]
+    sheet = visualize.contact_sheet(rows, ["picture", "truth", "CAT-Seg"], cell=192)
+    Image.fromarray(sheet).save(folder / "sheet.png")
+    return page.write()
+
+
+def drawing_card(example: Example, words: Vocabulary) -> Card:
+    """Picture, truth and prediction beside each other; names that training never saw are marked."""
+    truth, labels = read_labels(example.truth), read_labels(example.labels)
+    right = float((truth == labels)[truth != words.ignore_label].mean())
+    image = visualize.fit(read_image(example.image), SIDE)
+    truth, labels = visualize.fit(truth, SIDE), visualize.fit(labels, SIDE)
+    pictures = [
+        ("picture", image),
+        ("truth", visualize.overlay(image, truth, words.colors, ignore_label=words.ignore_label)),
+        (f"CAT-Seg, {100 * right:.0f}% right", visualize.overlay(image, labels, words.colors)),
+    ]
+    shares = dict(visualize.present_classes(truth, words.ignore_label))
+    guessed = visualize.present_classes(labels)
+    shares |= {class_id: share for class_id, share in guessed if class_id not in shares}
+    entries = [
+        LegendEntry(_marked(words, class_id), words.colors[class_id], share)
+        for class_id, share in shares.items()
+    ]
+    return Card(example.image.name, pictures, entries, side=SIDE)
+
+
+def photograph_card(example: Example, words: Vocabulary) -> Card:
+    """Picture and prediction beside each other."""
+    image = visualize.fit(read_image(example.image), SIDE)
+    labels = visualize.fit(read_labels(example.labels), SIDE)
+    drawn = visualize.overlay(image, labels, words.colors)
+    entries = [
+        LegendEntry(words.names[class_id], words.colors[class_id], share)
+        for class_id, share in visualize.present_classes(labels)
+    ]
+    return Card(example.image.stem, [("photograph", image), ("CAT-Seg", drawn)], entries, side=SIDE)
+
+
+def _write_scores(page: Page, results: Results) -> None:
+    page.heading("Against the nearest mean colour")
+    page.text(
+        "mIoU in percent on the test pictures. The baseline gives each pixel the class whose mean "
+        "colour is nearest; unseen classes are combinations that training left out."
+    )
+    rows = [
+        [s.name, f"{s.seen:.1f}", f"{s.unseen:.1f}", f"{s.harmonic:.1f}"]
+        for s in (results.baseline, results.model)
+    ]
+    better = results.model.beats(results.baseline)
+    page.table(["", "seen", "unseen", "harmonic mean"], rows, best=1 if better else None)
+    page.text(
+        "The model beats the baseline on seen and on unseen classes."
+        if better
+        else "The model does not beat the baseline on both: something is wrong."
+    )
+
+
+def _marked(words: Vocabulary, class_id: int) -> str:
+    unseen = words.seen is not None and not words.seen[class_id]
+    return f"{words.names[class_id]} (never seen)" if unseen else words.names[class_id]
+
+
+def _known_words(results: Results) -> str:
+    known = {word for name in results.drawing_words.names for word in name.split()}
+    return ", ".join(name for name in results.photograph_words.names if name in known) or "none"

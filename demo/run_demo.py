@@ -1,0 +1,172 @@
+"""The main job in one command: `make demo`, or `python demo/run_demo.py`.
+
+Draws a small Scenes data set, trains a very small CAT-Seg on it, evaluates that beside the nearest
+mean colour, segments twelve drawings and four photographs with words given on the command line, and
+writes output/demo/index.html. What is done and unchanged is not done again. Exit code 1: the model
+does not beat the nearest mean colour on seen and on unseen classes.
+"""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+from result_page import Example, Results, Scores, write_page
+from steps import Step, Steps
+
+from segcore.errors import exit_on_user_error
+from segcore.vocabulary import Vocabulary
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OUTPUT = Path("output/demo")  # relative to the repository, where the commands run
+CONFIG = "catseg_d2/scenes_demo.yaml"
+VOCABULARY = "scenes_60"
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+PHOTOGRAPH_WORDS = "astronaut, flag, cat, cup of coffee, spoon, rocket, sky, wood, water, grass"
+
+DRAWING = ("segcore/scenes/*.py", "datasets/prepare_scenes.py")
+MODEL = ("segcore/**/*.py", "catseg_d2/**/*.py", "configs/catseg_d2/scenes*.yaml", "train_net.py")
+SEGMENTING = ("demo/demo.py", "demo/files.py", "demo/predictor.py")
+
+
+def plan_steps() -> list[Step]:
+    """The commands of the demo, in order."""
+    trained = ["MODEL.WEIGHTS", str(OUTPUT / "model" / "model_final.pth")]
+    train_net = ["train_net.py", "--config-file", CONFIG]
+    drawn_words = ", ".join(Vocabulary.registered(VOCABULARY).names)
+
+    def segment(source: Path, words: str, target: Path) -> list[str]:
+        where = ["--input", str(source), "--output", str(target), "--vocabulary", words]
+        return ["demo/demo.py", "--config-file", CONFIG, *where, "--opts", *trained]
+
+    return [
+        Step(
+            name="draw",
+            title="Draw pictures",
+            command=["datasets/prepare_scenes.py", "--num-images", "2000", "500", "--size", "96"],
+            sources=DRAWING,
+            output=OUTPUT / "datasets",
+        ),
+        Step(
+            name="baseline",
+            title="Measure the nearest mean colour",
+            command=["tools/nearest_colour.py"],
+            sources=["tools/nearest_colour.py"],
+        ),
+        Step(
+            name="train",
+            title="Train a very small CAT-Seg",
+            command=[*train_net, "OUTPUT_DIR", str(OUTPUT / "model")],
+            sources=MODEL,
+            output=OUTPUT / "model",
+        ),
+        Step(
+            name="evaluate",
+            title="Evaluate it",
+            command=[*train_net, "--eval-only", *trained, "OUTPUT_DIR", str(OUTPUT / "evaluation")],
+            sources=MODEL,
+            output=OUTPUT / "evaluation",
+        ),
+        Step(
+            name="drawings",
+            title="Segment twelve drawings",
+            command=segment(_drawings() / "images", drawn_words, OUTPUT / "drawings"),
+            sources=SEGMENTING,
+            output=OUTPUT / "drawings",
+        ),
+        Step(
+            name="photographs",
+            title="Segment four photographs",
+            command=segment(_photographs(), PHOTOGRAPH_WORDS, OUTPUT / "segmented"),
+            sources=SEGMENTING,
+            output=OUTPUT / "segmented",
+        ),
+    ]
+
+
+def run() -> Results:
+    """Runs what is not done yet; returns what the page tells."""
+    data_root = str((REPOSITORY / OUTPUT / "datasets").resolve())
+    runner = Steps(REPOSITORY / OUTPUT, REPOSITORY, {"DETECTRON2_DATASETS": data_root})
+    save_photographs()
+    steps = plan_steps()
+    for number, step in enumerate(steps, 1):
+        runner.run(step, f"{number}/{len(steps)}")
+    return Results(
+        baseline=read_baseline(runner.log("baseline")),
+        model=read_model(REPOSITORY / OUTPUT / "evaluation"),
+        drawings=[
+            Example(image, _labels("drawings", image), _drawings() / "labels" / image.name)
+            for image in sorted((REPOSITORY / _drawings() / "images").glob("*.png"))
+        ],
+        drawing_words=Vocabulary.registered(VOCABULARY),
+        photographs=[
+            Example(image, _labels("segmented", image))
+            for image in sorted((REPOSITORY / _photographs()).glob("*.png"))
+        ],
+        photograph_words=Vocabulary.from_file(REPOSITORY / OUTPUT / "segmented/vocabulary.json"),
+        seconds=[(step.title, runner.seconds[step.name]) for step in steps],
+        commands=["export DETECTRON2_DATASETS=output/demo/datasets", *(s.line for s in steps)],
+    )
+
+
+def save_photographs() -> None:
+    """Copies the photographs out of scikit-image, as files that a command line can name."""
+    folder = REPOSITORY / _photographs()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOGRAPHS:
+        path = folder / f"{name}.png"
+        if not path.exists():
+            Image.fromarray(getattr(skimage.data, name)()).save(path)
+
+
+def read_baseline(log: Path) -> Scores:
+    """The scores that tools/nearest_colour.py printed."""
+    printed = dict(re.findall(r"^mIoU (seen|unseen) +([\d.]+)$", log.read_text(), re.MULTILINE))
+    return Scores("nearest mean colour", float(printed["seen"]), float(printed["unseen"]))
+
+
+def read_model(evaluation: Path) -> Scores:
+    """The scores that the evaluator wrote."""
+    path = evaluation / "inference" / f"{VOCABULARY}_test" / "sem_seg_evaluation.json"
+    scores = json.loads(path.read_text())["sem_seg"]
+    return Scores("CAT-Seg, very small", scores["mIoU-seen"], scores["mIoU-unseen"])
+
+
+def _drawings() -> Path:
+    return OUTPUT / "datasets" / "scenes-60" / "demo"
+
+
+def _photographs() -> Path:
+    return OUTPUT / "photographs"
+
+
+def _labels(step: str, image: Path) -> Path:
+    return REPOSITORY / OUTPUT / step / f"{image.stem}_labels.png"
+
+
+def main() -> None:
+    start = time.monotonic()
+    with exit_on_user_error():
+        results = run()
+        page = write_page(results, REPOSITORY / OUTPUT)
+    for scores in (results.baseline, results.model):
+        print(
+            f"{scores.name:20}  mIoU seen {scores.seen:5.1f}  unseen {scores.unseen:5.1f}"
+            f"  harmonic {scores.harmonic:5.1f}"
+        )
+    print(f"{time.monotonic() - start:.0f} seconds; open {page}")
+    if not results.model.beats(results.baseline):
+        sys.exit(
+            "error: the model does not beat the nearest mean colour on seen and unseen classes"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command continues")

@@ -1,0 +1,66 @@
+"""A step runs once, and again when it, its sources or a step before it changed."""
+
+import importlib
+from dataclasses import replace
+
+import pytest
+
+from segcore.errors import UserError
+
+
+@pytest.fixture
+def steps(tmp_path):
+    return importlib.import_module("steps")
+
+
+@pytest.fixture
+def two_steps(steps, tmp_path):
+    """Both append a letter to a file of their own, so that runs can be counted."""
+    (tmp_path / "source.py").write_text("one")
+
+    def step(name):
+        write = f"open({str(tmp_path / name)!r}, 'a').write('x')"
+        make = f"import pathlib; pathlib.Path({str(tmp_path / 'out' / name)!r}).mkdir(parents=True)"
+        return steps.Step(name, name, ["-c", f"{write}; {make}"], ["*.py"], tmp_path / "out" / name)
+
+    return step("first"), step("second")
+
+
+def run_both(steps, tmp_path, pair):
+    runner = steps.Steps(tmp_path / "out", tmp_path, {})
+    for number, step in enumerate(pair):
+        runner.run(step, str(number))
+    return [len((tmp_path / step.name).read_text()) for step in pair]
+
+
+def test_a_second_call_runs_nothing(steps, tmp_path, two_steps):
+    assert run_both(steps, tmp_path, two_steps) == [1, 1]
+    assert run_both(steps, tmp_path, two_steps) == [1, 1]
+
+
+def test_changes_are_followed(steps, tmp_path, two_steps):
+    first, second = two_steps
+    run_both(steps, tmp_path, two_steps)
+    (tmp_path / "source.py").write_text("two")
+    assert run_both(steps, tmp_path, two_steps) == [2, 2]
+    changed = replace(second, command=[*second.command, "more"])
+    assert run_both(steps, tmp_path, (first, changed)) == [2, 3]
+    changed_first = replace(first, command=[*first.command, "more"])
+    assert run_both(steps, tmp_path, (changed_first, changed)) == [3, 4]
+    (tmp_path / "out" / "second").rmdir()
+    assert run_both(steps, tmp_path, (changed_first, changed)) == [3, 5]
+
+
+def test_a_failed_step_is_one_sentence_and_is_tried_again(steps, tmp_path):
+    failing = steps.Step("bad", "Fails", ["-c", "exit(3)"], [], tmp_path / "out" / "bad")
+    for _ in range(2):
+        with pytest.raises(UserError, match="'bad' ended with exit code 3"):
+            steps.Steps(tmp_path / "out", tmp_path, {}).run(failing, "1/1")
+
+
+def test_the_environment_reaches_the_command_and_its_words_are_kept(steps, tmp_path):
+    command = ["-c", "import os; print(os.environ['GREETING'])"]
+    step = steps.Step("env", "Looks", command, [], tmp_path / "out" / "env")
+    runner = steps.Steps(tmp_path / "out", tmp_path, {"GREETING": "hello"})
+    runner.run(step, "1/1")
+    assert runner.log(step).read_text() == "hello\n"
