@@ -1,5 +1,6 @@
 """The page says what was measured, and draws truth and prediction in the same colours."""
 
+import html
 import importlib
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_scores(result_page):
 
 def test_the_page_tells_it_all(result_page, results, tmp_path):
     text = result_page.write_page(results, tmp_path / "page").read_text()
-    assert result_page.HONEST_LINE in text
+    assert html.escape(result_page.HONEST_LINE) in text
     for words in ("13.7", "24.6", "beats the baseline", "75% right", "(never seen)", "150"):
         assert words in text
     assert "only wood, and those" in text and "<b>dog</b>" not in text
