@@ -1,0 +1,153 @@
+"""Cost aggregation: from dense image features and words to a logit per class and position.
+
+Source: CAT-Seg (CVPR 2024), sections 3.1 to 3.3.
+
+Shapes: B crops, T classes, P sentences a class, (H, W) the feature grid, C joint width of CLIP,
+E width of the volume.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .category import ClassAggregation
+from .decoder import Decoder
+from .spatial import SpatialAggregation
+
+
+def cost_volume(features: Tensor, text: Tensor) -> Tensor:
+    """Cosine of every position with every sentence.
+
+    Args:
+        features: (B, C, H, W), of any length.
+        text: (T, P, C), unit-norm.
+    Returns:
+        (B, T, P, H, W) in [-1, 1].
+    """
+    return torch.einsum("bchw,tpc->btphw", F.normalize(features, dim=1), text)
+
+
+def strongest_classes(cost: Tensor, number: int) -> Tensor:
+    """The ``number`` classes of each crop with the highest maximum, ids ascending.
+
+    cost (B, T, P, H, W) -> (B, min(number, T)) int64.
+    """
+    peak = cost.flatten(2).amax(dim=2)
+    return peak.topk(min(number, peak.shape[1]), dim=1).indices.sort(dim=1).values
+
+
+def select_classes(values: Tensor, classes: Tensor) -> Tensor:
+    """Each crop's own classes: values (B, T, ...), classes (B, K) ids -> (B, K, ...)."""
+    return values[torch.arange(len(classes), device=classes.device)[:, None], classes]
+
+
+class AggregationLayer(nn.Module):
+    """Spatial, then class aggregation."""
+
+    def __init__(self, spatial: SpatialAggregation, category: ClassAggregation) -> None:
+        super().__init__()
+        self.spatial = spatial
+        self.category = category
+
+    def forward(self, volume: Tensor, appearance: Tensor, text: Tensor, chunk: int) -> Tensor:
+        """volume (B, T, H, W, E), appearance (B, H, W, A), text (B, T, G) -> (B, T, H, W, E)."""
+        parts = [self.spatial(part, appearance) for part in volume.split(chunk, dim=1)]
+        return self.category(torch.cat(parts, dim=1), text, chunk)
+
+
+class CostAggregator(nn.Module):
+    """Embeds the cost volume, aggregates it over positions and classes, and decodes it."""
+
+    def __init__(
+        self,
+        *,
+        joint_width: int,
+        vision_width: int,
+        num_prompts: int = 1,
+        width: int = 128,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        resolution: tuple[int, int] = (24, 24),
+        window: int = 12,
+        pooling: tuple[int, int] = (2, 2),
+        attention: str = "linear",
+        appearance_width: int = 128,
+        text_width: int = 128,
+        decoder_widths: Sequence[int] = (64, 32),
+        upsampled_widths: Sequence[int] = (256, 128),
+        decoder_guidance_widths: Sequence[int] = (32, 16),
+        padded_classes: int = 256,
+    ) -> None:
+        """
+        Args:
+            joint_width: C, width of CLIP's joint space.
+            vision_width: width of the guidance features.
+            num_prompts: P.
+            width: E, width of the volume.
+            resolution: (H, W).
+            window: side of a spatial window.
+            pooling: side of the pooling before class attention; no parameter depends on it.
+            attention: over classes, "linear" or "full".
+            appearance_width, text_width: of the projected guidance.
+            decoder_widths: output of each decoder stage.
+            upsampled_widths, decoder_guidance_widths: of each stage's guidance before and after its
+                projection.
+            padded_classes: number that class attention fills fewer classes up to.
+        """
+        super().__init__()
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose2d(vision_width, out_width, kernel_size=scale, stride=scale)
+            for out_width, scale in zip(upsampled_widths, (2, 4), strict=True)
+        )
+        self.decoder_projections = nn.ModuleList(
+            nn.Conv2d(*widths, 3, padding=1)
+            for widths in zip(upsampled_widths, decoder_guidance_widths, strict=True)
+        )
+        self.appearance_projection = nn.Conv2d(joint_width, appearance_width, 3, padding=1)
+        self.text_projection = nn.Linear(joint_width, text_width)
+        self.cost_embedding = nn.Conv2d(num_prompts, width, 7, padding=3)
+        self.layers = nn.ModuleList(
+            AggregationLayer(
+                SpatialAggregation(width, appearance_width, resolution, num_heads, window),
+                ClassAggregation(width, text_width, num_heads, pooling, attention, padded_classes),
+            )
+            for _ in range(num_layers)
+        )
+        self.decoder = Decoder(width, decoder_widths, decoder_guidance_widths)
+
+    def forward(
+        self, features: Tensor, guidance: Sequence[Tensor], cost: Tensor, text: Tensor, chunk: int
+    ) -> Tensor:
+        """Logits of the classes whose costs are given.
+
+        Args:
+            features: dense features (B, C, H, W), not normalised.
+            guidance: two intermediate features, each (B, D, H, W).
+            cost: (B, T, P, H, W).
+            text: (B, T, P, C), unit-norm.
+            chunk: classes that pass together; any number gives the same result.
+        Returns:
+            (B, T, 4H, 4W).
+        """
+        appearance = F.relu(self.appearance_projection(features)).permute(0, 2, 3, 1)
+        words = F.normalize(text.mean(dim=2), dim=-1)
+        words = F.relu(self.text_projection(words))  # (B, T, G)
+        images = [
+            F.relu(project(upsample(x)))
+            for project, upsample, x in zip(
+                self.decoder_projections, self.upsample, guidance, strict=True
+            )
+        ]
+
+        volume = torch.cat([self._embed(part) for part in cost.split(chunk, dim=1)], dim=1)
+        for layer in self.layers:
+            volume = layer(volume, appearance, words, chunk)
+        logits = [self.decoder(part, images) for part in volume.split(chunk, dim=1)]
+        return torch.cat(logits, dim=1)
+
+    def _embed(self, cost: Tensor) -> Tensor:
+        """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""
+        embedded = self.cost_embedding(cost.flatten(0, 1))
+        return embedded.permute(0, 2, 3, 1).unflatten(0, cost.shape[:2])

@@ -1,0 +1,240 @@
+"""CLIP towers that answer densely: a vector per patch instead of one per picture.
+
+The towers are open_clip's modules. Two things differ from running them as they come: query, key and
+value are three matrices instead of one (so that they can be fine-tuned apart), and the last vision
+block leaves attention out. Source: CAT-Seg (CVPR 2024), section 3.1, after MaskCLIP (ECCV 2022).
+
+Shapes: B crops, N = h*w patches, D vision width, C joint width, L tokens, K prompts.
+"""
+
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcore.errors import UserError
+
+# Names of the published configs -> names of open_clip's model configs.
+PUBLISHED_NAMES = {
+    "ViT-B/16": "ViT-B-16-quickgelu",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
+}
+
+open_clip.add_model_config(Path(__file__).parent / "clip_models")
+
+
+class SplitAttention(nn.Module):
+    """Multi-head self-attention whose query, key and value matrices are separate parameters."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj_weight = nn.Parameter(torch.empty(width, width))
+        self.k_proj_weight = nn.Parameter(torch.empty(width, width))
+        self.v_proj_weight = nn.Parameter(torch.empty(width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    @classmethod
+    def from_fused(cls, fused: nn.MultiheadAttention) -> "SplitAttention":
+        """The same function as ``fused``, with its weights."""
+        split = cls(fused.embed_dim, fused.num_heads)
+        weights = fused.in_proj_weight.detach().chunk(3)
+        with torch.no_grad():
+            for parameter, weight in zip(split.projections(), weights, strict=True):
+                parameter.copy_(weight)
+            split.in_proj_bias.copy_(fused.in_proj_bias)
+        split.out_proj.load_state_dict(fused.out_proj.state_dict())
+        return split
+
+    def projections(self) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+        """The matrices of query, key and value, each (width, width)."""
+        return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+
+    def forward(self, x: Tensor, is_causal: bool = False) -> Tensor:
+        """x (B, L, width) -> (B, L, width)."""
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for weight, bias in zip(self.projections(), self.in_proj_bias.chunk(3), strict=True)
+        )  # each (B, heads, L, width / heads)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def value_path(self, x: Tensor) -> Tensor:
+        """What a token gets when it attends to itself alone: x (B, L, width) -> (B, L, width)."""
+        value = F.linear(x, self.v_proj_weight, self.in_proj_bias.chunk(3)[2])
+        if self.training:
+            # Query and key have no influence, yet distributed training wants a gradient, zero here.
+            value = value + 0.0 * (self.q_proj_weight.sum() + self.k_proj_weight.sum())
+        return self.out_proj(value)
+
+
+def run_block(block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
+    """One pre-norm transformer block of open_clip on x (B, L, width)."""
+    x = x + block.ls_1(block.attn(block.ln_1(x), is_causal=is_causal))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+class DenseCLIP(nn.Module):
+    """CLIP's image tower with a vector per patch, and its text tower.
+
+    Parameter names are those of OpenAI's and open_clip's checkpoints, but for the split attention.
+    """
+
+    def __init__(self, name: str, *, prompt_length: int = 0, prompt_depth: int = 0) -> None:
+        """Build the towers with random weights.
+
+        Args:
+            name: a published name ("ViT-B/16", "ViT-L/14@336px"), a model config of open_clip, or
+                one of ``catseg_d2/clip_models``.
+            prompt_length, prompt_depth: learned tokens put before each of the first blocks.
+        """
+        super().__init__()
+        clip = _build_open_clip(name)
+        self.visual = clip.visual
+        self.transformer = clip.transformer
+        self.token_embedding = clip.token_embedding
+        self.positional_embedding = clip.positional_embedding
+        self.ln_final = clip.ln_final
+        self.text_projection = clip.text_projection
+        self.logit_scale = clip.logit_scale
+        for block in (*self.visual.transformer.resblocks, *self.transformer.resblocks):
+            block.attn = SplitAttention.from_fused(block.attn)
+
+        depth = len(self.visual.transformer.resblocks)
+        if prompt_depth > depth:
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} blocks: "
+                "lower it."
+            )
+        self.prompt_tokens = (
+            nn.Parameter(0.02 * torch.randn(prompt_depth, prompt_length, self.vision_width))
+            if prompt_length and prompt_depth
+            else None
+        )
+        # The text after the first and the second third of the blocks guides the decoder.
+        self.guidance_blocks = (max(depth // 3 - 1, 0), max(2 * depth // 3 - 1, 0))
+
+    @property
+    def vision_width(self) -> int:
+        return self.visual.conv1.out_channels
+
+    @property
+    def joint_width(self) -> int:
+        return self.visual.proj.shape[1]
+
+    @property
+    def patch_size(self) -> int:
+        return self.visual.conv1.kernel_size[0]
+
+    @property
+    def context_length(self) -> int:
+        return self.positional_embedding.shape[0]
+
+    def encode_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Dense features of normalised crops.
+
+        Args:
+            images: (B, 3, H, W), CLIP-normalised, sides multiples of the patch size.
+        Returns:
+            features (B, C, h, w), not normalised, in the space of the text embeddings, and the
+            residual stream (B, D, h, w) after each of the two guidance blocks.
+        """
+        visual = self.visual
+        patches = visual.conv1(images)  # (B, D, h, w)
+        h, w = patches.shape[-2:]
+        x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = visual.ln_pre(x + self._positions(h, w))
+
+        *blocks, last = visual.transformer.resblocks
+        guidance = []
+        for index, block in enumerate(blocks):
+            x = self._run_prompted(block, x, index)
+            if index in self.guidance_blocks:
+                guidance.append(_to_map(x, h, w))
+        # Dense form of the last block: no attention, and every position takes up the residual of
+        # the class token. This is what the published models were trained with.
+        residual = x[:, :1] + last.ls_1(last.attn.value_path(last.ln_1(x)))
+        x = residual + last.ls_2(last.mlp(last.ln_2(residual)))
+        x = visual.ln_post(x) @ visual.proj  # (B, 1 + N, C)
+        return _to_map(x, h, w), (guidance[0], guidance[-1])
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Unit-norm embeddings (K, C) of token rows (K, L), zero-padded behind the end marker.
+
+        Columns that are padding in every row are not computed: attention is causal, so what stands
+        behind the end marker has no influence on it.
+        """
+        end = tokens.argmax(dim=-1)  # the end marker has the largest id
+        length = int(end.max()) + 1
+        x = self.token_embedding(tokens[:, :length]) + self.positional_embedding[:length]
+        for block in self.transformer.resblocks:
+            x = run_block(block, x, is_causal=True)
+        x = self.ln_final(x[torch.arange(len(x), device=x.device), end])
+        return F.normalize(x @ self.text_projection, dim=-1)
+
+    def _positions(self, h: int, w: int) -> Tensor:
+        """Positional embedding (1 + N, D), resized bicubically to an (h, w) grid."""
+        class_position, grid = self.visual.positional_embedding.split(
+            [1, len(self.visual.positional_embedding) - 1]
+        )
+        side = round(len(grid) ** 0.5)
+        if (h, w) == (side, side):
+            return self.visual.positional_embedding
+        grid = grid.T.reshape(1, -1, side, side)
+        grid = F.interpolate(grid, (h, w), mode="bicubic", align_corners=False)
+        return torch.cat([class_position, grid[0].flatten(1).T])
+
+    def _run_prompted(self, block: nn.Module, x: Tensor, index: int) -> Tensor:
+        """A vision block, with the learned prompt of its depth beside the tokens if it has one."""
+        if self.prompt_tokens is None or index >= len(self.prompt_tokens):
+            return run_block(block, x)
+        prompt = self.prompt_tokens[index].expand(len(x), -1, -1)
+        x = run_block(block, torch.cat([x[:, :1], prompt, x[:, 1:]], dim=1))
+        return torch.cat([x[:, :1], x[:, 1 + prompt.shape[1] :]], dim=1)
+
+
+def _to_map(tokens: Tensor, h: int, w: int) -> Tensor:
+    """Tokens (B, 1 + N, width) -> (B, width, h, w) without the class token."""
+    return tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w))
+
+
+def _build_open_clip(name: str) -> open_clip.CLIP:
+    """open_clip's model ``name`` with random weights, if it can answer densely."""
+    model_name = PUBLISHED_NAMES.get(name, name)
+    config = open_clip.get_model_config(model_name)
+    if config is None:
+        raise UserError(
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED is '{name}', which open_clip does not know: use "
+            f"{', '.join(PUBLISHED_NAMES)} or a name of open_clip.list_models()."
+        )
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    special = {"custom_text", "multimodal_cfg"} & set(config)
+    if (
+        special
+        or "hf_model_name" in text
+        or "timm_model_name" in vision
+        or not isinstance(vision["layers"], int)  # a list: the stages of a ResNet
+        or vision.get("attentional_pool")
+    ):
+        raise UserError(
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED is '{name}', whose towers have no dense form "
+            "here: use a CLIP of plain vision and text transformers, such as ViT-B/16."
+        )
+    return open_clip.CLIP(**config)
+
+
+def split_fused_attention(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the fused ``in_proj_weight`` (3w, w) of OpenAI's and open_clip's files to three."""
+    split = {}
+    for key, value in state_dict.items():
+        if key.endswith("attn.in_proj_weight"):
+            stem = key.removesuffix("in_proj_weight")
+            for part, matrix in zip("qkv", value.chunk(3), strict=True):
+                split[f"{stem}{part}_proj_weight"] = matrix
+        else:
+            split[key] = value
+    return split

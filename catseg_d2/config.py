@@ -1,0 +1,82 @@
+"""The keys that CAT-Seg adds to a Detectron2 config. Released yaml files merge as they are."""
+
+from detectron2.config import CfgNode
+
+from segcore.config import register_config_keys
+
+
+@register_config_keys
+def add_catseg_config(cfg: CfgNode) -> None:
+    """Add CAT-Seg's keys to ``cfg``; the defaults are those of the published code."""
+    _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
+    _add_patch_inference_keys(cfg.TEST)
+
+    # Mean and deviation of CLIP's training pictures, RGB, 0..255.
+    cfg.MODEL.CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
+    cfg.MODEL.CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
+    # Where the towers start when MODEL.WEIGHTS is empty: "" (random), a file, or a tag of open_clip's
+    # registry such as "openai", which its hub code downloads.
+    cfg.MODEL.CLIP_WEIGHTS = ""
+    # Sentence templates: "single" or "imagenet" (80 sentences a class).
+    cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
+
+    # Declared by released yaml files; nothing here reads them.
+    cfg.MODEL.PROMPT_ENSEMBLE = False
+    cfg.MODEL.setdefault("MASK_FORMER", CfgNode()).setdefault("SIZE_DIVISIBILITY", 32)
+    if "SWIN" not in cfg.MODEL:
+        cfg.MODEL.SWIN = CfgNode(new_allowed=True)
+
+
+def _add_head_keys(head: CfgNode) -> None:
+    head.CLIP_PRETRAINED = "ViT-B/16"
+    # A registered vocabulary, a JSON file, or (test only) "" for the evaluated dataset's own words.
+    head.TRAIN_CLASS_JSON = "ade20k_847"
+    head.TEST_CLASS_JSON = "ade20k_847"
+    # Which CLIP parameters learn: attention, full, all, prompt or frozen.
+    head.CLIP_FINETUNE = "attention"
+    head.PROMPT_DEPTH = 0
+    head.PROMPT_LENGTH = 0
+
+    head.NUM_LAYERS = 4
+    head.NUM_HEADS = 4
+    head.HIDDEN_DIMS = 128
+    head.FEATURE_RESOLUTION = [24, 24]
+    head.WINDOW_SIZES = 12
+    head.POOLING_SIZES = [6, 6]
+    head.ATTENTION_TYPE = "linear"
+    head.TEXT_GUIDANCE_DIM = 512
+    head.TEXT_GUIDANCE_PROJ_DIM = 128
+    head.APPEARANCE_GUIDANCE_DIM = 512
+    head.APPEARANCE_GUIDANCE_PROJ_DIM = 128
+    head.DECODER_DIMS = [64, 32]
+    head.DECODER_GUIDANCE_DIMS = [256, 128]
+    head.DECODER_GUIDANCE_PROJ_DIMS = [32, 16]
+    # Classes that enter the aggregation of a crop; the others score 0.
+    head.MAX_CLASSES = 256
+    # Classes that pass through a per-class layer together when nothing learns.
+    head.CLASS_CHUNK = 16
+
+    # Training. Ignored pixels count as negatives of every class in the published loss.
+    head.MASK_IGNORED_PIXELS = False
+    head.MASK_LOSS_WEIGHT = 1.0
+    # Cross-entropy of every pixel against the words on the raw cost volume, for training from
+    # scratch (0 = off, as published), and the classes that compete in a picture (0 = all).
+    head.COST_LOSS_WEIGHT = 0.0
+    head.TRAIN_CANDIDATES = 0
+
+    # Declared by the published code, read by nothing.
+    head.TRAIN_CLASS_INDEXES = ""
+    head.TEST_CLASS_INDEXES = ""
+
+
+def _add_patch_inference_keys(test: CfgNode) -> None:
+    test.SLIDING_WINDOW = False
+    test.PATCH_INFERENCE = CfgNode()
+    # Side of the resized picture (its shorter side where the aspect ratio is kept), side of a tile,
+    # share of a tile that its neighbour covers too, in pixels of the resized picture.
+    test.PATCH_INFERENCE.OUTPUT_SIZE = 640
+    test.PATCH_INFERENCE.TILE = 384
+    test.PATCH_INFERENCE.OVERLAP = 0.333
+    test.PATCH_INFERENCE.KEEP_ASPECT_RATIO = False
+    # Average the tiles with the whole picture at the size of one tile.
+    test.PATCH_INFERENCE.GLOBAL_VIEW = True

@@ -1,0 +1,69 @@
+"""Decoder: every class's map grows from the feature grid to four times its side.
+
+Source: CAT-Seg (CVPR 2024), section 3.3.
+
+Shapes: B crops, T classes, C width, G width of the guidance.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Decoder(nn.Module):
+    """Up-sampling stages with image guidance, and a last convolution to one logit."""
+
+    def __init__(
+        self, width: int, stage_widths: Sequence[int], guidance_widths: Sequence[int]
+    ) -> None:
+        super().__init__()
+        inputs = [width, *stage_widths]
+        self.stages = nn.ModuleList(
+            UpStage(*widths) for widths in zip(inputs, guidance_widths, stage_widths, strict=False)
+        )
+        self.logit = nn.Conv2d(stage_widths[-1], 1, 3, padding=1)
+
+    def forward(self, volume: Tensor, guidance: Sequence[Tensor]) -> Tensor:
+        """Logits of every class.
+
+        Args:
+            volume: (B, T, H, W, C).
+            guidance: per stage (B, G, 2H, 2W), (B, G', 4H, 4W).
+        Returns:
+            (B, T, 4H, 4W).
+        """
+        batch = volume.shape[:2]
+        x = volume.flatten(0, 1).permute(0, 3, 1, 2).contiguous()
+        for stage, image in zip(self.stages, guidance, strict=True):
+            x = stage(x, image)
+        return self.logit(x).unflatten(0, batch).squeeze(2)
+
+
+class UpStage(nn.Module):
+    """Double the side, take in the guidance, two 3x3 convolutions with group norm."""
+
+    def __init__(self, width: int, guidance_width: int, out_width: int) -> None:
+        super().__init__()
+        groups = max(out_width // 16, 1)
+        self.up_width = width - guidance_width
+        self.up = nn.ConvTranspose2d(width, self.up_width, kernel_size=2, stride=2)
+        self.conv1 = nn.Conv2d(width, out_width, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(groups, out_width)
+        self.conv2 = nn.Conv2d(out_width, out_width, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(groups, out_width)
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """x (B*T, C, H, W), guidance (B, G, 2H, 2W) -> (B*T, C', 2H, 2W).
+
+        The first convolution reads x and the guidance side by side. It is linear, so the guidance's
+        part is computed once a crop and added to every class.
+        """
+        weight_x, weight_guidance = self.conv1.weight.split(
+            [self.up_width, guidance.shape[1]], dim=1
+        )
+        x = F.conv2d(self.up(x), weight_x, padding=1)
+        steer = F.conv2d(guidance, weight_guidance, padding=1)
+        x = (x.unflatten(0, (len(guidance), -1)) + steer[:, None]).flatten(0, 1)
+        x = F.relu(self.norm1(x))
+        return F.relu(self.norm2(self.conv2(x)))

@@ -1,0 +1,89 @@
+"""Losses of CAT-Seg, and the classes that compete while it learns.
+
+Shapes: B pictures, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = False) -> Tensor:
+    """Binary cross-entropy of every class at every pixel (CAT-Seg, section 4).
+
+    Written as mean(softplus(x)) minus the logits at the labels, so no one-hot target is made.
+
+    Args:
+        logits: (B, T, H, W).
+        labels: (B, H, W) int64, 0 ... T - 1 or ``ignore``.
+        ignore: label of pixels without a class. In the published loss they are negatives of every
+            class and count in the mean.
+        mask_ignored: leave them out instead.
+    """
+    valid = labels != ignore
+    at_label = logits.gather(1, labels.where(valid, 0)[:, None])[:, 0]
+    if mask_ignored:
+        count = (valid.sum() * logits.shape[1]).clamp(min=1)
+        return ((F.softplus(logits).sum(dim=1) - at_label) * valid).sum() / count
+    return F.softplus(logits).mean() - (at_label * valid).sum() / logits.numel()
+
+
+def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tensor:
+    """Cross-entropy of every pixel against the words, on the raw cost volume.
+
+    It teaches random towers which word belongs to which place before there is anything to aggregate.
+
+    Args:
+        cost: cosines (B, T, P, h, w).
+        labels: (B, H, W) int64, 0 ... T - 1 or ``ignore``.
+        scale: factor of the cosines, a scalar.
+    """
+    logits = F.interpolate(
+        scale * cost.mean(dim=2), labels.shape[-2:], mode="bilinear", align_corners=False
+    )
+    count = (labels != ignore).sum().clamp(min=1)
+    return F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / count
+
+
+def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int) -> Tensor:
+    """Choose the classes that compete in each picture.
+
+    All that are present; half of the others are those whose words come nearest to a present one's,
+    the rest are drawn at random.
+
+    Args:
+        labels: (B, H, W) int64; values outside 0 ... T - 1 are no class.
+        text: (T, C) unit-norm embeddings.
+        allowed: (T,) bool, classes that may be chosen.
+        number: K; at most the number of allowed classes.
+    Returns:
+        (B, K) int64, ids ascending.
+    """
+    classes = len(text)
+    number = min(number, int(allowed.sum()))
+    similarity = text.detach() @ text.detach().T
+    chosen = []
+    for label in labels:
+        present = torch.bincount(label[(label >= 0) & (label < classes)], minlength=classes) > 0
+        present &= allowed
+        nearness = similarity[:, present].amax(dim=1) if present.any() else similarity[:, 0]
+        # Three tiers: present, near, drawn. A class's tier is the whole part of its rank score.
+        score = torch.rand(classes, device=text.device).masked_fill(~allowed, -1.0)
+        others = (nearness + 2).masked_fill(~allowed | present, -1.0)
+        near = others.topk(max(number - int(present.sum()), 0) // 2).indices
+        score[near] += 1.0 * allowed[near]
+        score[present] += 2.0
+        chosen.append(score.topk(number).indices.sort().values)
+    return torch.stack(chosen)
+
+
+def relabel(labels: Tensor, classes: Tensor, num_classes: int, ignore: int) -> Tensor:
+    """Labels as positions in each picture's list of classes; those not in it become ``ignore``.
+
+    labels (B, H, W), classes (B, K) ids of 0 ... num_classes - 1 -> (B, H, W).
+    """
+    table = labels.new_full((len(labels), num_classes + 1), ignore)
+    positions = torch.arange(classes.shape[1], device=labels.device).expand_as(classes)
+    table.scatter_(1, classes, positions)
+    index = labels.where((labels >= 0) & (labels < num_classes), num_classes)
+    return table.gather(1, index.flatten(1)).view_as(labels)

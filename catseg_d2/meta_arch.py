@@ -1,0 +1,369 @@
+"""The meta-architecture ``CATSeg``: pictures and words in, scores per class and pixel out.
+
+Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR 2024.
+
+Shapes: B pictures, n crops, T classes, K of them that enter the aggregation, P sentences a class,
+C joint width of CLIP, (h, w) the feature grid.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
+
+from .aggregator import CostAggregator, cost_volume, select_classes, strongest_classes
+from .category import ATTENTION_TYPES
+from .checkpoint import load_clip_weights, rename_published
+from .clip import DenseCLIP
+from .finetune import set_trainable
+from .losses import candidate_classes, cost_loss, mask_loss, relabel
+from .patches import PatchGeometry, PatchPlan, WholePicture, resize
+from .text import TextCache, embed_prompts, sentence_templates
+
+DROPPED_LOGIT = -100.0  # of classes that did not enter the aggregation: a score of zero
+CROP_BATCH = 8  # crops that pass through CLIP together when nothing learns
+MERGE_BATCH = 16  # classes that are brought to full size together
+
+
+@META_ARCH_REGISTRY.register()
+class CATSeg(nn.Module):
+    """Open-vocabulary semantic segmentation by cost aggregation."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        clip: DenseCLIP,
+        aggregator: CostAggregator,
+        resolution: tuple[int, int],
+        train_vocabulary: str,
+        vocabulary: Vocabulary | None,
+        templates: str,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        patches: PatchGeometry | None,
+        max_classes: int = 256,
+        class_chunk: int = 16,
+        ignore_label: int = 255,
+        mask_ignored_pixels: bool = False,
+        mask_loss_weight: float = 1.0,
+        cost_loss_weight: float = 0.0,
+        train_candidates: int = 0,
+    ) -> None:
+        """
+        Args:
+            clip: the two towers.
+            aggregator: from features and words to logits.
+            resolution: (h, w); a crop is resized to h and w times the patch size.
+            train_vocabulary: source of the classes whose ids the training labels hold.
+            vocabulary: the words to answer with; None until :meth:`set_vocabulary`.
+            templates: name of the sentence ensemble.
+            pixel_mean, pixel_std: of CLIP, RGB, 0..255.
+            patches: geometry of patch inference, or None for whole pictures.
+            max_classes: classes that enter the aggregation of a crop; 0 = all.
+            class_chunk: classes that pass together when nothing learns.
+            ignore_label: value of training pixels without a class.
+            mask_ignored_pixels: leave them out of the loss; published models count them as negatives.
+            mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
+            train_candidates: classes that compete in a training picture; 0 = all that are seen.
+        """
+        super().__init__()
+        self.clip = clip
+        self.aggregator = aggregator
+        self.side = tuple(cells * clip.patch_size for cells in resolution)
+        self.templates = templates
+        self.patches = patches
+        self.max_classes = max_classes
+        self.class_chunk = class_chunk
+        self.ignore_label = ignore_label
+        self.mask_ignored_pixels = mask_ignored_pixels
+        self.mask_loss_weight = mask_loss_weight
+        self.cost_loss_weight = cost_loss_weight
+        self.train_candidates = train_candidates
+        self.text_cache = TextCache()
+        self._train_vocabulary = train_vocabulary
+        self._vocabulary = vocabulary
+        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.register_load_state_dict_pre_hook(rename_published)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Translate a config into the arguments of the constructor."""
+        head = cfg.MODEL.SEM_SEG_HEAD
+        clip = DenseCLIP(
+            head.CLIP_PRETRAINED,
+            prompt_length=head.PROMPT_LENGTH,
+            prompt_depth=head.PROMPT_DEPTH,
+        )
+        if cfg.MODEL.CLIP_WEIGHTS and not cfg.MODEL.WEIGHTS:
+            load_clip_weights(clip, head.CLIP_PRETRAINED, cfg.MODEL.CLIP_WEIGHTS)
+        set_trainable(clip, head.CLIP_FINETUNE)
+        if not head.COST_LOSS_WEIGHT:
+            clip.logit_scale.requires_grad_(False)  # nothing else reads it
+        test = head.TEST_CLASS_JSON
+        return {
+            "clip": clip,
+            "aggregator": _aggregator_from_config(cfg, clip),
+            "resolution": tuple(head.FEATURE_RESOLUTION),
+            "train_vocabulary": head.TRAIN_CLASS_JSON,
+            "vocabulary": Vocabulary.load(test) if test else None,
+            "templates": cfg.MODEL.PROMPT_ENSEMBLE_TYPE,
+            "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
+            "patches": _patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
+            "max_classes": head.MAX_CLASSES,
+            "class_chunk": head.CLASS_CHUNK,
+            "ignore_label": head.IGNORE_VALUE,
+            "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
+            "mask_loss_weight": head.MASK_LOSS_WEIGHT,
+            "cost_loss_weight": head.COST_LOSS_WEIGHT,
+            "train_candidates": head.TRAIN_CANDIDATES,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the model answers with."""
+        return self._vocabulary
+
+    def set_vocabulary(self, words: Vocabulary | str | Sequence[str]) -> Vocabulary:
+        """Change the words. A call that runs meanwhile in another thread keeps the old ones.
+
+        Args:
+            words: a vocabulary, the name of a registered one, a path to a JSON file, a list of
+                words, or one string with commas between the words.
+        Returns:
+            the vocabulary.
+        Raises:
+            UserError: the words cannot be used, or one is too long for the text tower.
+        """
+        vocabulary = Vocabulary.load(words)
+        self.text_cache.get(self.clip, vocabulary, self.templates)  # refuses before it is too late
+        self._vocabulary = vocabulary
+        return vocabulary
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Segment pictures, or in training return the losses.
+
+        Args:
+            batched_inputs: one dict a picture: "image" (3, H, W), RGB, 0..255; "height" and "width"
+                of the answer, by default those of "image"; in training "sem_seg" (H, W) int64.
+        Returns:
+            training: "loss_sem_seg" and/or "loss_cost".
+            otherwise: one dict a picture with "sem_seg" (T, height, width), scores in [0, 1], each
+            class on its own; the prediction is their arg-max.
+        """
+        if self.training:
+            return self._losses(batched_inputs)
+        with torch.no_grad():
+            return self._segment(batched_inputs)
+
+    # ------------------------------------------------------------------ inference
+
+    def _segment(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            raise UserError(
+                "the model has no words to answer with: call set_vocabulary, or set "
+                "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON."
+            )
+        text = self.text_cache.get(self.clip, vocabulary, self.templates)
+        images = [item["image"] for item in batched_inputs]
+        plans = [
+            self.patches.plan(*x.shape[-2:]) if self.patches else WholePicture() for x in images
+        ]
+        crops = [
+            self._to_clip(plan.cut(image.to(self.device).float()))
+            for image, plan in zip(images, plans, strict=True)
+        ]
+        answers = self._answer_crops(torch.cat(crops), text)
+        results = []
+        for item, plan, part in zip(batched_inputs, plans, crops, strict=True):
+            height, width = item["image"].shape[-2:]
+            size = (item.get("height", height), item.get("width", width))
+            own = list(itertools.islice(answers, len(part)))
+            results.append({"sem_seg": merge_crops(own, plan, len(text), size)})
+        return results
+
+    def _to_clip(self, crops: Tensor) -> Tensor:
+        """Normalise crops (n, 3, H, W), RGB 0..255, and bring them to the towers' size."""
+        crops = (crops - self.pixel_mean) / self.pixel_std
+        return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
+
+    def _answer_crops(self, crops: Tensor, text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each crop its logits (K, 4h, 4w) and the ids (K,) of their classes, ascending."""
+        for batch in crops.split(CROP_BATCH):
+            features, guidance = self.clip.encode_image(batch)
+            for crop in range(len(batch)):
+                one = slice(crop, crop + 1)
+                cost = cost_volume(features[one], text)
+                kept = strongest_classes(cost, self.max_classes or len(text))
+                logits = self.aggregator(
+                    features[one],
+                    [x[one] for x in guidance],
+                    select_classes(cost, kept),
+                    text[kept],
+                    self.class_chunk,
+                )
+                yield logits[0].float(), kept[0]
+
+    # ------------------------------------------------------------------ training
+
+    @cached_property
+    def train_vocabulary(self) -> Vocabulary:
+        """The classes of the training labels."""
+        return Vocabulary.load(self._train_vocabulary)
+
+    def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        images, labels = self._training_batch(batched_inputs)
+        features, guidance = self.clip.encode_image(self._to_clip(images))
+        text = embed_prompts(self.clip, self.train_vocabulary.prompts, self.templates)
+        cost = cost_volume(features, text)  # (B, T, P, h, w)
+        classes = self._competing_classes(labels, text)  # (B, K)
+        if classes.shape[1] < len(text):
+            labels = relabel(labels, classes, len(text), self.ignore_label)
+        cost, text = select_classes(cost, classes), text[classes]
+
+        losses = {}
+        if self.cost_loss_weight:
+            loss = cost_loss(cost, labels, self.ignore_label, self.clip.logit_scale.exp())
+            losses["loss_cost"] = self.cost_loss_weight * loss
+        if self.mask_loss_weight:
+            kept = strongest_classes(cost, self.max_classes or cost.shape[1])
+            logits = self.aggregator(
+                features,
+                guidance,
+                select_classes(cost, kept),
+                select_classes(text, kept),
+                chunk=cost.shape[1],
+            )
+            logits = scatter_logits(logits.float(), kept, cost.shape[1])
+            loss = mask_loss(
+                resize(logits, labels.shape[-2:]),
+                labels,
+                self.ignore_label,
+                self.mask_ignored_pixels,
+            )
+            losses["loss_sem_seg"] = self.mask_loss_weight * loss
+        else:
+            # Distributed training wants a gradient, zero here, for what was not used.
+            unused = sum(parameter.sum() for parameter in self.aggregator.parameters())
+            losses["loss_cost"] = losses["loss_cost"] + 0.0 * unused
+        return losses
+
+    def _training_batch(self, batched_inputs: list[dict]) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) float and labels (B, H, W) int64."""
+        shapes = {item["sem_seg"].shape for item in batched_inputs}
+        if len(shapes) > 1:
+            raise UserError(
+                f"the pictures of a training batch differ in size ({sorted(map(tuple, shapes))}): set "
+                "INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
+            )
+        for item in batched_inputs:
+            values = item["sem_seg"].unique()
+            wrong = values[(values != self.ignore_label) & (values >= len(self.train_vocabulary))]
+            if len(wrong):
+                raise UserError(
+                    f"{item.get('file_name', 'a training picture')} has the label {int(wrong[0])}, but "
+                    f"{self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: mend the "
+                    "label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to the words of this dataset."
+                )
+        images = torch.stack([item["image"] for item in batched_inputs])
+        labels = torch.stack([item["sem_seg"] for item in batched_inputs])
+        return images.to(self.device).float(), labels.to(self.device)
+
+    def _competing_classes(self, labels: Tensor, text: Tensor) -> Tensor:
+        """Ids (B, K) of the classes that each picture's pixels are told apart from."""
+        seen = self.train_vocabulary.seen or (True,) * len(text)
+        seen = torch.tensor(seen, device=text.device)
+        if self.train_candidates:
+            words = F.normalize(text.mean(dim=1), dim=-1)
+            return candidate_classes(labels, words, seen, self.train_candidates)
+        return seen.nonzero()[:, 0].expand(len(labels), -1)
+
+
+def merge_crops(
+    crops: Sequence[tuple[Tensor, Tensor]],
+    plan: PatchPlan | WholePicture,
+    num_classes: int,
+    size: tuple[int, int],
+) -> Tensor:
+    """Scores (T, *size) of a picture; a class that no crop kept stays at zero.
+
+    crops: for each its logits (K, h, w) and the ids (K,) of their classes, ascending.
+    """
+    scores = crops[0][0].new_zeros(num_classes, *size)
+    for ids in torch.cat([kept for _, kept in crops]).unique().split(MERGE_BATCH):
+        logits = torch.stack([_rows(*crop, ids) for crop in crops])
+        scores[ids] = plan.merge(logits, size)
+    return scores
+
+
+def _rows(logits: Tensor, kept: Tensor, ids: Tensor) -> Tensor:
+    """The rows of logits (K, h, w) that belong to ``ids``, filled where a class was dropped."""
+    position = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
+    dropped = kept[position] != ids
+    return logits[position].masked_fill(dropped[:, None, None], DROPPED_LOGIT)
+
+
+def scatter_logits(logits: Tensor, kept: Tensor, num_classes: int) -> Tensor:
+    """logits (B, K, h, w) of the classes ``kept`` (B, K) -> (B, T, h, w), filled where dropped."""
+    if kept.shape[1] == num_classes:
+        return logits
+    full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), DROPPED_LOGIT)
+    return full.scatter(1, kept[:, :, None, None].expand_as(logits), logits)
+
+
+def _aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
+        if head[key] != clip.joint_width:
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the towers of {head.CLIP_PRETRAINED} "
+                f"meet in {clip.joint_width} dimensions: set it to that."
+            )
+    if head.ATTENTION_TYPE not in ATTENTION_TYPES:
+        raise UserError(
+            f"MODEL.SEM_SEG_HEAD.ATTENTION_TYPE is '{head.ATTENTION_TYPE}': use one of "
+            f"{', '.join(ATTENTION_TYPES)}."
+        )
+    return CostAggregator(
+        joint_width=clip.joint_width,
+        vision_width=clip.vision_width,
+        num_prompts=len(sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)),
+        width=head.HIDDEN_DIMS,
+        num_layers=head.NUM_LAYERS,
+        num_heads=head.NUM_HEADS,
+        resolution=tuple(head.FEATURE_RESOLUTION),
+        window=head.WINDOW_SIZES,
+        pooling=tuple(head.POOLING_SIZES),
+        attention=head.ATTENTION_TYPE,
+        appearance_width=head.APPEARANCE_GUIDANCE_PROJ_DIM,
+        text_width=head.TEXT_GUIDANCE_PROJ_DIM,
+        decoder_widths=head.DECODER_DIMS,
+        upsampled_widths=head.DECODER_GUIDANCE_DIMS,
+        decoder_guidance_widths=head.DECODER_GUIDANCE_PROJ_DIMS,
+    )
+
+
+def _patches_from_config(cfg: CfgNode) -> PatchGeometry:
+    node = cfg.TEST.PATCH_INFERENCE
+    return PatchGeometry(
+        output_size=node.OUTPUT_SIZE,
+        tile=node.TILE,
+        overlap=node.OVERLAP,
+        keep_aspect_ratio=node.KEEP_ASPECT_RATIO,
+        global_view=node.GLOBAL_VIEW,
+    )

@@ -1,0 +1,146 @@
+"""Spatial aggregation: each class's map gathers evidence from its surroundings (Swin blocks).
+
+Source: CAT-Seg (CVPR 2024), section 3.2; Swin Transformer (ICCV 2021).
+
+Shapes: B crops, T classes, (H, W) the feature grid, C width of the volume, G width of the guidance,
+n windows of s = window**2 positions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SpatialAggregation(nn.Module):
+    """Two Swin blocks, the second with shifted windows, steered by the picture's appearance.
+
+    Every class passes alone, so any subset of classes may pass at a time.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        guidance_width: int,
+        resolution: tuple[int, int],
+        num_heads: int,
+        window: int,
+    ) -> None:
+        super().__init__()
+        whole = min(resolution) <= window
+        window = min(window, *resolution)
+        self.guidance_norm = nn.LayerNorm(guidance_width)
+        self.blocks = nn.ModuleList(
+            SwinBlock(width, guidance_width, resolution, num_heads, window, shift)
+            for shift in (0, 0 if whole else window // 2)
+        )
+
+    def forward(self, volume: Tensor, guidance: Tensor) -> Tensor:
+        """volume (B, T, H, W, C), guidance (B, H, W, G) -> (B, T, H, W, C)."""
+        guidance = self.guidance_norm(guidance)
+        for block in self.blocks:
+            volume = block(volume, guidance)
+        return volume
+
+
+class SwinBlock(nn.Module):
+    """Pre-norm window attention and MLP."""
+
+    def __init__(
+        self,
+        width: int,
+        guidance_width: int,
+        resolution: tuple[int, int],
+        num_heads: int,
+        window: int,
+        shift: int,
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.shift = shift
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = GuidedWindowAttention(width, guidance_width, num_heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        mask = shift_mask(resolution, window, shift) if shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """x (B, T, H, W, C), guidance (B, H, W, G) -> (B, T, H, W, C)."""
+        resolution = x.shape[2:4]
+        windows = self._to_windows(self.norm1(x))
+        attended = self.attention(windows, self._to_windows(guidance[:, None]), self.mask)
+        x = x + self._from_windows(attended, resolution)
+        return x + self.mlp(self.norm2(x))
+
+    def _to_windows(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, C) -> (B, T, n, s, C), windows row-major."""
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(2, 3))
+        x = x.unflatten(3, (-1, self.window)).unflatten(2, (-1, self.window))
+        return x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+    def _from_windows(self, x: Tensor, resolution: tuple[int, int]) -> Tensor:
+        """(B, T, n, s, C) -> (B, T, H, W, C)."""
+        rows, columns = (side // self.window for side in resolution)
+        x = x.unflatten(3, (self.window, self.window)).unflatten(2, (rows, columns))
+        x = x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+        return x.roll((self.shift, self.shift), dims=(2, 3)) if self.shift else x
+
+
+class GuidedWindowAttention(nn.Module):
+    """Window attention whose query and key read the guidance too, and whose value does not."""
+
+    def __init__(self, width: int, guidance_width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = GuidedLinear(width, guidance_width, width)
+        self.key = GuidedLinear(width, guidance_width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, guidance: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, T, n, s, C), guidance (B, 1, n, s, G), mask (n, s, s) or None -> (B, T, n, s, C)."""
+        query, key, value = (
+            t.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(2, 3).flatten(1, 2)
+            for t in (self.query(x, guidance), self.key(x, guidance), self.value(x))
+        )  # each (B*T, n*heads, s, C / heads)
+        if mask is not None:
+            mask = mask.repeat_interleave(self.num_heads, dim=0)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = attended.unflatten(1, (-1, self.num_heads)).transpose(2, 3).flatten(3)
+        return self.output(attended.view(x.shape))
+
+
+class GuidedLinear(nn.Linear):
+    """A linear layer over the concatenation (x, guidance), without making the concatenation.
+
+    The sum W_x x + (W_g g + b) is the same, and the second term is computed once for everything
+    that shares the guidance.
+    """
+
+    def __init__(self, width: int, guidance_width: int, out_width: int) -> None:
+        super().__init__(width + guidance_width, out_width)
+        self.widths = (width, guidance_width)
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """x (..., width), guidance (..., guidance_width), broadcast against x -> (..., out_width)."""
+        weight_x, weight_guidance = self.weight.split(self.widths, dim=1)
+        return F.linear(x, weight_x) + F.linear(guidance, weight_guidance, self.bias)
+
+
+def shift_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
+    """Which positions of a rolled map may attend to each other: (n, s, s) bool, True = may.
+
+    Rolling brings opposite borders together; attention stays within the regions that were
+    neighbours before.
+    """
+    regions = [
+        torch.bucketize(torch.arange(side), torch.tensor([side - window, side - shift]), right=True)
+        for side in resolution
+    ]
+    region = 3 * regions[0][:, None] + regions[1]  # (H, W)
+    region = region.unflatten(1, (-1, window)).unflatten(0, (-1, window))
+    region = region.transpose(1, 2).flatten(2).flatten(0, 1)  # (n, s)
+    return region[:, :, None] == region[:, None, :]

@@ -1,0 +1,148 @@
+"""From words to text embeddings: sentence templates, tokens, and a cache that cannot be stale.
+
+Source: CAT-Seg (CVPR 2024), section 4 ("A photo of a {} in the scene"); CLIP's ImageNet templates.
+"""
+
+import functools
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import open_clip
+import torch
+from torch import Tensor
+
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
+
+from .clip import DenseCLIP
+
+TEMPLATES: dict[str, Sequence[Callable[[str], str]]] = {
+    "single": ["A photo of a {} in the scene".format],
+    "imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
+}
+
+_MARKER = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+
+
+def sentence_templates(name: str) -> Sequence[Callable[[str], str]]:
+    """The templates of an ensemble: functions from a word to a sentence.
+
+    Raises:
+        UserError: the ensemble has no such name.
+    """
+    if name not in TEMPLATES:
+        raise UserError(
+            f"MODEL.PROMPT_ENSEMBLE_TYPE is '{name}': use one of {', '.join(TEMPLATES)}."
+        )
+    return TEMPLATES[name]
+
+
+@functools.cache
+def _tokenizer() -> open_clip.tokenizer.SimpleTokenizer:
+    return open_clip.tokenizer.SimpleTokenizer()
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of ``text``, without start and end; CLIP's literal markers become their own ids."""
+    tokenizer = _tokenizer()
+    markers = {"<|startoftext|>": tokenizer.sot_token_id, "<|endoftext|>": tokenizer.eot_token_id}
+    ids: list[int] = []
+    for part in _MARKER.split(text):
+        ids += [markers[part]] if part in markers else tokenizer.encode(part)
+    return ids
+
+
+def tokenize(sentences: Sequence[str], context_length: int = 77) -> Tensor:
+    """Token rows (len(sentences), context_length): start, ids, end, zeros.
+
+    Raises:
+        UserError: a sentence has more tokens than the context; it is never cut silently.
+    """
+    tokenizer = _tokenizer()
+    rows = torch.zeros(len(sentences), context_length, dtype=torch.long)
+    for row, sentence in zip(rows, sentences, strict=True):
+        ids = [tokenizer.sot_token_id, *encode(sentence), tokenizer.eot_token_id]
+        if len(ids) > context_length:
+            raise UserError(
+                f"'{sentence[:60]}...' has {len(ids)} tokens, but the text tower reads "
+                f"{context_length}: use a shorter name for this class."
+            )
+        row[: len(ids)] = torch.tensor(ids)
+    return rows
+
+
+def embed_prompts(
+    clip: DenseCLIP, prompts: Sequence[str], templates: str, chunk: int = 0
+) -> Tensor:
+    """Unit-norm embeddings (T, P, C) of T words in P sentences.
+
+    Args:
+        clip: towers whose text tower answers.
+        prompts: the words, one a class.
+        templates: name of an ensemble in ``TEMPLATES``.
+        chunk: sentences that pass through the tower together; 0 = all.
+    """
+    ensemble = sentence_templates(templates)
+    sentences = [template(word) for word in prompts for template in ensemble]
+    tokens = tokenize(sentences, clip.context_length).to(clip.positional_embedding.device)
+    embeddings = [clip.encode_text(part) for part in tokens.split(chunk or len(tokens))]
+    return torch.cat(embeddings).unflatten(0, (len(prompts), len(ensemble)))
+
+
+class TextCache:
+    """Text embeddings by (weights, vocabulary, templates). Safe between threads.
+
+    The weights enter the key by their content: whatever changes them (a step of the optimizer, a
+    loaded checkpoint, an assignment to ``.data``) changes the key, so no entry can be stale.
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        """``size``: entries kept; the one used longest ago leaves first."""
+        self._size = size
+        self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def get(self, clip: DenseCLIP, vocabulary: Vocabulary, templates: str) -> Tensor:
+        """Embeddings (T, P, C) of ``vocabulary`` in float32, without gradient."""
+        device = clip.positional_embedding.device
+        key = (text_fingerprint(clip), vocabulary.hash, templates, device)
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        with torch.autocast(device.type, enabled=False):
+            embeddings = embed_prompts(clip, vocabulary.prompts, templates, chunk=256)
+        with self._lock:
+            self._entries[key] = embeddings
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+        return embeddings
+
+
+@torch.no_grad()
+def text_fingerprint(clip: DenseCLIP) -> int:
+    """A number that changes with any bit of the text tower's weights.
+
+    A sum of the weights' bits, each times its own odd number, modulo 2**64: one pass over the
+    memory, some milliseconds for the tower of ViT-B.
+    """
+    total = torch.zeros((), dtype=torch.int64, device=clip.positional_embedding.device)
+    for parameter in (
+        *clip.transformer.parameters(),
+        *clip.token_embedding.parameters(),
+        *clip.ln_final.parameters(),
+        clip.positional_embedding,
+        clip.text_projection,
+    ):
+        bits = parameter.detach().contiguous().flatten().view(torch.uint8)
+        words = bits.view(_WORDS[parameter.element_size()])
+        for part in words.split(1 << 20):
+            factors = 2 * torch.arange(len(part), device=part.device) + 1
+            total = total * 31 + (part * factors).sum()
+    return int(total)
+
+
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
