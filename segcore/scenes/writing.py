@@ -15,8 +15,10 @@ is there and readable is kept: the same command continues an interrupted run.
 
 import hashlib
 import json
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -119,11 +121,18 @@ def _mapping(workers: int) -> Iterator[Callable[[Callable, Sequence], Iterator]]
     if workers <= 1:
         yield map
         return
-    # An interrupt is the parent's to report.
-    with ProcessPoolExecutor(
-        workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         yield partial(pool.map, chunksize=16)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to report
+
+    def follow_parent() -> None:  # a killed parent cannot tell its workers to stop
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
 
 
 def _finish_picture(

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from segcore.scenes import (
     SCENES_60,
     Settings,
     caption,
+    overview,
     plan_scene,
     render,
     write_scenes,
@@ -310,15 +313,51 @@ class TestWriting:
             Settings(**{"num_train": 1, "num_test": 1, **settings})
 
 
+class TestOverview:
+    def run(self, folder, *arguments, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["overview", str(folder), *map(str, arguments)])
+        overview.main()
+
+    def test_counts_and_sheet(self, tmp_path, monkeypatch, capsys):
+        write_scenes(tmp_path, SCENES_60, Settings(num_train=16, num_test=0, size=32))
+        sheet = tmp_path / "images/sheet.png"
+        folder = tmp_path / "scenes-60/train"
+        self.run(folder, "--sheet", sheet, monkeypatch=monkeypatch)
+        text = capsys.readouterr().out
+        assert "16 pictures" in text
+        assert "0.0% hold an unseen class" in text
+        assert "unseen objects: 14 classes, 0.0% of the pixels, each in 0 to 0 pictures" in text
+        assert Image.open(sheet).size == (8 * 32, 4 * 32)
+
+    def test_too_few_pictures_are_told(self, tiny, monkeypatch):
+        with pytest.raises(UserError, match=r"holds 4 pictures .* draw at least 16"):
+            self.run(tiny[0] / "test", monkeypatch=monkeypatch)
+
+
 class TestScript:
+    def command(self, repository, *arguments):
+        script = repository / "datasets/prepare_scenes.py"
+        return {
+            "args": [sys.executable, str(script), *map(str, arguments)],
+            "env": {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), *sys.path])},
+        }
+
     def run(self, repository, *arguments):
         return subprocess.run(
-            [sys.executable, repository / "datasets/prepare_scenes.py", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PYTHONPATH": ":".join([str(repository), *sys.path]), "PATH": "/usr/bin:/bin"},
+            **self.command(repository, *arguments), capture_output=True, text=True, check=False
         )
+
+    def test_a_killed_run_is_continued(self, repository, tmp_path):
+        settings = Settings(num_train=300, num_test=0, size=32)
+        killed, whole = tmp_path / "killed", tmp_path / "whole"
+        command = self.command(
+            repository, "--num-images", 300, 0, "--size", 32, "--workers", 2, "--root", killed
+        )
+        with subprocess.Popen(**command, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and len(list(killed.rglob("*.png"))) < 100:
+                time.sleep(0.01)
+            process.kill()
+        assert write_scenes(killed, SCENES_60, settings) == write_scenes(whole, SCENES_60, settings)
 
     def test_prints_the_hashes(self, repository, tmp_path):
         result = self.run(
