@@ -1,0 +1,194 @@
+"""Vocabularies: every way to name one, and every fault as one sentence."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary, clean, distinct_colors, registered_names
+
+LISTS = {"ade150": 150, "ade847": 847, "coco": 171, "pc59": 59, "pc459": 459, "voc20b": 59}
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "mine.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", registered_names())
+def test_registered(name: str) -> None:
+    vocabulary = Vocabulary.registered(name)
+    assert vocabulary.name == name
+    for column in (vocabulary.prompts, vocabulary.synonyms, vocabulary.colors):
+        assert len(column) == len(vocabulary) > 0
+    assert len(set(map(clean, vocabulary.names))) == len(vocabulary)
+    assert all(
+        len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in vocabulary.colors
+    )
+
+
+@pytest.mark.parametrize(("alias", "size"), LISTS.items())
+def test_paths_that_users_of_the_reference_type(alias: str, size: int) -> None:
+    vocabulary = Vocabulary.load(f"datasets/{alias}.json")
+    assert len(vocabulary) == size
+    assert vocabulary == Vocabulary.load(alias) == Vocabulary.load(vocabulary.name)
+
+
+@pytest.mark.parametrize("alias", ["ade150", "ade847", "coco", "voc20"])
+def test_prompts_equal_the_published_lists(golden: Path, alias: str) -> None:
+    path = golden / "catseg" / "vocab" / f"{alias}.json"
+    published = [text.split(", ")[0] for text in json.loads(path.read_text("utf-8"))]
+    assert list(Vocabulary.load(alias).prompts) == published
+    assert list(Vocabulary.load(path).prompts) == published
+
+
+def test_background_protocol_prompts_with_objects_first() -> None:
+    names = Vocabulary.load("voc20b").names
+    assert names[:20] == Vocabulary.load("voc20").names
+    assert sorted(names) == sorted(Vocabulary.load("pc59").names)
+
+
+def test_typed_words() -> None:
+    vocabulary = Vocabulary.load("sky,  tree , my dog")
+    assert vocabulary.prompts == vocabulary.names == ("sky", "tree", "my dog")
+    assert len(set(vocabulary.colors)) == 3
+    assert Vocabulary.load("sky").names == ("sky",)
+
+
+def test_list_keeps_synonyms_and_spaces_as_published() -> None:
+    vocabulary = Vocabulary.load(["bed ", "sofa, couch, settee", "left,right"])
+    assert vocabulary.prompts == ("bed ", "sofa", "left,right")
+    assert vocabulary.synonyms == ((), ("couch", "settee"), ())
+    assert vocabulary.names == ("bed", "sofa, couch, settee", "left,right")
+
+
+def test_existing_file_wins_over_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "ade150.json").write_text('["only this"]')
+    monkeypatch.chdir(tmp_path)
+    assert Vocabulary.load("datasets/ade150.json").names == ("only this",)
+
+
+def test_object_form(tmp_path: Path) -> None:
+    classes = [
+        {"name": "cat", "synonyms": ["kitten"], "color": [1, 2, 3], "seen": True, "dataset_id": 7},
+        {"name": "dog", "prompt": "a dog", "seen": False, "dataset_id": [0, 255, 0]},
+    ]
+    file = write(tmp_path, {"name": "pets", "ignore_label": 0, "classes": classes})
+    vocabulary = Vocabulary.load(file)
+    assert (vocabulary.name, vocabulary.ignore_label) == ("pets", 0)
+    assert vocabulary.prompts == ("cat", "a dog")
+    assert vocabulary.seen == (True, False)
+    assert vocabulary.dataset_ids == (7, (0, 255, 0))
+    assert vocabulary.isthing is None
+    assert vocabulary.colors[0] == (1, 2, 3) != vocabulary.colors[1]
+
+
+def test_hash_follows_what_a_model_reads(tmp_path: Path) -> None:
+    hash_of = {words: Vocabulary.load(list(words)).hash for words in [("a", "b"), ("b", "a")]}
+    assert hash_of["a", "b"] != hash_of["b", "a"]
+    assert Vocabulary.load("a, b").hash == hash_of["a", "b"]
+    assert Vocabulary.load(["a, b"]).hash not in hash_of.values()
+    coloured = write(tmp_path, {"classes": [{"name": "a", "color": [9, 9, 9]}, "b"]})
+    assert Vocabulary.load(coloured).hash == hash_of["a", "b"]
+
+
+def test_hash_is_the_same_in_another_process() -> None:
+    code = "from segcore.vocabulary import Vocabulary as V; print(V.load('ade150').hash, end='')"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == Vocabulary.load("ade150").hash
+
+
+def test_shared_prompts_are_told_and_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    Vocabulary.load("ade847")
+    assert "9 prompts stand for several classes" in caplog.text
+    caplog.clear()
+    Vocabulary.load("ade150")
+    assert not caplog.text
+
+
+def test_colors_are_distinct_and_fixed() -> None:
+    colors = distinct_colors(2000)
+    assert len(set(colors)) == 2000
+    assert colors[:10] == distinct_colors(10)
+    assert not set(distinct_colors(50, taken=colors[:50])) & set(colors[:50])
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("ade20k_15", "'ade20k_150'"),
+        ("datasets/ade151.json", "'ade150'"),
+        (Path("nowhere.json"), "no file 'nowhere.json'"),
+        ("", "class 1 is empty"),
+        ("sky, , tree", "class 2 is empty"),
+        ("sky, tree,", "class 3 is empty"),
+        ([], "no classes"),
+        (["\u200b"], "class 1 is empty"),
+        (["&nbsp;"], "class 1 is empty"),
+        ("sky, tree, Sky", "classes 1 and 3 are both named 'Sky'"),
+        (["caf\u00e9", "cafe\u0301"], "classes 1 and 2"),
+        (["rock &amp; sand", "rock & sand"], "classes 1 and 2"),
+        (["big  dog", "big dog"], "classes 1 and 2"),
+        (["sky", "tr\x07ee"], "class 2, 'tr\\x07ee', holds a control character"),
+        (["two\nlines"], "control character"),
+        (["evil \u202etext"], "control character"),
+        (["a" * 301], "at most 300 characters"),
+        ("sky, a <|endoftext|> b", "marker <|endoftext|>"),
+        (["&lt;|STARTOFTEXT|&gt;"], "marker <|startoftext|>"),
+        (["<start_of_text>"], "marker <start_of_text>"),
+        (["sky", 3], "class 2 needs to be a string"),
+    ],
+)
+def test_faults_are_one_sentence(source: object, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Vocabulary.load(source)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('["sky", ', "not valid JSON (line 1)"),
+        ("[" * 100_000, "not valid JSON"),
+        ("{}", "no classes"),
+        ('"sky"', "no classes"),
+        (
+            '{"classes": [{"title": "sky"}]}',
+            "class 1 needs to be a string or an object with a name",
+        ),
+        ('{"classes": [{"name": "sky", "color": [0, 0, 256]}]}', "colour of 'sky'"),
+        ('{"classes": [{"name": "sky", "synonyms": "blue"}]}', "synonyms of 'sky'"),
+        ('{"classes": [{"name": "sky", "seen": true}, "tree"]}', "'seen' needs to be"),
+        ('{"ignore_label": "no", "classes": ["sky"]}', "'ignore_label' a whole number"),
+        ('["\\ud800"]', "class 1"),
+    ],
+)
+def test_faults_of_files_name_the_file(tmp_path: Path, content: str, says: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(UserError) as caught:
+        Vocabulary.load(path)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_other_encodings_and_huge_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes('["stra\u00dfe"]'.encode("latin-1"))
+    with pytest.raises(UserError, match="UTF-8"):
+        Vocabulary.load(path)
+    path.write_bytes(b'\xef\xbb\xbf["sky"]')
+    assert Vocabulary.load(path).names == ("sky",)
+    with path.open("wb") as file:
+        file.truncate(17 * 2**20)
+    with pytest.raises(UserError, match="16 MiB"):
+        Vocabulary.load(path)
+    with pytest.raises(UserError, match="not a JSON file"):
+        Vocabulary.from_file(tmp_path)
