@@ -1,0 +1,14 @@
+"""A small stand-in for Detectron2: the part of its interface that CatRank uses.
+
+Import paths, signatures, defaults, file formats and numbers are those of Detectron2 0.6. What is
+left out fails with one sentence that says to install Detectron2 itself.
+"""
+
+import sys
+
+from detectron2._absent import AbsentModuleFinder, absent
+
+__version__ = "0.6+lite"
+
+sys.meta_path.append(AbsentModuleFinder())
+__getattr__ = absent(__name__)

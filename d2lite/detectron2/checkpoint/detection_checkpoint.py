@@ -1,0 +1,94 @@
+"""The checkpointer: fvcore's, reading more formats and running no code from a file."""
+
+import pickle
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import torch
+from fvcore.common.checkpoint import Checkpointer
+from torch import nn
+
+from detectron2._absent import absent, sentence
+from detectron2.checkpoint.matching import match_by_suffix
+from detectron2.checkpoint.restricted_pickle import load_pickle
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+__getattr__ = absent(__name__)
+
+_MATCHING = "matching_heuristics"
+# Buffers of the top module that hold no learned value: files may lack them.
+_OPTIONAL_BUFFERS = ("pixel_mean", "pixel_std")
+_IGNORED_ENTRY = "anchor_generator.cell_anchors"
+
+
+class DetectionCheckpointer(Checkpointer):
+    """Saves a model with whatever has a ``state_dict``; loads .pth and the model zoo's .pkl.
+
+    A .pth is read with ``weights_only=True``, a .pkl by an unpickler that knows arrays and plain
+    containers. ``path?matching_heuristics=True`` fits names by their endings.
+
+    Args:
+        model: the model.
+        save_dir: where to save.
+        save_to_disk: whether to save at all; by default only the first process does.
+        **checkpointables: objects with ``state_dict`` and ``load_state_dict``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ) -> None:
+        if save_to_disk is None:
+            save_to_disk = comm.is_main_process()
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.path_manager = PathManager
+        self._match_names = False
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a file; returns its entries that were not used. An empty path loads nothing.
+
+        Raises:
+            AssertionError: there is no such file.
+            ValueError: the path has a query other than ``matching_heuristics``, or the file holds
+                something else than tensors.
+        """
+        parts = urlsplit(path)
+        query = parse_qs(parts.query)
+        self._match_names = query.pop(_MATCHING, ["False"]) == ["True"]
+        if query:
+            raise ValueError(f"{path} asks for {', '.join(query)}; only {_MATCHING} is known")
+        return super().load(parts._replace(query="").geturl(), *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pkl"):
+            with PathManager.open(filename, "rb") as file:
+                content = load_pickle(file)
+            if not (isinstance(content, dict) and {"model", "__author__"} <= set(content)):
+                raise pickle.UnpicklingError(sentence(f"The Caffe2 format of {filename}"))
+        else:
+            with PathManager.open(filename, "rb") as file:
+                content = torch.load(file, map_location="cpu", weights_only=True)
+            if "model" not in content:
+                content = {"model": content}
+        if self._match_names:
+            content[_MATCHING] = True
+        return content
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if checkpoint.get(_MATCHING, False):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            checkpoint["model"] = match_by_suffix(self.model.state_dict(), checkpoint["model"])
+        incompatible = super()._load_model(checkpoint)
+        own_buffers = dict(self.model.named_buffers(recurse=False))
+        for name in _OPTIONAL_BUFFERS:
+            if name in own_buffers and name in incompatible.missing_keys:
+                incompatible.missing_keys.remove(name)
+        incompatible.unexpected_keys[:] = [
+            name for name in incompatible.unexpected_keys if _IGNORED_ENTRY not in name
+        ]
+        return incompatible

@@ -1,0 +1,200 @@
+"""The config node, its safe yaml reader, and ``configurable``."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import BASE_KEY
+from fvcore.common.config import CfgNode as _FvcoreNode
+
+from detectron2.utils.file_io import PathManager
+
+LATEST_VERSION = 2
+_REMOTE = ("http://", "https://")
+_RANGE_LIST = re.compile(
+    r"\[\s*int\(\s*x\s*\*\s*0\.1\s*\*\s*(?P<size>\d{1,5})\s*\)"
+    r"\s*for\s+x\s+in\s+range\(\s*(?P<start>\d{1,3})\s*,\s*(?P<stop>\d{1,3})\s*\)\s*\]"
+)
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """Plain yaml plus the one Python tag of published configs: a list of scaled lengths."""
+
+
+def _scaled_lengths(loader: _SafeLoader, node: yaml.Node) -> list[int]:
+    """Read ``[int(x * 0.1 * S) for x in range(a, b)]`` without evaluating anything."""
+    words = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    match = _RANGE_LIST.fullmatch(words[0].strip()) if len(words) == 1 else None
+    if match is None:
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            "a Python expression is not evaluated here (only a list of the form "
+            "[int(x * 0.1 * 640) for x in range(5, 21)] is understood): write its value instead",
+            node.start_mark,
+        )
+    size, start, stop = (int(match[group]) for group in ("size", "start", "stop"))
+    return [int(x * 0.1 * size) for x in range(start, stop)]
+
+
+_SafeLoader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _scaled_lengths)
+
+
+def _overlay(upper: dict, lower: dict) -> dict:
+    """Merge nested dicts; ``upper`` wins. ``lower`` is changed and returned."""
+    for key, value in upper.items():
+        if isinstance(value, dict) and key in lower:
+            if not isinstance(lower[key], dict):
+                raise AssertionError(f"{key} is a group of keys here but a value in {BASE_KEY}")
+            _overlay(value, lower[key])
+        else:
+            lower[key] = value
+    return lower
+
+
+class CfgNode(_FvcoreNode):
+    """A config: a dict with attribute access whose leaves keep their types.
+
+    ``merge_from_file`` follows ``_BASE_`` (a path or a list of paths, relative to the file) and
+    never runs code out of a yaml file.
+    """
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> Any:
+        return PathManager.open(filename, "r")
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """Read a yaml file and everything that it inherits.
+
+        Args:
+            filename: path of the file.
+            allow_unsafe: also understand the list-of-lengths tag of published files. Other Python
+                tags raise ``yaml.constructor.ConstructorError`` in any case.
+        """
+        with cls._open_cfg(filename) as file:
+            content = yaml.load(file, _SafeLoader if allow_unsafe else yaml.SafeLoader) or {}
+        if not isinstance(content, dict):
+            raise ValueError(f"{filename} is not a config: it holds no keys")
+        bases = content.pop(BASE_KEY, [])
+        merged: dict[str, Any] = {}
+        for base in [bases] if isinstance(bases, str) else bases:
+            path = base if base.startswith(_REMOTE) else _beside(filename, base)
+            _overlay(cls.load_yaml_with_base(path, allow_unsafe=allow_unsafe), merged)
+        return _overlay(content, merged)
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
+        """Overwrite the keys that a yaml file sets.
+
+        Raises:
+            AssertionError: the file is missing or of another config version.
+            KeyError: it sets a key that the config lacks.
+            ValueError: a value has another type than the default.
+        """
+        if not PathManager.isfile(cfg_filename):
+            raise AssertionError(f"config file {cfg_filename} does not exist")
+        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        version = loaded.get("VERSION", LATEST_VERSION)
+        if version != LATEST_VERSION:
+            raise AssertionError(
+                f"{cfg_filename} has config VERSION {version}, only {LATEST_VERSION} is read here"
+            )
+        self.merge_from_other_cfg(loaded)
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Return the config as yaml text, keys sorted and tuples as lists."""
+        return super().dump(*args, **kwargs)
+
+
+def _beside(filename: str, base: str) -> str:
+    """Path of a base file: absolute, from the home folder, or relative to ``filename``."""
+    if filename.startswith(_REMOTE):
+        return f"{filename.rsplit('/', 1)[0]}/{base}"
+    return str(Path(filename).parent / Path(base).expanduser())
+
+
+def get_cfg() -> CfgNode:
+    """Return a fresh copy of the default config."""
+    from detectron2.config.defaults import DEFAULTS
+
+    return CfgNode(DEFAULTS).clone()
+
+
+def _is_config(value: Any) -> bool:
+    """A config node, or OmegaConf's where that library is loaded."""
+    if isinstance(value, _FvcoreNode):
+        return True
+    return any(
+        f"{kind.__module__}.{kind.__name__}" == "omegaconf.dictconfig.DictConfig"
+        for kind in type(value).__mro__
+    )
+
+
+def _called_with_config(args: tuple, kwargs: dict) -> bool:
+    return (bool(args) and _is_config(args[0])) or _is_config(kwargs.get("cfg"))
+
+
+def _translate(from_config: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Call ``from_config``; arguments that it does not know overrule what it returns."""
+    parameters = inspect.signature(from_config).parameters
+    if next(iter(parameters), None) != "cfg":
+        raise TypeError(f"the first argument of {from_config.__qualname__} must be named cfg")
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    takes_all = any(parameter.kind in variadic for parameter in parameters.values())
+    known = {k: v for k, v in kwargs.items() if takes_all or k in parameters}
+    rest = {k: v for k, v in kwargs.items() if k not in known}
+    return {**from_config(*args, **known), **rest}
+
+
+def _configurable_init(init: Callable) -> Callable:
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        from_config = getattr(type(self), "from_config", None)
+        if from_config is None:
+            raise AttributeError(
+                f"{type(self).__name__} is configurable: it needs a classmethod from_config"
+            )
+        if not inspect.ismethod(from_config):
+            raise TypeError(f"{type(self).__name__}.from_config must be a classmethod")
+        if _called_with_config(args, kwargs):
+            init(self, **_translate(from_config, args, kwargs))
+        else:
+            init(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _configurable_function(function: Callable, from_config: Callable) -> Callable:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if _called_with_config(args, kwargs):
+            return function(**_translate(from_config, args, kwargs))
+        return function(*args, **kwargs)
+
+    wrapped.from_config = from_config
+    return wrapped
+
+
+def configurable(
+    init_func: Callable | None = None, *, from_config: Callable | None = None
+) -> Callable:
+    """Let a constructor or a function be called with a config in place of its arguments.
+
+    Write ``@configurable`` on an ``__init__`` whose class has a classmethod
+    ``from_config(cls, cfg, ...)`` returning its arguments as a dict, or
+    ``@configurable(from_config=function)`` on a function. Keyword arguments beside the config go
+    to ``from_config`` where it knows them, else they replace what it returned.
+    """
+    if init_func is not None:
+        if not (inspect.isfunction(init_func) and init_func.__name__ == "__init__"):
+            raise AssertionError("@configurable without arguments belongs on an __init__")
+        return _configurable_init(init_func)
+    if from_config is None:
+        return configurable
+    if not inspect.isfunction(from_config):
+        raise AssertionError("from_config must be a function")
+    return functools.partial(_configurable_function, from_config=from_config)

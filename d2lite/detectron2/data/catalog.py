@@ -1,0 +1,109 @@
+"""What data sets there are, how to load each, and what is known about it."""
+
+import types
+from collections import UserDict
+from collections.abc import Callable
+from typing import Any
+
+from detectron2._absent import absent
+
+__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
+__getattr__ = absent(__name__)
+
+
+class _DatasetCatalog(UserDict):
+    """Functions that load a data set's records, by the data set's name."""
+
+    def register(self, name: str, func: Callable[[], list[dict]]) -> None:
+        """Add a data set; ``func`` takes nothing and returns the same records at every call."""
+        if not callable(func):
+            raise AssertionError(f"data set {name} must be registered with a function")
+        if name in self:
+            raise AssertionError(f"data set {name} is registered already")
+        self[name] = func
+
+    def get(self, name: str) -> list[dict]:
+        """Load the records of a data set."""
+        if name not in self:
+            known = ", ".join(sorted(self)) or "none"
+            raise KeyError(f"data set {name} is not registered; registered are: {known}")
+        return self[name]()
+
+    def list(self) -> list[str]:
+        """Names of all registered data sets."""
+        return list(self.keys())
+
+    def remove(self, name: str) -> None:
+        """Forget a data set."""
+        self.pop(name)
+
+    def __str__(self) -> str:
+        return f"DatasetCatalog(registered datasets: {', '.join(self)})"
+
+    __repr__ = __str__
+
+
+class Metadata(types.SimpleNamespace):
+    """Facts about one data set, as attributes; a fact once set cannot change silently."""
+
+    name: str = "N/A"
+
+    _OLD_NAMES = types.MappingProxyType({"class_names": "thing_classes"})
+
+    def __getattr__(self, key: str) -> Any:
+        if key in self._OLD_NAMES:
+            return getattr(self, self._OLD_NAMES[key])
+        known = ", ".join(sorted(self.__dict__)) or "none"
+        raise AttributeError(f"data set {self.name} has no metadata {key}; it has: {known}")
+
+    def __setattr__(self, key: str, val: Any) -> None:
+        key = self._OLD_NAMES.get(key, key)
+        if self.__dict__.get(key, val) != val:
+            raise AssertionError(
+                f"metadata {key} of data set {self.name} is {self.__dict__[key]!r} "
+                f"and cannot become {val!r}"
+            )
+        super().__setattr__(key, val)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a shallow copy of all facts."""
+        return dict(self.__dict__)
+
+    def set(self, **kwargs: Any) -> "Metadata":
+        """Set several facts; returns itself."""
+        for key, value in kwargs.items():
+            setattr(self, key, value)
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a fact, or ``default`` where it is not known."""
+        return getattr(self, key, default)
+
+
+class _MetadataCatalog(UserDict):
+    """The :class:`Metadata` of every data set; made empty when first asked for."""
+
+    def get(self, name: str) -> Metadata:
+        """Return the metadata of a data set, always the same object."""
+        if not name:
+            raise AssertionError("metadata needs the name of a data set")
+        if name not in self:
+            self[name] = Metadata(name=name)
+        return self[name]
+
+    def list(self) -> list[str]:
+        """Names of all data sets with metadata."""
+        return list(self.keys())
+
+    def remove(self, name: str) -> None:
+        """Forget the metadata of a data set."""
+        self.pop(name)
+
+    def __str__(self) -> str:
+        return f"MetadataCatalog(registered metadata: {', '.join(self)})"
+
+    __repr__ = __str__
+
+
+DatasetCatalog = _DatasetCatalog()
+MetadataCatalog = _MetadataCatalog()

@@ -1,0 +1,171 @@
+"""Data sets over lists, maps over data sets, and grouping by aspect ratio."""
+
+import copy
+import logging
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch.utils.data as torchdata
+
+from detectron2._absent import absent
+
+__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
+__getattr__ = absent(__name__)
+
+
+class _PackedList:
+    """Many small objects pickled into one array, which worker processes share without copies."""
+
+    def __init__(self, items: list) -> None:
+        pickles = [pickle.dumps(item, protocol=-1) for item in items]
+        self._ends = np.cumsum([len(p) for p in pickles], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(pickles), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Any:
+        start = self._ends[index - 1] if index > 0 else 0
+        return pickle.loads(memoryview(self._bytes[start : self._ends[index]]))
+
+
+class DatasetFromList(torchdata.Dataset):
+    """A data set over a list.
+
+    Args:
+        lst: the items.
+        copy: whether to hand out deep copies, so that a caller may change what it gets.
+        serialize: whether to keep the items pickled; saves memory with many workers.
+    """
+
+    def __init__(self, lst: list, copy: bool = True, serialize: bool = True) -> None:
+        self._items = _PackedList(lst) if serialize else lst
+        self._must_copy = copy and not serialize  # unpickling makes a fresh object anyway
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, idx: int) -> Any:
+        item = self._items[idx]
+        return copy.deepcopy(item) if self._must_copy else item
+
+
+class _MapIterableDataset(torchdata.IterableDataset):
+    """A function over a stream; items that it maps to None are left out."""
+
+    def __init__(self, dataset: Iterable, map_func: Callable) -> None:
+        self._dataset, self._map = dataset, map_func
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator:
+        return (item for item in map(self._map, self._dataset) if item is not None)
+
+
+class MapDataset(torchdata.Dataset):
+    """A function over a data set.
+
+    Where the function returns None, another item is drawn in its place, the same one in every run;
+    the index that failed is not drawn again. A stream becomes a stream without those items.
+    """
+
+    def __new__(cls, dataset: Any, map_func: Callable) -> Any:
+        if isinstance(dataset, torchdata.IterableDataset):
+            return _MapIterableDataset(dataset, map_func)
+        return super().__new__(cls)
+
+    def __init__(self, dataset: Any, map_func: Callable) -> None:
+        self._dataset, self._map = dataset, map_func
+        self._random = random.Random(42)
+        self._candidates = set(range(len(dataset)))
+        self._failures = 0
+
+    def __getnewargs__(self) -> tuple:
+        return self._dataset, self._map
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, idx: int) -> Any:
+        index = int(idx)
+        while True:
+            item = self._map(self._dataset[index])
+            if item is not None:
+                self._candidates.add(index)
+                return item
+            self._candidates.discard(index)
+            self._report_failure(index)
+            index = self._random.sample(list(self._candidates), k=1)[0]
+
+    def _report_failure(self, index: int) -> None:
+        self._failures += 1
+        logging.getLogger(__name__).warning(
+            "Item %d could not be used, another is drawn (%d so far)", index, self._failures
+        )
+        if not self._candidates:
+            raise RuntimeError("no item of the data set can be used: see the warnings before")
+
+
+class ToIterableDataset(torchdata.IterableDataset):
+    """A data set read in the order of a sampler, as a stream.
+
+    Args:
+        dataset: a data set with indices.
+        sampler: yields the indices, the same in every worker.
+        shard_sampler: whether the workers share the indices out among them.
+        shard_chunk_size: how many indices in a row go to one worker.
+    """
+
+    def __init__(
+        self,
+        dataset: torchdata.Dataset,
+        sampler: Iterable[int],
+        shard_sampler: bool = True,
+        shard_chunk_size: int = 1,
+    ) -> None:
+        if isinstance(dataset, torchdata.IterableDataset):
+            raise AssertionError("the data set is a stream already")
+        self.dataset, self.sampler = dataset, sampler
+        self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator:
+        indices: Iterator[int] = iter(self.sampler)
+        worker = torchdata.get_worker_info()
+        if self.shard_sampler and worker is not None and worker.num_workers > 1:
+            indices = _shard(indices, worker.id, worker.num_workers, self.shard_chunk_size)
+        return (self.dataset[index] for index in indices)
+
+
+def _shard(indices: Iterator[int], worker: int, workers: int, chunk: int) -> Iterator[int]:
+    """Every ``workers``-th chunk of ``chunk`` indices, beginning with number ``worker``."""
+    for number, index in enumerate(indices):
+        if number // chunk % workers == worker:
+            yield index
+
+
+class AspectRatioGroupedDataset(torchdata.IterableDataset):
+    """Batches of pictures that are all wide or all tall, which need less padding.
+
+    Args:
+        dataset: stream of dicts with "width" and "height".
+        batch_size: length of the lists that come out. Items left over at the end are dropped.
+    """
+
+    def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        waiting: dict[bool, list[dict]] = {True: [], False: []}
+        for item in self.dataset:
+            group = waiting[item["width"] > item["height"]]
+            group.append(item)
+            if len(group) == self.batch_size:
+                yield group[:]
+                group.clear()

@@ -1,0 +1,88 @@
+"""From a record of a data set to what a model gets."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2._absent import absent, sentence
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+__all__ = ["DatasetMapper"]
+__getattr__ = absent(__name__)
+
+
+class DatasetMapper:
+    """Reads the picture and the label map of a record and augments both alike.
+
+    Boxes, masks, key points and proposals are Detectron2's own; a training record with
+    "annotations" is refused.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        use_instance_mask: bool = False,
+        use_keypoint: bool = False,
+        instance_mask_format: str = "polygon",
+        keypoint_hflip_indices: np.ndarray | None = None,
+        precomputed_proposal_topk: int | None = None,
+        recompute_boxes: bool = False,
+    ) -> None:
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.use_instance_mask = use_instance_mask
+        self.instance_mask_format = instance_mask_format
+        self.use_keypoint = use_keypoint
+        self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.proposal_topk = precomputed_proposal_topk
+        self.recompute_boxes = recompute_boxes
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        augmentations = utils.build_augmentation(cfg, is_train)
+        crop = cfg.INPUT.CROP
+        cropped = crop.ENABLED and is_train
+        if cropped:
+            augmentations.insert(0, T.RandomCrop(crop.TYPE, crop.SIZE))
+        if cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS:
+            raise NotImplementedError(sentence("DatasetMapper for key points or proposals"))
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "use_instance_mask": cfg.MODEL.MASK_ON,
+            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+            "recompute_boxes": cropped and cfg.MODEL.MASK_ON,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Map one record, which is not changed.
+
+        Returns:
+            The record with "image", (C, H, W) uint8 in the mapper's format, and where it had a
+            "sem_seg_file_name" with "sem_seg", (H, W) int64, in its place.
+        """
+        record = copy.deepcopy(dataset_dict)
+        image = utils.read_image(record["file_name"], format=self.image_format)
+        utils.check_image_size(record, image)
+        label_file = record.pop("sem_seg_file_name", None)
+        labels = utils.read_image(label_file, "L").squeeze(2) if label_file else None
+
+        both = T.AugInput(image, sem_seg=labels)
+        self.augmentations(both)
+        record["image"] = torch.as_tensor(np.ascontiguousarray(both.image.transpose(2, 0, 1)))
+        if labels is not None:
+            record["sem_seg"] = torch.as_tensor(both.sem_seg.astype("long"))
+        if self.is_train and "annotations" in record:
+            raise NotImplementedError(sentence("DatasetMapper for boxes and masks"))
+        record.pop("annotations", None)
+        return record

@@ -1,0 +1,112 @@
+"""Reading pictures, checking them against their records, and the default augmentation."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from detectron2._absent import absent
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.utils.file_io import PathManager
+
+__all__ = [
+    "SizeMismatchError",
+    "build_augmentation",
+    "build_transform_gen",
+    "check_image_size",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "read_image",
+]
+__getattr__ = absent(__name__)
+
+# Luma and the two colour differences of ITU-R BT.601, from red, green, blue.
+_YUV_FROM_RGB = np.array(
+    [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+)
+_RGB_FROM_YUV = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
+_YUV = "YUV-BT.601"
+
+
+class SizeMismatchError(ValueError):
+    """A picture is not as large as its record says."""
+
+
+def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
+    """Turn a picture into an array.
+
+    Args:
+        image: the picture.
+        format: a mode of Pillow, "BGR", "YUV-BT.601", or None for the picture's own mode.
+
+    Returns:
+        (H, W, C) uint8; "L" gives (H, W, 1), YUV floats with luma in 0..1, and None whatever the
+        mode holds: (H, W) for grey pictures and for the indices of a palette.
+    """
+    if format is not None:
+        image = image.convert("RGB" if format in ("BGR", _YUV) else format)
+    array = np.asarray(image)
+    if format == "L":
+        return array[:, :, None]
+    if format == "BGR":
+        return array[:, :, ::-1]
+    if format == _YUV:
+        return array / 255.0 @ _YUV_FROM_RGB.T
+    return array
+
+
+def convert_image_to_rgb(image: Any, format: str | None) -> np.ndarray:
+    """Undo :func:`convert_PIL_to_numpy`; (H, W, 3) red, green, blue."""
+    if hasattr(image, "cpu"):
+        image = image.cpu().numpy()
+    if format == "BGR":
+        return image[:, :, ::-1]
+    if format == _YUV:
+        return image @ _RGB_FROM_YUV.T * 255.0
+    if format == "L":
+        image = image[:, :, 0]
+    return np.asarray(Image.fromarray(np.asarray(image), mode=format).convert("RGB"))
+
+
+def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+    """Read a picture, turned as its EXIF tag asks; see :func:`convert_PIL_to_numpy`."""
+    with PathManager.open(file_name, "rb") as file:
+        return convert_PIL_to_numpy(ImageOps.exif_transpose(Image.open(file)), format)
+
+
+def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
+    """Compare a picture with "width" and "height" of its record; fills them in where absent.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
+    height, width = image.shape[:2]
+    if "width" in dataset_dict or "height" in dataset_dict:
+        expected = (dataset_dict["width"], dataset_dict["height"])
+        if (width, height) != expected:
+            raise SizeMismatchError(
+                f"{dataset_dict.get('file_name', 'a picture')} is {width}x{height} pixels, "
+                f"but its record says {expected[0]}x{expected[1]}"
+            )
+    dataset_dict.setdefault("width", width)
+    dataset_dict.setdefault("height", height)
+
+
+def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """Resizing, and in training flipping, as ``cfg.INPUT`` says."""
+    if not is_train:
+        return [T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")]
+    resize = T.ResizeShortestEdge(
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    )
+    direction = cfg.INPUT.RANDOM_FLIP
+    if direction == "none":
+        return [resize]
+    return [
+        resize,
+        T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical"),
+    ]
+
+
+build_transform_gen = build_augmentation  # the name of older releases

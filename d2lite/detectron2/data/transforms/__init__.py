@@ -1,0 +1,60 @@
+"""Transforms, which are fixed, and augmentations, which draw a transform at random."""
+
+from fvcore.transforms.transform import (
+    BlendTransform,
+    CropTransform,
+    HFlipTransform,
+    NoOpTransform,
+    PadTransform,
+    Transform,
+    TransformList,
+    VFlipTransform,
+)
+
+from detectron2._absent import absent
+from detectron2.data.transforms.augmentation import (
+    AugInput,
+    Augmentation,
+    AugmentationList,
+    StandardAugInput,
+    TransformGen,
+    apply_augmentations,
+    apply_transform_gens,
+)
+from detectron2.data.transforms.augmentation_impl import (
+    FixedSizeCrop,
+    RandomCrop,
+    RandomCrop_CategoryAreaConstraint,
+    RandomFlip,
+    Resize,
+    ResizeScale,
+    ResizeShortestEdge,
+)
+from detectron2.data.transforms.transform import ResizeTransform
+
+__all__ = [
+    "AugInput",
+    "Augmentation",
+    "AugmentationList",
+    "BlendTransform",
+    "CropTransform",
+    "FixedSizeCrop",
+    "HFlipTransform",
+    "NoOpTransform",
+    "PadTransform",
+    "RandomCrop",
+    "RandomCrop_CategoryAreaConstraint",
+    "RandomFlip",
+    "Resize",
+    "ResizeScale",
+    "ResizeShortestEdge",
+    "ResizeTransform",
+    "StandardAugInput",
+    "Transform",
+    "TransformGen",
+    "TransformList",
+    "VFlipTransform",
+    "apply_augmentations",
+    "apply_transform_gens",
+]
+__getattr__ = absent(__name__)

@@ -1,0 +1,164 @@
+"""What an augmentation is, and what it is applied to."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from fvcore.transforms.transform import Transform, TransformList
+
+from detectron2._absent import absent
+
+__all__ = [
+    "AugInput",
+    "Augmentation",
+    "AugmentationList",
+    "StandardAugInput",
+    "TransformGen",
+    "apply_augmentations",
+    "apply_transform_gens",
+]
+__getattr__ = absent(__name__)
+
+
+class Augmentation:
+    """A rule for drawing a transform, possibly after a look at the input.
+
+    A subclass defines ``get_transform`` with the parameters it wants to see; they are found on the
+    input by name ("image", "sem_seg", "boxes"). ``input_args`` overrides these names.
+    """
+
+    input_args: tuple[str, ...] | None = None
+
+    def get_transform(self, *args: Any) -> Transform:
+        """Draw a transform for this input."""
+        raise NotImplementedError
+
+    def __call__(self, aug_input: "AugInput") -> Transform:
+        """Draw a transform, apply it to the input in place, and return it."""
+        names = self.input_args
+        if names is None:
+            names = self.input_args = _parameter_names(self.get_transform)
+        missing = [name for name in names if not hasattr(aug_input, name)]
+        if missing:
+            raise AttributeError(f"{self} needs {missing[0]}, which the input does not have")
+        transform = self.get_transform(*(getattr(aug_input, name) for name in names))
+        if not isinstance(transform, Transform | TransformList):
+            raise AssertionError(f"get_transform of {self} returned {transform!r}, no transform")
+        aug_input.transform(transform)
+        return transform
+
+    def _init(self, params: dict[str, Any] | None = None) -> None:
+        """Keep the local variables of a constructor as attributes."""
+        for name, value in (params or {}).items():
+            if name != "self" and not name.startswith("_"):
+                setattr(self, name, value)
+
+    def _rand_range(self, low: float = 1.0, high: float | None = None, size: Any = None) -> Any:
+        """Uniform numbers from ``low`` to ``high``, or from 0 to ``low``."""
+        return np.random.uniform(*((0, low) if high is None else (low, high)), size)
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if name != "self" and value is not parameter.default and value != parameter.default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    __str__ = __repr__
+
+
+def _parameter_names(get_transform: Any) -> tuple[str, ...]:
+    parameters = inspect.signature(get_transform).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(parameter.kind in variadic for parameter in parameters):
+        raise TypeError(f"{get_transform.__qualname__} must name its parameters")
+    return tuple(parameter.name for parameter in parameters)
+
+
+class _FixedTransform(Augmentation):
+    """An augmentation that always gives the same transform."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+        self.input_args = ()
+
+    def get_transform(self) -> Transform:
+        return self.transform
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
+
+
+def _as_augmentation(item: Augmentation | Transform) -> Augmentation:
+    if isinstance(item, Augmentation):
+        return item
+    if isinstance(item, Transform):
+        return _FixedTransform(item)
+    raise AssertionError(f"{item!r} is neither an augmentation nor a transform")
+
+
+class AugmentationList(Augmentation):
+    """Augmentations one after the other; each sees what the one before has made."""
+
+    def __init__(self, augs: Sequence[Augmentation | Transform]) -> None:
+        self.augs = [_as_augmentation(item) for item in augs]
+
+    def __call__(self, aug_input: "AugInput") -> TransformList:
+        return TransformList([augmentation(aug_input) for augmentation in self.augs])
+
+    def __repr__(self) -> str:
+        return f"AugmentationList[{', '.join(map(str, self.augs))}]"
+
+
+class AugInput:
+    """What belongs together and is augmented alike; changed in place.
+
+    Args:
+        image: (H, W) or (H, W, C), uint8 in 0..255 or float.
+        boxes: (N, 4) as x0, y0, x1, y1.
+        sem_seg: (H, W) labels.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        *,
+        boxes: np.ndarray | None = None,
+        sem_seg: np.ndarray | None = None,
+    ) -> None:
+        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3, 4):
+            raise AssertionError("an image must be a numpy array of 2, 3 or 4 dimensions")
+        self.image, self.boxes, self.sem_seg = image, boxes, sem_seg
+
+    def transform(self, tfm: Transform) -> None:
+        """Apply one transform to everything."""
+        self.image = tfm.apply_image(self.image)
+        if self.boxes is not None:
+            self.boxes = tfm.apply_box(self.boxes)
+        if self.sem_seg is not None:
+            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+
+    def apply_augmentations(
+        self, augmentations: Sequence[Augmentation | Transform]
+    ) -> TransformList:
+        """Apply augmentations in turn; returns the transforms that they drew."""
+        return AugmentationList(augmentations)(self)
+
+
+def apply_augmentations(
+    augmentations: Sequence[Augmentation | Transform], inputs: np.ndarray | AugInput
+) -> tuple[np.ndarray | AugInput, TransformList]:
+    """Augment a picture or an :class:`AugInput`; returns it and the transforms used."""
+    if isinstance(inputs, np.ndarray):
+        wrapped = AugInput(inputs)
+        transforms = wrapped.apply_augmentations(augmentations)
+        return wrapped.image, transforms
+    return inputs, inputs.apply_augmentations(augmentations)
+
+
+# Names of older releases.
+TransformGen = Augmentation
+StandardAugInput = AugInput
+apply_transform_gens = apply_augmentations

@@ -1,0 +1,280 @@
+"""Hooks: timing, schedule, checkpoints, evaluation, writing."""
+
+import datetime
+import logging
+import math
+import operator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from fvcore.common.checkpoint import Checkpointer
+from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+
+from detectron2._absent import absent
+from detectron2.engine.train_loop import HookBase
+from detectron2.solver import LRScheduler as _LRScheduler
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+
+__all__ = [
+    "BestCheckpointer",
+    "CallbackHook",
+    "EvalHook",
+    "IterationTimer",
+    "LRScheduler",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+]
+__getattr__ = absent(__name__)
+
+
+class CallbackHook(HookBase):
+    """Calls a function with the trainer at some moments."""
+
+    def __init__(
+        self,
+        *,
+        before_train: Callable | None = None,
+        after_train: Callable | None = None,
+        before_step: Callable | None = None,
+        after_step: Callable | None = None,
+    ) -> None:
+        self._before_train, self._after_train = before_train, after_train
+        self._before_step, self._after_step = before_step, after_step
+
+    def _call(self, function: Callable | None) -> None:
+        if function is not None:
+            function(self.trainer)
+
+    def before_train(self) -> None:
+        self._call(self._before_train)
+
+    def after_train(self) -> None:
+        self._call(self._after_train)
+        # They may hold the trainer, which should be free to go now.
+        del self._before_train, self._after_train, self._before_step, self._after_step
+
+    def before_step(self) -> None:
+        self._call(self._before_step)
+
+    def after_step(self) -> None:
+        self._call(self._after_step)
+
+
+class IterationTimer(HookBase):
+    """Puts the time of every iteration after the first few into the storage as "time"."""
+
+    def __init__(self, warmup_iter: int = 3) -> None:
+        self._warmup_iter = warmup_iter
+        self._total_start = self._step_start = time.perf_counter()
+        self._step_seconds = 0.0  # without the hooks in between
+        self._counted = 0
+
+    def before_train(self) -> None:
+        self._total_start = time.perf_counter()
+
+    def before_step(self) -> None:
+        self._step_start = time.perf_counter()
+
+    def after_step(self) -> None:
+        seconds = time.perf_counter() - self._step_start
+        if self.trainer.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
+            self.trainer.storage.put_scalars(time=seconds)
+            self._step_seconds += seconds
+            self._counted += 1
+        else:
+            self._total_start = time.perf_counter()
+
+    def after_train(self) -> None:
+        if not self._counted:
+            return
+        total = time.perf_counter() - self._total_start
+        logging.getLogger(__name__).info(
+            "%d iterations in %s (%.4f s each), and %s in hooks",
+            self._counted,
+            datetime.timedelta(seconds=int(self._step_seconds)),
+            self._step_seconds / self._counted,
+            datetime.timedelta(seconds=int(max(total - self._step_seconds, 0))),
+        )
+
+
+class PeriodicWriter(HookBase):
+    """Lets writers write every so many iterations and after the last."""
+
+    def __init__(self, writers: list[EventWriter], period: int = 20) -> None:
+        for writer in writers:
+            if not isinstance(writer, EventWriter):
+                raise AssertionError(f"{writer!r} is no EventWriter")
+        self._writers, self._period = writers, period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            writer.write()  # what other hooks put after training
+            writer.close()
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """Saves every so many iterations and after the last; see fvcore's class of this name."""
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        self.step(self.trainer.iter)
+
+
+class BestCheckpointer(HookBase):
+    """Saves when a metric is better than ever before.
+
+    Args:
+        eval_period: look every so many iterations, at best those of :class:`EvalHook`.
+        checkpointer: saves.
+        val_metric: name of the metric in the storage, such as "sem_seg/mIoU".
+        mode: "max" or "min", what is better.
+        file_prefix: name of the file.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+    ) -> None:
+        if mode not in ("max", "min"):
+            raise AssertionError(f"mode is 'max' or 'min', not {mode!r}")
+        self._period, self._checkpointer = eval_period, checkpointer
+        self._metric, self._file_prefix = val_metric, file_prefix
+        self._is_better = operator.gt if mode == "max" else operator.lt
+        self._best: float | None = None
+
+    def _check(self) -> None:
+        logger = logging.getLogger(__name__)
+        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
+        if iteration < 0:
+            logger.warning("No metric %s to choose the best checkpoint by", self._metric)
+        if not math.isfinite(value):
+            return
+        if self._best is None or self._is_better(value, self._best):
+            self._best = value
+            self._checkpointer.save(self._file_prefix, iteration=iteration)
+            logger.info("Best %s so far: %.5f at iteration %d", self._metric, value, iteration)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._check()
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:  # not after a failure
+            self._check()
+
+
+class LRScheduler(HookBase):
+    """Steps the schedule after every iteration and puts the learning rate into the storage.
+
+    Args:
+        optimizer: that of the trainer by default.
+        scheduler: that of the trainer by default.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: _LRScheduler | None = None,
+    ) -> None:
+        self._optimizer, self._scheduler = optimizer, scheduler
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        self._shown_group = self.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
+        """Index of the group whose rate stands for all: the largest.
+
+        Where every group holds one parameter, the first with the most frequent rate.
+        """
+        groups = optimizer.param_groups
+        sizes = [len(group["params"]) for group in groups]
+        if max(sizes) > 1:
+            return sizes.index(max(sizes))
+        rates = [group["lr"] for group in groups]
+        return rates.index(Counter(rates).most_common(1)[0][0])
+
+    @property
+    def scheduler(self) -> _LRScheduler:
+        """The schedule."""
+        return self._scheduler or self.trainer.scheduler
+
+    def after_step(self) -> None:
+        rate = self._optimizer.param_groups[self._shown_group]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict() if isinstance(self.scheduler, _LRScheduler) else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go back to a saved state of the schedule."""
+        if isinstance(self.scheduler, _LRScheduler):
+            self.scheduler.load_state_dict(state_dict)
+
+
+def _flatten(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested results as ("task/metric", number)."""
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
+class EvalHook(HookBase):
+    """Evaluates every so many iterations, and after the last.
+
+    Args:
+        eval_period: 0 evaluates after the last only.
+        eval_function: takes nothing, returns a nested dict of numbers or nothing.
+        eval_after_train: whether to evaluate after the last iteration.
+    """
+
+    def __init__(
+        self, eval_period: int, eval_function: Callable, eval_after_train: bool = True
+    ) -> None:
+        self._period, self._function = eval_period, eval_function
+        self._after_train = eval_after_train
+
+    def _evaluate(self) -> None:
+        results = self._function()
+        if results:
+            if not isinstance(results, Mapping):
+                raise AssertionError(f"an evaluation returns a dict, not {results!r}")
+            numbers = {}
+            for name, value in _flatten(results):
+                try:
+                    numbers[name] = float(value)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"result {name} is {value!r}, no number") from error
+            self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
+        comm.synchronize()  # processes may take different times
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._evaluate()
+
+    def after_train(self) -> None:
+        if self._after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._evaluate()
+        del self._function  # it may hold the trainer, which should be free to go now

@@ -1,0 +1,36 @@
+"""Thin additions to torch."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2._absent import absent
+
+__getattr__ = absent(__name__)
+
+
+def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """Concatenate; a single tensor is returned as it is, without a copy."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution, then a normalisation, then an activation.
+
+    Args:
+        norm: module or None.
+        activation: function or None. All others are those of ``torch.nn.Conv2d``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        norm, activation = kwargs.pop("norm", None), kwargs.pop("activation", None)
+        super().__init__(*args, **kwargs)
+        self.norm, self.activation = norm, activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C', H', W')."""
+        for step in (super().forward, self.norm, self.activation):
+            if step is not None:
+                x = step(x)
+        return x

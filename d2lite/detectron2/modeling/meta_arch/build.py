@@ -1,0 +1,16 @@
+"""The registry of whole models."""
+
+import torch
+from torch import nn
+
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+
+# Called with cfg; must return a module that takes a list of dicts.
+META_ARCH_REGISTRY = Registry("META_ARCH")
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """Build ``MODEL.META_ARCHITECTURE`` on ``MODEL.DEVICE``; loads no weights."""
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return model.to(torch.device(cfg.MODEL.DEVICE))

@@ -1,0 +1,23 @@
+"""Random state and the environment's oddities."""
+
+import logging
+import os
+import random
+from datetime import datetime
+
+import numpy as np
+import torch
+
+from detectron2._absent import absent
+
+__getattr__ = absent(__name__)
+
+
+def seed_all_rng(seed: int | None = None) -> None:
+    """Seed torch, numpy and random with one number; a random one where ``seed`` is None."""
+    if seed is None:
+        now = datetime.now().microsecond
+        seed = os.getpid() + now + int.from_bytes(os.urandom(2), "big")
+        logging.getLogger(__name__).info("Using a random seed: %d", seed)
+    for set_seed in (torch.manual_seed, np.random.seed, random.seed):
+        set_seed(seed)
