@@ -36,6 +36,8 @@ class Segmenter:
         Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
         if vocabulary is not None:
             self.model.set_vocabulary(vocabulary)
+        if self.model.vocabulary is None:
+            raise UserError("the config names no classes: give some by --vocabulary")
         self.resize = ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
         )
@@ -57,7 +59,10 @@ class Segmenter:
         """
         height, width = image.shape[:2]
         scale = min(1.0, (MAX_SCORES / (len(self.vocabulary) * height * width)) ** 0.5)
-        resized = self.resize.get_transform(image).apply_image(image)
+        transform = self.resize.get_transform(image)
+        # The limit on the longer side takes the shorter one of a very thin picture below a pixel.
+        transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        resized = transform.apply_image(image)
         request = {
             "image": torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).float(),
             "height": max(1, int(height * scale)),

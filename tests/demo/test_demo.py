@@ -1,0 +1,162 @@
+"""The command line as a user meets it: results, one-sentence mistakes, exit codes."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segcore.config import load_config
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """Runs the command line in this process; returns its exit code."""
+    script = importlib.import_module("demo")
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            script.main()
+        return stop.value.code
+
+    return call
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Two pictures, and two files that claim to be pictures."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (70, 110, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "a.png")
+    Image.fromarray(noise[:, :50, 0]).save(folder / "grey.jpg")
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:500])
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def model(tiny_model):
+    """The arguments that name the model."""
+    config, weights = tiny_model
+    device = ["MODEL.DEVICE", "cpu"]
+    return ["--config-file", config], ["--opts", "MODEL.WEIGHTS", weights, *device]
+
+
+def test_a_folder_run_goes_on_and_reports(demo, model, album, tmp_path, capsys):
+    config, opts = model
+    out = tmp_path / "out"
+    words = ["--vocabulary", "sky, tree, my dog"]
+    assert demo(*config, "--input", album, "--output", out, *words, *opts) == 1
+    said = capsys.readouterr()
+    assert "2 of 4 pictures segmented" in said.out
+    assert re.findall(r"^failed: .*(broken|text)\.png", said.err, re.MULTILINE) == [
+        "broken",
+        "text",
+    ]
+    with Image.open(out / "a_labels.png") as labels:
+        assert labels.size == (110, 70) and labels.mode == "I;16"
+        assert np.asarray(labels).max() < 3
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a_labels.png",
+        "a_legend.png",
+        "a_overlay.png",
+        "grey_labels.png",
+        "grey_legend.png",
+        "grey_overlay.png",
+        "vocabulary.json",
+    ]
+    classes = json.loads((out / "vocabulary.json").read_text())["classes"]
+    assert [entry["name"] for entry in classes] == ["sky", "tree", "my dog"]
+
+
+def test_good_pictures_end_with_0_and_are_not_replaced(demo, model, album, tmp_path, capsys):
+    config, opts = model
+    arguments = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
+    assert demo(*arguments, *opts) == 0
+    before = (tmp_path / "out" / "a_labels.png").read_bytes()
+    assert demo(*arguments, *opts) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert demo(*arguments, "--overwrite", *opts) == 0
+    assert (tmp_path / "out" / "a_labels.png").read_bytes() == before
+
+
+def test_the_words_decide_the_answer(demo, model, album, tmp_path):
+    """The same words in another order give the same regions under other ids."""
+    config, opts = model
+    maps = []
+    for number, words in enumerate(("sky, tree, my dog", "my dog, sky, tree")):
+        out = tmp_path / str(number)
+        demo(*config, "--input", album / "a.png", "--output", out, "--vocabulary", words, *opts)
+        maps.append(np.asarray(Image.open(out / "a_labels.png")))
+    assert (np.array([1, 2, 0])[maps[0]] == maps[1]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--vocabulary", "sky, sky"], "both named 'sky'"),
+        (["--vocabulary", "sky, ,tree"], "empty"),
+        (["--vocabulary", "<|endoftext|>, sky"], "marker"),
+        (["--vocabulary", "absent.json"], "absent.json"),
+        (["--vocabulary", "a b " * 40], "reads 77"),
+        (["--input", "absent.png"], "absent.png"),
+        (["--output", "/proc/absent/out"], "cannot write /proc/absent/out"),
+        (["--config-file", "absent.yaml"], "absent.yaml"),
+        (["--opts", "MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
+        (["--opts", "MODEL.WEIGHTS", "absent.pth"], "absent.pth"),
+        (["--opts", "MODEL.WEIGTS", "x.pth"], "nearest is MODEL.WEIGHTS"),
+    ],
+)
+def test_a_mistake_is_one_sentence(demo, model, album, tmp_path, capsys, arguments, sentence):
+    config, opts = model
+    given = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
+    line = [*given, *arguments] if "--opts" in arguments else [*given, *arguments, *opts]
+    assert demo(*line) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("error: ") and sentence in said[-1]
+    assert "Traceback" not in "\n".join(said)
+
+
+def test_a_checkpoint_of_another_model_is_refused(demo, model, tiny_model, album, tmp_path, capsys):
+    config, opts = model
+    other = [*opts, "MODEL.SEM_SEG_HEAD.NUM_LAYERS", "2"]
+    assert demo(*config, "--input", album, "--output", tmp_path / "out", *other) == 2
+    assert str(tiny_model[1]) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_huge_answers_are_found_at_a_lower_resolution(tiny_model, monkeypatch):
+    predictor = importlib.import_module("predictor")
+    config, weights = tiny_model
+    opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]
+    segmenter = predictor.Segmenter(load_config(config, opts))
+    image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    whole = segmenter(image)
+    asked = []
+    segmenter.model.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0][0]))
+    monkeypatch.setattr(predictor, "MAX_SCORES", len(segmenter.vocabulary) * 150 * 100)
+    small = segmenter(image)
+    assert (asked[0]["height"], asked[0]["width"]) == (150, 100)
+    assert small.shape == whole.shape == (300, 200)
+    assert (small == whole).mean() > 0.6
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (900, 1)])
+def test_thin_pictures_are_segmented(tiny_model, shape):
+    predictor = importlib.import_module("predictor")
+    config, weights = tiny_model
+    opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]
+    labels = predictor.Segmenter(load_config(config, opts))(np.zeros((*shape, 3), dtype=np.uint8))
+    assert labels.shape == shape
+
+
+def test_help_is_a_command_of_its_own(repository):
+    command = [sys.executable, str(repository / "demo" / "demo.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "--vocabulary" in done.stdout
