@@ -6,9 +6,9 @@ left out fails with one sentence that says to install Detectron2 itself.
 
 import sys
 
-from detectron2._absent import AbsentModuleFinder, absent
+from detectron2._absent import Finder, absent
 
 __version__ = "0.6+lite"
 
-sys.meta_path.append(AbsentModuleFinder())
+sys.meta_path.insert(0, Finder)
 __getattr__ = absent(__name__)

@@ -8,13 +8,11 @@ import torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-from detectron2._absent import absent, sentence
+from detectron2._absent import sentence
 from detectron2.checkpoint.matching import match_by_suffix
 from detectron2.checkpoint.restricted_pickle import load_pickle
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-
-__getattr__ = absent(__name__)
 
 _MATCHING = "matching_heuristics"
 # Buffers of the top module that hold no learned value: files may lack them.

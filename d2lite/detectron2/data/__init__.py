@@ -1,6 +1,5 @@
 """Catalogs of data sets, mapping of records to tensors, samplers and loaders."""
 
-from detectron2._absent import absent
 from detectron2.data.build import (
     build_batch_data_loader,
     build_detection_test_loader,
@@ -10,18 +9,3 @@ from detectron2.data.build import (
 from detectron2.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data.common import DatasetFromList, MapDataset, ToIterableDataset
 from detectron2.data.dataset_mapper import DatasetMapper
-
-__all__ = [
-    "DatasetCatalog",
-    "DatasetFromList",
-    "DatasetMapper",
-    "MapDataset",
-    "Metadata",
-    "MetadataCatalog",
-    "ToIterableDataset",
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "get_detection_dataset_dicts",
-]
-__getattr__ = absent(__name__)

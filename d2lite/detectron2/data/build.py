@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.utils.data as torchdata
 
-from detectron2._absent import absent, sentence
+from detectron2._absent import sentence
 from detectron2.config import CfgNode, configurable
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import (
@@ -24,14 +24,6 @@ from detectron2.data.samplers import (
 )
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
-
-__all__ = [
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "get_detection_dataset_dicts",
-]
-__getattr__ = absent(__name__)
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:

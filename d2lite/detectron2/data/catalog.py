@@ -5,11 +5,6 @@ from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
-from detectron2._absent import absent
-
-__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
-__getattr__ = absent(__name__)
-
 
 class _DatasetCatalog(UserDict):
     """Functions that load a data set's records, by the data set's name."""

@@ -10,11 +10,6 @@ from typing import Any
 import numpy as np
 import torch.utils.data as torchdata
 
-from detectron2._absent import absent
-
-__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
-__getattr__ = absent(__name__)
-
 
 class _PackedList:
     """Many small objects pickled into one array, which worker processes share without copies."""

@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from detectron2._absent import absent, sentence
+from detectron2._absent import sentence
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-
-__all__ = ["DatasetMapper"]
-__getattr__ = absent(__name__)
 
 
 class DatasetMapper:

@@ -5,21 +5,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from detectron2._absent import absent
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.utils.file_io import PathManager
-
-__all__ = [
-    "SizeMismatchError",
-    "build_augmentation",
-    "build_transform_gen",
-    "check_image_size",
-    "convert_PIL_to_numpy",
-    "convert_image_to_rgb",
-    "read_image",
-]
-__getattr__ = absent(__name__)
 
 # Luma and the two colour differences of ITU-R BT.601, from red, green, blue.
 _YUV_FROM_RGB = np.array(

@@ -1,6 +1,5 @@
 """Training: the loop, its hooks, the default trainer, and processes."""
 
-from detectron2._absent import absent
 from detectron2.engine.defaults import (
     DefaultPredictor,
     DefaultTrainer,
@@ -20,25 +19,3 @@ from detectron2.engine.hooks import (
 )
 from detectron2.engine.launch import launch
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
-
-__all__ = [
-    "AMPTrainer",
-    "BestCheckpointer",
-    "CallbackHook",
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "EvalHook",
-    "HookBase",
-    "IterationTimer",
-    "LRScheduler",
-    "PeriodicCheckpointer",
-    "PeriodicWriter",
-    "SimpleTrainer",
-    "TrainerBase",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-    "launch",
-]
-__getattr__ = absent(__name__)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import detectron2.data.transforms as T
-from detectron2._absent import absent, sentence
+from detectron2._absent import sentence
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -45,16 +45,6 @@ from detectron2.utils.events import (
 )
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
-
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
-__getattr__ = absent(__name__)
 
 
 def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> Any:

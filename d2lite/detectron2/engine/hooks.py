@@ -13,22 +13,10 @@ import torch
 from fvcore.common.checkpoint import Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 
-from detectron2._absent import absent
 from detectron2.engine.train_loop import HookBase
 from detectron2.solver import LRScheduler as _LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
-
-__all__ = [
-    "BestCheckpointer",
-    "CallbackHook",
-    "EvalHook",
-    "IterationTimer",
-    "LRScheduler",
-    "PeriodicCheckpointer",
-    "PeriodicWriter",
-]
-__getattr__ = absent(__name__)
 
 
 class CallbackHook(HookBase):

@@ -9,11 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detectron2._absent import absent
 from detectron2.utils import comm
-
-__all__ = ["DEFAULT_TIMEOUT", "launch"]
-__getattr__ = absent(__name__)
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 

@@ -11,12 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectron2._absent import absent
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
-
-__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
-__getattr__ = absent(__name__)
 
 
 class HookBase:

@@ -1,6 +1,5 @@
 """Running a model over a data set. The evaluators themselves live with those who use this."""
 
-from detectron2._absent import absent
 from detectron2.evaluation.evaluator import (
     DatasetEvaluator,
     DatasetEvaluators,
@@ -8,13 +7,3 @@ from detectron2.evaluation.evaluator import (
     inference_on_dataset,
 )
 from detectron2.evaluation.testing import print_csv_format, verify_results
-
-__all__ = [
-    "DatasetEvaluator",
-    "DatasetEvaluators",
-    "inference_context",
-    "inference_on_dataset",
-    "print_csv_format",
-    "verify_results",
-]
-__getattr__ = absent(__name__)

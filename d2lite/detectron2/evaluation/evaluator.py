@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detectron2._absent import absent
 from detectron2.utils.comm import get_world_size, is_main_process
-
-__getattr__ = absent(__name__)
 
 _SECONDS_BETWEEN_LINES = 5
 

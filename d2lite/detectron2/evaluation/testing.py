@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detectron2._absent import absent
 from detectron2.config import CfgNode
-
-__getattr__ = absent(__name__)
 
 
 def print_csv_format(results: Mapping[str, Any]) -> None:

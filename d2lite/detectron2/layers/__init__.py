@@ -1,17 +1,6 @@
 """Layers with a normalisation and an activation built in."""
 
-from detectron2._absent import absent
 from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
 from detectron2.layers.blocks import DepthwiseSeparableConv2d
 from detectron2.layers.shape_spec import ShapeSpec
 from detectron2.layers.wrappers import Conv2d, cat
-
-__all__ = [
-    "Conv2d",
-    "DepthwiseSeparableConv2d",
-    "FrozenBatchNorm2d",
-    "ShapeSpec",
-    "cat",
-    "get_norm",
-]
-__getattr__ = absent(__name__)

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectron2._absent import absent, sentence
-
-__getattr__ = absent(__name__)
+from detectron2._absent import sentence
 
 
 class FrozenBatchNorm2d(nn.Module):

@@ -5,11 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from detectron2._absent import absent
 from detectron2.layers.batch_norm import get_norm
 from detectron2.layers.wrappers import Conv2d
-
-__getattr__ = absent(__name__)
 
 
 class DepthwiseSeparableConv2d(nn.Module):

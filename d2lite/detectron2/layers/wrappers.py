@@ -5,10 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from detectron2._absent import absent
-
-__getattr__ = absent(__name__)
-
 
 def cat(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
     """Concatenate; a single tensor is returned as it is, without a copy."""

@@ -1,6 +1,5 @@
 """Registries of models and their parts. Models themselves live with those who use this."""
 
-from detectron2._absent import absent
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch import (
@@ -9,15 +8,3 @@ from detectron2.modeling.meta_arch import (
     build_model,
     build_sem_seg_head,
 )
-
-__all__ = [
-    "BACKBONE_REGISTRY",
-    "META_ARCH_REGISTRY",
-    "SEM_SEG_HEADS_REGISTRY",
-    "Backbone",
-    "ShapeSpec",
-    "build_backbone",
-    "build_model",
-    "build_sem_seg_head",
-]
-__getattr__ = absent(__name__)

@@ -3,10 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-from detectron2._absent import absent
-
-__getattr__ = absent(__name__)
-
 
 def sem_seg_postprocess(
     result: torch.Tensor, img_size: tuple[int, int], output_height: int, output_width: int

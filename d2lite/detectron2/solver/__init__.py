@@ -1,6 +1,5 @@
 """Optimizers and learning-rate schedules."""
 
-from detectron2._absent import absent
 from detectron2.solver.build import (
     build_lr_scheduler,
     build_optimizer,
@@ -13,15 +12,3 @@ from detectron2.solver.lr_scheduler import (
     WarmupMultiStepLR,
     WarmupParamScheduler,
 )
-
-__all__ = [
-    "LRMultiplier",
-    "LRScheduler",
-    "WarmupCosineLR",
-    "WarmupMultiStepLR",
-    "WarmupParamScheduler",
-    "build_lr_scheduler",
-    "build_optimizer",
-    "get_default_optimizer_params",
-]
-__getattr__ = absent(__name__)

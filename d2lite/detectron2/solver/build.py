@@ -15,11 +15,8 @@ from fvcore.common.param_scheduler import (
 )
 from torch import nn
 
-from detectron2._absent import absent
 from detectron2.config import CfgNode
 from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
-
-__getattr__ = absent(__name__)
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,  # batch and instance normalisation, of every dimension

@@ -13,17 +13,6 @@ from fvcore.common.param_scheduler import (
 )
 from torch.optim.lr_scheduler import LRScheduler
 
-from detectron2._absent import absent
-
-__all__ = [
-    "LRMultiplier",
-    "LRScheduler",
-    "WarmupCosineLR",
-    "WarmupMultiStepLR",
-    "WarmupParamScheduler",
-]
-__getattr__ = absent(__name__)
-
 
 class WarmupParamScheduler(CompositeParamScheduler):
     """A schedule over 0..1 with a warm-up in front.

@@ -8,11 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from tabulate import tabulate
 
-from detectron2._absent import absent
-
-__all__ = ["collect_env_info"]
-__getattr__ = absent(__name__)
-
 
 def collect_env_info() -> str:
     """Return a table of text: platform, Python, libraries, devices."""

@@ -11,10 +11,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from detectron2._absent import absent
-
-__getattr__ = absent(__name__)
-
 _local_group: dist.ProcessGroup | None = None
 
 

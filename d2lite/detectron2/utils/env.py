@@ -8,10 +8,6 @@ from datetime import datetime
 import numpy as np
 import torch
 
-from detectron2._absent import absent
-
-__getattr__ = absent(__name__)
-
 
 def seed_all_rng(seed: int | None = None) -> None:
     """Seed torch, numpy and random with one number; a random one where ``seed`` is None."""

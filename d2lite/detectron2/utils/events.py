@@ -13,19 +13,7 @@ from typing import Any
 import torch
 from fvcore.common.history_buffer import HistoryBuffer
 
-from detectron2._absent import absent
 from detectron2.utils.file_io import PathManager
-
-__all__ = [
-    "CommonMetricPrinter",
-    "EventStorage",
-    "EventWriter",
-    "JSONWriter",
-    "TensorboardXWriter",
-    "get_event_storage",
-    "has_event_storage",
-]
-__getattr__ = absent(__name__)
 
 _open_storages: list["EventStorage"] = []
 

@@ -12,17 +12,7 @@ from typing import Any, TextIO
 from tabulate import tabulate
 from termcolor import colored
 
-from detectron2._absent import absent
 from detectron2.utils.file_io import PathManager
-
-__all__ = [
-    "create_small_table",
-    "log_every_n",
-    "log_every_n_seconds",
-    "log_first_n",
-    "setup_logger",
-]
-__getattr__ = absent(__name__)
 
 _DATE = "%m/%d %H:%M:%S"
 

@@ -8,11 +8,6 @@ from typing import Any
 
 import torch
 
-from detectron2._absent import absent
-
-__all__ = ["retry_if_cuda_oom"]
-__getattr__ = absent(__name__)
-
 
 @contextmanager
 def _ignore_torch_cuda_oom() -> Iterator[None]:

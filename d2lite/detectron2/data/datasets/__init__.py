@@ -1,7 +1,3 @@
 """Readers of data sets on disk; none is registered by importing this package."""
 
-from detectron2._absent import absent
 from detectron2.data.datasets.coco import load_sem_seg
-
-__all__ = ["load_sem_seg"]
-__getattr__ = absent(__name__)

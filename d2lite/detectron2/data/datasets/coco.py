@@ -3,11 +3,7 @@
 import logging
 import os
 
-from detectron2._absent import absent
 from detectron2.utils.file_io import PathManager
-
-__all__ = ["load_sem_seg"]
-__getattr__ = absent(__name__)
 
 
 def _files(root: str, suffix: str) -> list[str]:

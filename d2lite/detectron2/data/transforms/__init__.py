@@ -11,7 +11,6 @@ from fvcore.transforms.transform import (
     VFlipTransform,
 )
 
-from detectron2._absent import absent
 from detectron2.data.transforms.augmentation import (
     AugInput,
     Augmentation,
@@ -31,30 +30,3 @@ from detectron2.data.transforms.augmentation_impl import (
     ResizeShortestEdge,
 )
 from detectron2.data.transforms.transform import ResizeTransform
-
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "BlendTransform",
-    "CropTransform",
-    "FixedSizeCrop",
-    "HFlipTransform",
-    "NoOpTransform",
-    "PadTransform",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomFlip",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-    "ResizeTransform",
-    "StandardAugInput",
-    "Transform",
-    "TransformGen",
-    "TransformList",
-    "VFlipTransform",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
-__getattr__ = absent(__name__)

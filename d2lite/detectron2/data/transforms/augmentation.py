@@ -7,19 +7,6 @@ from typing import Any
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
 
-from detectron2._absent import absent
-
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "StandardAugInput",
-    "TransformGen",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
-__getattr__ = absent(__name__)
-
 
 class Augmentation:
     """A rule for drawing a transform, possibly after a look at the input.

@@ -19,20 +19,8 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-from detectron2._absent import absent
 from detectron2.data.transforms.augmentation import Augmentation
 from detectron2.data.transforms.transform import ResizeTransform
-
-__all__ = [
-    "FixedSizeCrop",
-    "RandomCrop",
-    "RandomCrop_CategoryAreaConstraint",
-    "RandomFlip",
-    "Resize",
-    "ResizeScale",
-    "ResizeShortestEdge",
-]
-__getattr__ = absent(__name__)
 
 
 class RandomFlip(Augmentation):

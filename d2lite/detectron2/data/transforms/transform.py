@@ -6,11 +6,6 @@ import torch.nn.functional as F
 from fvcore.transforms.transform import Transform
 from PIL import Image
 
-from detectron2._absent import absent
-
-__all__ = ["ResizeTransform"]
-__getattr__ = absent(__name__)
-
 _TORCH_MODES = {
     Image.NEAREST: {"mode": "nearest"},
     Image.BILINEAR: {"mode": "bilinear", "align_corners": False},

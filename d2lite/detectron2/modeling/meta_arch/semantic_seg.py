@@ -2,13 +2,9 @@
 
 from torch import nn
 
-from detectron2._absent import absent
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
-
-__all__ = ["SEM_SEG_HEADS_REGISTRY", "build_sem_seg_head"]
-__getattr__ = absent(__name__)
 
 # Called with (cfg, input_shape: dict[str, ShapeSpec]).
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")

@@ -2,10 +2,7 @@
 
 import torch
 
-from detectron2._absent import absent
 from detectron2.solver.lr_scheduler import LRScheduler, warmup_factor_at
-
-__getattr__ = absent(__name__)
 
 
 class WarmupPolyLR(LRScheduler):

@@ -9,10 +9,6 @@ from collections.abc import Callable
 import numpy as np
 from fvcore.transforms.transform import Transform
 
-from detectron2._absent import absent
-
-__getattr__ = absent(__name__)
-
 _SECTORS = 180  # hues of 8-bit HSV: half degrees
 
 
