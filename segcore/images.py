@@ -50,7 +50,7 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Formats that lose information are refused: a label that changed by one is another class.
 
     Returns:
-        (H, W) uint8, uint16 or int32, as stored.
+        (H, W) integers: uint8, uint16 or int32, whatever holds the stored values.
 
     Raises:
         UserError: as :func:`read_image`, and for pictures that do not hold one integer a pixel.

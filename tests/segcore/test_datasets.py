@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from segcore.datasets import check_registered, register_semantic_dataset, semantic_metadata
 from segcore.datasets.semantic import read_pairs
 from segcore.errors import UserError
-from segcore.vocabulary import Vocabulary
+from segcore.vocabulary import Vocabulary, registered_names, vocabulary_table
 
 PUBLISHED = {  # the names in the published configs: vocabulary, folder of labels, suffixes
     "coco_2017_train_stuff_all_sem_seg": ("coco", "coco-stuff/annotations_detectron2/train2017"),
@@ -62,6 +62,17 @@ def test_published_names(dataset: str) -> None:
     if alias != "voc20b":
         assert list(metadata.stuff_classes) == list(vocabulary.names)
         assert metadata.evaluator_type == "sem_seg"
+
+
+def test_every_built_in_dataset_is_documented(repository: Path) -> None:
+    text = (repository / "datasets" / "README.md").read_text("utf-8")
+    tables = [vocabulary_table(name) for name in registered_names()]
+    files = {
+        k: v for t in tables if t["task"] == "semantic" for k, v in t.get("datasets", {}).items()
+    }
+    assert len(files) >= 35
+    assert [name for name in files if f"`{name}`" not in text] == []
+    assert [name for name in files if name not in DatasetCatalog.list()] == []
 
 
 def test_background_protocol() -> None:
