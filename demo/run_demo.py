@@ -125,8 +125,8 @@ def save_photographs() -> None:
 
 def read_baseline(log: Path) -> Scores:
     """The scores that tools/nearest_colour.py printed."""
-    printed = dict(re.findall(r"^mIoU (seen|unseen) +([\d.]+)$", log.read_text(), re.MULTILINE))
-    return Scores("nearest mean colour", float(printed["seen"]), float(printed["unseen"]))
+    printed = dict(re.findall(r"^(mIoU-\w+) +([\d.]+)$", log.read_text(), re.MULTILINE))
+    return Scores("nearest mean colour", *(float(printed[f"mIoU-{k}"]) for k in ("seen", "unseen")))
 
 
 def read_model(evaluation: Path) -> Scores:
