@@ -153,15 +153,14 @@ def _check_agreement(name: str, vocabulary: Vocabulary, fields: dict) -> None:
     """
     known = MetadataCatalog.get(name)
     theirs, ours = known.get("stuff_classes", ()), fields["stuff_classes"]
-    words = [{clean(word) for word in (ours[i], *ours[i].split(", "))} for i in range(len(ours))]
-    for i, class_name in enumerate(vocabulary.names):
-        if i < len(ours) and ours[i] == class_name:
-            words[i].update(
-                clean(word) for word in (vocabulary.prompts[i], *vocabulary.synonyms[i])
-            )
+    more = zip(vocabulary.names, vocabulary.prompts, vocabulary.synonyms, strict=True)
+    more = {class_name: (prompt, *synonyms) for class_name, prompt, synonyms in more}
+
+    def words(class_name: str) -> set[str]:
+        return set(map(clean, (class_name, *class_name.split(", "), *more.get(class_name, ()))))
+
     if len(theirs) != len(ours) or any(
-        words[i].isdisjoint(clean(word) for word in (theirs[i], *theirs[i].split(", ")))
-        for i in range(len(ours))
+        words(their).isdisjoint(words(our)) for their, our in zip(theirs, ours, strict=True)
     ):
         raise UserError(
             f"dataset {name!r} is registered already with other classes: choose another name"
