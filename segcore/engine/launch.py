@@ -1,0 +1,159 @@
+"""Processes: one, several of a machine, several machines; on GPUs, or on CPUs over gloo."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+
+from segcore.config import find_config, load_config
+from segcore.errors import UserError
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Read the config of a command line, and prepare logs, seeds and the output folder.
+
+    Args:
+        args: of ``detectron2.engine.default_argument_parser``.
+
+    Returns:
+        the config, frozen.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    args.config_file = str(find_config(args.config_file))
+    try:
+        default_setup(cfg, args)
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be written: {error}") from error
+    return cfg
+
+
+@dataclass(frozen=True)
+class _World:
+    """The processes of a run, as one of its machines sees them."""
+
+    url: str
+    machines: int
+    machine: int
+    processes_here: int
+    device: str
+
+    @property
+    def size(self) -> int:
+        return self.machines * self.processes_here
+
+
+def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
+    """Run ``main(args)`` in as many processes as the command line, or torchrun, asks for.
+
+    ``--num-gpus N`` starts N processes on this machine: one a GPU, or N on the CPU where that is
+    the device of the config. Under torchrun the processes are there already, and join.
+
+    Args:
+        main: importable by name, since new processes import it.
+        args: of ``detectron2.engine.default_argument_parser``.
+
+    Returns:
+        what ``main`` returns, where it ran in this process; else None.
+
+    Raises:
+        UserError: a mistake of the user in any of the processes; the others are ended.
+    """
+    # Before any process starts, so that a wrong key is one sentence and not one a process.
+    device = load_config(args.config_file, args.opts).MODEL.DEVICE
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _run_under_torchrun(main, args, device)
+    _require_devices(args.num_gpus, device)
+    world = _World(
+        url=f"tcp://127.0.0.1:{_free_port()}" if args.num_machines == 1 else args.dist_url,
+        machines=args.num_machines,
+        machine=args.machine_rank,
+        processes_here=args.num_gpus,
+        device=device,
+    )
+    if world.size == 1:
+        return main(args)
+    return _run_in_processes(main, args, world)
+
+
+def _require_devices(wanted: int, device: str) -> None:
+    if wanted < 1:
+        raise UserError(f"--num-gpus is {wanted}: at least one process is needed")
+    there = torch.cuda.device_count()
+    if device != "cpu" and wanted > there:
+        raise UserError(
+            f"--num-gpus is {wanted}, but this machine has {there}; ask for fewer, or set "
+            "MODEL.DEVICE cpu to run the processes on the CPU"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -> None:
+    mistakes = mp.get_context("spawn").SimpleQueue()
+    try:
+        mp.spawn(_process, (main, args, world, mistakes), nprocs=world.processes_here)
+    except mp.ProcessExitedException as error:
+        if not mistakes.empty():
+            raise UserError(mistakes.get()) from None
+        sys.exit(error.exit_code)
+
+
+def _process(
+    local_rank: int, main: Callable, args: argparse.Namespace, world: _World, mistakes: Any
+) -> None:
+    """What each started process runs. A user's mistake travels to the parent as its sentence."""
+    if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // world.processes_here))
+    rank = world.machine * world.processes_here + local_rank
+    try:
+        _join(world.url, rank, world.size, local_rank, world.processes_here, world.device)
+        main(args)
+    except UserError as error:
+        mistakes.put(str(error))
+        sys.exit(2)
+    dist.destroy_process_group()
+
+
+def _run_under_torchrun(main: Callable, args: argparse.Namespace, device: str) -> Any:
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if args.num_gpus not in (1, local_size) or args.num_machines != 1:
+        raise UserError("torchrun starts the processes: leave out --num-gpus and --num-machines")
+    _require_devices(local_size, device)
+    _join("env://", rank, size, local_rank, local_size, device)
+    result = main(args)
+    dist.destroy_process_group()
+    return result
+
+
+def _join(url: str, rank: int, size: int, local_rank: int, local_size: int, device: str) -> None:
+    """Enter the process group, with Detectron2's group of the processes of a machine."""
+    backend = "gloo"
+    if device != "cpu":
+        torch.cuda.set_device(local_rank)
+        backend = "nccl"
+    try:
+        dist.init_process_group(backend, init_method=url, rank=rank, world_size=size)
+    except (dist.DistNetworkError, dist.DistStoreError, ValueError) as error:
+        raise UserError(
+            f"process {rank} of {size} cannot join the others at {url}: see that --dist-url is the "
+            f"address of machine 0 and that all machines were started ({error})"
+        ) from error
+    comm.create_local_process_group(local_size)
+    comm.synchronize()

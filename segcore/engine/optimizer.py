@@ -1,0 +1,92 @@
+"""The optimizer: a rate and a weight decay for every parameter, clipping over the whole model."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import maybe_add_gradient_clipping
+from torch import nn
+
+from segcore.errors import UserError
+
+NORM_LAYERS = (
+    nn.modules.batchnorm._NormBase,  # every batch and instance norm
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW or SGD with one group per parameter that learns, in the order of the modules.
+
+    The rate is ``SOLVER.BASE_LR``, times ``BACKBONE_MULTIPLIER`` where the path of the module holds
+    "backbone" and ``CLIP_MULTIPLIER`` where it holds "clip". The decay is ``WEIGHT_DECAY``, but
+    ``WEIGHT_DECAY_NORM`` in norm layers and ``WEIGHT_DECAY_EMBED`` in embedding tables.
+
+    ``CLIP_GRADIENTS.CLIP_TYPE`` may be ``full_model`` (the norm of all gradients together, clipped
+    inside ``step``) beside Detectron2's ``value`` and ``norm``, which clip each parameter alone.
+    """
+    solver = cfg.SOLVER
+    groups = list(_parameter_groups(solver, model))
+    if not groups:
+        raise UserError(f"nothing learns in {type(model).__name__}: every parameter is frozen")
+    match solver.OPTIMIZER:
+        case "ADAMW":
+            optimizer = torch.optim.AdamW(groups, lr=solver.BASE_LR)
+        case "SGD":
+            optimizer = torch.optim.SGD(
+                groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV
+            )
+        case other:
+            raise UserError(f"SOLVER.OPTIMIZER is {other!r}, but takes ADAMW or SGD")
+    return _add_clipping(cfg, optimizer)
+
+
+def _parameter_groups(solver: CfgNode, model: nn.Module) -> Iterator[dict[str, Any]]:
+    seen = set()
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            yield {
+                "params": [parameter],
+                "lr": solver.BASE_LR * _rate_factor(solver, path),
+                "weight_decay": _weight_decay(solver, module),
+            }
+
+
+def _rate_factor(solver: CfgNode, path: str) -> float:
+    factor = solver.BACKBONE_MULTIPLIER if "backbone" in path else 1.0
+    return factor * (solver.CLIP_MULTIPLIER if "clip" in path else 1.0)
+
+
+def _weight_decay(solver: CfgNode, module: nn.Module) -> float:
+    if isinstance(module, NORM_LAYERS):
+        return solver.WEIGHT_DECAY_NORM
+    if isinstance(module, nn.Embedding):
+        return solver.WEIGHT_DECAY_EMBED
+    return solver.WEIGHT_DECAY
+
+
+def _add_clipping(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    if not clipping.ENABLED:
+        return optimizer
+    if clipping.CLIP_TYPE in ("value", "norm"):
+        return maybe_add_gradient_clipping(cfg, optimizer)
+    if clipping.CLIP_TYPE != "full_model":
+        raise UserError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clipping.CLIP_TYPE!r}, "
+            "but takes full_model, norm or value"
+        )
+
+    def clip_all(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+
+    # Before every step, and with loss scaling after the gradients are scaled back.
+    optimizer.register_step_pre_hook(clip_all)
+    return optimizer

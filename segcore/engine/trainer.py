@@ -1,0 +1,186 @@
+"""Detectron2's trainer, made to train on the CPU as well as on GPUs, and to evaluate by words."""
+
+import difflib
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.solver import build_lr_scheduler
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from segcore.checkpoint import Checkpointer
+from segcore.errors import UserError
+
+from .optimizer import build_optimizer
+from .step import AutocastTrainer, autocast_dtype
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """A ``DefaultTrainer`` whose parts are those of this project.
+
+    Args:
+        cfg: from :func:`segcore.config.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
+            schedule are scaled where ``SOLVER.REFERENCE_WORLD_SIZE`` differs from the number of
+            processes.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # Detectron2's own constructor wraps every model for one GPU and scales losses for CUDA, so
+        # only what lies beneath it is called.
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        device = torch.device(cfg.MODEL.DEVICE)
+        dtype = autocast_dtype(device) if cfg.SOLVER.AMP.ENABLED else None
+
+        self._trainer = AutocastTrainer(
+            _parallel(model, device), data_loader, optimizer, dtype=dtype
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = build_checkpointer(cfg, model, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model of ``MODEL.META_ARCHITECTURE`` on ``MODEL.DEVICE``."""
+        name = cfg.MODEL.META_ARCHITECTURE
+        if name not in META_ARCH_REGISTRY:
+            known = [name for name, _ in META_ARCH_REGISTRY]
+            raise UserError(
+                f"MODEL.META_ARCHITECTURE is {name!r}; there are {_nearest(name, known)}"
+            )
+        return super().build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See :func:`segcore.engine.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Detectron2's schedule of ``SOLVER.LR_SCHEDULER_NAME``."""
+        try:
+            return build_lr_scheduler(cfg, optimizer)
+        except ValueError as error:
+            raise UserError(f"SOLVER.LR_SCHEDULER_NAME: {error}") from error
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
+        """Batches without end of ``DATASETS.TRAIN``, made by ``INPUT.DATASET_MAPPER_NAME``."""
+        from segcore.mappers import build_mapper
+
+        if not cfg.DATASETS.TRAIN:
+            raise UserError("DATASETS.TRAIN is empty: name the data sets to train on")
+        for name in cfg.DATASETS.TRAIN:
+            require_dataset(name)
+        workers = comm.get_world_size()
+        if cfg.SOLVER.IMS_PER_BATCH % workers:
+            raise UserError(
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {workers} processes "
+                f"cannot share evenly: take a multiple of {workers}"
+            )
+        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
+        """Every picture of a data set once, dealt to the processes in contiguous parts."""
+        from segcore.mappers import build_mapper
+
+        require_dataset(dataset_name)
+        return build_detection_test_loader(
+            cfg, dataset_name, mapper=build_mapper(cfg, is_train=False)
+        )
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator that the data set's metadata asks for."""
+        from segcore.evaluation import build_evaluator
+
+        return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate on every data set of ``DATASETS.TEST``.
+
+        A model that reads words gets those of the data set, unless
+        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others.
+
+        Returns:
+            the results by data set; those alone where there is just one.
+        """
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        results = OrderedDict()
+        for index, name in enumerate(cfg.DATASETS.TEST):
+            data_loader = cls.build_test_loader(cfg, name)
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
+            if hasattr(model, "set_vocabulary") and own_words:
+                model.set_vocabulary(_vocabulary_of(name))
+            results[name] = inference_on_dataset(model, data_loader, evaluator)
+            if comm.is_main_process():
+                logger.info("Evaluation on %s:", name)
+                print_csv_format(results[name])
+        return next(iter(results.values())) if len(results) == 1 else results
+
+
+def build_checkpointer(cfg: CfgNode, model: nn.Module, **checkpointables: Any) -> Checkpointer:
+    """The checkpointer of ``OUTPUT_DIR``, strict unless ``MODEL.ALLOW_PARTIAL_WEIGHTS``."""
+    return Checkpointer(
+        model, cfg.OUTPUT_DIR, allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS, **checkpointables
+    )
+
+
+def require_dataset(name: str) -> None:
+    """Raise a UserError that lists similar names where no data set is called ``name``."""
+    known = DatasetCatalog.list()
+    if name not in known:
+        raise UserError(f"there is no data set {name!r}; there are {_nearest(name, known)}")
+
+
+def _vocabulary_of(dataset_name: str) -> Any:
+    metadata = MetadataCatalog.get(dataset_name)
+    vocabulary = metadata.get("vocabulary") or metadata.get("stuff_classes")
+    if not vocabulary:
+        raise UserError(
+            f"the data set {dataset_name} has no words: set MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON"
+        )
+    return vocabulary
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself in one process; its gradients averaged over the processes otherwise."""
+    on_cpu = {"device_ids": None} if device.type == "cpu" else {}
+    return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    return ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5])
