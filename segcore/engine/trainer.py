@@ -25,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import Checkpointer
 from segcore.errors import UserError
+from segcore.evaluation import build_evaluator
+from segcore.mappers import build_mapper
 
 from .optimizer import build_optimizer
 from .step import AutocastTrainer, autocast_dtype
@@ -89,8 +91,6 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
         """Batches without end of ``DATASETS.TRAIN``, made by ``INPUT.DATASET_MAPPER_NAME``."""
-        from segcore.mappers import build_mapper
-
         if not cfg.DATASETS.TRAIN:
             raise UserError("DATASETS.TRAIN is empty: name the data sets to train on")
         for name in cfg.DATASETS.TRAIN:
@@ -106,8 +106,6 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Every picture of a data set once, dealt to the processes in contiguous parts."""
-        from segcore.mappers import build_mapper
-
         require_dataset(dataset_name)
         return build_detection_test_loader(
             cfg, dataset_name, mapper=build_mapper(cfg, is_train=False)
@@ -116,8 +114,6 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """The evaluator that the data set's metadata asks for."""
-        from segcore.evaluation import build_evaluator
-
         return build_evaluator(cfg, dataset_name)
 
     @classmethod

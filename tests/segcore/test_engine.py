@@ -4,15 +4,20 @@ import importlib.util
 import json
 import math
 import os
+import re
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
 
 from segcore.config import load_config
-from segcore.engine import AutocastTrainer, Trainer, build_optimizer
+from segcore.engine import AutocastTrainer, Trainer, build_optimizer, launch
 from segcore.errors import UserError
 
 PROGRAM = Path(__file__).with_name("tiny_run.py")
@@ -20,6 +25,7 @@ CONFIG = """
 MODEL: {META_ARCHITECTURE: TinySegmenter, DEVICE: cpu}
 DATASETS: {TRAIN: [tiny], TEST: [tiny]}
 DATALOADER: {NUM_WORKERS: 0}
+INPUT: {DATASET_MAPPER_NAME: tiny}
 SOLVER:
   {IMS_PER_BATCH: 4, BASE_LR: 0.05, MAX_ITER: 6, CHECKPOINT_PERIOD: 3, WARMUP_ITERS: 0,
    LR_SCHEDULER_NAME: WarmupCosineLR, CLIP_MULTIPLIER: 0.5}
@@ -58,7 +64,7 @@ def run(config_file, repository):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=100,
         )
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return folder, done.stderr
@@ -83,10 +89,11 @@ def test_a_tiny_model_learns_and_writes_detectron2s_files(tiny, config_file, tmp
     cfg = load_config(config_file, [*opts, "SOLVER.CHECKPOINT_PERIOD", "40"])
     trainer = tiny.TinyTrainer(cfg)
     trainer.resume_or_load(resume=False)
-    results = trainer.train()
-    assert results["sem_seg"]["pACC"] > 60, "chance is a third"
+    trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
-    losses = [line["loss_sem_seg"] for line in lines if "loss_sem_seg" in line]
+    accuracy = [line["sem_seg/pACC"] for line in lines if "sem_seg/pACC" in line]
+    assert len(accuracy) == 2 and accuracy[-1] > 60, "chance is a third"
+    losses = [line["total_loss"] for line in lines if "total_loss" in line]
     assert losses[-1] < 0.8 * losses[0]
     assert {"total_loss", "lr", "time", "data_time"} <= lines[0].keys()
     names = {path.name for path in tmp_path.iterdir()}
@@ -188,6 +195,7 @@ def test_scaled_losses_are_clipped_after_scaling_back(tiny, config_file):
         optimizer = build_optimizer(cfg, model)
         batch = [tiny.tiny_mapper({"index": i}) for i in range(4)]
         step = AutocastTrainer(model, [batch], optimizer, dtype=dtype)
+        step.scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=dtype is not None)
         step.write_metrics = lambda *args: None
         step.run_step()
         steps.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
@@ -218,18 +226,26 @@ def test_each_data_set_is_evaluated_with_its_own_words(tiny, config_file):
 
 
 def test_two_processes_train_as_one(run):
-    one, _ = run("one")
-    two, _ = run("two", "--num-gpus=2")
-    start = run("start", "SOLVER.MAX_ITER", "1", "SOLVER.BASE_LR", "1e-12")[0]
-    moved = largest_difference(final_weights(one), final_weights(start))
-    assert moved > 1e-2
-    assert largest_difference(final_weights(one), final_weights(two)) < 1e-5
+    """The losses and gradients of a global batch do not depend on how it is dealt.
+
+    With SGD, because Adam blows up the rounding of gradients that are zero.
+    """
+    one, _ = run("one", "SOLVER.OPTIMIZER", "SGD")
+    two, _ = run("two", "--num-gpus=2", "SOLVER.OPTIMIZER", "SGD")
+    losses = [
+        [json.loads(line).get("total_loss") for line in (folder / "metrics.json").open()]
+        for folder in (one, two)
+    ]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-6)
+    start = torch.load(one / "model_0000002.pth", weights_only=True)["model"]
+    assert largest_difference(final_weights(one), start) > 1e-2
+    assert largest_difference(final_weights(one), final_weights(two)) < 1e-6
 
 
 def test_two_processes_evaluate_as_one(run, config_file):
     trained, _ = run("train")
     weights = ("MODEL.WEIGHTS", str(trained / "model_final.pth"))
-    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     runs = [
         run("one", "--eval-only", *weights),
         run("two", "--eval-only", "--num-gpus=2", *weights),
@@ -245,12 +261,28 @@ def test_resume_goes_on_where_it_stopped(run):
     part, _ = run("part", "SOLVER.MAX_ITER", "6")
     (part / "last_checkpoint").write_text("model_0000002.pth")
     (part / "model_final.pth").unlink()
-    _, printed = run("part", "--resume", "SOLVER.MAX_ITER", "6")
+    run("part", "--resume", "SOLVER.MAX_ITER", "6")
     again = torch.load(part / "model_final.pth", weights_only=True)
     assert state["iteration"] == 2 and again["iteration"] == 5
     steps = again["trainer"]["_trainer"]["optimizer"]["state"][0]["step"]
     assert steps == 6, "the optimizer's state went on too"
     assert again["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 6
+
+
+def test_two_machines(run, config_file):
+    """Two machines of one process each, both here."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        url = f"--dist-url=tcp://127.0.0.1:{server.getsockname()[1]}"
+    with ThreadPoolExecutor() as pool:
+        done = [
+            pool.submit(
+                run, "out", "--eval-only", "--num-machines=2", f"--machine-rank={rank}", url
+            )
+            for rank in range(2)
+        ]
+        (folder, _), _ = (machine.result() for machine in done)
+    assert "pACC" in (folder / "results.json").read_text()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -262,14 +294,32 @@ def test_a_mistake_in_one_process_is_one_sentence_and_ends_all(run, tmp_path, ra
     assert "Traceback" not in printed
 
 
-def test_a_wrong_command_line_is_one_sentence(run):
+def test_a_wrong_command_line_is_one_sentence(tiny, config_file, tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
     for words, sentence in {
         ("SOLVER.MAX_ITERS", "3"): "the nearest is SOLVER.MAX_ITER",
-        ("--num-gpus=2", "MODEL.DEVICE", "cuda"): "there is no GPU that PyTorch can use",
+        ("MODEL.DEVICE", "cuda"): "there is no GPU that PyTorch can use",
         ("--num-gpus=0",): "--num-gpus is 0",
         ("MODEL.WEIGHTS", "gone.pth"): "the checkpoint gone.pth is no file",
-        ("--num-gpus=3",): "SOLVER.IMS_PER_BATCH is 4, which 3 processes cannot share",
         ("OUTPUT_DIR", "/proc/here"): "OUTPUT_DIR /proc/here cannot be written",
     }.items():
-        _, printed = run("out", *words, code=2)
-        assert sentence in printed and "Traceback" not in printed, printed
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        words = words if words[0][0] == "-" else ("OUTPUT_DIR", str(tmp_path / "out"), *words)
+        args = ["--config-file", str(config_file), *words]
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            launch(tiny.main, default_argument_parser().parse_args(args))
+
+
+def test_more_gpus_than_there_are(tiny, config_file, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    args = ["--config-file", str(config_file), "--num-gpus", "4", "MODEL.DEVICE", "cuda"]
+    with pytest.raises(UserError, match="--num-gpus is 4, but this machine has 1"):
+        launch(tiny.main, default_argument_parser().parse_args(args))
+
+
+def test_a_batch_that_the_processes_cannot_share(config_file, tiny, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 3)
+    with pytest.raises(UserError, match="IMS_PER_BATCH is 4, which 3 processes cannot share"):
+        Trainer.build_train_loader(load_config(config_file))

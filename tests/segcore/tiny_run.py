@@ -10,8 +10,6 @@ import torch
 from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
 )
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import DatasetEvaluator
@@ -22,6 +20,7 @@ from torch import nn
 from segcore.engine import Trainer, launch, setup
 from segcore.engine.trainer import build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
+from segcore.mappers import MAPPER_REGISTRY
 
 NUM_IMAGES, NUM_CLASSES = 13, 3
 
@@ -70,6 +69,10 @@ class TinySegmenter(nn.Module):
         return {"loss_sem_seg": nn.functional.cross_entropy(logits, labels)}
 
 
+if "tiny" not in MAPPER_REGISTRY:
+    MAPPER_REGISTRY._do_register("tiny", lambda cfg, is_train: tiny_mapper)
+
+
 if "TinySegmenter" not in META_ARCH_REGISTRY:
     META_ARCH_REGISTRY.register(TinySegmenter)
 
@@ -95,14 +98,6 @@ class TinyEvaluator(DatasetEvaluator):
 
 
 class TinyTrainer(Trainer):
-    @classmethod
-    def build_train_loader(cls, cfg):
-        return build_detection_train_loader(cfg, mapper=tiny_mapper)
-
-    @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
-        return build_detection_test_loader(cfg, dataset_name, mapper=tiny_mapper)
-
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
         return TinyEvaluator()
