@@ -1,7 +1,5 @@
 """Learning-rate schedules with a warm-up."""
 
-import bisect
-import math
 from typing import Any
 
 import torch
@@ -74,68 +72,4 @@ class LRMultiplier(LRScheduler):
 
     def get_lr(self) -> list[float]:
         factor = self._multiplier(self.last_epoch / self._max_iter)
-        return [base * factor for base in self.base_lrs]
-
-
-def warmup_factor_at(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
-    """Factor of the older schedules, which multiply their own curve by it."""
-    if iteration >= warmup_iters:
-        return 1.0
-    if method == "constant":
-        return warmup_factor
-    if method == "linear":
-        done = iteration / warmup_iters
-        return warmup_factor * (1 - done) + done
-    raise ValueError(f"the warm-up method is 'linear' or 'constant', not {method!r}")
-
-
-class WarmupMultiStepLR(LRScheduler):
-    """Older form: the rate falls by ``gamma`` at every milestone; the warm-up multiplies."""
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        milestones: list[int],
-        gamma: float = 0.1,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones must increase: {milestones}")
-        self.milestones, self.gamma = milestones, gamma
-        self.warmup_factor, self.warmup_iters = warmup_factor, warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        warmup = warmup_factor_at(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        factor = warmup * self.gamma ** bisect.bisect_right(self.milestones, self.last_epoch)
-        return [base * factor for base in self.base_lrs]
-
-
-class WarmupCosineLR(LRScheduler):
-    """Older form: half a cosine from the full rate to 0; the warm-up multiplies."""
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        max_iters: int,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        self.max_iters, self.warmup_method = max_iters, warmup_method
-        self.warmup_factor, self.warmup_iters = warmup_factor, warmup_iters
-        super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        warmup = warmup_factor_at(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        factor = warmup * 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
         return [base * factor for base in self.base_lrs]

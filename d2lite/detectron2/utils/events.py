@@ -39,8 +39,6 @@ class EventStorage:
         self._latest: dict[str, tuple[float, int]] = {}
         self._iter = start_iter
         self._prefix = ""
-        self._vis_data: list[tuple[str, torch.Tensor, int]] = []
-        self._histograms: list[dict[str, Any]] = []
 
     def put_scalar(
         self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
@@ -67,36 +65,6 @@ class EventStorage:
         """Add several values, given by name."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
-
-    def put_image(self, img_name: str, img_tensor: torch.Tensor) -> None:
-        """Keep a picture, (3, H, W) in 0..1 or 0..255, for the next writer of pictures."""
-        self._vis_data.append((img_name, img_tensor, self._iter))
-
-    def clear_images(self) -> None:
-        """Forget the pictures."""
-        self._vis_data = []
-
-    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Keep a histogram of a tensor's values for the next writer of histograms."""
-        low, high = hist_tensor.min().item(), hist_tensor.max().item()
-        counts = torch.histc(hist_tensor, bins=bins)
-        self._histograms.append(
-            {
-                "tag": hist_name,
-                "global_step": self._iter,
-                "min": low,
-                "max": high,
-                "num": len(hist_tensor),
-                "sum": float(hist_tensor.sum()),
-                "sum_squares": float((hist_tensor**2).sum()),
-                "bucket_limits": torch.linspace(low, high, bins + 1)[1:].tolist(),
-                "bucket_counts": counts.tolist(),
-            }
-        )
-
-    def clear_histograms(self) -> None:
-        """Forget the histograms."""
-        self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
         """Return all values of one scalar; KeyError where there is none."""
@@ -203,7 +171,7 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars, pictures and histograms for TensorBoard."""
+    """Writes scalars for TensorBoard."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
         self._log_dir, self._kwargs = log_dir, kwargs
@@ -226,12 +194,6 @@ class TensorboardXWriter(EventWriter):
                 self._writer.add_scalar(name, value, iteration)
                 newest = max(newest, iteration)
         self._last_write = newest
-        for name, picture, iteration in storage._vis_data:
-            self._writer.add_image(name, picture, iteration)
-        storage.clear_images()
-        for histogram in storage._histograms:
-            self._writer.add_histogram_raw(**histogram)
-        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:

@@ -4,12 +4,9 @@ import atexit
 import functools
 import logging
 import sys
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from tabulate import tabulate
 from termcolor import colored
 
 from detectron2.utils.file_io import PathManager
@@ -91,59 +88,3 @@ def _open_log(path: str) -> TextIO:
     stream = PathManager.open(path, "a", buffering=1)  # a line is on disk when it is logged
     atexit.register(stream.close)
     return stream
-
-
-_counts: Counter = Counter()
-_times: dict[Any, float] = {}
-
-
-def _caller() -> tuple[str, tuple[str, int]]:
-    """Module name and place of the code that called this module."""
-    frame = sys._getframe(2)
-    return frame.f_globals.get("__name__", "__main__"), (frame.f_code.co_filename, frame.f_lineno)
-
-
-def log_first_n(
-    lvl: int,
-    msg: str,
-    n: int = 1,
-    *,
-    name: str | None = None,
-    key: str | tuple[str, ...] = "caller",
-) -> None:
-    """Log only the first ``n`` times; ``key`` says whether by "caller", "message" or both."""
-    module, place = _caller()
-    keys = (key,) if isinstance(key, str) else tuple(key)
-    identity = (*(place if "caller" in keys else ()), *((msg,) if "message" in keys else ()))
-    _counts[identity] += 1
-    if _counts[identity] <= n:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log the first and then every ``n``-th time."""
-    module, place = _caller()
-    _counts[place] += 1
-    if n == 1 or _counts[place] % n == 1:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n_seconds(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log at most once in ``n`` seconds."""
-    module, place = _caller()
-    now = time.monotonic()
-    if place not in _times or now - _times[place] >= n:
-        logging.getLogger(name or module).log(lvl, msg)
-        _times[place] = now
-
-
-def create_small_table(small_dict: dict[str, float]) -> str:
-    """Return a text table with one row of values under the keys."""
-    return tabulate(
-        [list(small_dict.values())],
-        headers=list(small_dict),
-        tablefmt="pipe",
-        floatfmt=".3f",
-        stralign="center",
-        numalign="center",
-    )

@@ -12,7 +12,8 @@ class Augmentation:
     """A rule for drawing a transform, possibly after a look at the input.
 
     A subclass defines ``get_transform`` with the parameters it wants to see; they are found on the
-    input by name ("image", "sem_seg", "boxes"). ``input_args`` overrides these names.
+    input by name ("image", "sem_seg", "boxes"); a single one is the image, whatever its name.
+    ``input_args`` overrides these names.
     """
 
     input_args: tuple[str, ...] | None = None
@@ -61,7 +62,7 @@ def _parameter_names(get_transform: Any) -> tuple[str, ...]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if any(parameter.kind in variadic for parameter in parameters):
         raise TypeError(f"{get_transform.__qualname__} must name its parameters")
-    return tuple(parameter.name for parameter in parameters)
+    return tuple(p.name for p in parameters) if len(parameters) > 1 else ("image",)
 
 
 class _FixedTransform(Augmentation):

@@ -15,6 +15,9 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     overrides :meth:`output_shape`.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @abstractmethod
     def forward(self) -> dict[str, torch.Tensor]:
         """Map a batch of pictures to feature maps by name; a subclass takes (N, C, H, W)."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from detectron2.solver.lr_scheduler import LRScheduler, warmup_factor_at
+from detectron2.solver.lr_scheduler import LRScheduler
 
 
 class WarmupPolyLR(LRScheduler):
@@ -34,10 +34,18 @@ class WarmupPolyLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        warmup = warmup_factor_at(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
+        warmup = self._warmup()
         factor = warmup * (1.0 - self.last_epoch / self.max_iters) ** self.power
         if warmup == 1.0 and self.constant_ending > 0:
             factor = max(factor, self.constant_ending)
         return [base * factor for base in self.base_lrs]
+
+    def _warmup(self) -> float:
+        if self.last_epoch >= self.warmup_iters:
+            return 1.0
+        if self.warmup_method == "constant":
+            return self.warmup_factor
+        if self.warmup_method == "linear":
+            done = self.last_epoch / self.warmup_iters
+            return self.warmup_factor * (1 - done) + done
+        raise ValueError(f"the warm-up is 'linear' or 'constant', not {self.warmup_method!r}")

@@ -9,38 +9,52 @@ from collections.abc import Callable
 import numpy as np
 from fvcore.transforms.transform import Transform
 
-_SECTORS = 180  # hues of 8-bit HSV: half degrees
+_HUES = 180  # 8-bit HSV counts half degrees
+_BITS = 12  # of the fraction in the fixed-point divisions below
 
 
 def _hsv_from_bgr(img: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 blue, green, red -> hue 0..179, saturation and value 0..255."""
-    blue, green, red = (img[..., c].astype(np.float64) for c in range(3))
-    value = np.maximum(np.maximum(blue, green), red)
-    spread = value - np.minimum(np.minimum(blue, green), red)
-    divisor = np.where(spread == 0, 1.0, spread)
-    hue = np.select(
+    """(H, W, 3) uint8 blue, green, red -> hue 0..179, saturation and value 0..255.
+
+    In fixed-point numbers, as OpenCV does it, so that the roundings agree.
+    """
+    blue, green, red = (img[..., c].astype(np.int64) for c in range(3))
+    value = img.max(axis=-1).astype(np.int64)
+    spread = value - img.min(axis=-1)
+
+    def divide(numerator: np.ndarray, scale: float, denominator: np.ndarray) -> np.ndarray:
+        factor = np.rint(scale * 2**_BITS / np.maximum(denominator, 1)).astype(np.int64)
+        return (numerator * factor + 2 ** (_BITS - 1)) >> _BITS
+
+    sixths = np.select(
         [value == red, value == green],
-        [(green - blue) / divisor, 2.0 + (blue - red) / divisor],
-        4.0 + (red - green) / divisor,
+        [green - blue, blue - red + 2 * spread],
+        red - green + 4 * spread,
     )
-    hue = np.where(spread == 0, 0.0, hue * 30.0)  # six sectors of 30 half degrees
-    saturation = 255.0 * spread / np.where(value == 0, 1.0, value)
-    hsv = np.stack([np.rint(hue) % _SECTORS, np.rint(saturation), value], axis=-1)
-    return hsv.astype(np.uint8)
+    hue = divide(sixths, _HUES / 6, spread)
+    hue = np.where(hue < 0, hue + _HUES, hue)
+    return np.stack([hue, divide(spread, 255, value), value], axis=-1).astype(np.uint8)
+
+
+# Which of (value, low, falling, rising) is blue, green, red in each sixth of the colour circle.
+_SIXTHS = np.array([[1, 3, 0], [1, 0, 2], [3, 0, 1], [0, 2, 1], [0, 1, 3], [2, 1, 0]])
 
 
 def _bgr_from_hsv(img: np.ndarray) -> np.ndarray:
-    """Undo :func:`_hsv_from_bgr`, to rounding."""
-    hue, saturation, value = (img[..., c].astype(np.float64) for c in range(3))
-    saturation = saturation / 255.0
-
-    def channel(offset: float) -> np.ndarray:
-        # Distance along the colour circle, in sectors: how much of the value is taken away.
-        position = (offset + hue / 30.0) % 6.0
-        away = np.clip(np.minimum(position, 4.0 - position), 0.0, 1.0)
-        return value * (1.0 - saturation * away)
-
-    bgr = np.stack([channel(1.0), channel(3.0), channel(5.0)], axis=-1)
+    """Undo :func:`_hsv_from_bgr`, to the nearest grey level."""
+    hue, saturation, value = (img[..., c].astype(np.float32) for c in range(3))
+    hue *= np.float32(6 / _HUES)
+    saturation *= np.float32(1 / 255)
+    sixth = np.floor(hue)
+    rest = hue - sixth
+    levels = (
+        value,
+        value * (1 - saturation),
+        value * (1 - saturation * rest),
+        value * (1 - saturation + saturation * rest),
+    )
+    chosen = _SIXTHS[sixth.astype(int) % 6]
+    bgr = np.take_along_axis(np.stack(levels, axis=-1), chosen, axis=-1)
     return np.rint(bgr).astype(np.uint8)
 
 
@@ -127,5 +141,5 @@ class ColorAugSSDTransform(Transform):
             return img
         hsv = _hsv_from_bgr(img)
         shift = random.randint(-self.hue_delta, self.hue_delta)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + shift) % _SECTORS
+        hsv[..., 0] = (hsv[..., 0].astype(int) + shift) % _HUES
         return _bgr_from_hsv(hsv)
