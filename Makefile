@@ -45,7 +45,7 @@ setup: $(SETUP)
 check:
 	@$(PY) -c 'import importlib.util as u, sys; \
 	  lacking = [n for n in "torch open_clip fvcore PIL yaml safetensors tqdm".split() if not u.find_spec(n)]; \
-	  sys.exit(lacking and f"error: {sys.executable} lacks {lacking}: pip install -e .[test,dev,demo]")'
+	  sys.exit(f"error: {sys.executable} lacks {lacking}: pip install -e .[test,dev,demo]" if lacking else 0)'
 	@$(PY) -c 'import detectron2' 2>/dev/null || \
 	  $(PY) -m pip install --disable-pip-version-check -e ./d2lite
 
