@@ -76,15 +76,15 @@ class Steps:
         if step.output is not None:
             shutil.rmtree(step.output, ignore_errors=True)
         start = time.monotonic()
-        code = self._tee([sys.executable, *step.command], self.log(step))
+        code = self._tee([sys.executable, *step.command], self.log(step.name))
         if code != 0:
             raise UserError(f"step {step.name!r} ended with exit code {code}; see what it said")
         self.seconds[step.name] = time.monotonic() - start
         self._write(step.name, {"state": self._state, "seconds": self.seconds[step.name]})
 
-    def log(self, step: Step) -> Path:
-        """The file that keeps what a step printed."""
-        return self._record.parent / "logs" / f"{step.name}.txt"
+    def log(self, name: str) -> Path:
+        """The file that keeps what the step of that name printed."""
+        return self._record.parent / "logs" / f"{name}.txt"
 
     def _tee(self, command: Sequence[str], log: Path) -> int:
         """Runs a command, copies what it prints to a file, returns its exit code."""

@@ -63,4 +63,4 @@ def test_the_environment_reaches_the_command_and_its_words_are_kept(steps, tmp_p
     step = steps.Step("env", "Looks", command, [], tmp_path / "out" / "env")
     runner = steps.Steps(tmp_path / "out", tmp_path, {"GREETING": "hello"})
     runner.run(step, "1/1")
-    assert runner.log(step).read_text() == "hello\n"
+    assert runner.log("env").read_text() == "hello\n"
