@@ -11,10 +11,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .category import ClassAggregation
 from .decoder import Decoder
 from .spatial import SpatialAggregation
+
+DROPPED_LOGIT = -100.0  # of classes that did not enter the aggregation: a score of zero
 
 
 def cost_volume(features: Tensor, text: Tensor) -> Tensor:
@@ -43,6 +46,14 @@ def select_classes(values: Tensor, classes: Tensor) -> Tensor:
     return values[torch.arange(len(classes), device=classes.device)[:, None], classes]
 
 
+def scatter_logits(logits: Tensor, kept: Tensor, num_classes: int) -> Tensor:
+    """logits (B, K, h, w) of the classes ``kept`` (B, K) -> (B, T, h, w), filled where dropped."""
+    if kept.shape[1] == num_classes:
+        return logits
+    full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), DROPPED_LOGIT)
+    return full.scatter(1, kept[:, :, None, None].expand_as(logits), logits)
+
+
 class AggregationLayer(nn.Module):
     """Spatial, then class aggregation."""
 
@@ -50,11 +61,6 @@ class AggregationLayer(nn.Module):
         super().__init__()
         self.spatial = spatial
         self.category = category
-
-    def forward(self, volume: Tensor, appearance: Tensor, text: Tensor, chunk: int) -> Tensor:
-        """volume (B, T, H, W, E), appearance (B, H, W, A), text (B, T, G) -> (B, T, H, W, E)."""
-        parts = [self.spatial(part, appearance) for part in volume.split(chunk, dim=1)]
-        return self.category(torch.cat(parts, dim=1), text, chunk)
 
 
 class CostAggregator(nn.Module):
@@ -79,6 +85,8 @@ class CostAggregator(nn.Module):
         upsampled_widths: Sequence[int] = (256, 128),
         decoder_guidance_widths: Sequence[int] = (32, 16),
         padded_classes: int = 256,
+        class_chunk: int = 16,
+        checkpointing: bool = False,
     ) -> None:
         """
         Args:
@@ -95,8 +103,13 @@ class CostAggregator(nn.Module):
             upsampled_widths, decoder_guidance_widths: of each stage's guidance before and after its
                 projection.
             padded_classes: number that class attention fills fewer classes up to.
+            class_chunk: classes that pass together where no activations are kept for a gradient;
+                any number gives the same result.
+            checkpointing: in training, compute activations again instead of keeping them.
         """
         super().__init__()
+        self.class_chunk = class_chunk
+        self.checkpointing = checkpointing
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(vision_width, out_width, kernel_size=scale, stride=scale)
             for out_width, scale in zip(upsampled_widths, (2, 4), strict=True)
@@ -118,7 +131,7 @@ class CostAggregator(nn.Module):
         self.decoder = Decoder(width, decoder_widths, decoder_guidance_widths)
 
     def forward(
-        self, features: Tensor, guidance: Sequence[Tensor], cost: Tensor, text: Tensor, chunk: int
+        self, features: Tensor, guidance: Sequence[Tensor], cost: Tensor, text: Tensor
     ) -> Tensor:
         """Logits of the classes whose costs are given.
 
@@ -127,7 +140,6 @@ class CostAggregator(nn.Module):
             guidance: two intermediate features, each (B, D, H, W).
             cost: (B, T, P, H, W).
             text: (B, T, P, C), unit-norm.
-            chunk: classes that pass together; any number gives the same result.
         Returns:
             (B, T, 4H, 4W).
         """
@@ -141,11 +153,19 @@ class CostAggregator(nn.Module):
             )
         ]
 
+        keeps_all = torch.is_grad_enabled() and not self.checkpointing
+        chunk = cost.shape[1] if keeps_all else self.class_chunk
         volume = torch.cat([self._embed(part) for part in cost.split(chunk, dim=1)], dim=1)
         for layer in self.layers:
-            volume = layer(volume, appearance, words, chunk)
-        logits = [self.decoder(part, images) for part in volume.split(chunk, dim=1)]
+            parts = [self._run(layer.spatial, x, appearance) for x in volume.split(chunk, dim=1)]
+            volume = self._run(layer.category, torch.cat(parts, dim=1), words, chunk)
+        logits = [self._run(self.decoder, part, *images) for part in volume.split(chunk, dim=1)]
         return torch.cat(logits, dim=1)
+
+    def _run(self, layer: nn.Module, *inputs: Tensor | int) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def _embed(self, cost: Tensor) -> Tensor:
         """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""

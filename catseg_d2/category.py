@@ -19,8 +19,8 @@ from .spatial import GuidedLinear
 class ClassAggregation(nn.Module):
     """Attention over the class axis, and an MLP.
 
-    Published models always attend over ``padded_classes`` classes: fewer are filled up with a learned
-    padding token. All padding tokens are equal, so one is computed and counted by its number.
+    Published models always attend over ``padded_classes`` classes: fewer are filled up with a
+    learned padding token. All these are equal, so one is computed and counted by its number.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ClassAggregation(nn.Module):
 
 
 class LinearAttention:
-    """Attention with the kernel elu + 1: keys and values enter through two sums over the classes."""
+    """Attention with the kernel elu + 1: keys and values enter through two sums over classes."""
 
     @staticmethod
     def summarise(

@@ -122,8 +122,8 @@ def _fill(clip: DenseCLIP, state_dict: dict[str, Tensor], source: str) -> None:
     wrong = [k for k in wanted if k not in state_dict or state_dict[k].shape != own[k].shape]
     if wrong:
         raise UserError(
-            f"{source} does not fit MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED: {len(wrong)} of {len(wanted)} "
-            f"tensors are missing or of another shape, such as {wrong[0]}; name the model whose "
-            "weights these are."
+            f"{source} does not fit MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED: {len(wrong)} of "
+            f"{len(wanted)} tensors are missing or of another shape, such as {wrong[0]}; name the "
+            "model whose weights these are."
         )
     clip.load_state_dict({k: state_dict[k].float() for k in wanted}, strict=False)

@@ -106,8 +106,8 @@ class DenseCLIP(nn.Module):
         depth = len(self.visual.transformer.resblocks)
         if prompt_depth > depth:
             raise UserError(
-                f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} blocks: "
-                "lower it."
+                f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} "
+                "blocks: lower it."
             )
         self.prompt_tokens = (
             nn.Parameter(0.02 * torch.randn(prompt_depth, prompt_length, self.vision_width))

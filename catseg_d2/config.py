@@ -1,8 +1,15 @@
-"""The keys that CAT-Seg adds to a Detectron2 config. Released yaml files merge as they are."""
+"""Configs of CAT-Seg: the keys that it adds, and what they build. Released yaml files merge."""
 
 from detectron2.config import CfgNode
 
 from segcore.config import register_config_keys
+from segcore.errors import UserError
+
+from .aggregator import CostAggregator
+from .category import ATTENTION_TYPES
+from .clip import DenseCLIP
+from .patches import PatchGeometry
+from .text import sentence_templates
 
 
 @register_config_keys
@@ -14,8 +21,8 @@ def add_catseg_config(cfg: CfgNode) -> None:
     # Mean and deviation of CLIP's training pictures, RGB, 0..255.
     cfg.MODEL.CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
     cfg.MODEL.CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
-    # Where the towers start when MODEL.WEIGHTS is empty: "" (random), a file, or a tag of open_clip's
-    # registry such as "openai", which its hub code downloads.
+    # Where the towers start when MODEL.WEIGHTS is empty: "" (random), a file, or a tag of
+    # open_clip's registry such as "openai", which its hub code downloads.
     cfg.MODEL.CLIP_WEIGHTS = ""
     # Sentence templates: "single" or "imagenet" (80 sentences a class).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
@@ -53,8 +60,10 @@ def _add_head_keys(head: CfgNode) -> None:
     head.DECODER_GUIDANCE_PROJ_DIMS = [32, 16]
     # Classes that enter the aggregation of a crop; the others score 0.
     head.MAX_CLASSES = 256
-    # Classes that pass through a per-class layer together when nothing learns.
+    # Classes that pass through a per-class layer together, where nothing is kept for a gradient.
     head.CLASS_CHUNK = 16
+    # Training: compute the per-class layers again in the backward pass instead of keeping them.
+    head.ACTIVATION_CHECKPOINTING = False
 
     # Training. Ignored pixels count as negatives of every class in the published loss.
     head.MASK_IGNORED_PIXELS = False
@@ -80,3 +89,50 @@ def _add_patch_inference_keys(test: CfgNode) -> None:
     test.PATCH_INFERENCE.KEEP_ASPECT_RATIO = False
     # Average the tiles with the whole picture at the size of one tile.
     test.PATCH_INFERENCE.GLOBAL_VIEW = True
+
+
+def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
+    """The aggregator that ``cfg`` describes, for the towers ``clip``."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
+        if head[key] != clip.joint_width:
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the towers of "
+                f"{head.CLIP_PRETRAINED} meet in {clip.joint_width} dimensions: set it to that."
+            )
+    if head.ATTENTION_TYPE not in ATTENTION_TYPES:
+        raise UserError(
+            f"MODEL.SEM_SEG_HEAD.ATTENTION_TYPE is '{head.ATTENTION_TYPE}': use one of "
+            f"{', '.join(ATTENTION_TYPES)}."
+        )
+    return CostAggregator(
+        joint_width=clip.joint_width,
+        vision_width=clip.vision_width,
+        num_prompts=len(sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)),
+        width=head.HIDDEN_DIMS,
+        num_layers=head.NUM_LAYERS,
+        num_heads=head.NUM_HEADS,
+        resolution=tuple(head.FEATURE_RESOLUTION),
+        window=head.WINDOW_SIZES,
+        pooling=tuple(head.POOLING_SIZES),
+        attention=head.ATTENTION_TYPE,
+        appearance_width=head.APPEARANCE_GUIDANCE_PROJ_DIM,
+        text_width=head.TEXT_GUIDANCE_PROJ_DIM,
+        decoder_widths=head.DECODER_DIMS,
+        upsampled_widths=head.DECODER_GUIDANCE_DIMS,
+        decoder_guidance_widths=head.DECODER_GUIDANCE_PROJ_DIMS,
+        class_chunk=head.CLASS_CHUNK,
+        checkpointing=head.ACTIVATION_CHECKPOINTING,
+    )
+
+
+def patches_from_config(cfg: CfgNode) -> PatchGeometry:
+    """The geometry of patch inference that ``cfg`` describes."""
+    node = cfg.TEST.PATCH_INFERENCE
+    return PatchGeometry(
+        output_size=node.OUTPUT_SIZE,
+        tile=node.TILE,
+        overlap=node.OVERLAP,
+        keep_aspect_ratio=node.KEEP_ASPECT_RATIO,
+        global_view=node.GLOBAL_VIEW,
+    )

@@ -24,7 +24,7 @@ class Decoder(nn.Module):
         )
         self.logit = nn.Conv2d(stage_widths[-1], 1, 3, padding=1)
 
-    def forward(self, volume: Tensor, guidance: Sequence[Tensor]) -> Tensor:
+    def forward(self, volume: Tensor, *guidance: Tensor) -> Tensor:
         """Logits of every class.
 
         Args:

@@ -1,6 +1,7 @@
 """Losses of CAT-Seg, and the classes that compete while it learns.
 
-Shapes: B pictures, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint width.
+Shapes: B pictures, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint
+width.
 """
 
 import torch
@@ -31,7 +32,7 @@ def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = 
 def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tensor:
     """Cross-entropy of every pixel against the words, on the raw cost volume.
 
-    It teaches random towers which word belongs to which place before there is anything to aggregate.
+    It teaches random towers which word belongs where, before there is anything to aggregate.
 
     Args:
         cost: cosines (B, T, P, h, w).

@@ -1,6 +1,7 @@
 """The meta-architecture ``CATSeg``: pictures and words in, scores per class and pixel out.
 
-Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR 2024.
+Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR
+2024.
 
 Shapes: B pictures, n crops, T classes, K of them that enter the aggregation, P sentences a class,
 C joint width of CLIP, (h, w) the feature grid.
@@ -19,18 +20,22 @@ from torch import Tensor, nn
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
-from .aggregator import CostAggregator, cost_volume, select_classes, strongest_classes
-from .category import ATTENTION_TYPES
+from .aggregator import (
+    CostAggregator,
+    cost_volume,
+    scatter_logits,
+    select_classes,
+    strongest_classes,
+)
 from .checkpoint import load_clip_weights, rename_published
 from .clip import DenseCLIP
+from .config import aggregator_from_config, patches_from_config
 from .finetune import set_trainable
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
-from .patches import PatchGeometry, PatchPlan, WholePicture, resize
-from .text import TextCache, embed_prompts, sentence_templates
+from .patches import PatchGeometry, WholePicture, merge_crops, resize
+from .text import TextCache, embed_prompts
 
-DROPPED_LOGIT = -100.0  # of classes that did not enter the aggregation: a score of zero
 CROP_BATCH = 8  # crops that pass through CLIP together when nothing learns
-MERGE_BATCH = 16  # classes that are brought to full size together
 
 
 @META_ARCH_REGISTRY.register()
@@ -51,7 +56,6 @@ class CATSeg(nn.Module):
         pixel_std: Sequence[float],
         patches: PatchGeometry | None,
         max_classes: int = 256,
-        class_chunk: int = 16,
         ignore_label: int = 255,
         mask_ignored_pixels: bool = False,
         mask_loss_weight: float = 1.0,
@@ -69,9 +73,8 @@ class CATSeg(nn.Module):
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
             patches: geometry of patch inference, or None for whole pictures.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
-            class_chunk: classes that pass together when nothing learns.
             ignore_label: value of training pixels without a class.
-            mask_ignored_pixels: leave them out of the loss; published models count them as negatives.
+            mask_ignored_pixels: leave them out of the loss; as published they are negatives.
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
             train_candidates: classes that compete in a training picture; 0 = all that are seen.
         """
@@ -82,7 +85,6 @@ class CATSeg(nn.Module):
         self.templates = templates
         self.patches = patches
         self.max_classes = max_classes
-        self.class_chunk = class_chunk
         self.ignore_label = ignore_label
         self.mask_ignored_pixels = mask_ignored_pixels
         self.mask_loss_weight = mask_loss_weight
@@ -112,16 +114,15 @@ class CATSeg(nn.Module):
         test = head.TEST_CLASS_JSON
         return {
             "clip": clip,
-            "aggregator": _aggregator_from_config(cfg, clip),
+            "aggregator": aggregator_from_config(cfg, clip),
             "resolution": tuple(head.FEATURE_RESOLUTION),
             "train_vocabulary": head.TRAIN_CLASS_JSON,
             "vocabulary": Vocabulary.load(test) if test else None,
             "templates": cfg.MODEL.PROMPT_ENSEMBLE_TYPE,
             "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
-            "patches": _patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
+            "patches": patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
             "max_classes": head.MAX_CLASSES,
-            "class_chunk": head.CLASS_CHUNK,
             "ignore_label": head.IGNORE_VALUE,
             "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
             "mask_loss_weight": head.MASK_LOSS_WEIGHT,
@@ -203,7 +204,7 @@ class CATSeg(nn.Module):
         return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
 
     def _answer_crops(self, crops: Tensor, text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each crop its logits (K, 4h, 4w) and the ids (K,) of their classes, ascending."""
+        """Yield for each crop its logits (K, 4h, 4w) and their classes' ids (K,), ascending."""
         for batch in crops.split(CROP_BATCH):
             features, guidance = self.clip.encode_image(batch)
             for crop in range(len(batch)):
@@ -215,7 +216,6 @@ class CATSeg(nn.Module):
                     [x[one] for x in guidance],
                     select_classes(cost, kept),
                     text[kept],
-                    self.class_chunk,
                 )
                 yield logits[0].float(), kept[0]
 
@@ -247,7 +247,6 @@ class CATSeg(nn.Module):
                 guidance,
                 select_classes(cost, kept),
                 select_classes(text, kept),
-                chunk=cost.shape[1],
             )
             logits = scatter_logits(logits.float(), kept, cost.shape[1])
             loss = mask_loss(
@@ -268,17 +267,17 @@ class CATSeg(nn.Module):
         shapes = {item["sem_seg"].shape for item in batched_inputs}
         if len(shapes) > 1:
             raise UserError(
-                f"the pictures of a training batch differ in size ({sorted(map(tuple, shapes))}): set "
-                "INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
+                f"the pictures of a training batch differ in size {sorted(map(tuple, shapes))}: "
+                "set INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
             )
         for item in batched_inputs:
             values = item["sem_seg"].unique()
             wrong = values[(values != self.ignore_label) & (values >= len(self.train_vocabulary))]
             if len(wrong):
                 raise UserError(
-                    f"{item.get('file_name', 'a training picture')} has the label {int(wrong[0])}, but "
-                    f"{self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: mend the "
-                    "label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to the words of this dataset."
+                    f"{item.get('file_name', 'a training picture')} has the label {int(wrong[0])}, "
+                    f"but {self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: "
+                    "mend the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its words."
                 )
         images = torch.stack([item["image"] for item in batched_inputs])
         labels = torch.stack([item["sem_seg"] for item in batched_inputs])
@@ -292,78 +291,3 @@ class CATSeg(nn.Module):
             words = F.normalize(text.mean(dim=1), dim=-1)
             return candidate_classes(labels, words, seen, self.train_candidates)
         return seen.nonzero()[:, 0].expand(len(labels), -1)
-
-
-def merge_crops(
-    crops: Sequence[tuple[Tensor, Tensor]],
-    plan: PatchPlan | WholePicture,
-    num_classes: int,
-    size: tuple[int, int],
-) -> Tensor:
-    """Scores (T, *size) of a picture; a class that no crop kept stays at zero.
-
-    crops: for each its logits (K, h, w) and the ids (K,) of their classes, ascending.
-    """
-    scores = crops[0][0].new_zeros(num_classes, *size)
-    for ids in torch.cat([kept for _, kept in crops]).unique().split(MERGE_BATCH):
-        logits = torch.stack([_rows(*crop, ids) for crop in crops])
-        scores[ids] = plan.merge(logits, size)
-    return scores
-
-
-def _rows(logits: Tensor, kept: Tensor, ids: Tensor) -> Tensor:
-    """The rows of logits (K, h, w) that belong to ``ids``, filled where a class was dropped."""
-    position = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
-    dropped = kept[position] != ids
-    return logits[position].masked_fill(dropped[:, None, None], DROPPED_LOGIT)
-
-
-def scatter_logits(logits: Tensor, kept: Tensor, num_classes: int) -> Tensor:
-    """logits (B, K, h, w) of the classes ``kept`` (B, K) -> (B, T, h, w), filled where dropped."""
-    if kept.shape[1] == num_classes:
-        return logits
-    full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), DROPPED_LOGIT)
-    return full.scatter(1, kept[:, :, None, None].expand_as(logits), logits)
-
-
-def _aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
-    head = cfg.MODEL.SEM_SEG_HEAD
-    for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
-        if head[key] != clip.joint_width:
-            raise UserError(
-                f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the towers of {head.CLIP_PRETRAINED} "
-                f"meet in {clip.joint_width} dimensions: set it to that."
-            )
-    if head.ATTENTION_TYPE not in ATTENTION_TYPES:
-        raise UserError(
-            f"MODEL.SEM_SEG_HEAD.ATTENTION_TYPE is '{head.ATTENTION_TYPE}': use one of "
-            f"{', '.join(ATTENTION_TYPES)}."
-        )
-    return CostAggregator(
-        joint_width=clip.joint_width,
-        vision_width=clip.vision_width,
-        num_prompts=len(sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)),
-        width=head.HIDDEN_DIMS,
-        num_layers=head.NUM_LAYERS,
-        num_heads=head.NUM_HEADS,
-        resolution=tuple(head.FEATURE_RESOLUTION),
-        window=head.WINDOW_SIZES,
-        pooling=tuple(head.POOLING_SIZES),
-        attention=head.ATTENTION_TYPE,
-        appearance_width=head.APPEARANCE_GUIDANCE_PROJ_DIM,
-        text_width=head.TEXT_GUIDANCE_PROJ_DIM,
-        decoder_widths=head.DECODER_DIMS,
-        upsampled_widths=head.DECODER_GUIDANCE_DIMS,
-        decoder_guidance_widths=head.DECODER_GUIDANCE_PROJ_DIMS,
-    )
-
-
-def _patches_from_config(cfg: CfgNode) -> PatchGeometry:
-    node = cfg.TEST.PATCH_INFERENCE
-    return PatchGeometry(
-        output_size=node.OUTPUT_SIZE,
-        tile=node.TILE,
-        overlap=node.OVERLAP,
-        keep_aspect_ratio=node.KEEP_ASPECT_RATIO,
-        global_view=node.GLOBAL_VIEW,
-    )

@@ -5,6 +5,7 @@ Source: CAT-Seg (CVPR 2024), section 3.4 and table 3.
 Shapes: n crops (tiles row-major, then the global view), T classes, (H, W) the resized picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
+
+from .aggregator import DROPPED_LOGIT
+
+MERGE_BATCH = 16  # classes that are brought to full size together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,7 @@ class PatchGeometry:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise UserError(
-                f"TEST.PATCH_INFERENCE.OVERLAP is {self.overlap}: it must be at least 0 and below 1."
+                f"TEST.PATCH_INFERENCE.OVERLAP is {self.overlap}: use at least 0 and below 1."
             )
         if not 0 < self.tile <= self.output_size:
             raise UserError(
@@ -61,7 +66,7 @@ class PatchGeometry:
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """The crops of one picture: resized to ``size``, tiles of side ``tile`` at ``origins`` (y, x)."""
+    """The crops of one picture: resized to ``size``, tiles at ``origins`` (y, x)."""
 
     size: tuple[int, int]
     tile: int
@@ -107,6 +112,30 @@ class WholePicture:
     def merge(self, logits: Tensor, out_size: tuple[int, int]) -> Tensor:
         """logits (1, T, h, w) -> scores (T, *out_size) in [0, 1]."""
         return resize(logits.sigmoid(), out_size)[0]
+
+
+def merge_crops(
+    crops: Sequence[tuple[Tensor, Tensor]],
+    plan: PatchPlan | WholePicture,
+    num_classes: int,
+    size: tuple[int, int],
+) -> Tensor:
+    """Scores (T, *size) of a picture; a class that no crop kept stays at zero.
+
+    crops: for each its logits (K, h, w) and the ids (K,) of their classes, ascending.
+    """
+    scores = crops[0][0].new_zeros(num_classes, *size)
+    for ids in torch.cat([kept for _, kept in crops]).unique().split(MERGE_BATCH):
+        logits = torch.stack([_rows(*crop, ids) for crop in crops])
+        scores[ids] = plan.merge(logits, size)
+    return scores
+
+
+def _rows(logits: Tensor, kept: Tensor, ids: Tensor) -> Tensor:
+    """The rows of logits (K, h, w) that belong to ``ids``, filled where a class was dropped."""
+    position = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
+    dropped = kept[position] != ids
+    return logits[position].masked_fill(dropped[:, None, None], DROPPED_LOGIT)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

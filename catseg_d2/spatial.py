@@ -101,7 +101,7 @@ class GuidedWindowAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor, guidance: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, T, n, s, C), guidance (B, 1, n, s, G), mask (n, s, s) or None -> (B, T, n, s, C)."""
+        """x (B, T, n, s, C), guidance (B, 1, n, s, G), mask (n, s, s) -> (B, T, n, s, C)."""
         query, key, value = (
             t.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(2, 3).flatten(1, 2)
             for t in (self.query(x, guidance), self.key(x, guidance), self.value(x))
@@ -125,7 +125,7 @@ class GuidedLinear(nn.Linear):
         self.widths = (width, guidance_width)
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """x (..., width), guidance (..., guidance_width), broadcast against x -> (..., out_width)."""
+        """x (..., width), guidance (..., guidance_width), broadcast -> (..., out_width)."""
         weight_x, weight_guidance = self.weight.split(self.widths, dim=1)
         return F.linear(x, weight_x) + F.linear(guidance, weight_guidance, self.bias)
 

@@ -18,5 +18,6 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A worker process of a data loader hands its error on with the traceback in the message.
+        print(f"error: {str(error).strip().rpartition('UserError: ')[2]}", file=sys.stderr)
         sys.exit(2)

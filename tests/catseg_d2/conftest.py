@@ -1,0 +1,53 @@
+"""Models that the tests of CAT-Seg share."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import catseg_d2
+from catseg_d2.checkpoint import to_published
+from segcore.config import load_config
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import deterministic
+
+TINY = "catseg_d2/scenes_demo.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_a_worker() -> None:
+    """Several test processes must not fight for the cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def published_vitb() -> catseg_d2.CATSeg:
+    """ViT-B with the weights that the reference outputs were made with."""
+    return published_model("catseg_d2/vitb_384.yaml")
+
+
+def published_model(config: str, *options: str) -> catseg_d2.CATSeg:
+    """A model filled, by its published names, with deterministic weights."""
+    model = build_model(load_config(config, ["MODEL.CLIP_WEIGHTS", "", *options]))
+    shapes = {to_published(name): value.shape for name, value in model.named_parameters()}
+    incompatible = model.load_state_dict(deterministic.weights(shapes), strict=False)
+    assert incompatible == ([], [])
+    return model.eval()
+
+
+@pytest.fixture
+def tiny() -> Callable[..., catseg_d2.CATSeg]:
+    """A maker of very small models: ``tiny("MODEL.X", "value", ...)``, the same weights each time."""
+
+    def build(*options: object) -> catseg_d2.CATSeg:
+        torch.manual_seed(0)
+        model = build_model(load_config(TINY, list(map(str, options))))
+        return model.eval()
+
+    return build
