@@ -16,6 +16,7 @@ HONEST_LINE = (
     "world are beyond it: for those load a published checkpoint (see README.md)."
 )
 SIDE = 384  # pixels of a picture on the page
+ALPHA = 0.7  # the classes of drawings have the colours of their objects: make them stand out
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ def write_page(results: Results, folder: Path) -> Path:
     _write_scores(page, results)
     page.heading(f"{len(results.drawings)} drawings")
     page.text("Not used in training. The truth is known, for the pictures were drawn with it.")
-    cards = [drawing_card(example, results.drawing_words) for example in results.drawings]
+    cards = [
+        drawing_card(f"Drawing {number}", example, results.drawing_words)
+        for number, example in enumerate(results.drawings, 1)
+    ]
     page.cards(cards)
     page.heading(f"{len(results.photographs)} photographs")
     page.text(
@@ -107,37 +111,35 @@ def write_page(results: Results, folder: Path) -> Path:
     return page.write()
 
 
-def drawing_card(example: Example, words: Vocabulary) -> Card:
+def drawing_card(title: str, example: Example, words: Vocabulary) -> Card:
     """Picture, truth and prediction beside each other; names that training never saw are marked."""
     truth, labels = read_labels(example.truth), read_labels(example.labels)
     right = float((truth == labels)[truth != words.ignore_label].mean())
     image = visualize.fit(read_image(example.image), SIDE)
     truth, labels = visualize.fit(truth, SIDE), visualize.fit(labels, SIDE)
+    ignore, colors = words.ignore_label, words.colors
     pictures = [
         ("picture", image),
-        ("truth", visualize.overlay(image, truth, words.colors, ignore_label=words.ignore_label)),
-        (f"CAT-Seg, {100 * right:.0f}% right", visualize.overlay(image, labels, words.colors)),
+        ("truth", visualize.overlay(image, truth, colors, alpha=ALPHA, ignore_label=ignore)),
+        (f"CAT-Seg, {right:.0%} right", visualize.overlay(image, labels, colors, alpha=ALPHA)),
     ]
-    shares = dict(visualize.present_classes(truth, words.ignore_label))
-    guessed = visualize.present_classes(labels)
-    shares |= {class_id: share for class_id, share in guessed if class_id not in shares}
-    entries = [
-        LegendEntry(_marked(words, class_id), words.colors[class_id], share)
-        for class_id, share in shares.items()
+    legends = [
+        ("truth:", _entries(words, visualize.present_classes(truth, ignore))),
+        ("CAT-Seg:", _entries(words, visualize.present_classes(labels))),
     ]
-    return Card(example.image.name, pictures, entries, side=SIDE)
+    return Card(title, pictures, legends, side=SIDE)
 
 
 def photograph_card(example: Example, words: Vocabulary) -> Card:
     """Picture and prediction beside each other."""
     image = visualize.fit(read_image(example.image), SIDE)
     labels = visualize.fit(read_labels(example.labels), SIDE)
-    drawn = visualize.overlay(image, labels, words.colors)
-    entries = [
-        LegendEntry(words.names[class_id], words.colors[class_id], share)
-        for class_id, share in visualize.present_classes(labels)
+    pictures = [
+        ("photograph", image),
+        ("CAT-Seg", visualize.overlay(image, labels, words.colors, alpha=ALPHA)),
     ]
-    return Card(example.image.stem, [("photograph", image), ("CAT-Seg", drawn)], entries, side=SIDE)
+    legends = [("CAT-Seg:", _entries(words, visualize.present_classes(labels)))]
+    return Card(example.image.stem, pictures, legends, side=SIDE)
 
 
 def _write_scores(page: Page, results: Results) -> None:
@@ -159,9 +161,15 @@ def _write_scores(page: Page, results: Results) -> None:
     )
 
 
-def _marked(words: Vocabulary, class_id: int) -> str:
-    unseen = words.seen is not None and not words.seen[class_id]
-    return f"{words.names[class_id]} (never seen)" if unseen else words.names[class_id]
+def _entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> list[LegendEntry]:
+    """Legend of the classes (id, share); those that training never showed are marked."""
+    seen = words.seen or (True,) * len(words)
+    return [
+        LegendEntry(
+            words.names[i] if seen[i] else f"{words.names[i]} (never seen)", words.colors[i], share
+        )
+        for i, share in shares
+    ]
 
 
 def _known_words(results: Results) -> str:

@@ -54,6 +54,9 @@ ul.legend li { overflow-wrap: anywhere; }
 """
 
 
+SMALLEST_SHARE = 0.01  # of a picture; classes that cover less are only counted
+
+
 @dataclass(frozen=True)
 class LegendEntry:
     """One class in a legend: name, colour (RGB, 0..255), share of the picture (0..1)."""
@@ -65,16 +68,15 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Card:
-    """One subject of the page: captioned pictures beside each other, a legend below them.
+    """One subject of the page: captioned pictures beside each other, legends below them.
 
-    `pictures` are (caption, (H, W, 3) uint8); `side` is the longer side in pixels that they are
-    saved with.
+    `pictures` are (caption, (H, W, 3) uint8), `legends` (heading, entries); `side` is the longer
+    side in pixels that the pictures are saved with.
     """
 
     title: str
     pictures: Sequence[tuple[str, np.ndarray]]
-    legend: Sequence[LegendEntry] = ()
-    note: str = ""
+    legends: Sequence[tuple[str, Sequence[LegendEntry]]] = ()
     side: int = 480
 
 
@@ -145,11 +147,7 @@ class Page:
             for caption, picture in card.pictures
         )
         parts = [f'<h3>{escape(card.title)}</h3><div class="pictures">{figures}</div>']
-        if card.legend:
-            entries = "".join(_legend_item(entry) for entry in card.legend)
-            parts.append(f'<ul class="legend">{entries}</ul>')
-        if card.note:
-            parts.append(f"<p>{escape(card.note)}</p>")
+        parts.extend(_legend(heading, entries) for heading, entries in card.legends)
         return '<div class="card">' + "\n".join(parts) + "</div>"
 
     def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
@@ -165,9 +163,20 @@ class Page:
         )
 
 
+def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:
+    """The entries that a reader can find in the picture, and how many are too small for that."""
+    shown = [entry for entry in entries if entry.share >= SMALLEST_SHARE]
+    items = [_legend_item(entry) for entry in shown]
+    if len(shown) < len(entries):
+        items.append(
+            f'<li class="share">{len(entries) - len(shown)} below {SMALLEST_SHARE:.0%}</li>'
+        )
+    return f'<ul class="legend"><li class="share">{escape(heading)}</li>{"".join(items)}</ul>'
+
+
 def _legend_item(entry: LegendEntry) -> str:
     red, green, blue = (int(value) for value in entry.color)
     return (
         f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-        f'{escape(entry.name)} <span class="share">{100 * entry.share:.1f}%</span></li>'
+        f'{escape(entry.name)} <span class="share">{entry.share:.0%}</span></li>'
     )

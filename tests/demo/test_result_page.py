@@ -69,7 +69,7 @@ def test_a_model_that_fails_is_said_to_fail(result_page, results, tmp_path):
 
 
 def test_truth_and_prediction_share_colors(result_page, results):
-    card = result_page.drawing_card(results.drawings[0], WORDS)
+    card = result_page.drawing_card("Drawing 1", results.drawings[0], WORDS)
     (_, picture), (_, truth), (_, prediction) = card.pictures
     assert (picture == 90).all()
     assert (truth[-20, 5] == prediction[-20, 5]).all()

@@ -39,8 +39,9 @@ def page(tmp_path):
     page.note("look here")
     page.commands(["demo.py --vocabulary '<a>'", "second line"])
     page.table(["name", "mIoU"], [[hostile, "1.0"], ["model", "2.0"]], best=1)
-    entry = LegendEntry(hostile, (1, 2, 3), 0.25)
-    page.cards([Card(hostile, [("picture", picture), (hostile, picture)], [entry], side=40)])
+    entries = [LegendEntry(hostile, (1, 2, 3), 0.25), LegendEntry("tiny", (4, 5, 6), 0.001)]
+    pictures = [("picture", picture), (hostile, picture)]
+    page.cards([Card(hostile, pictures, [(hostile, entries)], side=40)])
     return page
 
 
@@ -50,7 +51,8 @@ def test_page_is_well_formed_and_escaped(page):
     assert tags.open == []
     assert "script" not in {tag for tag, _ in tags.seen}
     assert "&lt;script&gt;" in text and "A &amp; B" in text
-    assert "rgb(1,2,3)" in text and "25.0%" in text
+    assert "rgb(1,2,3)" in text and ">25%<" in text
+    assert "tiny" not in text and "1 below 1%" in text
     assert sum("best" in attrs.get("class", "") for _, attrs in tags.seen) == 1
 
 
