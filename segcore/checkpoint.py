@@ -131,9 +131,12 @@ class Checkpointer(DetectionCheckpointer):
             UserError: it cannot be read, or it does not fit the model.
         """
         self._loading = path
+        file, _, query = path.partition("?")
+        if query not in ("", "matching_heuristics=True", "matching_heuristics=False"):
+            raise UserError(f"{path}: after ? only matching_heuristics=True is understood")
         # A path that is no file is reported here, before it is taken for the name of a download.
-        if path and "://" not in path:
-            _require_file(path.partition("?")[0])
+        if file and "://" not in file:
+            _require_file(file)
         try:
             return super().load(path, *args, **kwargs)
         except OSError as error:
@@ -158,10 +161,9 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
-        query = self._loading.partition("?")[2]
-        if query not in ("", "matching_heuristics=True", "matching_heuristics=False"):
-            raise UserError(f"{self._loading}: after ? only matching_heuristics=True is understood")
-        return checkpoint | ({"matching_heuristics": query.endswith("True")} if query else {})
+        if query := self._loading.partition("?")[2]:
+            checkpoint["matching_heuristics"] = query.endswith("True")
+        return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         try:

@@ -3,6 +3,13 @@
 from .launch import launch, setup
 from .optimizer import build_optimizer
 from .step import AutocastTrainer
-from .trainer import Trainer
+from .trainer import Trainer, build_checkpointer
 
-__all__ = ["AutocastTrainer", "Trainer", "build_optimizer", "launch", "setup"]
+__all__ = [
+    "AutocastTrainer",
+    "Trainer",
+    "build_checkpointer",
+    "build_optimizer",
+    "launch",
+    "setup",
+]

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
-    DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -24,6 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import Checkpointer
+from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation import build_evaluator
 from segcore.mappers import build_mapper
@@ -93,8 +93,7 @@ class Trainer(DefaultTrainer):
         """Batches without end of ``DATASETS.TRAIN``, made by ``INPUT.DATASET_MAPPER_NAME``."""
         if not cfg.DATASETS.TRAIN:
             raise UserError("DATASETS.TRAIN is empty: name the data sets to train on")
-        for name in cfg.DATASETS.TRAIN:
-            require_dataset(name)
+        check_registered(cfg.DATASETS.TRAIN)
         workers = comm.get_world_size()
         if cfg.SOLVER.IMS_PER_BATCH % workers:
             raise UserError(
@@ -106,7 +105,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
         """Every picture of a data set once, dealt to the processes in contiguous parts."""
-        require_dataset(dataset_name)
+        check_registered([dataset_name])
         return build_detection_test_loader(
             cfg, dataset_name, mapper=build_mapper(cfg, is_train=False)
         )
@@ -152,13 +151,6 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, **checkpointables: Any) -
     return Checkpointer(
         model, cfg.OUTPUT_DIR, allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS, **checkpointables
     )
-
-
-def require_dataset(name: str) -> None:
-    """Raise a UserError that lists similar names where no data set is called ``name``."""
-    known = DatasetCatalog.list()
-    if name not in known:
-        raise UserError(f"there is no data set {name!r}; there are {_nearest(name, known)}")
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

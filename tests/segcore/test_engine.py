@@ -146,13 +146,16 @@ def test_wrong_names_are_sentences(tiny, config_file):
         ("SOLVER.OPTIMIZER", "ADAMM"): "SOLVER.OPTIMIZER is 'ADAMM', but takes ADAMW or SGD",
         ("SOLVER.LR_SCHEDULER_NAME", "Cosine"): "SOLVER.LR_SCHEDULER_NAME",
         ("MODEL.META_ARCHITECTURE", "TinySegmentor"): "there are TinySegmenter",
-        ("DATASETS.TRAIN", "('tinny',)"): "there is no data set 'tinny'; there are tiny",
+        (
+            "DATASETS.TRAIN",
+            "('tinny',)",
+        ): "no dataset named 'tinny'; the nearest registered one is 'tiny'",
         ("DATASETS.TRAIN", "()"): "DATASETS.TRAIN is empty",
     }
     for opts, sentence in wrong.items():
         with pytest.raises(UserError, match=sentence):
             Trainer(load_config(config_file, opts))
-    with pytest.raises(UserError, match="there is no data set 'tinny'"):
+    with pytest.raises(UserError, match="there is no dataset named 'tinny'"):
         Trainer.build_test_loader(load_config(config_file), "tinny")
     cfg = load_config(config_file)
     with pytest.raises(UserError, match="nothing learns in"):

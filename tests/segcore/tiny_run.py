@@ -17,8 +17,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import nn
 
-from segcore.engine import Trainer, launch, setup
-from segcore.engine.trainer import build_checkpointer
+from segcore.engine import Trainer, build_checkpointer, launch, setup
 from segcore.errors import UserError, exit_on_user_error
 from segcore.mappers import MAPPER_REGISTRY
 
@@ -71,7 +70,6 @@ class TinySegmenter(nn.Module):
 
 if "tiny" not in MAPPER_REGISTRY:
     MAPPER_REGISTRY._do_register("tiny", lambda cfg, is_train: tiny_mapper)
-
 
 if "TinySegmenter" not in META_ARCH_REGISTRY:
     META_ARCH_REGISTRY.register(TinySegmenter)

@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Train and evaluate any model of this project.
+
+On the CPU, or on one GPU where there is one:
+
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml
+
+On all four GPUs of a machine (or, without a GPU, in four processes on the CPU):
+
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --num-gpus 4
+
+On two machines with four GPUs each, the first of which is called node0:
+
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --num-gpus 4 \
+        --num-machines 2 --machine-rank 0 --dist-url tcp://node0:29500     # on node0
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --num-gpus 4 \
+        --num-machines 2 --machine-rank 1 --dist-url tcp://node0:29500     # on the other
+
+The same by torchrun, which starts the processes itself:
+
+    torchrun --nproc-per-node 4 --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node0:29500 \
+        train_net.py --config-file configs/catseg_d2/vitb_384.yaml
+
+Go on with a run that was interrupted, and evaluate a checkpoint:
+
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --resume
+    python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --eval-only \
+        MODEL.WEIGHTS model.pth DATASETS.TEST "('ade20k_sem_seg_val',)"
+
+KEY VALUE pairs at the end change the config; flags come before them. Results, logs and checkpoints
+go to OUTPUT_DIR.
+"""
+
+import argparse
+from typing import Any
+
+from detectron2.engine import default_argument_parser
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+import catseg_d2  # noqa: F401  (adds its model and its config keys)
+from segcore.engine import Trainer, build_checkpointer, launch, setup
+from segcore.errors import UserError, exit_on_user_error
+
+
+def main(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Train, or evaluate with ``--eval-only``; returns the results of the evaluation, if any."""
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, resume=args.resume)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def evaluate(cfg, resume: bool) -> dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS``, or with ``resume`` the last checkpoint of ``OUTPUT_DIR``."""
+    model = Trainer.build_model(cfg)
+    checkpointer = build_checkpointer(cfg, model)
+    if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+        raise UserError("--eval-only needs weights: set MODEL.WEIGHTS, or --resume a run")
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        parser = default_argument_parser(epilog=__doc__)
+        launch(main, parser.parse_args())
