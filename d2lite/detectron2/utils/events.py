@@ -214,7 +214,8 @@ class CommonMetricPrinter(EventWriter):
         if storage.iter == self._max_iter:
             return  # called once more after training: nothing new
         fields = [f"eta: {eta}"] if (eta := self._eta(storage)) else []
-        fields += [f"iter: {storage.iter}", *self._losses(storage), *self._times(storage)]
+        fields += [f"iter: {storage.iter}", *self._losses(storage)]
+        fields.append("  " + "  ".join(self._times(storage)))
         if "lr" in storage.latest():
             fields.append(f" lr: {storage.history('lr').latest():.5g}")
         if torch.cuda.is_available():
@@ -234,7 +235,7 @@ class CommonMetricPrinter(EventWriter):
             if name in storage.latest():
                 history = storage.history(name)
                 mean = history.avg(storage.count_samples(name, self._window_size))
-                fields.append(f" {name}: {mean:.4f}")
+                fields.append(f"{name}: {mean:.4f}")
                 fields.append(f"last_{name}: {history.latest():.4f}")
         return fields
 
