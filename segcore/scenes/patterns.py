@@ -22,8 +22,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 
 
-# Shapes: a level that grows from 0 at the centre and is 1 on the outline. u points right and v
-# down, in units of the radius of the disc that has the same area.
+# Shapes: u points right and v down, in units of the radius of the disc that has the same area.
 
 
 def _circle(u: Field, v: Field) -> Field:
@@ -38,15 +37,38 @@ def _triangle(u: Field, v: Field) -> Field:
     return np.maximum(v, np.abs(u) * 0.8660 - v * 0.5) / 0.7776
 
 
-SHAPES: dict[str, Callable[[Field, Field], Field]] = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
+def _ball(level: Field) -> Field:
+    return 1 - level * level
+
+
+def _plate(level: Field) -> Field:
+    return np.minimum((1 - level) * 3, 0.6)
+
+
+def _pyramid(level: Field) -> Field:
+    return 1 - level
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An outline, and how the body rises inside it, which decides how it is shaded.
+
+    level: grows from 0 at the centre and is 1 on the outline.
+    height: as a function of the level.
+    """
+
+    level: Callable[[Field, Field], Field]
+    height: Callable[[Field], Field]
+
+
+SHAPES: dict[str, Shape] = {
+    "circle": Shape(_circle, _ball),
+    "square": Shape(_square, _plate),
+    "triangle": Shape(_triangle, _pyramid),
 }
 
 
-# Textures: the share of the second colour, 0 to 1. s and t turn with the object and count
-# periods of the texture.
+# Textures: the share of the second colour, 0 to 1. s and t turn with the object and count periods.
 
 
 def _fraction(x: Field) -> Field:
@@ -63,19 +85,31 @@ def _plain(s: Field, t: Field) -> Field:
 
 
 def _striped(s: Field, t: Field) -> Field:
-    return (_fraction(t) < 0.45).astype(np.float32)
+    return (_fraction(t) < 0.5).astype(np.float32)
 
 
 def _dotted(s: Field, t: Field) -> Field:
     staggered = s + 0.5 * (np.floor(t) % 2)
     across, along = _fraction(staggered) - 0.5, _fraction(t) - 0.5
-    return (across * across + along * along < 0.31**2).astype(np.float32)
+    return (across * across + along * along < 0.35**2).astype(np.float32)
 
 
-TEXTURES: dict[str, Callable[[Field, Field], Field]] = {
-    "plain": _plain,
-    "striped": _striped,
-    "dotted": _dotted,
+@dataclass(frozen=True)
+class Texture:
+    """A pattern of an object's own colour and a second one.
+
+    pattern: the share of the second colour at s and t.
+    brightness: of the second colour, which is nearly without hue.
+    """
+
+    pattern: Callable[[Field, Field], Field]
+    brightness: float
+
+
+TEXTURES: dict[str, Texture] = {
+    "plain": Texture(_plain, 0.5),
+    "striped": Texture(_striped, 0.95),
+    "dotted": Texture(_dotted, 0.10),
 }
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from segcore.scenes.catalogue import Catalogue, SceneClass
 from segcore.scenes.draws import Draws
-from segcore.scenes.patterns import COLOURS, GROUNDS, SHAPES
+from segcore.scenes.patterns import COLOURS, GROUNDS, SHAPES, TEXTURES
 
 RGB = tuple[float, float, float]  # 0 to 1
 
 FEWEST_OBJECTS, MOST_OBJECTS = 2, 5
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.12, 0.19
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.14, 0.21
+TILT = 0.4  # radians: objects stand upright, more or less, and so do their textures
 LEAST_VISIBLE = 0.5  # every object shows at least this share of itself
 NUM_DEMO_UNSEEN = 6  # so many pictures of the split "demo" hold an unseen class
 
@@ -42,12 +43,16 @@ class SceneObject:
 
     def local(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the picture in the object's own axes, in units of its radius."""
-        return rotate((x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius,
-                      self.angle)  # fmt: skip
+        right, down = (x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius
+        return rotate(right, down, self.angle)
 
     def level(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Below 1 inside the object, 1 on its outline, above 1 outside."""
-        return SHAPES[self.shape](*self.local(x, y))
+        return SHAPES[self.shape].level(*self.local(x, y))
+
+    def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """How far the object's surface rises above its outline."""
+        return SHAPES[self.shape].height(self.level(x, y))
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ def _choose_classes(draws: Draws, catalogue: Catalogue, split: str, index: int) 
 
 def _plan_object(draws: Draws, entry: SceneClass) -> SceneObject:
     base = _vary(draws, COLOURS[entry.colour], hue=8, saturation=0.12, value=0.15)
-    shade = 0.95 if draws.integer(2) else 0.10  # stripes and dots are pale or dark
-    second = tuple(shade + (channel - shade) * 0.15 for channel in base)
+    grey = TEXTURES[entry.texture].brightness
+    second = tuple(grey + (channel - grey) * 0.15 for channel in base)
     return SceneObject(
         class_id=entry.id,
         colour=entry.colour,
@@ -142,10 +147,10 @@ def _plan_object(draws: Draws, entry: SceneClass) -> SceneObject:
         shape=entry.shape,
         centre=(0.5, 0.5),
         radius=draws.uniform(SMALLEST_RADIUS, LARGEST_RADIUS),
-        angle=draws.uniform(-math.pi, math.pi),
+        angle=draws.uniform(-TILT, TILT),
         paint=(base, second),
-        texture_angle=draws.uniform(-math.pi, math.pi),
-        texture_period=draws.uniform(0.068, 0.09),
+        texture_angle=draws.uniform(-TILT, TILT),
+        texture_period=draws.uniform(0.062, 0.08),
     )
 
 

@@ -80,22 +80,21 @@ def _paint_object(
     shadow_level = entry.level(x - _SHADOW[0] * entry.radius, y - _SHADOW[1] * entry.radius)
     canvas *= 1 - 0.4 * np.clip((1.15 - shadow_level) / 0.4, 0, 1)
 
-    level = entry.level(x, y)
-    inside = level <= 1
+    inside = entry.level(x, y) <= 1
     s, t = rotate(*entry.local(x, y), entry.texture_angle)
     periods = entry.radius / entry.texture_period
-    share = TEXTURES[entry.texture](s * periods, t * periods)
-    shading = _shading(entry, x, y, level)
+    share = TEXTURES[entry.texture].pattern(s * periods, t * periods)
+    shading = _shading(entry, x, y)
     for channel, (first, second) in enumerate(zip(*entry.paint, strict=True)):
         np.copyto(canvas[channel], (first + (second - first) * share) * shading, where=inside)
     np.copyto(depth, number, where=inside)
 
 
-def _shading(entry: SceneObject, x: Field, y: Field, level: Field) -> Field:
-    """Brighter towards the light at the upper left, darker at the rim."""
-    right, down = (x - entry.centre[0]) / entry.radius, (y - entry.centre[1]) / entry.radius
-    rim = np.clip((level - 0.8) / 0.2, 0, 1)
-    return 1.02 - 0.13 * (right + down) - 0.22 * rim
+def _shading(entry: SceneObject, x: Field, y: Field) -> Field:
+    """Brighter where the surface faces the upper left, where the light comes from."""
+    step = 0.1 * entry.radius
+    rise = entry.height(x + step, y + step) - entry.height(x - step, y - step)
+    return 1 + 0.7 * rise
 
 
 def _window(grid: np.ndarray, centre: float, reach: float) -> slice:

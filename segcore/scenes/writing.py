@@ -35,7 +35,7 @@ from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.plan import caption, plan_scene
 from segcore.scenes.render import render
 
-GENERATOR = 1  # one more whenever the same settings would draw other pictures
+GENERATOR = 2  # one more whenever the same settings would draw other pictures
 NUM_DEMO = 12
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
 
