@@ -1,7 +1,7 @@
 """The whole model against the reference implementation, stage by stage.
 
 Tolerances: README of the reference outputs. Without that folder fifty scores a case still stand in
-``reference_scores.json``, made by ``PYTHONPATH=. python tests/catseg_d2/test_reference.py GOLDEN_FOLDER``.
+``reference_scores.json``; ``PYTHONPATH=. python tests/catseg_d2/test_reference.py FOLDER`` made it.
 """
 
 import json
@@ -204,7 +204,9 @@ def test_parameters_are_the_published_ones(golden, size: str) -> None:
     assert all(from_published(to_published(n)) == n for n, _ in model.named_parameters())
     for mode in ("attention", "full"):
         set_trainable(model.clip, mode)
-        learns = {to_published(n) for n, p in model.clip.named_parameters("clip") if p.requires_grad}
+        learns = {
+            to_published(n) for n, p in model.clip.named_parameters("clip") if p.requires_grad
+        }
         assert learns == set(keys["trainable_in_clip"][mode])
 
 

@@ -1,0 +1,217 @@
+"""The model as its users meet it: batches, words, weights and mistakes."""
+
+import threading
+
+import pytest
+import torch
+
+from catseg_d2.checkpoint import load_clip_weights
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
+
+WORDS = ["red plain circle", "grass", "blue dotted square"]
+
+
+def picture(height: int, width: int, seed: int = 0) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    return {"image": image, "height": height, "width": width}
+
+
+WINDOWS = ("TEST.SLIDING_WINDOW", "True", "TEST.PATCH_INFERENCE.OUTPUT_SIZE", 160)
+WINDOWS = (*WINDOWS, "TEST.PATCH_INFERENCE.TILE", 96)
+
+
+@pytest.mark.parametrize("options", [(), WINDOWS])
+def test_every_picture_of_a_batch_is_answered(tiny, options) -> None:
+    model = tiny(*options)
+    model.set_vocabulary(WORDS)
+    items = [picture(96, 96, 1), picture(50, 130, 2), picture(200, 30, 3)]
+    together = model(items)
+    for item, answer in zip(items, together, strict=True):
+        assert answer["sem_seg"].shape == (3, item["height"], item["width"])
+        assert answer["sem_seg"].min() >= 0 and answer["sem_seg"].max() <= 1
+        torch.testing.assert_close(model([item])[0]["sem_seg"], answer["sem_seg"])
+
+
+def test_size_of_the_answer(tiny) -> None:
+    model = tiny()
+    model.set_vocabulary(WORDS)
+    item = picture(96, 96)
+    assert model([{"image": item["image"]}])[0]["sem_seg"].shape == (3, 96, 96)
+    assert model([{**item, "height": 31, "width": 77}])[0]["sem_seg"].shape == (3, 31, 77)
+
+
+def test_relabelled_words_permute_the_answer(tiny) -> None:
+    model, item = tiny(), picture(96, 96)
+    model.set_vocabulary(WORDS)
+    scores = model([item])[0]["sem_seg"]
+    model.set_vocabulary(WORDS[::-1])
+    torch.testing.assert_close(model([item])[0]["sem_seg"], scores.flip(0))
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_chunks_do_not_change_the_answer(tiny, chunk: int) -> None:
+    item = picture(96, 96)
+    scores = tiny()([item])[0]["sem_seg"]
+    chunked = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", chunk)([item])[0]["sem_seg"]
+    torch.testing.assert_close(chunked, scores)
+
+
+def test_more_classes_than_the_limit(tiny) -> None:
+    model = tiny("MODEL.SEM_SEG_HEAD.MAX_CLASSES", 10)
+    scores = model([picture(96, 96)])[0]["sem_seg"]
+    assert scores.shape[0] == 60
+    assert (scores.amax(dim=(1, 2)) > 0).sum() == 10
+
+
+def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
+    """Two threads set their own words and ask; an answer always belongs to one of the lists."""
+    model, item = tiny(), picture(96, 96)
+    lists = [WORDS, [*WORDS, "sand"]]
+    expected = {}
+    for words in lists:
+        model.set_vocabulary(words)
+        expected[len(words)] = model([item])[0]["sem_seg"]
+    errors = []
+
+    def ask(words: list[str]) -> None:
+        for _ in range(10):
+            model.set_vocabulary(words)
+            scores = model([item])[0]["sem_seg"]
+            if not torch.allclose(scores, expected[len(scores)], atol=1e-6):
+                errors.append(words)
+
+    threads = [threading.Thread(target=ask, args=(words,)) for words in lists]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_training_never_scores_stale_text(tiny) -> None:
+    model, item = tiny(), picture(96, 96)
+    before = model([item])[0]["sem_seg"]
+    labels = torch.zeros(96, 96, dtype=torch.long)
+    optimizer = torch.optim.SGD(model.clip.transformer.parameters(), lr=10.0)
+    model.train()
+    sum(model([{**item, "sem_seg": labels}]).values()).backward()
+    optimizer.step()
+    model.eval()
+    after = model([item])[0]["sem_seg"]
+    assert (after - before).abs().max() > 1e-4
+    model.text_cache = type(model.text_cache)()
+    assert torch.equal(model([item])[0]["sem_seg"], after)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("MODEL.SEM_SEG_HEAD.COST_LOSS_WEIGHT", 0.0),
+        ("MODEL.SEM_SEG_HEAD.MASK_LOSS_WEIGHT", 0.0),
+        ("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "attention"),
+        ("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "full"),
+        ("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "frozen"),
+        ("MODEL.SEM_SEG_HEAD.TRAIN_CANDIDATES", 0, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", 5),
+        ("MODEL.SEM_SEG_HEAD.PROMPT_LENGTH", 2, "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH", 2,
+         "MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "prompt"),
+        ("MODEL.PROMPT_ENSEMBLE_TYPE", "imagenet"),
+    ],
+)  # fmt: skip
+def test_whatever_learns_gets_a_gradient(tiny, options) -> None:
+    """Distributed training waits for ever for a parameter without one."""
+    model = tiny(*options).train()
+    labels = torch.arange(96)[:, None].expand(96, 96) // 32
+    losses = model([{**picture(96, 96), "sem_seg": labels}])
+    sum(losses.values()).backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_activation_checkpointing_changes_no_gradient(tiny) -> None:
+    gradients = []
+    item = {**picture(96, 96), "sem_seg": torch.arange(96)[:, None].expand(96, 96) // 32}
+    for value in ("False", "True"):
+        model = tiny("MODEL.SEM_SEG_HEAD.ACTIVATION_CHECKPOINTING", value).train()
+        torch.manual_seed(1)
+        sum(model([item]).values()).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_unseen_words_are_no_training_candidates(tiny) -> None:
+    model = tiny()
+    text = model.text_cache.get(model.clip, Vocabulary.load("scenes_60"), "single")
+    labels = torch.zeros(1, 96, 96, dtype=torch.long)
+    seen = torch.tensor(model.train_vocabulary.seen)
+    for _ in range(10):
+        assert seen[model._competing_classes(labels, text)].all()
+    model.train_candidates = 0
+    assert model._competing_classes(labels, text).shape[1] == seen.sum()
+
+
+def test_towers_from_a_file(tiny, tmp_path) -> None:
+    """A library checkpoint with fused attention fills the towers, by path and by config."""
+    import open_clip
+
+    library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny"))
+    path = tmp_path / "tower.pth"
+    torch.save(library.state_dict(), path)
+    model = tiny("MODEL.CLIP_WEIGHTS", path)
+    fused = library.visual.transformer.resblocks[1].attn.in_proj_weight
+    block = model.clip.visual.transformer.resblocks[1].attn
+    assert torch.equal(torch.cat(block.projections()), fused)
+    del library.token_embedding
+    torch.save(library.state_dict(), path)
+    with pytest.raises(UserError, match=r"1 of .* tensors.*token_embedding"):
+        load_clip_weights(model.clip, "scenes-tiny", str(path))
+    with pytest.raises(UserError, match="neither a file nor a tag"):
+        load_clip_weights(model.clip, "scenes-tiny", "no-such-tag")
+
+
+MISTAKES = {
+    "CLIP_PRETRAINED": ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "ViT-Z"),
+    "no dense form": ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "RN50"),
+    "CLIP_FINETUNE": ("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "some"),
+    "ATTENTION_TYPE": ("MODEL.SEM_SEG_HEAD.ATTENTION_TYPE", "quick"),
+    "PROMPT_DEPTH": (
+        "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH", 9, "MODEL.SEM_SEG_HEAD.PROMPT_LENGTH", 1,
+    ),
+    "TEXT_GUIDANCE_DIM": ("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_wrong_settings_are_one_sentence(tiny, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        tiny(*MISTAKES[words])
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_in_the_data_are_one_sentence(tiny) -> None:
+    model = tiny().train()
+    item = {**picture(96, 96), "file_name": "a.png"}
+    bad = torch.full((96, 96), 77)
+    with pytest.raises(UserError, match=r"a\.png has the label 77, but scenes_60 has 60 classes"):
+        model([{**item, "sem_seg": bad}])
+    small = {**picture(64, 96), "sem_seg": torch.zeros(64, 96).long()}
+    with pytest.raises(UserError, match="differ in size"):
+        model([{**item, "sem_seg": torch.zeros(96, 96).long()}, small])
+
+
+def test_a_model_without_words_says_so(tiny) -> None:
+    model = tiny("MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", "")
+    with pytest.raises(UserError, match="set_vocabulary"):
+        model([picture(96, 96)])
+
+
+def test_a_word_that_is_too_long_leaves_the_old_words(tiny) -> None:
+    model = tiny()
+    model.set_vocabulary(WORDS)
+    with pytest.raises(UserError):
+        model.set_vocabulary(["cat " * 80])
+    assert model.vocabulary.names == tuple(WORDS)
