@@ -13,7 +13,6 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.engine import (
-    BestCheckpointer,
     DefaultTrainer,
     EvalHook,
     HookBase,
@@ -98,6 +97,11 @@ class Recording(HookBase):
         return super().__getattribute__(moment)
 
 
+class Idle(TrainerBase):
+    def run_step(self):
+        pass
+
+
 def test_loop(facts, raised):
     facts, calls = facts["TrainerBase"], []
 
@@ -131,28 +135,13 @@ def test_after_train_runs_after_a_failure(quiet_loggers):
 
 
 def test_trainer_can_go():
-    class Loop(TrainerBase):
-        def run_step(self):
-            pass
-
-    loop = Loop()
+    loop = Idle()
     loop.register_hooks([hooks.IterationTimer()])
     loop.train(0, 1)
     reference = weakref.ref(loop)
     del loop
     gc.collect()
     assert reference() is None
-
-
-def loop_over(hook, iterations=10):
-    class Loop(TrainerBase):
-        def run_step(self):
-            pass
-
-    loop = Loop()
-    loop.register_hooks([hook])
-    loop.train(0, iterations)
-    return loop
 
 
 def test_eval_hook(facts):
@@ -162,11 +151,7 @@ def test_eval_hook(facts):
             continue
         seen = []
 
-        class Loop(TrainerBase):
-            def run_step(self):
-                pass
-
-        loop = Loop()
+        loop = Idle()
 
         def evaluate(loop=loop, seen=seen):
             seen.append(loop.iter)
@@ -181,41 +166,9 @@ def test_eval_hook(facts):
 @pytest.mark.parametrize("result, error", [({"a": "text"}, ValueError), ([1], AssertionError)])
 def test_eval_hook_wants_numbers(result, error, quiet_loggers):
     with pytest.raises(error):
-        loop_over(EvalHook(2, lambda: result, eval_after_train=False))
-
-
-def test_best_checkpointer(facts):
-    facts = facts["BestCheckpointer"]
-    for mode, expected in facts["saves"].items():
-        saves, values = [], iter(facts["values_every_2_iterations"])
-        saver = SimpleNamespace(save=lambda name, saves=saves, **kw: saves.append([name, [*kw]]))
-
-        class Put(HookBase):
-            def after_step(self, values=values):
-                if self.trainer.iter % 2:
-                    self.trainer.storage.put_scalar("x", next(values), smoothing_hint=False)
-
-        class Loop(TrainerBase):
-            def run_step(self):
-                pass
-
-        loop = Loop()
-        loop.register_hooks([Put(), BestCheckpointer(2, saver, "x", mode)])
-        loop.train(0, 8)
-        assert saves == expected
-
-
-def test_callback_hook():
-    seen = []
-    loop_over(
-        hooks.CallbackHook(
-            before_train=lambda t: seen.append("before"),
-            after_step=lambda t: seen.append(t.iter),
-            after_train=lambda t: seen.append("after"),
-        ),
-        2,
-    )
-    assert seen == ["before", 0, 1, "after"]
+        loop = Idle()
+        loop.register_hooks([EvalHook(2, lambda: result, eval_after_train=False)])
+        loop.train(0, 10)
 
 
 class Toy(nn.Module):

@@ -89,15 +89,6 @@ def test_resize_rest(facts, raised):
     assert transform.apply_coords(coords) is coords
 
 
-def test_resize_scale(facts):
-    facts = facts["ResizeScale"]
-    augmentation = T.ResizeScale(*facts["args"])
-    np.random.seed(facts["seed"])
-    for height, width, *expected in facts["rows_h_w_newh_neww"]:
-        transform = augmentation.get_transform(np.zeros((height, width, 3), np.uint8))
-        assert [transform.new_h, transform.new_w] == expected
-
-
 def test_fixed_size_crop(facts, arrays):
     for number, case in facts["FixedSizeCrop"]["cases"].items():
         np.random.seed(case["seed"])

@@ -14,6 +14,8 @@ LEFT_OUT = {
     f"detectron2.{name}"
     for name in (
         # Boxes, masks and the readers of their files.
+        "data.samplers.RepeatFactorTrainingSampler",
+        "data.transforms.ResizeScale",
         "data.datasets.load_coco_json",
         "data.datasets.register_coco_instances",
         "data.datasets.register_coco_panoptic",
@@ -43,8 +45,10 @@ LEFT_OUT = {
         "utils.visualizer.ColorMode",
         "utils.visualizer.VisImage",
         "utils.visualizer.Visualizer",
-        # Profiling, and batch statistics computed anew.
+        # Hooks that nothing here uses.
         "engine.hooks.AutogradProfiler",
+        "engine.hooks.BestCheckpointer",
+        "engine.hooks.CallbackHook",
         "engine.hooks.PreciseBN",
         "engine.hooks.TorchMemoryStats",
         "engine.hooks.TorchProfiler",

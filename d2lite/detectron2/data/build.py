@@ -1,6 +1,5 @@
 """From the names of data sets to loaders."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch.utils.data as torchdata
 
 from detectron2._absent import sentence
 from detectron2.config import CfgNode, configurable
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import DatasetCatalog
 from detectron2.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
@@ -19,34 +18,13 @@ from detectron2.data.common import (
 from detectron2.data.dataset_mapper import DatasetMapper
 from detectron2.data.samplers import (
     InferenceSampler,
-    RepeatFactorTrainingSampler,
     TrainingSampler,
 )
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 
-
-def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
-    """Drop the records without any annotation that stands for a single object."""
-    kept = [
-        record
-        for record in dataset_dicts
-        if any(a.get("iscrowd", 0) == 0 for a in record["annotations"])
-    ]
-    logging.getLogger(__name__).info(
-        "Dropped %d of %d pictures without a single object",
-        len(dataset_dicts) - len(kept),
-        len(dataset_dicts),
-    )
-    return kept
-
-
-def _check_same_classes(names: list[str]) -> None:
-    """Data sets that are joined must agree on their classes."""
-    first, *others = [MetadataCatalog.get(name).get("thing_classes") for name in names]
-    for name, classes in zip(names[1:], others, strict=True):
-        if classes != first:
-            raise AssertionError(f"thing_classes of {name} are not those of {names[0]}")
+Mapper = Callable[[dict], Any] | None  # record -> what the model gets; None keeps the record
+Collate = Callable[[list], Any] | None  # items -> batch; None keeps the list
 
 
 def get_detection_dataset_dicts(
@@ -56,39 +34,24 @@ def get_detection_dataset_dicts(
     proposal_files: list[str] | None = None,
     check_consistency: bool = True,
 ) -> list[dict] | torchdata.Dataset:
-    """Load the records of data sets and join them.
+    """Load the records of data sets, given by one name or several, and join them.
 
-    Args:
-        names: one name or several.
-        filter_empty: whether to drop records whose annotations hold no single object; only where
-            the first record has "annotations".
-        min_keypoints: must be 0 here.
-        proposal_files: must be empty here.
-        check_consistency: whether joined data sets must have equal "thing_classes".
+    The other arguments are about records with "annotations", which are refused here.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise AssertionError("no data set is named: set DATASETS.TRAIN or DATASETS.TEST")
-    if proposal_files is not None and len(proposal_files) != len(names):
-        raise AssertionError(f"{len(names)} data sets but {len(proposal_files)} proposal files")
     if proposal_files or min_keypoints:
         raise NotImplementedError(sentence("Reading proposals or key points"))
-
     parts = [DatasetCatalog.get(name) for name in names]
     if isinstance(parts[0], torchdata.Dataset):
         return torchdata.ConcatDataset(parts) if len(parts) > 1 else parts[0]
     for name, part in zip(names, parts, strict=True):
         if not part:
             raise AssertionError(f"data set {name} is empty")
-    records = [record for part in parts for record in part]
-    if "annotations" in records[0]:
-        if check_consistency:
-            _check_same_classes(names)
-        if filter_empty:
-            records = filter_images_with_only_crowd_annotations(records)
-    if not records:
-        raise AssertionError(f"no usable picture in {', '.join(names)}")
-    return records
+        if "annotations" in part[0]:
+            raise NotImplementedError(sentence(f"Reading boxes and masks, as {name} has them,"))
+    return [record for part in parts for record in part]
 
 
 def trivial_batch_collator(batch: list) -> list:
@@ -112,7 +75,7 @@ def build_batch_data_loader(
     *,
     aspect_ratio_grouping: bool = False,
     num_workers: int = 0,
-    collate_fn: Callable | None = None,
+    collate_fn: Collate = None,
     drop_last: bool = True,
     single_gpu_batch_size: int | None = None,
     prefetch_factor: int = 2,
@@ -181,43 +144,34 @@ def _share_of(total_batch_size: int) -> int:
     return total_batch_size // world_size
 
 
-def _train_sampler(cfg: CfgNode, dataset: Any) -> torchdata.Sampler | None:
-    if isinstance(dataset, torchdata.IterableDataset):
-        return None
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "TrainingSampler":
-        return TrainingSampler(len(dataset))
-    if name == "RepeatFactorTrainingSampler":
-        return RepeatFactorTrainingSampler(
-            RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-                dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-            )
-        )
-    raise ValueError(
-        f"DATALOADER.SAMPLER_TRAIN is {name}; known are TrainingSampler and "
-        "RepeatFactorTrainingSampler"
-    )
+def _mapped(
+    dataset: Any, mapper: Mapper, sampler: torchdata.Sampler | None, default: type
+) -> tuple[torchdata.Dataset, torchdata.Sampler | None]:
+    """A data set of mapped records, and its sampler: the default one where there is none."""
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+        sampler = default(len(dataset))
+    return dataset, sampler
 
 
 def _train_loader_from_config(
     cfg: CfgNode,
-    mapper: Callable | None = None,
+    mapper: Mapper = None,
     *,
     dataset: Any = None,
     sampler: torchdata.Sampler | None = None,
 ) -> dict[str, Any]:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler is None and name != "TrainingSampler":
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}; only TrainingSampler is known")
     if dataset is None:
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-            if cfg.MODEL.KEYPOINT_ON
-            else 0,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
+        dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN)
     return {
         "dataset": dataset,
-        "sampler": _train_sampler(cfg, dataset) if sampler is None else sampler,
+        "sampler": sampler,
         "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -229,12 +183,12 @@ def _train_loader_from_config(
 def build_detection_train_loader(
     dataset: Any,
     *,
-    mapper: Callable | None,
+    mapper: Mapper,
     sampler: torchdata.Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
-    collate_fn: Callable | None = None,
+    collate_fn: Collate = None,
     **kwargs: Any,
 ) -> Any:
     """Build an endless loader of batches, lists of mapped records.
@@ -243,39 +197,20 @@ def build_detection_train_loader(
     set, ``mapper`` turns a record into what the model gets (None keeps it). See
     :func:`build_batch_data_loader` for the rest.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
-        sampler = TrainingSampler(len(dataset))
-    return build_batch_data_loader(
-        dataset,
-        sampler,
-        total_batch_size,
-        aspect_ratio_grouping=aspect_ratio_grouping,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        **kwargs,
-    )
+    dataset, sampler = _mapped(dataset, mapper, sampler, TrainingSampler)
+    options = {"num_workers": num_workers, "collate_fn": collate_fn, **kwargs}
+    options["aspect_ratio_grouping"] = aspect_ratio_grouping
+    return build_batch_data_loader(dataset, sampler, total_batch_size, **options)
 
 
 def _test_loader_from_config(
-    cfg: CfgNode, dataset_name: str | list[str], mapper: Callable | None = None
+    cfg: CfgNode, dataset_name: str | list[str], mapper: Mapper = None
 ) -> dict[str, Any]:
-    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
-    files = None
-    if cfg.MODEL.LOAD_PROPOSALS:
-        by_name = dict(zip(cfg.DATASETS.TEST, cfg.DATASETS.PROPOSAL_FILES_TEST, strict=True))
-        files = [by_name[name] for name in names]
-    dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=files)
+    dataset = get_detection_dataset_dicts(dataset_name)
     return {
         "dataset": dataset,
         "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
-        "sampler": None
-        if isinstance(dataset, torchdata.IterableDataset)
-        else InferenceSampler(len(dataset)),
     }
 
 
@@ -283,24 +218,14 @@ def _test_loader_from_config(
 def build_detection_test_loader(
     dataset: Any,
     *,
-    mapper: Callable | None,
+    mapper: Mapper,
     sampler: torchdata.Sampler | None = None,
     batch_size: int = 1,
     num_workers: int = 0,
-    collate_fn: Callable | None = None,
+    collate_fn: Collate = None,
 ) -> torchdata.DataLoader:
     """Build a loader that gives every record once, shared out among the processes."""
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
-        sampler = InferenceSampler(len(dataset))
-    return torchdata.DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=False,
-        num_workers=num_workers,
-        collate_fn=collate_fn or trivial_batch_collator,
-    )
+    dataset, sampler = _mapped(dataset, mapper, sampler, InferenceSampler)
+    options = {"batch_size": batch_size, "num_workers": num_workers, "drop_last": False}
+    collate_fn = collate_fn or trivial_batch_collator
+    return torchdata.DataLoader(dataset, sampler=sampler, collate_fn=collate_fn, **options)

@@ -1,6 +1,7 @@
 """From a record of a data set to what a model gets."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from detectron2.data import transforms as T
 class DatasetMapper:
     """Reads the picture and the label map of a record and augments both alike.
 
-    Boxes, masks, key points and proposals are Detectron2's own; a training record with
-    "annotations" is refused.
+    Boxes, masks, key points and proposals are Detectron2's own: a training record with
+    "annotations" is refused, and the arguments about them are only kept as attributes.
     """
 
     @configurable
@@ -24,7 +25,7 @@ class DatasetMapper:
         self,
         is_train: bool,
         *,
-        augmentations: list[T.Augmentation | T.Transform],
+        augmentations: Sequence[T.Augmentation | T.Transform],
         image_format: str,
         use_instance_mask: bool = False,
         use_keypoint: bool = False,
@@ -33,15 +34,11 @@ class DatasetMapper:
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
     ) -> None:
-        self.is_train = is_train
+        self.is_train, self.image_format = is_train, image_format
         self.augmentations = T.AugmentationList(augmentations)
-        self.image_format = image_format
-        self.use_instance_mask = use_instance_mask
-        self.instance_mask_format = instance_mask_format
-        self.use_keypoint = use_keypoint
-        self.keypoint_hflip_indices = keypoint_hflip_indices
-        self.proposal_topk = precomputed_proposal_topk
-        self.recompute_boxes = recompute_boxes
+        self.use_instance_mask, self.instance_mask_format = use_instance_mask, instance_mask_format
+        self.use_keypoint, self.keypoint_hflip_indices = use_keypoint, keypoint_hflip_indices
+        self.proposal_topk, self.recompute_boxes = precomputed_proposal_topk, recompute_boxes
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:

@@ -1,20 +1,11 @@
 """Reading pictures, checking them against their records, and the default augmentation."""
 
-from typing import Any
-
 import numpy as np
 from PIL import Image, ImageOps
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.utils.file_io import PathManager
-
-# Luma and the two colour differences of ITU-R BT.601, from red, green, blue.
-_YUV_FROM_RGB = np.array(
-    [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
-)
-_RGB_FROM_YUV = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
-_YUV = "YUV-BT.601"
 
 
 class SizeMismatchError(ValueError):
@@ -26,35 +17,18 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
 
     Args:
         image: the picture.
-        format: a mode of Pillow, "BGR", "YUV-BT.601", or None for the picture's own mode.
+        format: a mode of Pillow, "BGR", or None for the picture's own mode.
 
     Returns:
-        (H, W, C) uint8; "L" gives (H, W, 1), YUV floats with luma in 0..1, and None whatever the
-        mode holds: (H, W) for grey pictures and for the indices of a palette.
+        (H, W, C) uint8; "L" gives (H, W, 1), and None whatever the mode holds: (H, W) for grey
+        pictures and for the indices of a palette.
     """
     if format is not None:
-        image = image.convert("RGB" if format in ("BGR", _YUV) else format)
+        image = image.convert("RGB" if format == "BGR" else format)
     array = np.asarray(image)
     if format == "L":
         return array[:, :, None]
-    if format == "BGR":
-        return array[:, :, ::-1]
-    if format == _YUV:
-        return array / 255.0 @ _YUV_FROM_RGB.T
-    return array
-
-
-def convert_image_to_rgb(image: Any, format: str | None) -> np.ndarray:
-    """Undo :func:`convert_PIL_to_numpy`; (H, W, 3) red, green, blue."""
-    if hasattr(image, "cpu"):
-        image = image.cpu().numpy()
-    if format == "BGR":
-        return image[:, :, ::-1]
-    if format == _YUV:
-        return image @ _RGB_FROM_YUV.T * 255.0
-    if format == "L":
-        image = image[:, :, 0]
-    return np.asarray(Image.fromarray(np.asarray(image), mode=format).convert("RGB"))
+    return array[:, :, ::-1] if format == "BGR" else array
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:

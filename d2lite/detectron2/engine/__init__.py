@@ -9,8 +9,6 @@ from detectron2.engine.defaults import (
     default_writers,
 )
 from detectron2.engine.hooks import (
-    BestCheckpointer,
-    CallbackHook,
     EvalHook,
     IterationTimer,
     LRScheduler,

@@ -19,19 +19,12 @@ import detectron2.data.transforms as T
 from detectron2._absent import sentence
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import MetadataCatalog
+from detectron2.data.build import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import hooks
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
-from detectron2.evaluation import (
-    DatasetEvaluator,
-    inference_on_dataset,
-    print_csv_format,
-    verify_results,
-)
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation.testing import print_csv_format, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm

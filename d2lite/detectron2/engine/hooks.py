@@ -2,54 +2,18 @@
 
 import datetime
 import logging
-import math
-import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from fvcore.common.checkpoint import Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 
 from detectron2.engine.train_loop import HookBase
 from detectron2.solver import LRScheduler as _LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
-
-
-class CallbackHook(HookBase):
-    """Calls a function with the trainer at some moments."""
-
-    def __init__(
-        self,
-        *,
-        before_train: Callable | None = None,
-        after_train: Callable | None = None,
-        before_step: Callable | None = None,
-        after_step: Callable | None = None,
-    ) -> None:
-        self._before_train, self._after_train = before_train, after_train
-        self._before_step, self._after_step = before_step, after_step
-
-    def _call(self, function: Callable | None) -> None:
-        if function is not None:
-            function(self.trainer)
-
-    def before_train(self) -> None:
-        self._call(self._before_train)
-
-    def after_train(self) -> None:
-        self._call(self._after_train)
-        # They may hold the trainer, which should be free to go now.
-        del self._before_train, self._after_train, self._before_step, self._after_step
-
-    def before_step(self) -> None:
-        self._call(self._before_step)
-
-    def after_step(self) -> None:
-        self._call(self._after_step)
 
 
 class IterationTimer(HookBase):
@@ -118,54 +82,6 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
     def after_step(self) -> None:
         self.step(self.trainer.iter)
-
-
-class BestCheckpointer(HookBase):
-    """Saves when a metric is better than ever before.
-
-    Args:
-        eval_period: look every so many iterations, at best those of :class:`EvalHook`.
-        checkpointer: saves.
-        val_metric: name of the metric in the storage, such as "sem_seg/mIoU".
-        mode: "max" or "min", what is better.
-        file_prefix: name of the file.
-    """
-
-    def __init__(
-        self,
-        eval_period: int,
-        checkpointer: Checkpointer,
-        val_metric: str,
-        mode: str = "max",
-        file_prefix: str = "model_best",
-    ) -> None:
-        if mode not in ("max", "min"):
-            raise AssertionError(f"mode is 'max' or 'min', not {mode!r}")
-        self._period, self._checkpointer = eval_period, checkpointer
-        self._metric, self._file_prefix = val_metric, file_prefix
-        self._is_better = operator.gt if mode == "max" else operator.lt
-        self._best: float | None = None
-
-    def _check(self) -> None:
-        logger = logging.getLogger(__name__)
-        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
-        if iteration < 0:
-            logger.warning("No metric %s to choose the best checkpoint by", self._metric)
-        if not math.isfinite(value):
-            return
-        if self._best is None or self._is_better(value, self._best):
-            self._best = value
-            self._checkpointer.save(self._file_prefix, iteration=iteration)
-            logger.info("Best %s so far: %.5f at iteration %d", self._metric, value, iteration)
-
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._check()
-
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:  # not after a failure
-            self._check()
 
 
 class LRScheduler(HookBase):

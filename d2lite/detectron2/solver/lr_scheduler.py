@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
     LinearParamScheduler,
     ParamScheduler,
 )
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 
@@ -21,7 +21,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
     Args:
         scheduler: the schedule.
         warmup_factor: where to start.
-        warmup_length: share of the whole, in 0..1.
+        warmup_length: share of the whole.
         warmup_method: "linear" or "constant".
         rescale_interval: squeeze the schedule into the rest, in place of cutting its beginning.
     """
@@ -30,7 +30,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
         self,
         scheduler: ParamScheduler,
         warmup_factor: float,
-        warmup_length: float,
+        warmup_length: float,  # in 0..1
         warmup_method: str = "linear",
         rescale_interval: bool = False,
     ) -> None:
@@ -56,7 +56,7 @@ class LRMultiplier(LRScheduler):
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         multiplier: ParamScheduler,
         max_iter: int,
         last_iter: int = -1,

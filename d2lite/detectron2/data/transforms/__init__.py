@@ -1,15 +1,6 @@
 """Transforms, which are fixed, and augmentations, which draw a transform at random."""
 
-from fvcore.transforms.transform import (
-    BlendTransform,
-    CropTransform,
-    HFlipTransform,
-    NoOpTransform,
-    PadTransform,
-    Transform,
-    TransformList,
-    VFlipTransform,
-)
+from fvcore.transforms.transform import *  # noqa: F403
 
 from detectron2.data.transforms.augmentation import (
     AugInput,
@@ -26,7 +17,6 @@ from detectron2.data.transforms.augmentation_impl import (
     RandomCrop_CategoryAreaConstraint,
     RandomFlip,
     Resize,
-    ResizeScale,
     ResizeShortestEdge,
 )
 from detectron2.data.transforms.transform import ResizeTransform

@@ -122,11 +122,13 @@ class AugInput:
 
     def transform(self, tfm: Transform) -> None:
         """Apply one transform to everything."""
-        self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+        for name, apply in (
+            ("image", tfm.apply_image),
+            ("boxes", tfm.apply_box),
+            ("sem_seg", tfm.apply_segmentation),
+        ):
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, apply(value))
 
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]

@@ -8,15 +8,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from fvcore.transforms.transform import (
-    CropTransform,
-    HFlipTransform,
-    NoOpTransform,
-    PadTransform,
-    Transform,
-    TransformList,
-    VFlipTransform,
-)
+from fvcore.transforms import transform as fixed
+from fvcore.transforms.transform import Transform
 from PIL import Image
 
 from detectron2.data.transforms.augmentation import Augmentation
@@ -36,8 +29,8 @@ class RandomFlip(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
         if self._rand_range() >= self.prob:
-            return NoOpTransform()
-        return HFlipTransform(width) if self.horizontal else VFlipTransform(height)
+            return fixed.NoOpTransform()
+        return fixed.HFlipTransform(width) if self.horizontal else fixed.VFlipTransform(height)
 
 
 class Resize(Augmentation):
@@ -86,7 +79,7 @@ class ResizeShortestEdge(Augmentation):
         else:
             length = np.random.choice(self.short_edge_length)
         if length == 0:
-            return NoOpTransform()
+            return fixed.NoOpTransform()
         size = image.shape[:2]
         return ResizeTransform(
             *size, *self.get_output_shape(*size, length, self.max_size), self.interp
@@ -105,29 +98,6 @@ class ResizeShortestEdge(Augmentation):
             new_long = float(max_size)
         new_short, new_long = int(target + 0.5), int(new_long + 0.5)
         return (new_short, new_long) if oldh < oldw else (new_long, new_short)
-
-
-class ResizeScale(Augmentation):
-    """Resize to fit into a target size times a drawn scale, the aspect ratio kept."""
-
-    def __init__(
-        self,
-        min_scale: float,
-        max_scale: float,
-        target_height: int,
-        target_width: int,
-        interp: int = Image.BILINEAR,
-    ) -> None:
-        self.min_scale, self.max_scale = min_scale, max_scale
-        self.target_height, self.target_width = target_height, target_width
-        self.interp = interp
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        scale = np.random.uniform(self.min_scale, self.max_scale)
-        size = np.array(image.shape[:2])
-        target = np.array([self.target_height, self.target_width]) * scale
-        new_size = np.round(size * (target / size).min()).astype(int)
-        return ResizeTransform(*map(int, (*size, *new_size)), self.interp)
 
 
 class FixedSizeCrop(Augmentation):
@@ -156,15 +126,15 @@ class FixedSizeCrop(Augmentation):
         # One draw serves both axes, also where nothing is cropped.
         y, x = map(int, np.round(free * np.random.uniform(0.0, 1.0)))
         (height, width), (crop_h, crop_w) = map(int, size), map(int, crop)
-        cropping = CropTransform(x, y, crop_w, crop_h, width, height)
+        cropping = fixed.CropTransform(x, y, crop_w, crop_h, width, height)
         if not self.pad:
-            return TransformList([cropping])
+            return fixed.TransformList([cropping])
         bottom, right = (int(p) for p in np.maximum(crop - size, 0))
         kept_h, kept_w = min(height, crop_h), min(width, crop_w)
-        padding = PadTransform(
+        padding = fixed.PadTransform(
             0, 0, right, bottom, kept_w, kept_h, self.pad_value, self.seg_pad_value
         )
-        return TransformList([cropping, padding])
+        return fixed.TransformList([cropping, padding])
 
 
 class RandomCrop(Augmentation):
@@ -188,7 +158,7 @@ class RandomCrop(Augmentation):
         crop_h, crop_w = self.get_crop_size((height, width))
         y = np.random.randint(height - crop_h + 1)
         x = np.random.randint(width - crop_w + 1)
-        return CropTransform(x, y, crop_w, crop_h)
+        return fixed.CropTransform(x, y, crop_w, crop_h)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Draw the window's (height, width) for a picture's."""
@@ -239,7 +209,7 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
             x = np.random.randint(width - crop_w + 1)
             if self._is_mixed(sem_seg[y : y + crop_h, x : x + crop_w]):
                 break
-        return CropTransform(x, y, crop_w, crop_h)
+        return fixed.CropTransform(x, y, crop_w, crop_h)
 
     def _is_mixed(self, window: np.ndarray) -> bool:
         labels, counts = np.unique(window, return_counts=True)

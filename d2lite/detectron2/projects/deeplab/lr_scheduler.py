@@ -1,6 +1,6 @@
 """The polynomial schedule."""
 
-import torch
+from torch.optim import Optimizer
 
 from detectron2.solver.lr_scheduler import LRScheduler
 
@@ -19,10 +19,10 @@ class WarmupPolyLR(LRScheduler):
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         max_iters: int,
         warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
+        warmup_iters: int = 1000,  # 0 for none
         warmup_method: str = "linear",
         last_epoch: int = -1,
         power: float = 0.9,
