@@ -23,13 +23,6 @@ def _read(name: str) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def plain(value: Any) -> Any:
-    """Turn {"tuple": [...]} of the files into tuples."""
-    if isinstance(value, dict):
-        return tuple(map(plain, value["tuple"])) if set(value) == {"tuple"} else value
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over every name of the contract and every default."""
     if "contract_entry" in metafunc.fixturenames:

@@ -16,10 +16,7 @@ from detectron2.data.common import (
     ToIterableDataset,
 )
 from detectron2.data.dataset_mapper import DatasetMapper
-from detectron2.data.samplers import (
-    InferenceSampler,
-    TrainingSampler,
-)
+from detectron2.data.samplers import InferenceSampler, TrainingSampler
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 

@@ -72,19 +72,16 @@ class _Stopwatch:
     """Seconds spent per stage and in all, counted from the end of a warm-up."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._warmup = total, min(5, total - 1)
-        self._log = logging.getLogger("detectron2.evaluation.evaluator").info
+        self._total, self._warmup = total, max(min(5, total - 1), 0)
+        self._log = logging.getLogger(__name__).info
         self._last_line = 0.0
-        self._restart()
-
-    def _restart(self) -> None:
-        self._start = time.perf_counter()
-        self._stages = {"data": 0.0, "model": 0.0, "evaluator": 0.0}
+        self.begin(self._warmup)
 
     def begin(self, index: int) -> None:
         """Forget what was counted so far, once the warm-up is over."""
         if index == self._warmup:
-            self._restart()
+            self._start = time.perf_counter()
+            self._stages = {"Dataloading": 0.0, "Inference": 0.0, "Eval": 0.0}
 
     def add(self, stage: str, since: float) -> float:
         """Count the time since a moment to a stage; returns the present moment."""
@@ -98,27 +95,24 @@ class _Stopwatch:
         if index < 2 * self._warmup or now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        counted = index + 1 - self._warmup * (index >= self._warmup)
-        data, model, evaluator = (seconds / counted for seconds in self._stages.values())
-        each = (now - self._start) / counted
-        left = datetime.timedelta(seconds=int(each * (self._total - index - 1)))
+        counted = index + 1 - self._warmup
+        seconds = {**self._stages, "Total": now - self._start}
+        parts = [f"{stage}: {spent / counted:.4f} s/iter." for stage, spent in seconds.items()]
+        left = int(seconds["Total"] / counted * (self._total - index - 1))
         self._log(
-            f"Inference done {index + 1}/{self._total}. Dataloading: {data:.4f} s/iter. "
-            f"Inference: {model:.4f} s/iter. Eval: {evaluator:.4f} s/iter. "
-            f"Total: {each:.4f} s/iter. ETA={left}"
+            f"Inference done {index + 1}/{self._total}. {' '.join(parts)} "
+            f"ETA={datetime.timedelta(seconds=left)}"
         )
 
     def finish(self) -> None:
         """Log the totals."""
         counted = max(self._total - self._warmup, 1)
-        processes = f"on {get_world_size()} devices"
-        for what, seconds in (
-            ("inference time", time.perf_counter() - self._start),
-            ("inference pure compute time", self._stages["model"]),
-        ):
+        total = time.perf_counter() - self._start
+        pure = self._stages["Inference"]
+        for what, spent in (("inference time", total), ("inference pure compute time", pure)):
             self._log(
-                f"Total {what}: {datetime.timedelta(seconds=int(seconds))} "
-                f"({seconds / counted:.6f} s / iter per device, {processes})"
+                f"Total {what}: {datetime.timedelta(seconds=int(spent))} "
+                f"({spent / counted:.6f} s / iter per device, on {get_world_size()} devices)"
             )
 
 
@@ -158,15 +152,15 @@ def inference_on_dataset(
         moment = time.perf_counter()
         for index, inputs in enumerate(data_loader):
             watch.begin(index)
-            moment = watch.add("data", moment)
+            moment = watch.add("Dataloading", moment)
             call("before_inference")
             outputs = model(inputs)
             call("after_inference")
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # else the time would be counted to the next stage
-            moment = watch.add("model", moment)
+            moment = watch.add("Inference", moment)
             evaluator.process(inputs, outputs)
-            moment = watch.add("evaluator", moment)
+            moment = watch.add("Eval", moment)
             watch.report(index)
         call("on_end")
     watch.finish()

@@ -3,7 +3,6 @@
 import datetime
 import json
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,6 +146,16 @@ class EventWriter:
         """Free what the writer holds."""
 
 
+def _scalars_since(last: int, window_size: int) -> dict[int, dict[str, float]]:
+    """What the open storage got after iteration ``last``, by iteration and name."""
+    found: dict[int, dict[str, float]] = defaultdict(dict)
+    scalars = get_event_storage().latest_with_smoothing_hint(window_size)
+    for name, (value, iteration) in scalars.items():
+        if iteration > last:
+            found[iteration][name] = value
+    return found
+
+
 class JSONWriter(EventWriter):
     """Appends one JSON object for every iteration that has new scalars to a file."""
 
@@ -156,13 +165,10 @@ class JSONWriter(EventWriter):
         self._last_write = -1
 
     def write(self) -> None:
-        lines: dict[int, dict[str, float]] = defaultdict(dict)
-        scalars = get_event_storage().latest_with_smoothing_hint(self._window_size)
-        for name, (value, iteration) in scalars.items():
-            if iteration > self._last_write:
-                lines[iteration][name] = value
-        for iteration, line in lines.items():
-            self._file.write(json.dumps({"iteration": iteration, **line}, sort_keys=True) + "\n")
+        lines = _scalars_since(self._last_write, self._window_size)
+        for iteration, scalars in lines.items():
+            line = {"iteration": iteration, **scalars}
+            self._file.write(json.dumps(line, sort_keys=True) + "\n")
         self._file.flush()
         self._last_write = max([self._last_write, *lines])
 
@@ -185,15 +191,11 @@ class TensorboardXWriter(EventWriter):
         return SummaryWriter(self._log_dir, **self._kwargs)
 
     def write(self) -> None:
-        storage = get_event_storage()
-        newest = self._last_write
-        for name, (value, iteration) in storage.latest_with_smoothing_hint(
-            self._window_size
-        ).items():
-            if iteration > self._last_write:
+        lines = _scalars_since(self._last_write, self._window_size)
+        for iteration, scalars in lines.items():
+            for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
-                newest = max(newest, iteration)
-        self._last_write = newest
+        self._last_write = max([self._last_write, *lines])
 
     def close(self) -> None:
         if "_writer" in self.__dict__:
@@ -207,7 +209,6 @@ class CommonMetricPrinter(EventWriter):
         self.logger = logging.getLogger("detectron2.utils.events")
         self._max_iter = max_iter
         self._window_size = window_size
-        self._last_write: tuple[int, float] | None = None
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -243,16 +244,9 @@ class CommonMetricPrinter(EventWriter):
         return storage.history(name).median(storage.count_samples(name, self._window_size))
 
     def _eta(self, storage: EventStorage) -> str | None:
-        """Time left: from the recorded iteration times, else from the time since the last line."""
-        if self._max_iter is None:
+        """Time left; None in the first iterations, which are not timed."""
+        if self._max_iter is None or "time" not in storage.latest():
             return None
-        iterations_left = self._max_iter - storage.iter - 1
-        if "time" in storage.latest():
-            seconds = storage.history("time").global_avg() * iterations_left
-            storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
-            return str(datetime.timedelta(seconds=int(seconds)))
-        before, self._last_write = self._last_write, (storage.iter, time.perf_counter())
-        if before is None or before[0] == storage.iter:
-            return None
-        each = (self._last_write[1] - before[1]) / (self._last_write[0] - before[0])
-        return str(datetime.timedelta(seconds=int(each * iterations_left)))
+        seconds = storage.history("time").global_avg() * (self._max_iter - storage.iter - 1)
+        storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
+        return str(datetime.timedelta(seconds=int(seconds)))
