@@ -23,6 +23,7 @@ from segcore.vocabulary import Vocabulary
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = Path("output/demo")  # relative to the repository, where the commands run
 CONFIG = "catseg_d2/scenes_demo.yaml"
+TOWERS_CONFIG = "catseg_d2/scenes_demo_towers.yaml"
 VOCABULARY = "scenes_60"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 PHOTOGRAPH_WORDS = "astronaut, flag, cat, cup of coffee, spoon, rocket, sky, wood, water, grass"
@@ -34,9 +35,12 @@ SEGMENTING = ("demo/demo.py", "demo/files.py", "demo/predictor.py")
 
 def plan_steps() -> list[Step]:
     """The commands of the demo, in order."""
-    trained = ["MODEL.WEIGHTS", str(OUTPUT / "model" / "model_final.pth")]
-    train_net = ["train_net.py", "--config-file", CONFIG]
+    trained = ["MODEL.WEIGHTS", _weights("model")]
+    untested = ["DATASETS.TEST", "()"]  # evaluating is a step of its own
     drawn_words = ", ".join(Vocabulary.registered(VOCABULARY).names)
+
+    def train_net(config: str, target: Path, *more: str) -> list[str]:
+        return ["train_net.py", "--config-file", config, *more, "OUTPUT_DIR", str(target)]
 
     def segment(source: Path, words: str, target: Path) -> list[str]:
         where = ["--input", str(source), "--output", str(target), "--vocabulary", words]
@@ -46,7 +50,7 @@ def plan_steps() -> list[Step]:
         Step(
             name="draw",
             title="Draw pictures",
-            command=["datasets/prepare_scenes.py", "--num-images", "2000", "500", "--size", "96"],
+            command=["datasets/prepare_scenes.py", "--num-images", "3000", "300", "--size", "96"],
             sources=DRAWING,
             output=OUTPUT / "datasets",
         ),
@@ -57,24 +61,32 @@ def plan_steps() -> list[Step]:
             sources=["tools/nearest_colour.py"],
         ),
         Step(
+            name="towers",
+            title="Train the towers of a very small CAT-Seg",
+            command=train_net(TOWERS_CONFIG, OUTPUT / "towers", *untested),
+            sources=MODEL,
+            output=OUTPUT / "towers",
+        ),
+        Step(
             name="train",
-            title="Train a very small CAT-Seg",
-            # Without a test set: evaluating is a step of its own.
-            command=[*train_net, "DATASETS.TEST", "()", "OUTPUT_DIR", str(OUTPUT / "model")],
+            title="Train the whole of it",
+            command=train_net(
+                CONFIG, OUTPUT / "model", *untested, "MODEL.WEIGHTS", _weights("towers")
+            ),
             sources=MODEL,
             output=OUTPUT / "model",
         ),
         Step(
             name="evaluate",
             title="Evaluate it",
-            command=[*train_net, "--eval-only", *trained, "OUTPUT_DIR", str(OUTPUT / "evaluation")],
+            command=train_net(CONFIG, OUTPUT / "evaluation", "--eval-only", *trained),
             sources=MODEL,
             output=OUTPUT / "evaluation",
         ),
         Step(
             name="drawings",
             title="Segment twelve drawings",
-            command=segment(_drawings() / "images", drawn_words, OUTPUT / "drawings"),
+            command=segment(_drawings(), drawn_words, OUTPUT / "drawings"),
             sources=SEGMENTING,
             output=OUTPUT / "drawings",
         ),
@@ -100,8 +112,8 @@ def run() -> Results:
         baseline=read_baseline(runner.log("baseline")),
         model=read_model(REPOSITORY / OUTPUT / "evaluation"),
         drawings=[
-            Example(image, _labels("drawings", image), _drawings() / "labels" / image.name)
-            for image in sorted((REPOSITORY / _drawings() / "images").glob("*.png"))
+            Example(image, _labels("drawings", image), image.parents[1] / "labels" / image.name)
+            for image in sorted((REPOSITORY / _drawings()).glob("*.png"))
         ],
         drawing_words=Vocabulary.registered(VOCABULARY),
         photographs=[
@@ -137,8 +149,12 @@ def read_model(evaluation: Path) -> Scores:
     return Scores("CAT-Seg, very small", scores["mIoU-seen"], scores["mIoU-unseen"])
 
 
+def _weights(step: str) -> str:
+    return str(OUTPUT / step / "model_final.pth")
+
+
 def _drawings() -> Path:
-    return OUTPUT / "datasets" / "scenes-60" / "demo"
+    return OUTPUT / "datasets" / "scenes-60" / "demo" / "images"
 
 
 def _photographs() -> Path:
