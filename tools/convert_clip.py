@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Turn a CLIP model that OpenAI published (a TorchScript archive) into a plain file of weights.
+r"""Turn a CLIP model that OpenAI published (a TorchScript archive) into a plain file of weights.
 
     python tools/convert_clip.py ViT-B-16.pt vit_b_16.safetensors
-    python train_net.py --config-file catseg_d2/vitb_384.yaml MODEL.CLIP_WEIGHTS vit_b_16.safetensors
+    python train_net.py --config-file catseg_d2/vitb_384.yaml \
+        MODEL.CLIP_WEIGHTS vit_b_16.safetensors
 
 Opening such an archive compiles the program in it, so do this with files from OpenAI only. Nothing
 else in this project opens one.
