@@ -34,6 +34,7 @@ go to OUTPUT_DIR.
 import argparse
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
@@ -53,8 +54,10 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     return trainer.train()
 
 
-def evaluate(cfg, resume: bool) -> dict[str, Any]:
+def evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS``, or with ``resume`` the last checkpoint of ``OUTPUT_DIR``."""
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name the data sets to evaluate on")
     model = Trainer.build_model(cfg)
     checkpointer = build_checkpointer(cfg, model)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):

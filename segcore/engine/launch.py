@@ -107,10 +107,11 @@ def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -
     mistakes = mp.get_context("spawn").SimpleQueue()
     try:
         mp.spawn(_process, (main, args, world, mistakes), nprocs=world.processes_here)
-    except mp.ProcessExitedException as error:
-        if not mistakes.empty():
-            raise UserError(mistakes.get()) from None
-        sys.exit(error.exit_code)
+    except (mp.ProcessExitedException, mp.ProcessRaisedException):
+        # The process that is found first may be another, which lost its connection to this one.
+        if mistakes.empty():
+            raise
+        raise UserError(mistakes.get()) from None
 
 
 def _process(

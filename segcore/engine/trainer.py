@@ -47,7 +47,7 @@ class Trainer(DefaultTrainer):
         # Detectron2's own constructor wraps every model for one GPU and scales losses for CUDA, so
         # only what lies beneath it is called.
         TrainerBase.__init__(self)
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = _scale(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -55,7 +55,7 @@ class Trainer(DefaultTrainer):
         dtype = autocast_dtype(device) if cfg.SOLVER.AMP.ENABLED else None
 
         self._trainer = AutocastTrainer(
-            _parallel(model, device), data_loader, optimizer, dtype=dtype
+            parallel(model, device), data_loader, optimizer, dtype=dtype
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = build_checkpointer(cfg, model, trainer=weakref.proxy(self))
@@ -63,6 +63,15 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``."""
+        super().resume_or_load(resume)
+        if len(set(comm.all_gather(self.start_iter))) > 1:
+            raise UserError(
+                f"not every process found the last checkpoint in OUTPUT_DIR {self.cfg.OUTPUT_DIR}: "
+                "all machines must share this folder"
+            )
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -153,6 +162,24 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, **checkpointables: Any) -
     )
 
 
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself in one process; its gradients averaged over the processes otherwise."""
+    on_cpu = {"device_ids": None} if device.type == "cpu" else {}
+    return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+
+
+def _scale(cfg: CfgNode) -> CfgNode:
+    """Fit batch, rate and schedule to the number of processes, as Detectron2 does."""
+    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and batch % reference:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, no multiple of SOLVER.REFERENCE_WORLD_SIZE "
+            f"{reference}, the number of processes that it is meant for; set that to 0 to use the "
+            "numbers of the config as they are"
+        )
+    return DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+
+
 def _vocabulary_of(dataset_name: str) -> Any:
     metadata = MetadataCatalog.get(dataset_name)
     vocabulary = metadata.get("vocabulary") or metadata.get("stuff_classes")
@@ -161,12 +188,6 @@ def _vocabulary_of(dataset_name: str) -> Any:
             f"the data set {dataset_name} has no words: set MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON"
         )
     return vocabulary
-
-
-def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model itself in one process; its gradients averaged over the processes otherwise."""
-    on_cpu = {"device_ids": None} if device.type == "cpu" else {}
-    return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

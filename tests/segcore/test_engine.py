@@ -22,7 +22,7 @@ from segcore.errors import UserError
 
 PROGRAM = Path(__file__).with_name("tiny_run.py")
 CONFIG = """
-MODEL: {META_ARCHITECTURE: TinySegmenter, DEVICE: cpu}
+MODEL: {META_ARCHITECTURE: TinySegmenter, DEVICE: cpu, SEM_SEG_HEAD: {TEST_CLASS_JSON: ''}}
 DATASETS: {TRAIN: [tiny], TEST: [tiny]}
 DATALOADER: {NUM_WORKERS: 0}
 INPUT: {DATASET_MAPPER_NAME: tiny}
@@ -42,7 +42,7 @@ def tiny():
 
 
 @pytest.fixture
-def config_file(tmp_path) -> Path:
+def config_file(tiny, tmp_path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(CONFIG)
     return path
@@ -215,7 +215,6 @@ def test_scaling_by_the_number_of_processes(config_file):
 
 def test_each_data_set_is_evaluated_with_its_own_words(tiny, config_file):
     cfg = load_config(config_file, ["DATASETS.TEST", "('tiny', 'tiny_too')"])
-    cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
     model = tiny.TinySegmenter(cfg)
     results = tiny.TinyTrainer.test(cfg, model)
     assert list(results) == ["tiny", "tiny_too"] and "pACC" in results["tiny"]["sem_seg"]
