@@ -19,7 +19,7 @@ def analyze(repository):
 
 @pytest.mark.filterwarnings("ignore")
 def test_attention_is_counted(analyze):
-    """Two products of (length x width) with (width x length): 2 heads, 5 queries, 7 keys, width 3."""
+    """Two products of matrices: 2 heads, 5 queries, 7 keys, width 3."""
 
     class Attention(nn.Module):
         def forward(self, query, key):
