@@ -16,6 +16,7 @@ def _fragments() -> list[tuple[str, str]]:
     """(published, ours) pieces of names, to be replaced in this order; backwards the other way."""
     pairs = [
         ("sem_seg_head.predictor.clip_model.", "clip."),
+        ("clip.visual.transformer.prompt_tokens", "clip.prompt_tokens"),
         ("sem_seg_head.predictor.transformer.", "aggregator."),
         ("upsample1.", "aggregator.upsample.0."),
         ("upsample2.", "aggregator.upsample.1."),
@@ -105,12 +106,18 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
     model_name = PUBLISHED_NAMES.get(name, name)
     if Path(source).is_file():
         state_dict = read_checkpoint(source)["model"]
-    elif source in open_clip.list_pretrained_tags_by_model(model_name):
-        state_dict = open_clip.create_model(model_name, pretrained=source).state_dict()
+    elif source in (tags := open_clip.list_pretrained_tags_by_model(model_name)):
+        try:
+            state_dict = open_clip.create_model(model_name, pretrained=source).state_dict()
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"MODEL.CLIP_WEIGHTS {source} could not be downloaded: start once where there is a "
+                "network, or name a file."
+            ) from error
     else:
         raise UserError(
             f"MODEL.CLIP_WEIGHTS is '{source}', which is neither a file nor a tag of {model_name}: "
-            f"use a path or one of {open_clip.list_pretrained_tags_by_model(model_name)}."
+            f"use a path or one of {tags}."
         )
     _fill(clip, split_fused_attention(state_dict), source)
 

@@ -89,7 +89,8 @@ class DenseCLIP(nn.Module):
         Args:
             name: a published name ("ViT-B/16", "ViT-L/14@336px"), a model config of open_clip, or
                 one of ``catseg_d2/clip_models``.
-            prompt_length, prompt_depth: learned tokens put before each of the first blocks.
+            prompt_length, prompt_depth: learned tokens put before each of the first blocks. Those
+                of the last block have no influence, since its dense form uses no attention.
         """
         super().__init__()
         clip = _build_open_clip(name)
@@ -212,14 +213,13 @@ def _build_open_clip(name: str) -> open_clip.CLIP:
             f"{', '.join(PUBLISHED_NAMES)} or a name of open_clip.list_models()."
         )
     vision, text = config["vision_cfg"], config["text_cfg"]
-    special = {"custom_text", "multimodal_cfg"} & set(config)
-    if (
-        special
-        or "hf_model_name" in text
-        or "timm_model_name" in vision
+    special = (
+        {"custom_text", "multimodal_cfg"} & set(config)
+        or {"timm_model_name", "attentional_pool", "final_ln_after_pool"} & set(vision)
+        or {"hf_model_name", "hf_tokenizer_name", "no_causal_mask", "pool_type"} & set(text)
         or not isinstance(vision["layers"], int)  # a list: the stages of a ResNet
-        or vision.get("attentional_pool")
-    ):
+    )
+    if special:
         raise UserError(
             f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED is '{name}', whose towers have no dense form "
             "here: use a CLIP of plain vision and text transformers, such as ViT-B/16."

@@ -94,17 +94,13 @@ def _add_patch_inference_keys(test: CfgNode) -> None:
 def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
     """The aggregator that ``cfg`` describes, for the towers ``clip``."""
     head = cfg.MODEL.SEM_SEG_HEAD
+    _check_head(head)
     for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
         if head[key] != clip.joint_width:
             raise UserError(
                 f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the towers of "
                 f"{head.CLIP_PRETRAINED} meet in {clip.joint_width} dimensions: set it to that."
             )
-    if head.ATTENTION_TYPE not in ATTENTION_TYPES:
-        raise UserError(
-            f"MODEL.SEM_SEG_HEAD.ATTENTION_TYPE is '{head.ATTENTION_TYPE}': use one of "
-            f"{', '.join(ATTENTION_TYPES)}."
-        )
     return CostAggregator(
         joint_width=clip.joint_width,
         vision_width=clip.vision_width,
@@ -124,6 +120,45 @@ def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
         class_chunk=head.CLASS_CHUNK,
         checkpointing=head.ACTIVATION_CHECKPOINTING,
     )
+
+
+def _check_head(head: CfgNode) -> None:
+    """Refuse what the layers could only answer with an error of their own, or not at all."""
+    side, window, pooling = head.FEATURE_RESOLUTION, head.WINDOW_SIZES, head.POOLING_SIZES
+    whole_windows = len(side) == 2 and window > 0 and all(s % min(window, *side) == 0 for s in side)
+    rules = {
+        "FEATURE_RESOLUTION": (
+            len(side) == 2 and min(side) > 0,
+            "two positive numbers, rows and columns",
+        ),
+        "WINDOW_SIZES": (whole_windows, f"a divisor of FEATURE_RESOLUTION, {side}"),
+        "POOLING_SIZES": (
+            len(pooling) == 2 and all(0 < p <= s for p, s in zip(pooling, side, strict=False)),
+            f"two numbers from 1 to those of FEATURE_RESOLUTION, {side}",
+        ),
+        "NUM_HEADS": (
+            head.NUM_HEADS > 0 and head.HIDDEN_DIMS % head.NUM_HEADS == 0,
+            f"a divisor of HIDDEN_DIMS, {head.HIDDEN_DIMS}",
+        ),
+        "ATTENTION_TYPE": (
+            head.ATTENTION_TYPE in ATTENTION_TYPES,
+            f"one of {', '.join(ATTENTION_TYPES)}",
+        ),
+        **{
+            key: (len(head[key]) == 2 and min(head[key]) > 0, "two positive numbers")
+            for key in ("DECODER_DIMS", "DECODER_GUIDANCE_DIMS", "DECODER_GUIDANCE_PROJ_DIMS")
+        },
+        "CLASS_CHUNK": (head.CLASS_CHUNK > 0, "a positive number of classes"),
+        "MAX_CLASSES": (head.MAX_CLASSES >= 0, "a number of classes, 0 for no limit"),
+        "TRAIN_CANDIDATES": (head.TRAIN_CANDIDATES >= 0, "a number of classes, 0 for all"),
+        "MASK_LOSS_WEIGHT": (
+            head.MASK_LOSS_WEIGHT > 0 or head.COST_LOSS_WEIGHT > 0,
+            "positive where COST_LOSS_WEIGHT is not: nothing would learn",
+        ),
+    }
+    for key, (kept, demand) in rules.items():
+        if not kept:
+            raise UserError(f"MODEL.SEM_SEG_HEAD.{key} is {head[key]!r}; it has to be {demand}.")
 
 
 def patches_from_config(cfg: CfgNode) -> PatchGeometry:

@@ -10,7 +10,7 @@ from .clip import DenseCLIP
 # never the embeddings, outer norms and projections.
 MODES: dict[str, Callable[[str], bool]] = {
     "attention": lambda name: name.endswith(("q_proj_weight", "v_proj_weight")),
-    "full": lambda name: "transformer" in name,
+    "full": lambda name: "transformer" in name or "prompt" in name,
     "prompt": lambda name: "prompt" in name,
     "all": lambda name: True,
     "frozen": lambda name: False,

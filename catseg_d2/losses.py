@@ -6,7 +6,7 @@ width.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = False) -> Tensor:
@@ -24,8 +24,8 @@ def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = 
     valid = labels != ignore
     at_label = logits.gather(1, labels.where(valid, 0)[:, None])[:, 0]
     if mask_ignored:
-        count = (valid.sum() * logits.shape[1]).clamp(min=1)
-        return ((F.softplus(logits).sum(dim=1) - at_label) * valid).sum() / count
+        loss = (F.softplus(logits).sum(dim=1) - at_label) * valid
+        return loss.sum() / (pixels_per_process(valid) * logits.shape[1])
     return F.softplus(logits).mean() - (at_label * valid).sum() / logits.numel()
 
 
@@ -42,8 +42,21 @@ def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tenso
     logits = F.interpolate(
         scale * cost.mean(dim=2), labels.shape[-2:], mode="bilinear", align_corners=False
     )
-    count = (labels != ignore).sum().clamp(min=1)
-    return F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / count
+    loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
+    return loss / pixels_per_process(labels != ignore)
+
+
+def pixels_per_process(valid: Tensor) -> Tensor:
+    """How many of ``valid`` (bool) are true, averaged over the processes; at least 1.
+
+    Distributed training averages gradients over processes. Divided by this number, sums of losses
+    give the gradients that one process would have with all pictures.
+    """
+    count = valid.sum().float()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(count)
+        count = count / distributed.get_world_size()
+    return count.clamp(min=1)
 
 
 def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int) -> Tensor:

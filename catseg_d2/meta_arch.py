@@ -61,6 +61,7 @@ class CATSeg(nn.Module):
         mask_loss_weight: float = 1.0,
         cost_loss_weight: float = 0.0,
         train_candidates: int = 0,
+        clip_weights: tuple[str, str] = ("", ""),
     ) -> None:
         """
         Args:
@@ -77,6 +78,7 @@ class CATSeg(nn.Module):
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
             train_candidates: classes that compete in a training picture; 0 = all that are seen.
+            clip_weights: name of the towers, and what :meth:`load_pretrained` fills them from.
         """
         super().__init__()
         self.clip = clip
@@ -90,6 +92,7 @@ class CATSeg(nn.Module):
         self.mask_loss_weight = mask_loss_weight
         self.cost_loss_weight = cost_loss_weight
         self.train_candidates = train_candidates
+        self.clip_weights = clip_weights
         self.text_cache = TextCache()
         self._train_vocabulary = train_vocabulary
         self._vocabulary = vocabulary
@@ -106,8 +109,6 @@ class CATSeg(nn.Module):
             prompt_length=head.PROMPT_LENGTH,
             prompt_depth=head.PROMPT_DEPTH,
         )
-        if cfg.MODEL.CLIP_WEIGHTS and not cfg.MODEL.WEIGHTS:
-            load_clip_weights(clip, head.CLIP_PRETRAINED, cfg.MODEL.CLIP_WEIGHTS)
         set_trainable(clip, head.CLIP_FINETUNE)
         if not head.COST_LOSS_WEIGHT:
             clip.logit_scale.requires_grad_(False)  # nothing else reads it
@@ -128,7 +129,14 @@ class CATSeg(nn.Module):
             "mask_loss_weight": head.MASK_LOSS_WEIGHT,
             "cost_loss_weight": head.COST_LOSS_WEIGHT,
             "train_candidates": head.TRAIN_CANDIDATES,
+            "clip_weights": (head.CLIP_PRETRAINED, cfg.MODEL.CLIP_WEIGHTS),
         }
+
+    def load_pretrained(self) -> None:
+        """Start the towers from ``clip_weights``: for training that starts from no checkpoint."""
+        name, source = self.clip_weights
+        if source:
+            load_clip_weights(self.clip, name, source)
 
     @property
     def device(self) -> torch.device:

@@ -16,6 +16,7 @@ from segcore.errors import UserError
 
 from .aggregator import DROPPED_LOGIT
 
+MAX_ASPECT_RATIO = 32  # of pictures that keep it; their tiles grow with it
 MERGE_BATCH = 16  # classes that are brought to full size together
 
 
@@ -52,6 +53,11 @@ class PatchGeometry:
         """The tiles of a picture of ``height`` x ``width`` pixels."""
         size = (self.output_size, self.output_size)
         if self.keep_aspect_ratio:
+            if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+                raise UserError(
+                    f"a picture of {width} x {height} pixels is too thin to be cut into tiles: set "
+                    "TEST.PATCH_INFERENCE.KEEP_ASPECT_RATIO False."
+                )
             scale = self.output_size / min(height, width)
             size = (max(round(height * scale), self.tile), max(round(width * scale), self.tile))
         rows, columns = (self._origins(side) for side in size)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
@@ -104,6 +105,10 @@ class TextCache:
         self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple:
+        """Copied or pickled with its model, a cache starts empty."""
+        return TextCache, (self._size,)
+
     @torch.no_grad()
     def get(self, clip: DenseCLIP, vocabulary: Vocabulary, templates: str) -> Tensor:
         """Embeddings (T, P, C) of ``vocabulary`` in float32, without gradient."""
@@ -124,12 +129,13 @@ class TextCache:
 
 @torch.no_grad()
 def text_fingerprint(clip: DenseCLIP) -> int:
-    """A number that changes with any bit of the text tower's weights.
+    """A number that changes with the bits of the text tower's weights.
 
-    A sum of the weights' bits, each times its own odd number, modulo 2**64: one pass over the
-    memory, some milliseconds for the tower of ViT-B.
+    A sum of 64-bit words, each times an odd number of its own, modulo 2**64: one pass over the
+    memory, so that it can be taken before every picture.
     """
     total = torch.zeros((), dtype=torch.int64, device=clip.positional_embedding.device)
+    factors = 2 * torch.arange(_PART, device=total.device) + 1
     for parameter in (
         *clip.transformer.parameters(),
         *clip.token_embedding.parameters(),
@@ -137,12 +143,11 @@ def text_fingerprint(clip: DenseCLIP) -> int:
         clip.positional_embedding,
         clip.text_projection,
     ):
-        bits = parameter.detach().contiguous().flatten().view(torch.uint8)
-        words = bits.view(_WORDS[parameter.element_size()])
-        for part in words.split(1 << 20):
-            factors = 2 * torch.arange(len(part), device=part.device) + 1
-            total = total * 31 + (part * factors).sum()
+        bits = parameter.detach().flatten().view(torch.uint8)
+        words = F.pad(bits, (0, -len(bits) % 8)).view(torch.int64)
+        for part in words.split(_PART):
+            total = total * 31 + (part * factors[: len(part)]).sum()
     return int(total)
 
 
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_PART = 1 << 17  # words that stay in a processor's cache

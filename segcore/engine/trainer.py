@@ -4,7 +4,7 @@ import difflib
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -65,13 +65,21 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``."""
+        """Go on from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``.
+
+        Without either, a model that knows how starts from pre-trained parts
+        (``model.load_pretrained``).
+        """
         super().resume_or_load(resume)
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(
                 f"not every process found the last checkpoint in OUTPUT_DIR {self.cfg.OUTPUT_DIR}: "
                 "all machines must share this folder"
             )
+        continued = resume and self.checkpointer.has_checkpoint()
+        start = getattr(self.checkpointer.model, "load_pretrained", None)
+        if start is not None and not continued and not self.cfg.MODEL.WEIGHTS:
+            _main_process_first(start)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -178,6 +186,15 @@ def _scale(cfg: CfgNode) -> CfgNode:
             "numbers of the config as they are"
         )
     return DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+
+
+def _main_process_first(call: Callable[[], None]) -> None:
+    """Call in every process, in the main one before the others: it may fill a cache for them."""
+    if comm.is_main_process():
+        call()
+    comm.synchronize()
+    if not comm.is_main_process():
+        call()
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

@@ -1,5 +1,6 @@
 """The model as its users meet it: batches, words, weights and mistakes."""
 
+import copy
 import threading
 
 import pytest
@@ -18,6 +19,8 @@ def picture(height: int, width: int, seed: int = 0) -> dict:
     return {"image": image, "height": height, "width": width}
 
 
+WIDE = ("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 512)
+WIDE = (*WIDE, "MODEL.SEM_SEG_HEAD.APPEARANCE_GUIDANCE_DIM", 512)
 WINDOWS = ("TEST.SLIDING_WINDOW", "True", "TEST.PATCH_INFERENCE.OUTPUT_SIZE", 160)
 WINDOWS = (*WINDOWS, "TEST.PATCH_INFERENCE.TILE", 96)
 
@@ -162,6 +165,7 @@ def test_towers_from_a_file(tiny, tmp_path) -> None:
     path = tmp_path / "tower.pth"
     torch.save(library.state_dict(), path)
     model = tiny("MODEL.CLIP_WEIGHTS", path)
+    model.load_pretrained()
     fused = library.visual.transformer.resblocks[1].attn.in_proj_weight
     block = model.clip.visual.transformer.resblocks[1].attn
     assert torch.equal(torch.cat(block.projections()), fused)
@@ -182,6 +186,17 @@ MISTAKES = {
         "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH", 9, "MODEL.SEM_SEG_HEAD.PROMPT_LENGTH", 1,
     ),
     "TEXT_GUIDANCE_DIM": ("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 9),
+    "here": ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "ViT-L-14-CLIPA"),  # another tokenizer
+    "FEATURE_RESOLUTION": ("MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION", [12]),
+    "WINDOW_SIZES": ("MODEL.SEM_SEG_HEAD.WINDOW_SIZES", 5),
+    "POOLING_SIZES": ("MODEL.SEM_SEG_HEAD.POOLING_SIZES", [0, 0]),
+    "NUM_HEADS": ("MODEL.SEM_SEG_HEAD.NUM_HEADS", 3),
+    "DECODER_DIMS": ("MODEL.SEM_SEG_HEAD.DECODER_DIMS", [16]),
+    "CLASS_CHUNK": ("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 0),
+    "MAX_CLASSES": ("MODEL.SEM_SEG_HEAD.MAX_CLASSES", -1),
+    "MASK_LOSS_WEIGHT": (
+        "MODEL.SEM_SEG_HEAD.MASK_LOSS_WEIGHT", 0.0, "MODEL.SEM_SEG_HEAD.COST_LOSS_WEIGHT", 0.0,
+    ),
 }  # fmt: skip
 
 
@@ -190,6 +205,25 @@ def test_wrong_settings_are_one_sentence(tiny, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         tiny(*MISTAKES[words])
     assert "\n" not in str(error.value)
+
+
+def test_a_model_can_be_copied_and_saved(tiny, tmp_path) -> None:
+    model, item = tiny(), picture(96, 96)
+    scores = model([item])[0]["sem_seg"]
+    twin = copy.deepcopy(model)
+    torch.save(model, tmp_path / "model.pth")
+    assert torch.equal(twin([item])[0]["sem_seg"], scores)
+
+
+def test_without_a_network_the_download_is_one_sentence(tiny, monkeypatch) -> None:
+    def offline(*_, **__) -> None:
+        raise RuntimeError("Failed to download weights")
+
+    model = tiny("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "ViT-B-32", *WIDE)
+    model.clip_weights = ("ViT-B-32", "openai")
+    monkeypatch.setattr("open_clip.create_model", offline)
+    with pytest.raises(UserError, match="openai could not be downloaded"):
+        model.load_pretrained()
 
 
 def test_mistakes_in_the_data_are_one_sentence(tiny) -> None:

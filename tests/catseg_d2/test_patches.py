@@ -51,6 +51,11 @@ def test_impossible_geometry_is_one_sentence(settings, key) -> None:
         PatchGeometry(**settings)
 
 
+def test_a_thread_of_a_picture_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"2560 x 1 pixels.*KEEP_ASPECT_RATIO"):
+        PatchGeometry(keep_aspect_ratio=True).plan(1, 2560)
+
+
 def test_merge_leaves_dropped_classes_at_zero() -> None:
     logits = torch.randn(2, 3, 4, 4)
     kept = torch.tensor([[0, 2, 5], [2, 3, 5]])

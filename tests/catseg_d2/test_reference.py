@@ -196,6 +196,8 @@ def test_parameters_are_the_published_ones(golden, size: str) -> None:
     from segcore.config import load_config
 
     keys = json.loads((golden / "catseg" / f"keys_{size}.json").read_text())
+    prompted = keys["trainable_in_clip"]["prompt, PROMPT_DEPTH 3, PROMPT_LENGTH 4"]
+    assert [from_published(name) for name in prompted] == ["clip.prompt_tokens"]
     config = {"vitb": "catseg_d2/vitb_384.yaml", "vitl": "catseg_d2/vitl_336.yaml"}[size]
     with torch.device("meta"):
         model = build_model(load_config(config, ["MODEL.CLIP_WEIGHTS", "", "MODEL.DEVICE", "meta"]))
