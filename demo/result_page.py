@@ -105,9 +105,7 @@ def write_page(results: Results, folder: Path) -> Path:
     page.heading("How it was made")
     page.table(["step", "seconds"], [[title, f"{s:.0f}"] for title, s in results.seconds])
     page.commands(results.commands)
-    rows = [[picture for _, picture in card.pictures] for card in cards[::3]]
-    sheet = visualize.contact_sheet(rows, ["picture", "truth", "CAT-Seg"], cell=192)
-    Image.fromarray(sheet).save(folder / "sheet.png")
+    _write_sheet(cards, folder / "sheet.png")
     return page.write()
 
 
@@ -159,6 +157,14 @@ def _write_scores(page: Page, results: Results) -> None:
         if better
         else "The model does not beat the baseline on both: something is wrong."
     )
+
+
+def _write_sheet(cards: Sequence[Card], path: Path) -> None:
+    """Every third drawing, two in a row, as one small picture: that of README.md."""
+    shown = [[picture for _, picture in card.pictures] for card in cards[::3]]
+    rows = [left + right for left, right in zip(shown[::2], shown[1::2], strict=True)]
+    sheet = visualize.contact_sheet(rows, ["picture", "truth", "CAT-Seg"] * 2, cell=144)
+    Image.fromarray(sheet).quantize(256).save(path, optimize=True)
 
 
 def _entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> list[LegendEntry]:

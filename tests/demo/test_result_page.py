@@ -34,7 +34,7 @@ def results(result_page, tmp_path):
     return result_page.Results(
         baseline=result_page.Scores("nearest mean colour", 13.7, 4.5),
         model=result_page.Scores("CAT-Seg, very small", 26.5, 22.9),
-        drawings=[drawing] * 4,
+        drawings=[drawing] * 12,
         drawing_words=WORDS,
         photographs=[photograph],
         photograph_words=PHOTOGRAPH_WORDS,
@@ -58,7 +58,7 @@ def test_the_page_tells_it_all(result_page, results, tmp_path):
         assert words in text
     assert "only wood, and those" in text and "<b>dog</b>" not in text
     assert (tmp_path / "page" / "sheet.png").exists()
-    assert len(list((tmp_path / "page" / "pictures").glob("*.png"))) == 4 * 3 + 2
+    assert len(list((tmp_path / "page" / "pictures").glob("*.png"))) == 12 * 3 + 2
 
 
 def test_a_model_that_fails_is_said_to_fail(result_page, results, tmp_path):
