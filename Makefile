@@ -14,6 +14,9 @@ SHELL := bash
 .PHONY: help setup demo test bench lint clean
 
 JOBS ?= 2
+# Threads that wait for others sleep: spinning, they take the cores from the very threads that they
+# wait for wherever something else runs too, and a training step takes several times as long.
+export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 ifeq ($(origin PYTHON),command line)

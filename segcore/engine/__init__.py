@@ -1,6 +1,7 @@
 """Training and evaluation: one process or many, on GPUs or on the CPU."""
 
 from .launch import launch, setup
+from .mistakes import hide_user_errors
 from .optimizer import build_optimizer
 from .step import AutocastTrainer
 from .trainer import Trainer, build_checkpointer
@@ -13,3 +14,5 @@ __all__ = [
     "launch",
     "setup",
 ]
+
+hide_user_errors()

@@ -104,6 +104,10 @@ def _free_port() -> int:
 
 
 def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -> None:
+    if world.device == "cpu":
+        # Threads that spin while they wait would hold the cores of the other processes. OpenMP
+        # looks once, when it is loaded, so this must be set before they start.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     mistakes = mp.get_context("spawn").SimpleQueue()
     try:
         mp.spawn(_process, (main, args, world, mistakes), nprocs=world.processes_here)

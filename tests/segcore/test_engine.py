@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import math
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -224,6 +226,18 @@ def test_each_data_set_is_evaluated_with_its_own_words(tiny, config_file):
     assert model.vocabulary == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(("error", "shown"), [(UserError("wrong"), False), (ValueError, True)])
+def test_only_the_tracebacks_of_our_own_errors_are_logged(
+    tiny, config_file, tmp_path, monkeypatch, caplog, error, shown
+):
+    monkeypatch.setattr(logging.getLogger("detectron2"), "propagate", True)
+    trainer = tiny.TinyTrainer(load_config(config_file, ["OUTPUT_DIR", str(tmp_path)]))
+    trainer.run_step = mock.Mock(side_effect=error)
+    with pytest.raises(ValueError):
+        trainer.train()
+    assert ("Traceback" in caplog.text) == shown
+
+
 # ---- several processes, and as a user runs them ----------------------------------------------
 
 
@@ -310,6 +324,24 @@ def test_a_wrong_command_line_is_one_sentence(tiny, config_file, tmp_path, monke
         args = ["--config-file", str(config_file), *words]
         with pytest.raises(UserError, match=re.escape(sentence)):
             launch(tiny.main, default_argument_parser().parse_args(args))
+
+
+@pytest.mark.parametrize(("chosen", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_of_processes_on_the_cpu_sleep(
+    tiny, config_file, monkeypatch, chosen, found
+):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "to be put back")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    inherited = []
+    monkeypatch.setattr(
+        torch.multiprocessing, "spawn", lambda *_, **__: inherited.append(dict(os.environ))
+    )
+    args = ["--config-file", str(config_file), "--num-gpus", "2"]
+    launch(tiny.main, default_argument_parser().parse_args(args))
+    assert inherited[0]["OMP_WAIT_POLICY"] == found
 
 
 def test_more_gpus_than_there_are(tiny, config_file, monkeypatch):

@@ -1,0 +1,19 @@
+"""The log of a run shows the tracebacks of programming errors, not of a user's mistakes."""
+
+import logging
+
+from segcore.errors import UserError
+
+
+def is_no_user_error(record: logging.LogRecord) -> bool:
+    """A logging filter: False for what was logged on behalf of a :class:`UserError`.
+
+    Detectron2's trainer logs whatever ends the training with its traceback. Of a user's mistake the
+    entry point prints the one sentence.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], UserError)
+
+
+def hide_user_errors() -> None:
+    """Keep the tracebacks of users' mistakes out of what Detectron2's trainer logs."""
+    logging.getLogger("detectron2.engine.train_loop").addFilter(is_no_user_error)
