@@ -7,6 +7,7 @@ does not beat the nearest mean colour on seen and on unseen classes.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -29,7 +30,14 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 PHOTOGRAPH_WORDS = "astronaut, flag, cat, cup of coffee, spoon, rocket, sky, wood, water, grass"
 
 DRAWING = ("segcore/scenes/*.py", "datasets/prepare_scenes.py")
-MODEL = ("segcore/**/*.py", "catseg_d2/**/*.py", "configs/catseg_d2/scenes*.yaml", "train_net.py")
+MODEL = (
+    "segcore/**/*.py",
+    "segcore/vocabularies/*.json",
+    "catseg_d2/**/*.py",
+    "catseg_d2/clip_models/*.json",
+    "configs/catseg_d2/scenes*.yaml",
+    "train_net.py",
+)
 SEGMENTING = ("demo/demo.py", "demo/files.py", "demo/predictor.py")
 
 
@@ -103,7 +111,12 @@ def plan_steps() -> list[Step]:
 def run() -> Results:
     """Runs what is not done yet; returns what the page tells."""
     data_root = str((REPOSITORY / OUTPUT / "datasets").resolve())
-    runner = Steps(REPOSITORY / OUTPUT, REPOSITORY, {"DETECTRON2_DATASETS": data_root})
+    environment = {
+        "DETECTRON2_DATASETS": data_root,
+        # Threads that wait sleep: spinning, they slow down the others wherever cores are shared.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
+    runner = Steps(REPOSITORY / OUTPUT, REPOSITORY, environment)
     save_photographs()
     steps = plan_steps()
     for number, step in enumerate(steps, 1):

@@ -24,7 +24,8 @@ class Step:
         title: what the step does, for people.
         command: arguments of the Python interpreter, a script first.
         sources: glob patterns, relative to the repository, of the files that decide the result.
-        output: the folder that the command fills, if any; emptied before it runs.
+        output: the folder that the command fills, if any, relative to the repository; emptied
+            before it runs.
     """
 
     name: str
@@ -67,14 +68,15 @@ class Steps:
         """
         self._state = self._fingerprint(step)
         done = self._read().get(step.name, {})
-        complete = step.output is None or step.output.exists()
+        output = None if step.output is None else self.repository / step.output
+        complete = output is None or output.exists()
         if done.get("state") == self._state and complete:
             self.seconds[step.name] = done["seconds"]
             print(f"[{number}] {step.title}: done before ({done['seconds']:.0f} s)", flush=True)
             return
         print(f"\n[{number}] {step.title}\n$ {step.line}", flush=True)
-        if step.output is not None:
-            shutil.rmtree(step.output, ignore_errors=True)
+        if output is not None:
+            shutil.rmtree(output, ignore_errors=True)
         start = time.monotonic()
         code = self._tee([sys.executable, *step.command], self.log(step.name))
         if code != 0:
@@ -108,7 +110,10 @@ class Steps:
         return total.hexdigest()
 
     def _read(self) -> dict[str, dict]:
-        return json.loads(self._record.read_text()) if self._record.exists() else {}
+        try:
+            return dict(json.loads(self._record.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):  # absent, or damaged: nothing is done
+            return {}
 
     def _write(self, name: str, entry: dict) -> None:
         record = {**self._read(), name: entry}

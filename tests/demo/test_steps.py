@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,26 @@ def test_changes_are_followed(steps, tmp_path, two_steps):
     assert run_both(steps, tmp_path, (changed_first, changed)) == [3, 4]
     (tmp_path / "out" / "second").rmdir()
     assert run_both(steps, tmp_path, (changed_first, changed)) == [3, 5]
+
+
+@pytest.mark.parametrize("content", [b'{"first": {"sta', b"\xff\x00", b"", b"7", b"[1, 2]"])
+def test_a_damaged_record_counts_as_empty(steps, tmp_path, two_steps, content):
+    run_both(steps, tmp_path, two_steps)
+    (tmp_path / "out" / "steps.json").write_bytes(content)
+    assert run_both(steps, tmp_path, two_steps) == [2, 2]
+
+
+def test_outputs_lie_in_the_repository_wherever_it_is_started(steps, tmp_path, monkeypatch):
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    for folder in (repository, elsewhere):
+        (folder / "out").mkdir(parents=True)
+        (folder / "out" / "precious").touch()
+    monkeypatch.chdir(elsewhere)
+    step = steps.Step("x", "x", ["-c", "import os; os.mkdir('out')"], [], Path("out"))
+    for _ in range(2):
+        steps.Steps(repository, repository, {}).run(step, "1/1")
+    assert (elsewhere / "out" / "precious").exists()
+    assert not (repository / "out" / "precious").exists()
 
 
 def test_a_failed_step_is_one_sentence_and_is_tried_again(steps, tmp_path):
