@@ -11,7 +11,11 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from detectron2.modeling import build_model
@@ -22,6 +26,7 @@ from segcore.errors import exit_on_user_error
 from segcore.vocabulary import Vocabulary
 
 HEIGHT, WIDTH = 480, 640
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,20 @@ def measure(case: Case) -> Measured:
     return Measured(text, _seconds(lambda: model([picture])), _peak_gigabytes())
 
 
+def alone(function: Callable[..., Result], *arguments: Any) -> Result | None:
+    """The result of a function in a new process; None where the memory is too small for it.
+
+    A new one, because a process never gives its peak back. Where the machine's memory ends the
+    system kills it.
+    """
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(function, *arguments).result()
+    except (BrokenProcessPool, torch.OutOfMemoryError):
+        return None
+
+
 def _seconds(call) -> float:
     start = time.perf_counter()
     call()
@@ -94,14 +113,13 @@ def main() -> None:
         classes = len(Vocabulary.load(vocabulary))
         for name, chunk in (("at once", 0), ("chunked", 16)):
             case = Case(args.config_file, vocabulary, args.windows, chunk)
-            # A new process, because a process never gives its peak back.
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                done = pool.apply(measure, (case,))
-            print(
-                f"{vocabulary:<16}{classes:>8}  {name:<8}{done.text:>8.2f}{done.picture:>11.2f}"
-                f"{done.memory:>9.2f}",
-                flush=True,
+            done = alone(measure, case)
+            numbers = (
+                "  out of memory"
+                if done is None
+                else f"{done.text:>8.2f}{done.picture:>11.2f}{done.memory:>9.2f}"
             )
+            print(f"{vocabulary:<16}{classes:>8}  {name:<8}{numbers}", flush=True)
 
 
 if __name__ == "__main__":

@@ -279,11 +279,10 @@ class CATSeg(nn.Module):
                 "set INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
             )
         for item in batched_inputs:
-            values = item["sem_seg"].unique()
-            wrong = values[(values != self.ignore_label) & (values >= len(self.train_vocabulary))]
-            if len(wrong):
+            highest = item["sem_seg"].masked_fill(item["sem_seg"] == self.ignore_label, -1).max()
+            if highest >= len(self.train_vocabulary):
                 raise UserError(
-                    f"{item.get('file_name', 'a training picture')} has the label {int(wrong[0])}, "
+                    f"{item.get('file_name', 'a training picture')} has the label {int(highest)}, "
                     f"but {self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: "
                     "mend the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its words."
                 )

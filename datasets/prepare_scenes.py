@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
 from segcore.scenes import SCENES_60, Settings, write_scenes
 
@@ -33,9 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
-    parser.add_argument(
-        "--root", type=Path, default=Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
-    )
+    parser.add_argument("--root", type=Path, default=data_root())
     return parser.parse_args(arguments)
 
 

@@ -10,7 +10,6 @@ that they share: all that can be known of it without having seen it.
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,23 +24,14 @@ from segcore.images import read_image, read_labels
 from segcore.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
-class NearestColour:
-    """What the baseline gives.
-
-    scores: those of :class:`segcore.evaluation.SemanticEvaluator`: ``mIoU``, ``mIoU-seen``,
-        ``mIoU-unseen``, ``hIoU`` and more, in percent.
-    label_maps: one (height, width) array of class ids a test picture, in the data set's order.
-    """
-
-    scores: dict[str, float]
-    label_maps: list[np.ndarray]
-
-
 def nearest_colour_scores(
     train_dataset: str = "scenes_60_train", test_dataset: str = "scenes_60_test"
-) -> NearestColour:
+) -> dict[str, float]:
     """Measure mean colours on one registered data set, and score them on another.
+
+    Returns:
+        those of :class:`segcore.evaluation.SemanticEvaluator`: ``mIoU``, ``mIoU-seen``,
+        ``mIoU-unseen``, ``hIoU`` and more, in percent.
 
     Raises:
         UserError: a data set is unknown or cannot be read, or its vocabulary does not say which
@@ -56,12 +46,10 @@ def nearest_colour_scores(
         )
     means = mean_colours(_pictures(train_dataset), len(vocabulary))
     means = compose_unseen(means, vocabulary.names)
-    label_maps = []
     for record in _records(test_dataset):
         labels = classify(read_image(record["file_name"]), means)
         evaluator.process([record], [{"sem_seg_labels": torch.from_numpy(labels)}])
-        label_maps.append(labels)
-    return NearestColour(evaluator.evaluate()["sem_seg"], label_maps)
+    return evaluator.evaluate()["sem_seg"]
 
 
 def mean_colours(pictures: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int) -> np.ndarray:
@@ -132,7 +120,7 @@ def main() -> None:
     parser.add_argument("--test", default="scenes_60_test", help="registered test set")
     arguments = parser.parse_args()
     check_registered([arguments.train, arguments.test])
-    scores = nearest_colour_scores(arguments.train, arguments.test).scores
+    scores = nearest_colour_scores(arguments.train, arguments.test)
     for name in ("mIoU", "mIoU-seen", "mIoU-unseen", "hIoU"):
         print(f"{name:12} {scores[name]:6.2f}")
 

@@ -375,3 +375,10 @@ class TestScript:
         assert result.stderr.splitlines() == [
             "error: --size 8: choose a size from 32 to 2048 pixels."
         ]
+
+    def test_it_goes_where_the_data_sets_are_looked_for(self, repository, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+        result = self.run(repository, "--num-images", 1, 0, "--size", 32, "--workers", 1)
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / "data/scenes-60/train/images/000000.png").is_file()

@@ -79,10 +79,8 @@ def test_scores_of_drawn_scenes(tool, tmp_path, register):
     write_scenes(tmp_path, SCENES_60, Settings(num_train=80, num_test=40, size=32))
     for split in ("train", "test"):
         register(f"baseline_{split}", tmp_path / "scenes-60" / split, "scenes_60")
-    result = tool.nearest_colour_scores("baseline_train", "baseline_test")
-    assert len(result.label_maps) == 40
-    assert result.label_maps[0].shape == (32, 32)
-    seen, unseen, harmonic = (result.scores[k] for k in ("mIoU-seen", "mIoU-unseen", "hIoU"))
+    scores = tool.nearest_colour_scores("baseline_train", "baseline_test")
+    seen, unseen, harmonic = (scores[k] for k in ("mIoU-seen", "mIoU-unseen", "hIoU"))
     # Better than chance (1 / 60), and far from solving it.
     assert 5 < seen < 25
     assert 0 < unseen < harmonic < seen
