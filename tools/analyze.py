@@ -63,8 +63,8 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
             raise UserError(f"{type(model).__name__} reads no words: leave out --vocabulary")
         model.set_vocabulary(vocabulary)
     image = torch.zeros(3, *size, device=cfg.MODEL.DEVICE)
-    # The fingerprint of the words' weights reads their bits by `view(dtype)`, which PyTorch's tracer
-    # cannot record; no weight changes here.
+    # The fingerprint of the text tower reads its bits by `view(dtype)`, which PyTorch's tracer does
+    # not record; no weight changes here.
     unchanged = mock.patch("catseg_d2.text.text_fingerprint", return_value=0)
     with torch.no_grad(), unchanged:
         model([{"image": image}])  # fills what is computed once
