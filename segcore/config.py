@@ -117,7 +117,8 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
     for source, key, value in settings:
         _set(cfg, key, value, source)
     _settle_device(cfg, chosen_by_user=any(key == "MODEL.DEVICE" for _, key, _ in settings))
-    cfg.MODEL.WEIGHTS = convert_for_detectron2(cfg.MODEL.WEIGHTS)
+    # A config that was written by others may say null for "none".
+    cfg.MODEL.WEIGHTS = convert_for_detectron2(cfg.MODEL.WEIGHTS or "")
     return cfg
 
 
@@ -176,13 +177,16 @@ def _read_yaml(path: Path) -> dict:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise UserError(f"{path} has more than {MAX_CONFIG_BYTES} bytes: it is no config")
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
-    except yaml.constructor.ConstructorError as error:
-        raise UserError(f"{path}: {error.problem}{error.problem_mark}; it was not read") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        tree = yaml.load(content.decode("utf-8"), Loader=_SafeLoader)
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(f"{path}: {error.problem}{error.problem_mark}; it was not read") from error
+    # ValueError: text that is not UTF-8, a date that does not exist, a number of too many digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict | None):
         raise UserError(f"{path} holds no keys: a config is lines of KEY: value")
     return tree or {}
@@ -216,6 +220,9 @@ def _pairs(opts: Sequence[Any]) -> Iterable[tuple[str, Any]]:
 
 def _set(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
     keys = dict(_leaves(cfg))
+    if key not in keys and _is_new_allowed(cfg, key):
+        _add(cfg, key, value, source)
+        return
     if key not in keys:
         near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
         hint = _family_hint(source)
@@ -225,6 +232,28 @@ def _set(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
     except (ValueError, RecursionError, MemoryError) as error:
         shown = f"{value!r:.60}"
         raise UserError(f"{source}: {key} is {shown}, but takes {_kind(keys[key])}") from error
+
+
+def _add(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
+    """Set a key that is not there yet, which merging a tree does and merging a list refuses."""
+    tree = value
+    for name in reversed(key.split(".")):
+        tree = {name: tree}
+    try:
+        cfg.merge_from_other_cfg(CfgNode(tree))
+    except AssertionError as error:
+        raise UserError(f"{source}: {key} is {value!r:.60}, which no config can hold") from error
+
+
+def _is_new_allowed(cfg: CfgNode, key: Any) -> bool:
+    """Whether the section that lacks the key takes keys that nobody declared."""
+    for name in str(key).split("."):
+        if not isinstance(cfg, CfgNode):
+            return False
+        if name not in cfg:
+            return cfg.is_new_allowed()
+        cfg = cfg[name]
+    return False
 
 
 def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -262,7 +291,14 @@ def _settle_device(cfg: CfgNode, chosen_by_user: bool) -> None:
     available = torch.cuda.is_available()
     if not chosen_by_user:
         cfg.MODEL.DEVICE = "cuda" if available else "cpu"
-    elif cfg.MODEL.DEVICE.startswith("cuda") and not available:
+        return
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but takes cpu, cuda or one GPU such as cuda:1"
+        ) from error
+    if cfg.MODEL.DEVICE.startswith("cuda") and not available:
         raise UserError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU that PyTorch can use; "
             "leave the key out or set it to cpu"

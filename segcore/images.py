@@ -5,11 +5,13 @@ whatever is wrong with a file becomes one sentence that names it.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from segcore.errors import UserError
 
@@ -17,6 +19,53 @@ LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 FORMATS = (*LOSSLESS, "JPEG", "WEBP", "JPEG2000")
 MAX_PIXELS = 256_000_000
 _LIMIT_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says of itself.
+
+    Attributes:
+        width, height: of the pixels as stored, before they are turned upright.
+        format: one of ``FORMATS``, or a variant of one that Pillow names itself (``"MPO"``).
+        mode: Pillow's name of what a pixel holds, such as ``"RGB"``, ``"P"`` or ``"I;16"``.
+        orientation: that of EXIF, 1 (upright) to 8; from 5 on width and height change places.
+    """
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    orientation: int
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the format may change a stored value."""
+        return self.format not in LOSSLESS
+
+    @property
+    def is_label_map(self) -> bool:
+        """Whether a pixel is one integer (of a palette: the index)."""
+        return _holds_integers(self.mode)
+
+
+def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header of a picture or label map; its pixels may still turn out to be damaged.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    with _opened(path, FORMATS, max_pixels) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        known = orientation if orientation in range(1, 9) else 1
+        return Header(image.width, image.height, image.format, image.mode, known)
+
+
+def picture_suffixes() -> frozenset[str]:
+    """Endings of the names of files in one of ``FORMATS``: lower case, with the dot."""
+    return frozenset(
+        suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
+    )
 
 
 def read_image(
@@ -56,7 +105,7 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         UserError: as :func:`read_image`, and for pictures that do not hold one integer a pixel.
     """
     image = _decode(path, LOSSLESS, max_pixels)
-    if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+    if not _holds_integers(image.mode):
         raise UserError(
             f"{path} is a picture of mode {image.mode}, not a label map: store one integer a pixel "
             "(8-bit, 16-bit or palette PNG or TIFF)"
@@ -81,8 +130,20 @@ def check_labels(labels: np.ndarray, num_classes: int, ignore_label: int, path: 
         )
 
 
+def _holds_integers(mode: str) -> bool:
+    return mode in ("1", "L", "P", "I") or mode.startswith("I;16")
+
+
 def _decode(path: str | Path, formats: Sequence[str], max_pixels: int) -> Image.Image:
     """A decoded, upright picture in its own mode."""
+    with _opened(path, formats, max_pixels) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterator[Image.Image]:
+    """A picture that is not decoded yet; whatever goes wrong with it is a UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(
@@ -95,8 +156,7 @@ def _decode(path: str | Path, formats: Sequence[str], max_pixels: int) -> Image.
                     f"{path} has {image.width} x {image.height} pixels, more than the limit of "
                     f"{max_pixels / 1e6:g} megapixels: make it smaller"
                 )
-            image.load()
-            return ImageOps.exif_transpose(image)
+            yield image
     except UserError:
         raise
     except Exception as error:  # a damaged file makes the decoders raise nearly anything

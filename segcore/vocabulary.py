@@ -16,24 +16,24 @@ import colorsys
 import difflib
 import functools
 import hashlib
-import html
 import json
 import logging
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ftfy
-
 from segcore.errors import UserError
+from segcore.vocabulary_checks import (
+    check_unique,
+    checked_flags,
+    checked_row,
+    clean,
+    read_json,
+    short,
+)
 
 FOLDER = Path(__file__).parent / "vocabularies"
-MAX_FILE_BYTES = 16 * 2**20
-MAX_NAME_CHARACTERS = 300  # the longest published name has 113; 77 tokens are checked when encoding
-SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>")
-BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 Color = tuple[int, int, int]
 logger = logging.getLogger(__name__)
@@ -176,28 +176,6 @@ def distinct_colors(count: int, taken: Iterable[Color] = ()) -> list[Color]:
     return colors
 
 
-def clean(text: str) -> str:
-    """The text as CLIP's tokenizer sees it: two texts with one result are one prompt."""
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return re.sub(r"\s+", " ", text).strip().lower()
-
-
-def read_json(path: str | Path) -> object:
-    """A JSON file of the user's, at most 16 MiB."""
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
-            raise UserError(f"{path} is not a JSON file of at most {MAX_FILE_BYTES >> 20} MiB")
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "too deep"
-        raise UserError(f"{path} is not valid JSON ({where}): correct it") from error
-
-
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
@@ -210,8 +188,8 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
     rows = table.get("classes")
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{where} holds no classes: give at least one name")
-    rows = [_row(row, number, where) for number, row in enumerate(rows, 1)]
-    _check_unique(rows, where)
+    rows = [checked_row(row, number, where) for number, row in enumerate(rows, 1)]
+    check_unique(rows, where)
     published = [row.get("color") for row in rows]
     ignore_label = table.get("ignore_label", 255 if len(rows) <= 255 else 65535)
     if not isinstance(table.get("name", name), str) or not isinstance(ignore_label, int | None):
@@ -225,8 +203,8 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
         prompts=tuple(row["prompt"] for row in rows),
         colors=tuple(color or next(drawn) for color in published),
         dataset_ids=_dataset_ids(rows),
-        seen=_flags(rows, "seen", where),
-        isthing=_flags(rows, "isthing", where),
+        seen=checked_flags(rows, "seen", where),
+        isthing=checked_flags(rows, "isthing", where),
         ignore_label=ignore_label,
     )
 
@@ -234,63 +212,6 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
 def _dataset_ids(rows: Sequence[dict]) -> tuple | None:
     values = tuple(_frozen(row.get("dataset_id")) for row in rows)
     return values if any(value is not None for value in values) else None
-
-
-def _flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, ...] | None:
-    values = [row[key] for row in rows if row.get(key) is not None]
-    if not values:
-        return None
-    if len(values) != len(rows) or not all(value in (0, 1) for value in values):
-        raise UserError(f"{where}: {key!r} needs to be true or false for every class, or for none")
-    return tuple(map(bool, values))
-
-
-def _row(row: object, number: int, where: object) -> dict:
-    """One class as a dict with name, prompt and synonyms, every text checked."""
-    if isinstance(row, str):
-        prompt, *synonyms = row.split(", ")
-        row = {"name": row.strip(), "prompt": prompt, "synonyms": synonyms}
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise UserError(f"{where}: class {number} needs to be a string or an object with a name")
-    row = {"prompt": row["name"], "synonyms": [], **row}
-    if not isinstance(row["synonyms"], list):
-        raise UserError(f"{where}: the synonyms of {_short(row['name'])} need to be a list")
-    for text in (row["name"], row["prompt"], *row["synonyms"]):
-        _check_text(text, number, where)
-    if row.get("color") is not None:
-        row["color"] = _color(row["color"], row["name"], where)
-    return row
-
-
-def _check_text(text: object, number: int, where: object) -> None:
-    if not isinstance(text, str) or len(text) > MAX_NAME_CHARACTERS:
-        raise UserError(
-            f"{where}: class {number} needs a text of at most {MAX_NAME_CHARACTERS} characters"
-        )
-    cleaned = clean(text)
-    if not any(unicodedata.category(c)[0] not in "ZC" for c in cleaned):
-        raise UserError(f"{where}: the name of class {number} is empty: write it or remove it")
-    if any(c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
-        raise UserError(
-            f"{where}: the name of class {number}, {_short(text)}, holds a control character: "
-            "remove it"
-        )
-    marker = next((m for m in SPECIAL_MARKERS if m in cleaned), None)
-    if marker:
-        raise UserError(
-            f"{where}: the name of class {number} holds the tokenizer's marker {marker}: remove it"
-        )
-
-
-def _check_unique(rows: Sequence[dict], where: object) -> None:
-    numbers: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
-        other = numbers.setdefault(clean(row["name"]), number)
-        if other != number:
-            raise UserError(
-                f"{where}: classes {other} and {number} are both named {_short(row['name'])}: "
-                "keep one of them"
-            )
 
 
 def _warn_of_shared_prompts(vocabulary: Vocabulary) -> Vocabulary:
@@ -304,21 +225,10 @@ def _warn_of_shared_prompts(vocabulary: Vocabulary) -> Vocabulary:
             "vocabulary %s: %d prompts stand for several classes, which get equal scores: %s",
             vocabulary.name,
             len(shared),
-            ", ".join(map(_short, shared[:10])),
+            ", ".join(map(short, shared[:10])),
         )
     return vocabulary
 
 
-def _color(value: object, name: str, where: object) -> Color:
-    channels = value if isinstance(value, list) else ()
-    if len(channels) == 3 and all(type(v) is int and 0 <= v <= 255 for v in channels):
-        return tuple(channels)
-    raise UserError(f"{where}: the colour of {_short(name)} needs to be [r, g, b] within 0..255")
-
-
 def _frozen(value: object) -> object:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")

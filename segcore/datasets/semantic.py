@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from segcore.errors import UserError
+from segcore.images import picture_suffixes
 from segcore.vocabulary import Vocabulary, clean, registered_names
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ def register_semantic_dataset(
     label_dir: str | Path,
     vocabulary: Vocabulary | str | Path | list[str],
     *,
-    image_suffix: str = ".jpg",
-    label_suffix: str = ".png",
+    image_suffix: str | None = ".jpg",
+    label_suffix: str | None = ".png",
     ignore_label: int | None = None,
     evaluator_type: str = "sem_seg",
     **metadata: object,
@@ -38,7 +39,7 @@ def register_semantic_dataset(
         image_dir, label_dir: the two folders, searched with all their subfolders.
         vocabulary: the classes, in the order of the label values; anything that
             :meth:`Vocabulary.load` takes.
-        image_suffix, label_suffix: how the files' names end, dot included.
+        image_suffix, label_suffix: how the files' names end, dot included; None takes all pictures.
         ignore_label: label value of pixels without a class; None takes the vocabulary's.
         evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``; they win over the ones made here.
@@ -54,6 +55,8 @@ def register_semantic_dataset(
         "evaluator_type": evaluator_type,
         "image_root": str(image_dir),
         "sem_seg_root": str(label_dir),
+        "image_suffix": image_suffix,
+        "label_suffix": label_suffix,
         "vocabulary": _reference(vocabulary),
     } | metadata
     if name in DatasetCatalog.list():
@@ -70,22 +73,27 @@ def register_semantic_dataset(
 
 
 def read_pairs(
-    name: str, image_dir: Path, label_dir: Path, image_suffix: str, label_suffix: str
+    name: str,
+    image_dir: Path,
+    label_dir: Path,
+    image_suffix: str | None,
+    label_suffix: str | None,
 ) -> list[dict]:
     """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name.
 
     Sizes are left to the reader of the pictures: opening 100,000 headers here would take minutes.
 
     Raises:
-        UserError: a folder is missing, or no picture has a label map.
+        UserError: a folder is missing, no picture has a label map, or one has several.
     """
-    images = _files(name, image_dir, image_suffix)
-    labels = _files(name, label_dir, label_suffix)
+    images = _single_files(name, image_dir, image_suffix)
+    labels = _single_files(name, label_dir, label_suffix)
     stems = sorted(images.keys() & labels.keys())
     if not stems:
         raise UserError(
-            f"dataset {name!r}: no picture *{image_suffix} in {image_dir} has a label map of the "
-            f"same name *{label_suffix} in {label_dir}: prepare it as datasets/README.md says"
+            f"dataset {name!r}: no picture *{image_suffix or ''} in {image_dir} has a label map of "
+            f"the same name *{label_suffix or ''} in {label_dir}: prepare it as "
+            "datasets/README.md says"
         )
     if len(stems) < len(labels):
         logger.warning(
@@ -125,15 +133,46 @@ def semantic_metadata(name: str) -> Metadata:
     return metadata
 
 
-def _files(name: str, folder: Path, suffix: str) -> dict[str, str]:
-    """Path below the folder without the suffix -> full path."""
+def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[str]]:
+    """The files of a data set, by what pictures and label maps have in common.
+
+    Args:
+        name: of the data set, for messages.
+        folder: searched with its subfolders; hidden files, which some systems add, are left out.
+        suffix: how the names end; None takes every picture.
+
+    Returns:
+        path below the folder without the suffix -> full paths, in order; more than one only where
+        ``suffix`` is None.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     if not folder.is_dir():
         raise UserError(
             f"dataset {name!r} has no folder {folder}: prepare it as datasets/README.md says, or "
             "set DETECTRON2_DATASETS to the folder that holds the data sets"
         )
-    paths = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob(f"*{suffix}"))
-    return {below.removesuffix(suffix): str(path) for below, path in paths}
+    suffixes = picture_suffixes()
+    files: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob(f"*{suffix or ''}")):
+        if path.name.startswith(".") or (suffix is None and path.suffix.lower() not in suffixes):
+            continue
+        below = path.relative_to(folder).as_posix().removesuffix(suffix or path.suffix)
+        files.setdefault(below, []).append(str(path))
+    return files
+
+
+def _single_files(name: str, folder: Path, suffix: str | None) -> dict[str, str]:
+    """As :func:`list_files`, where every name stands for one file."""
+    files = list_files(name, folder, suffix)
+    for paths in files.values():
+        if len(paths) > 1:
+            raise UserError(
+                f"dataset {name!r}: {paths[0]} and {paths[1]} differ in their endings only: remove "
+                "one of them, or say which ending counts (image_suffix, label_suffix)"
+            )
+    return {below: paths[0] for below, paths in files.items()}
 
 
 def _reference(vocabulary: Vocabulary) -> str | Vocabulary:

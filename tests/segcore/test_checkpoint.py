@@ -1,5 +1,6 @@
 """Reading checkpoints safely, and loading them strictly."""
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_not_a_checkpoint(tmp_path):
 def test_torchscript_only_on_request(tmp_path):
     module = torch.jit.script(nn.Linear(3, 2).half())
     module.save(str(tmp_path / "tower.pt"))
-    with pytest.raises(UserError, match="open_torchscript_tower"):
+    with pytest.raises(UserError, match=r"`python tools/convert_clip\.py .*tower\.pt OUT\."):
         read_checkpoint(tmp_path / "tower.pt")
     tensors = open_torchscript_tower(tmp_path / "tower.pt")
     assert tensors["weight"].dtype == torch.float32
@@ -257,6 +258,25 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         file.write(b"half")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence_whatever_pytorch_makes_of_it(tmp_path):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            self.file.flush()
+
+    sentence = r"a\.pth cannot be written: No space left"
+    with pytest.raises(UserError, match=sentence), writing(tmp_path / "a.pth") as file:
+        torch.save({"w": torch.zeros(100_000)}, Full(file))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match="a bug"), writing(tmp_path / "a.pth"):
+        raise RuntimeError("a bug")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -97,6 +97,8 @@ def test_unknown_key_names_the_nearest(write, key, nearest):
         ("[1, 2]", "holds no keys"),
         ("text", "holds no keys"),
         ("A: [", "is not valid YAML"),
+        ("A: 2026-13-99", "is not valid YAML: month must be"),
+        (f"A: {'7' * 5000}", "is not valid YAML"),
         ("_BASE_: gone.yaml", "its _BASE_ gone.yaml is not a file"),
     ],
 )
@@ -106,6 +108,21 @@ def test_wrong_content_is_one_sentence(write, text, sentence):
         load_config(path)
     assert sentence in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_section_may_take_keys_that_nobody_declared(write):
+    """Released configs hold keys of a backbone that CAT-Seg does not have."""
+    import catseg_d2  # noqa: F401
+
+    path = write("MODEL: {SWIN: {DEPTHS: [2, 2], ATTENTION: {HEADS: 3}}}")
+    cfg = load_config(path, ["MODEL.SWIN.EMBED_DIM", "128", "MODEL.SWIN.DEPTHS", "[4, 4]"])
+    assert cfg.MODEL.SWIN == {"DEPTHS": [4, 4], "ATTENTION": {"HEADS": 3}, "EMBED_DIM": 128}
+    with pytest.raises(UserError, match=r"there is no key MODEL\.SWAN\.EMBED_DIM"):
+        load_config(path, ["MODEL.SWAN.EMBED_DIM", "128"])
+    with pytest.raises(UserError, match=r"MODEL\.SWIN\.DAY is .*, which no config can hold"):
+        load_config(write("MODEL: {SWIN: {DAY: 2026-01-01}}", "day.yaml"))
+    with pytest.raises(UserError, match=r"there is no key MODEL\.SWIN\.DEPTHS\.A"):
+        load_config(path, ["MODEL.SWIN.DEPTHS.A", "128"])
 
 
 def test_bases_in_a_circle(write):
@@ -166,6 +183,9 @@ def test_device_is_what_is_there(write, monkeypatch):
     for device in ("cuda", "cuda:1"):
         with pytest.raises(UserError, match=f"MODEL.DEVICE is {device}, but there is no GPU"):
             load_config(path, ["MODEL.DEVICE", device])
+    for device in ("gpu", "None", "''", "cuda:x"):
+        with pytest.raises(UserError, match=r"MODEL\.DEVICE is .*, but takes cpu, cuda or one GPU"):
+            load_config(path, ["MODEL.DEVICE", device])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert load_config(path).MODEL.DEVICE == "cuda"
     assert load_config(write("MODEL: {DEVICE: cpu}")).MODEL.DEVICE == "cpu"
@@ -195,4 +215,5 @@ def test_weights_become_a_file_that_detectron2_reads(write, tmp_path, monkeypatc
     save_file({"w": torch.ones(2)}, tmp_path / "w.safetensors")
     cfg = load_config(write(""), ["MODEL.WEIGHTS", str(tmp_path / "w.safetensors")])
     assert torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]["w"].tolist() == [1, 1]
+    assert load_config(write("MODEL: {WEIGHTS: null}")).MODEL.WEIGHTS == ""
     assert load_config(write(""), ["MODEL.WEIGHTS", "no.pkl"]).MODEL.WEIGHTS == "no.pkl"

@@ -157,7 +157,8 @@ def test_faults_are_one_sentence(source: object, says: str) -> None:
     ("content", "says"),
     [
         ('["sky", ', "not valid JSON (line 1)"),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 100_000, "nested too deep"),
+        (f"[{'7' * 5000}]", "a number of too many digits"),
         ("{}", "no classes"),
         ('"sky"', "no classes"),
         (
