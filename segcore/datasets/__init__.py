@@ -6,6 +6,7 @@ is read from the disk until a data set is asked for.
 """
 
 from segcore.datasets.builtin import data_root, register_builtin_datasets
+from segcore.datasets.own import register_own_datasets
 from segcore.datasets.semantic import (
     check_registered,
     register_semantic_dataset,
@@ -16,6 +17,7 @@ __all__ = [
     "check_registered",
     "data_root",
     "register_builtin_datasets",
+    "register_own_datasets",
     "register_semantic_dataset",
     "semantic_metadata",
 ]

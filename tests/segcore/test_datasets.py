@@ -195,3 +195,15 @@ def test_dataset_of_another_kind(name: str) -> None:
     DatasetCatalog.register(name, list)
     with pytest.raises(UserError, match="is no semantic one"):
         semantic_metadata(name)
+
+
+def test_any_picture_by_its_stem(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "a.JPG", "b.jpeg", ".c.jpg", "notes.txt", "d.png")
+    labels = touch(tmp_path / "labels", "a.png", "b.tif", ".c.png", "notes.txt")
+    pairs = read_pairs("any", images, labels, None, None)
+    assert [Path(pair["file_name"]).name for pair in pairs] == ["a.JPG", "b.jpeg"]
+    assert [Path(pair["sem_seg_file_name"]).name for pair in pairs] == ["a.png", "b.tif"]
+    touch(labels, "a.bmp")
+    with pytest.raises(UserError, match=r"a\.bmp and .*a\.png differ in their endings"):
+        read_pairs("any", images, labels, None, None)
+    assert len(read_pairs("one", images, labels, None, ".png")) == 1

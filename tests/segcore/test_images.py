@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.images import check_labels, read_image, read_labels
+from segcore.images import (
+    check_labels,
+    picture_suffixes,
+    read_header,
+    read_image,
+    read_labels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +241,27 @@ def test_threads_leave_pillows_limit_alone(pixels: np.ndarray, save) -> None:
     for thread in threads:
         thread.join()
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_header(pixels: np.ndarray, save) -> None:
+    header = read_header(save(pixels))
+    assert (header.width, header.height, header.format, header.mode) == (30, 20, "PNG", "RGB")
+    assert (header.orientation, header.lossy, header.is_label_map) == (1, False, False)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = read_header(save(pixels, "a.jpg", exif=exif))
+    assert (turned.width, turned.height, turned.orientation, turned.lossy) == (30, 20, 6, True)
+    exif[0x0112] = 77
+    assert read_header(save(pixels, "b.jpg", exif=exif)).orientation == 1
+    assert read_header(save(pixels[:, :, 0].astype(np.uint16), "a.tif")).is_label_map
+
+
+def test_header_of_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"cannot read .*a\.png"):
+        read_header(tmp_path / "a.png")
+
+
+def test_suffixes_of_what_can_be_read() -> None:
+    assert {".jpg", ".jpeg", ".png", ".tif", ".webp"} < picture_suffixes()
+    assert not {".pdf", ".eps", ".txt"} & picture_suffixes()

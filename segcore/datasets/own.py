@@ -1,0 +1,101 @@
+"""Data sets of one's own: a JSON file says what they show and where they lie.
+
+It has the form of the files in ``segcore/vocabularies``, so that it can be given wherever a
+vocabulary is asked for::
+
+    {
+      "name": "pets",
+      "classes": ["grass", "cat, kitten", "dog"],
+      "ignore_label": 255,
+      "datasets": {
+        "pets_train": {"images": "train/images", "labels": "train/labels"},
+        "pets_test": {"images": "test/images", "labels": "test/labels"}
+      }
+    }
+
+Folders are relative to the file. ``DATASETS.OWN`` lists such files.
+"""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from segcore.datasets.table import register_table
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary, read_json
+
+FIELDS = ("images", "labels", "image_suffix", "label_suffix")
+
+
+def register_own_datasets(cfg: CfgNode) -> None:
+    """Register what the files of ``DATASETS.OWN`` describe; again is as good as once.
+
+    Raises:
+        UserError: a file is wrong, or the model would be trained with the words of other classes.
+    """
+    for path in cfg.DATASETS.OWN:
+        for name in register_own_file(path):
+            if name in cfg.DATASETS.TRAIN:
+                _check_words(cfg, name, path)
+
+
+def register_own_file(path: str | Path) -> tuple[str, ...]:
+    """Register the data sets of one file.
+
+    Returns:
+        their names.
+
+    Raises:
+        UserError: the file is wrong, or one of the names belongs to another data set.
+    """
+    path = Path(path)
+    vocabulary = Vocabulary.from_file(path)
+    table = read_json(path)
+    datasets = table.get("datasets") if isinstance(table, dict) else None
+    if not isinstance(datasets, dict) or not datasets:
+        raise UserError(
+            f"{path} names no data set: add 'datasets' with a name and its folders, such as "
+            '{"my_train": {"images": "train/images", "labels": "train/labels"}}'
+        )
+    if vocabulary.ignore_label is None:
+        raise UserError(f"{path}: 'ignore_label' needs to be a whole number, such as 255")
+    for name, files in datasets.items():
+        _check_files(path, name, files)
+        _check_name(path, name, path.parent / files["images"], path.parent / files["labels"])
+    # Further entries belong to the published benchmarks: background, evaluators.
+    register_table({"datasets": datasets}, vocabulary, path.parent)
+    return tuple(datasets)
+
+
+def _check_files(path: Path, name: str, files: object) -> None:
+    if not isinstance(files, dict) or not {"images", "labels"} <= files.keys():
+        raise UserError(f"{path}: data set {name!r} needs two folders, 'images' and 'labels'")
+    for key, value in files.items():
+        if key not in FIELDS:
+            raise UserError(
+                f"{path}: data set {name!r} has the entry {key!r}, but takes {', '.join(FIELDS)}"
+            )
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{path}: {key!r} of data set {name!r} needs to be a text")
+
+
+def _check_name(path: Path, name: str, *folders: Path) -> None:
+    """A name that is taken keeps its reader, so it has to be taken by these very folders."""
+    if name not in DatasetCatalog.list():
+        return
+    known = MetadataCatalog.get(name)
+    theirs = (known.get("image_root"), known.get("sem_seg_root"))
+    if theirs != tuple(map(str, folders)):
+        raise UserError(f"{path}: there is another data set named {name!r}: choose another name")
+
+
+def _check_words(cfg: CfgNode, name: str, path: str | Path) -> None:
+    """A config that goes on from a published one may still hold the words of its classes."""
+    words = cfg.MODEL.SEM_SEG_HEAD.get("TRAIN_CLASS_JSON")
+    classes = len(MetadataCatalog.get(name).stuff_classes)
+    if words is not None and len(Vocabulary.load(words)) != classes:
+        raise UserError(
+            f"MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON {words} has {len(Vocabulary.load(words))} "
+            f"classes, but data set {name!r} has {classes}: set it to {path}"
+        )
