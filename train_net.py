@@ -34,12 +34,15 @@ go to OUTPUT_DIR.
 import argparse
 from typing import Any
 
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2  # noqa: F401  (adds its model and its config keys)
+
+# isort: split
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-import catseg_d2  # noqa: F401  (adds its model and its config keys)
 from segcore.engine import Trainer, build_checkpointer, launch, setup
 from segcore.errors import UserError, exit_on_user_error
 

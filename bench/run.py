@@ -17,10 +17,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2  # noqa: F401  (adds its model and its config keys)
+
+# isort: split
 import torch
 from detectron2.modeling import build_model
 
-import catseg_d2  # noqa: F401  its config keys and its meta-architecture
 from segcore.config import load_config
 from segcore.errors import exit_on_user_error
 from segcore.vocabulary import Vocabulary

@@ -6,6 +6,7 @@ writes output/demo/index.html. What is done and unchanged is not done again. Exi
 does not beat the nearest mean colour on seen and on unseen classes.
 """
 
+import argparse
 import json
 import os
 import re
@@ -179,6 +180,9 @@ def _labels(step: str, image: Path) -> Path:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     start = time.monotonic()
     with exit_on_user_error():
         results = run()

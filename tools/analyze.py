@@ -15,12 +15,15 @@ import warnings
 from typing import Any
 from unittest import mock
 
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2  # noqa: F401  (adds its model and its config keys)
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 from fvcore.nn import FlopCountAnalysis, flop_count_table
 from torch import Tensor, nn
 
-import catseg_d2  # noqa: F401  (adds its model and its config keys)
 from segcore.config import load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError, exit_on_user_error

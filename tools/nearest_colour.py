@@ -11,6 +11,10 @@ that they share: all that can be known of it without having seen it.
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
+# First, because it silences a warning that Detectron2's parts cause as they are loaded.
+import segcore  # noqa: F401
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
