@@ -3,8 +3,8 @@
 
     python datasets/prepare_scenes.py --num-images 2000 500 --size 96 --workers 2
 
-It is written to <root>/scenes-60, where <root> is $DETECTRON2_DATASETS or "datasets". The same
-command continues an interrupted run.
+It is written to <root>/scenes-60, or scenes-1k for a vocabulary of over 1,000 classes; <root> is
+$DETECTRON2_DATASETS or "datasets". The same command continues an interrupted run.
 """
 
 import argparse
@@ -14,12 +14,15 @@ from pathlib import Path
 
 from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
-from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.scenes import CATALOGUES, Settings, write_scenes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--catalogue", choices=CATALOGUES, default="scenes-60", help="(default: scenes-60)"
     )
     parser.add_argument(
         "--num-images",
@@ -42,8 +45,9 @@ def main() -> None:
     arguments = parse_arguments()
     num_train, num_test = arguments.num_images
     settings = Settings(num_train, num_test, arguments.size, arguments.seed)
-    hashes = write_scenes(arguments.root, SCENES_60, settings, workers=arguments.workers)
-    print(f"{arguments.root / SCENES_60.name}: SHA-256 of pixels and labels")
+    catalogue = CATALOGUES[arguments.catalogue]
+    hashes = write_scenes(arguments.root, catalogue, settings, workers=arguments.workers)
+    print(f"{arguments.root / catalogue.name}: SHA-256 of pixels and labels")
     for split, number in settings.pictures.items():
         print(f"{split:5} {number:6} pictures  {hashes[split]}")
 

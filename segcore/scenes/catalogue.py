@@ -103,3 +103,23 @@ SCENES_60 = Catalogue(
     grounds=("grass", "sand", "water", "brick", "wood", "stone"),
     num_unseen=14,
 )
+
+SCENES_1K = Catalogue(
+    name="scenes-1k",
+    colours=(*SCENES_60.colours, "pink", "brown", "turquoise", "grey"),
+    textures=(*SCENES_60.textures, "checked", "ringed", "netted", "zigzag", "halved", "quartered"),
+    shapes=(
+        *SCENES_60.shapes,
+        *("diamond", "oval", "cross", "star", "heart", "ring", "crescent", "drop", "arrow"),
+    ),
+    grounds=(
+        *SCENES_60.grounds,
+        *("snow", "ice", "mud", "gravel", "cobbles", "pebbles", "asphalt", "concrete", "marble"),
+        *("moss", "leaves", "hay", "lava", "clay", "tiles", "carpet", "cork", "rust", "slate"),
+        *("bamboo", "parquet", "wicker", "linen", "denim", "wool", "corduroy", "velvet", "leather"),
+        *("coal", "steel", "foam", "bark", "heather", "coral"),
+    ),
+    num_unseen=250,
+)
+
+CATALOGUES = {catalogue.name: catalogue for catalogue in (SCENES_60, SCENES_1K)}

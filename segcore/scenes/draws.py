@@ -20,13 +20,14 @@ class Draws:
     Args:
         seed: 0 to 2**64 - 1.
         stream: a name, such as ``"scenes-60/train/plan"``; each name has its own numbers.
-        index: which picture, 0 to 2**64 - 1.
+        index: which picture or video, 0 to 2**64 - 1.
+        frame: which picture of a video, 0 to 2**64 - 1.
     """
 
-    def __init__(self, seed: int, stream: str, index: int) -> None:
+    def __init__(self, seed: int, stream: str, index: int, frame: int = 0) -> None:
         key = np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
-        # The index is the counter's highest word: the streams of two pictures never overlap.
-        counter = np.array([0, 0, 0, index], dtype=np.uint64)
+        # The counter's highest words: the streams of two pictures never overlap.
+        counter = np.array([0, 0, frame, index], dtype=np.uint64)
         self._bits = np.random.Philox(key=key, counter=counter)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:

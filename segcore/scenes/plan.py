@@ -12,7 +12,9 @@ import numpy as np
 
 from segcore.scenes.catalogue import Catalogue, SceneClass
 from segcore.scenes.draws import Draws
-from segcore.scenes.patterns import COLOURS, GROUNDS, SHAPES, TEXTURES
+from segcore.scenes.grounds import GROUNDS
+from segcore.scenes.shapes import SHAPES
+from segcore.scenes.textures import COLOURS, TEXTURES
 
 RGB = tuple[float, float, float]  # 0 to 1
 
@@ -232,7 +234,7 @@ def _vary(
 
 
 def _rgb(hue: float, saturation: float, value: float) -> RGB:
-    return colorsys.hsv_to_rgb(hue / 360 % 1, min(saturation, 1.0), min(value, 1.0))
+    return colorsys.hsv_to_rgb(hue / 360 % 1, min(max(saturation, 0.0), 1.0), min(value, 1.0))
 
 
 _NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five"}
@@ -250,7 +252,7 @@ def caption(scene: Scene) -> str:
 def _count_phrase(name: str, count: int) -> str:
     if count == 1:
         return f"an {name}" if name[0] in "aeiou" else f"a {name}"
-    return f"{_NUMBERS[count]} {name}s"
+    return f"{_NUMBERS[count]} {name}{'es' if name.endswith('s') else 's'}"
 
 
 def _enumerate(phrases: list[str]) -> str:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.scenes.patterns import GROUNDS, TEXTURES, Field, Noise
+from segcore.scenes.fields import Field
+from segcore.scenes.grounds import GROUNDS, Noise
 from segcore.scenes.plan import GroundPatch, Scene, SceneObject, rotate
+from segcore.scenes.textures import TEXTURES
 
 SAMPLES = 3  # a side; odd, so that one sample is the pixel's centre
 _LATTICE = 64

@@ -2,15 +2,16 @@
 
     python -m segcore.scenes.vocabulary
 
-writes ``segcore/vocabularies/scenes_60.json`` anew; a test keeps the two equal.
+writes ``segcore/vocabularies/scenes_*.json`` anew; a test keeps them equal.
 """
 
 import colorsys
 import json
 from pathlib import Path
 
-from segcore.scenes.catalogue import SCENES_60, Catalogue, SceneClass
-from segcore.scenes.patterns import COLOURS, GROUNDS
+from segcore.scenes.catalogue import CATALOGUES, Catalogue, SceneClass
+from segcore.scenes.grounds import GROUNDS
+from segcore.scenes.textures import COLOURS
 
 IGNORE_LABEL = 65535
 SPLITS = ("train", "test", "demo")
@@ -29,7 +30,10 @@ def describe(catalogue: Catalogue) -> dict:
         "metrics": ["mIoU", "mIoU seen", "mIoU unseen", "harmonic mean of the two"],
         "label_encoding": "uint16 png, class ids; every pixel has one, 65535 (ignore) is not used",
         "datasets": {f"{name}_{split}": _describe_split(catalogue, split) for split in SPLITS},
-        "classes": [_describe_class(catalogue, entry) for entry in catalogue.classes],
+        "classes": [
+            _describe_class(entry, colour)
+            for entry, colour in zip(catalogue.classes, _legend_colours(catalogue), strict=True)
+        ],
     }
 
 
@@ -43,23 +47,32 @@ def _describe_split(catalogue: Catalogue, split: str) -> dict:
     }
 
 
-def _describe_class(catalogue: Catalogue, entry: SceneClass) -> dict:
+def _describe_class(entry: SceneClass, colour: tuple[int, ...]) -> dict:
     return {
         "id": entry.id,
         "name": entry.name,
         "synonyms": [],
-        "color": _legend_colour(catalogue, entry),
+        "color": list(colour),
         "isthing": entry.is_object,
         "dataset_id": entry.id,
         "seen": entry.seen,
     }
 
 
-def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> list[int]:
-    """Near to what the class looks like, and different for every class, 0 to 255.
+def _legend_colours(catalogue: Catalogue) -> list[tuple[int, ...]]:
+    """Near to what each class looks like, and different for every class, 0 to 255."""
+    chosen: dict[tuple[int, ...], None] = {}
+    for entry in catalogue.classes:
+        red, green, blue = colour = _legend_colour(catalogue, entry)
+        while colour in chosen:
+            blue += 1 if blue < 128 else -1
+            colour = (red, green, blue)
+        chosen[colour] = None
+    return list(chosen)
 
-    Of one colour word, textures go from pale to dark and shapes turn the hue a little.
-    """
+
+def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> tuple[int, ...]:
+    """Of one colour word, textures go from pale to dark and shapes turn the hue a little."""
     if entry.is_object:
         hue, saturation, value = COLOURS[entry.colour]
         hue += 24 * _position(catalogue.shapes, entry.shape) - 12
@@ -69,7 +82,8 @@ def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> list[int]:
     else:
         dark, light = GROUNDS[entry.name].dark, GROUNDS[entry.name].light
         hue, saturation, value = (0.35 * a + 0.65 * b for a, b in zip(dark, light, strict=True))
-    return [round(255 * channel) for channel in colorsys.hsv_to_rgb(hue / 360, saturation, value)]
+    rgb = colorsys.hsv_to_rgb(hue / 360, saturation, value)
+    return tuple(round(255 * channel) for channel in rgb)
 
 
 def _position(names: tuple[str, ...], name: str) -> float:
@@ -92,4 +106,5 @@ def dumps(catalogue: Catalogue) -> str:
 
 
 if __name__ == "__main__":
-    vocabulary_path(SCENES_60).write_text(dumps(SCENES_60), "utf-8")
+    for each in CATALOGUES.values():
+        vocabulary_path(each).write_text(dumps(each), "utf-8")
