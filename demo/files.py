@@ -23,26 +23,37 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
         inputs: what a user typed; a file may occur several times and is listed once.
 
     Raises:
-        UserError: nothing is there under one of the names.
+        UserError: nothing is there under one of the names, or it may not be read.
     """
     found: dict[Path, None] = {}
     for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            pictures = [p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
-        elif path.exists():
-            pictures = [path]
-        else:
-            matches = glob.glob(name, recursive=True)  # noqa: PTH207  takes absolute patterns too
-            pictures = [match for match in map(Path, matches) if match.is_file()]
+        try:
+            pictures = _named(name)
+        except OSError as error:
+            raise UserError(
+                f"--input {name:.80}: it cannot be looked into ({error.strerror}); give a picture, "
+                "a folder that you may read or a quoted pattern"
+            ) from error
         if not pictures:
-            kind = "a folder without pictures" if path.is_dir() else "no file, folder or pattern"
+            is_dir = Path(name).is_dir()
+            kind = "a folder without pictures" if is_dir else "no file, folder or pattern"
             raise UserError(
                 f"--input {name}: {kind} that can be read here; give a picture, a folder with "
                 "pictures or a quoted pattern such as 'photos/*.jpg'"
             )
         found.update(dict.fromkeys(sorted(pictures)))
     return list(found)
+
+
+def _named(name: str) -> list[Path]:
+    """The pictures under one name; OSError where it is too long or may not be read."""
+    path = Path(name)
+    if path.is_dir():
+        return [p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+    if path.exists():
+        return [path]
+    matches = glob.glob(name, recursive=True)  # noqa: PTH207  takes absolute patterns too
+    return [match for match in map(Path, matches) if match.is_file()]
 
 
 def name_outputs(pictures: Sequence[Path]) -> dict[Path, str]:

@@ -1,5 +1,6 @@
 """Inputs are found as typed; results never replace each other or an earlier run's."""
 
+import errno
 import importlib
 import json
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_nothing_there_is_one_sentence(files, album, name):
     (album / "empty").mkdir()
     with pytest.raises(UserError, match="--input"):
         files.find_pictures([str(album / name)])
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "[" * 4000, "locked"])
+def test_what_the_system_refuses_is_one_sentence(files, tmp_path, monkeypatch, name):
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "locked").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
+    with pytest.raises(UserError, match=r"--input .*(too long|denied)") as caught:
+        files.find_pictures([name])
+    assert len(str(caught.value)) < 300
 
 
 def test_result_names_are_distinct(files):
