@@ -44,11 +44,18 @@ setup: $(SETUP)
 	@$(MAKE) --no-print-directory check PYTHON=$(PY)
 	@touch $@
 
+# What the targets import; a package is named here before one of them stops at it.
+NEEDS := torch torchvision numpy open_clip ftfy fvcore PIL yaml safetensors tqdm
+demo: NEEDS += skimage
+test: NEEDS += skimage pytest xdist pytest_timeout hatchling
+lint: NEEDS += ruff
+
 .PHONY: check
 check:
 	@$(PY) -c 'import importlib.util as u, sys; \
-	  lacking = [n for n in "torch open_clip fvcore PIL yaml safetensors tqdm".split() if not u.find_spec(n)]; \
-	  sys.exit(f"error: {sys.executable} lacks {lacking}: pip install -e .[test,dev,demo]" if lacking else 0)'
+	  lacking = ", ".join(n for n in "$(NEEDS)".split() if not u.find_spec(n)); \
+	  how = f"{sys.executable} -m pip install -e .[test,dev,demo]"; \
+	  sys.exit(f"error: {sys.executable} lacks {lacking}: {how}" if lacking else 0)'
 	@$(PY) -c 'import detectron2' 2>/dev/null || \
 	  $(PY) -m pip install --disable-pip-version-check -e ./d2lite
 

@@ -1,0 +1,35 @@
+"""`make PYTHON=...` names what an interpreter lacks for a target before the target stops at it."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+
+
+def make(repository, *words: str) -> subprocess.CompletedProcess:
+    command = ["make", "-C", str(repository), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("target", "needs"),
+    [
+        ("demo", {"torch", "torchvision", "ftfy", "skimage"}),
+        ("test", {"torch", "skimage", "pytest", "xdist", "pytest_timeout"}),
+        ("lint", {"ruff"}),
+    ],
+)
+def test_what_a_target_needs_is_looked_for(repository, target, needs):
+    dry = make(repository, "-n", "PYTHON=python", target)
+    (line,) = [line for line in dry.stdout.splitlines() if "find_spec" in line]
+    assert needs <= set(line.split('"')[3].split())
+
+
+def test_what_lacks_is_named(repository):
+    done = make(repository, "check", f"PYTHON={sys.executable}", "NEEDS=json no_such_package sys")
+    assert done.returncode != 0
+    assert f"error: {sys.executable} lacks no_such_package: {sys.executable} -m pip" in done.stderr
+    assert "Traceback" not in done.stderr
