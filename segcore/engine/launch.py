@@ -16,11 +16,12 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 
 from segcore.config import find_config, load_config
+from segcore.datasets import register_own_datasets
 from segcore.errors import UserError
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config of a command line, and prepare logs, seeds and the output folder.
+    """Read the config of a command line, and prepare data sets, logs, seeds and the output folder.
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
@@ -29,6 +30,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         the config, frozen.
     """
     cfg = load_config(args.config_file, args.opts)
+    register_own_datasets(cfg)
     cfg.freeze()
     args.config_file = str(find_config(args.config_file))
     try:
