@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Say what is wrong with a data set before a model is trained on it.
+
+Two folders, whose files have the same names but for their endings:
+
+    python datasets/check.py --images photos/ --labels masks/ --vocabulary "grass, cat, dog"
+
+Training and test data, looked at for pictures that they have in common:
+
+    python datasets/check.py --images train/images test/images \
+        --labels train/labels test/labels --vocabulary pets.json --output out/check
+
+The data sets of a file for DATASETS.OWN (docs/your_data.md), and registered ones:
+
+    python datasets/check.py --own pets.json --output out/check
+    python datasets/check.py --dataset ade20k_150_test_sem_seg
+
+With --output a page with overlays and class frequencies is written (index.html), and everything
+that was found as report.json. The exit code is 0 if there is nothing to mend, 1 if there is, 2 for
+a mistake in the command line.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segcore.datasets.checking import (
+    KINDS,
+    Finding,
+    Source,
+    Survey,
+    find_shared_pictures,
+    has_errors,
+    survey,
+    write_check_page,
+)
+from segcore.datasets.checking.findings import by_kind
+from segcore.datasets.own import register_own_file
+from segcore.errors import UserError, exit_on_user_error
+from segcore.vocabulary import Vocabulary
+
+MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json have them all
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", nargs="+", type=Path, metavar="DIR", help="one or two folders")
+    what.add_argument("--own", type=Path, metavar="FILE", help="a file for DATASETS.OWN")
+    what.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
+    add("--labels", nargs="+", type=Path, default=[], metavar="DIR", help="as many as --images")
+    add("--vocabulary", help='a JSON file, a registered name, or words: "grass, cat, dog"')
+    add("--ignore-label", type=int, help="value of pixels without a class (default: vocabulary's)")
+    add("--image-suffix", help='how pictures end, such as "_rgb.jpg" (default: any picture)')
+    add("--label-suffix", help='how label maps end, such as "_mask.png" (default: any picture)')
+    add("--rare", type=float, default=0.1, help="note classes below so many %% (default: 0.1)")
+    add("--output", type=Path, metavar="DIR", help="write index.html and report.json here")
+    add("--samples", type=int, default=12, help="pairs to show on the page (default: 12)")
+    add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    return parser.parse_args(arguments)
+
+
+def find_sources(args: argparse.Namespace) -> list[Source]:
+    """What the command line asks to check."""
+    folder_options = ("labels", "vocabulary", "ignore_label", "image_suffix", "label_suffix")
+    if args.images is None:
+        for option in folder_options:
+            if getattr(args, option) not in (None, []):
+                raise UserError(f"--{option.replace('_', '-')} goes with --images only")
+        if args.own is not None:
+            names = register_own_file(args.own)
+            return [Source.registered(name, may_be_partial=False) for name in names]
+        return [Source.registered(name) for name in args.dataset]
+    if len(args.labels) != len(args.images) or not args.vocabulary:
+        raise UserError("--images needs as many folders of --labels, and a --vocabulary")
+    vocabulary = Vocabulary.load(args.vocabulary)
+    return [
+        Source.from_folders(
+            *folders,
+            vocabulary,
+            ignore_label=args.ignore_label,
+            image_suffix=args.image_suffix,
+            label_suffix=args.label_suffix,
+        )
+        for folders in zip(args.images, args.labels, strict=True)
+    ]
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Check, print, write; returns whether there is nothing to mend."""
+    sources = find_sources(args)
+    surveys = [survey(s, workers=args.workers, rare=args.rare / 100) for s in sources]
+    between = [
+        finding
+        for index, second in enumerate(surveys)
+        for first in surveys[:index]
+        for finding in find_shared_pictures(first, second)
+    ]
+    for known in surveys:
+        print_survey(known)
+    print_findings(between)
+    findings = [*between, *(finding for known in surveys for finding in known.findings)]
+    errors = sum(finding.is_error for finding in findings)
+    if args.output:
+        page = write_check_page(surveys, between, args.output, args.samples)
+        write_report(surveys, between, args.output / "report.json")
+        print(f"\nsee {page}")
+    print(f"\n{errors} to mend, {len(findings) - errors} to look at")
+    return not has_errors(findings)
+
+
+def print_survey(known: Survey) -> None:
+    """Numbers, class frequencies and findings of one data set."""
+    sizes = [f"{w} x {h} ({n})" for (w, h), n in known.sizes]
+    more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
+    print(f"\n{known.source.name}")
+    print(f"  {known.num_images} pictures, {known.num_labels} label maps, {len(known.pairs)} pairs")
+    print(f"  width x height: {', '.join(sizes[:3])}{more}")
+    order = np.argsort(-known.class_pixels, kind="stable")
+    for class_id in order[:MOST_CLASSES]:
+        name, share = known.source.classes[class_id], known.class_shares[class_id]
+        pictures = known.class_pictures[class_id]
+        print(f"  {share:8.3%} {name:.40} (id {class_id}, in {pictures} pictures)")
+    if len(order) > MOST_CLASSES:
+        print(f"           and {len(order) - MOST_CLASSES} classes more")
+    print_findings(known.findings)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """A heading a kind, and the first of its files."""
+    for kind, group in by_kind(findings).items():
+        severity = "ERROR" if KINDS[kind].is_error else "note"
+        print(f"  {severity}: {KINDS[kind].title}: {len(group)}")
+        for finding in group[:MOST_LINES]:
+            print(f"    {finding.text}")
+        if len(group) > MOST_LINES:
+            print(f"    and {len(group) - MOST_LINES} more")
+
+
+def write_report(surveys: Sequence[Survey], between: Sequence[Finding], path: Path) -> None:
+    """Everything that was found, for programs."""
+    report = {
+        "datasets": [_survey_as_json(known) for known in surveys],
+        "between": [_finding_as_json(finding) for finding in between],
+    }
+    try:
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _survey_as_json(known: Survey) -> dict:
+    source = known.source
+    classes = zip(source.classes, known.class_pixels, known.class_pictures, strict=True)
+    return {
+        "name": source.name,
+        "images": str(source.image_dir),
+        "labels": str(source.label_dir),
+        "ignore_label": source.ignore_label,
+        "num_images": known.num_images,
+        "num_labels": known.num_labels,
+        "num_pairs": len(known.pairs),
+        "ignored_pixels": sum(pair.ignored for pair in known.pairs),
+        "classes": [
+            {"id": i, "name": name, "pixels": int(pixels), "pictures": int(pictures)}
+            for i, (name, pixels, pictures) in enumerate(classes)
+        ],
+        "sizes": [{"width": w, "height": h, "pictures": n} for (w, h), n in known.sizes],
+        "findings": [_finding_as_json(finding) for finding in known.findings],
+    }
+
+
+def _finding_as_json(finding: Finding) -> dict:
+    severity = "error" if finding.is_error else "note"
+    return {
+        "severity": severity,
+        "kind": finding.kind,
+        "text": finding.text,
+        "files": list(finding.files),
+    }
+
+
+def main() -> None:
+    try:
+        with exit_on_user_error():
+            sound = run(parse_arguments())
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0 if sound else 1)
+
+
+if __name__ == "__main__":
+    main()

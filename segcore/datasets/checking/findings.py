@@ -1,0 +1,65 @@
+"""What can be wrong, in words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding: its heading, and whether it stops or spoils a training run."""
+
+    title: str
+    is_error: bool
+
+
+KINDS = {
+    "no_pairs": Kind("no pictures with label maps", True),
+    "no_label_map": Kind("pictures without a label map", True),
+    "no_picture": Kind("label maps without a picture", True),
+    "ambiguous": Kind("several files that differ in their endings only", True),
+    "unreadable": Kind("files that cannot be read", True),
+    "lossy": Kind("label maps in a lossy format", True),
+    "colours": Kind("label maps that hold colours instead of class ids", True),
+    "size": Kind("label maps of another size than their picture", True),
+    "rotation": Kind("pictures that EXIF turns, with label maps that are not turned", True),
+    "values": Kind("label values that are no class", True),
+    "numbering": Kind("class ids that seem to be shifted", True),
+    "shared": Kind("pictures that training and test have in common", True),
+    "unlabelled": Kind("pictures without a label map, which are not used", False),
+    "orientation": Kind("pictures that EXIF turns or mirrors: look whether the labels fit", False),
+    "nearly_empty": Kind("label maps with hardly a labelled pixel", False),
+    "duplicate": Kind("pictures that are there more than once", False),
+    "absent": Kind("classes that never occur", False),
+    "rare": Kind("classes that hardly occur", False),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: a key of ``KINDS``.
+        text: what is the matter, with the names of the files.
+        files: the files that it concerns.
+    """
+
+    kind: str
+    text: str
+    files: tuple[str, ...] = ()
+
+    @property
+    def is_error(self) -> bool:
+        return KINDS[self.kind].is_error
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    return any(finding.is_error for finding in findings)
+
+
+def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings by their kind, in the order of ``KINDS``: errors first."""
+    groups: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
+    for finding in findings:
+        groups[finding.kind].append(finding)
+    return {kind: group for kind, group in groups.items() if group}

@@ -1,0 +1,148 @@
+"""One picture with its label map: can they be read, do they fit, what do they hold?"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from segcore.datasets.checking.findings import Finding
+from segcore.errors import UserError
+from segcore.images import Header, read_header, read_image, read_labels
+
+NEARLY_EMPTY = 0.01  # share of the pixels that have a class
+FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
+MOST_VALUES = 20  # wrong values that are told apart in one label map
+
+
+class Pair(NamedTuple):
+    """A picture and its label map: two paths."""
+
+    image: str
+    labels: str
+
+
+@dataclass
+class Examined:
+    """What is known of a pair; ``None`` where its file could not be read.
+
+    Attributes:
+        pair: the two files.
+        size: (width, height) of the upright picture.
+        digest: of the picture's pixels; equal pictures have equal ones.
+        pixels: pixels by class id, of the classes that occur.
+        ignored: pixels with the ignore label.
+        wrong: pixels by label value, where that is no class: the most frequent values.
+        findings: what is the matter with it.
+    """
+
+    pair: Pair
+    size: tuple[int, int] | None = None
+    digest: str | None = None
+    pixels: dict[int, int] | None = None
+    ignored: int = 0
+    wrong: dict[int, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def note(self, kind: str, text: str, *files: str) -> None:
+        self.findings.append(Finding(kind, text, files or tuple(self.pair)))
+
+
+def examine(pair: Pair, num_classes: int, ignore_label: int) -> Examined:
+    """Read both files of a pair and look for faults."""
+    result = Examined(pair)
+    turned, picture_size = _examine_picture(result)
+    labels = _read_label_map(result)
+    if labels is None:
+        return result
+    _count(result, labels, num_classes, ignore_label)
+    if picture_size is not None:
+        _compare_sizes(result, labels.shape[::-1], turned)
+    return result
+
+
+def _examine_picture(result: Examined) -> tuple[Header | None, tuple[int, int] | None]:
+    try:
+        header = read_header(result.pair.image)
+        image = read_image(result.pair.image)
+    except UserError as error:
+        result.note("unreadable", str(error), result.pair.image)
+        return None, None
+    result.size = image.shape[1::-1]
+    shape = repr(image.shape).encode()
+    result.digest = hashlib.blake2b(shape + image.tobytes(), digest_size=16).hexdigest()
+    return header, result.size
+
+
+def _read_label_map(result: Examined) -> np.ndarray | None:
+    path = result.pair.labels
+    try:
+        header = read_header(path)
+        if header.lossy:
+            result.note("lossy", f"{path} is {header.format}: store label maps as PNG", path)
+            return None
+        if not header.is_label_map:
+            text = f"{path} is of mode {header.mode}: store one integer a pixel{_grey_hint(path)}"
+            result.note("colours", text, path)
+            return None
+        return read_labels(path)
+    except UserError as error:
+        result.note("unreadable", str(error), path)
+        return None
+
+
+def _grey_hint(path: str) -> str:
+    image = read_image(path)
+    grey = (image == image[:, :, :1]).all()
+    return " (its three channels are equal: keep one of them)" if grey else ""
+
+
+def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label: int) -> None:
+    values, pixels = np.unique(labels, return_counts=True)
+    known = (values >= 0) & (values < num_classes) & (values != ignore_label)
+    wrong = ~known & (values != ignore_label)
+    result.pixels = dict(zip(values[known].tolist(), pixels[known].tolist(), strict=True))
+    result.ignored = int(pixels[values == ignore_label].sum())
+    if wrong.any():
+        most = np.argsort(-pixels[wrong], kind="stable")[:MOST_VALUES]
+        rows = zip(values[wrong][most].tolist(), pixels[wrong][most].tolist(), strict=True)
+        result.wrong = dict(rows)
+        shown = ", ".join(f"{v} ({n} pixels)" for v, n in list(result.wrong.items())[:5])
+        more = f" and {wrong.sum() - 5} other values" if wrong.sum() > 5 else ""
+        text = (
+            f"{result.pair.labels} holds {shown}{more}: classes are 0..{num_classes - 1}, "
+            f"{ignore_label} is ignored"
+        )
+        result.note("values", text, result.pair.labels)
+    labelled = sum(result.pixels.values()) / labels.size
+    if labelled < NEARLY_EMPTY and not wrong.any():
+        text = f"{result.pair.labels}: {labelled:.2%} of its pixels have a class"
+        result.note("nearly_empty", text, result.pair.labels)
+
+
+def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
+    """``size`` is that of the label map, ``header`` the picture's."""
+    image, labels = result.pair
+    if size != result.size:
+        if header.orientation >= FIRST_TURNED and size == (header.width, header.height):
+            text = (
+                f"{image} is stored lying and EXIF turns it upright, {labels} still lies: turn the "
+                "label map too"
+            )
+            result.note("rotation", text)
+        else:
+            text = f"{labels} is {_times(size)}, its picture {image} is {_times(result.size)}"
+            result.note("size", text)
+    elif _may_be_turned(header) and read_header(labels).orientation == 1:
+        text = f"{image} has the EXIF orientation {header.orientation}, {labels} has none"
+        result.note("orientation", text)
+
+
+def _may_be_turned(header: Header) -> bool:
+    """Whether labels of its size may lie otherwise: unequal sides that change places would tell."""
+    tells = header.orientation >= FIRST_TURNED and header.width != header.height
+    return header.orientation != 1 and not tells
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,227 @@
+"""All pairs of a data set together."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segcore.datasets.checking.findings import Finding
+from segcore.datasets.checking.pair import Examined, Pair, examine
+from segcore.datasets.semantic import list_files, semantic_metadata
+from segcore.errors import UserError
+from segcore.processes import process_map
+from segcore.vocabulary import Color, Vocabulary
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to check.
+
+    Attributes:
+        name: what the data set is called in the report.
+        image_dir, label_dir: its two folders.
+        image_suffix, label_suffix: how its files' names end; None takes every picture.
+        classes, colors: one a class, in the order of the label values.
+        ignore_label: label value of pixels without a class.
+        may_be_partial: whether pictures without a label map are nothing to mend.
+    """
+
+    name: str
+    image_dir: Path
+    label_dir: Path
+    image_suffix: str | None
+    label_suffix: str | None
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ignore_label: int
+    may_be_partial: bool = False
+
+    @classmethod
+    def from_folders(
+        cls,
+        image_dir: Path,
+        label_dir: Path,
+        vocabulary: Vocabulary,
+        *,
+        ignore_label: int | None = None,
+        image_suffix: str | None = None,
+        label_suffix: str | None = None,
+    ) -> "Source":
+        """Two folders; ``ignore_label`` is the vocabulary's unless given."""
+        ignored = vocabulary.ignore_label if ignore_label is None else ignore_label
+        if ignored is None:
+            raise UserError(
+                f"vocabulary {vocabulary.name} has no ignore label: give --ignore-label"
+            )
+        return cls(
+            str(image_dir),
+            image_dir,
+            label_dir,
+            image_suffix,
+            label_suffix,
+            vocabulary.names,
+            vocabulary.colors,
+            ignored,
+        )
+
+    @classmethod
+    def registered(cls, name: str, may_be_partial: bool = True) -> "Source":
+        """A data set of :func:`segcore.datasets.register_semantic_dataset`."""
+        metadata = semantic_metadata(name)
+        if metadata.get("sem_seg_root") is None or not hasattr(metadata, "label_suffix"):
+            raise UserError(f"dataset {name!r} is not read from two folders: it cannot be checked")
+        return cls(
+            name,
+            Path(metadata.image_root),
+            Path(metadata.sem_seg_root),
+            metadata.image_suffix,
+            metadata.label_suffix,
+            tuple(metadata.stuff_classes),
+            tuple(metadata.stuff_colors),
+            metadata.ignore_label,
+            may_be_partial,
+        )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a data set.
+
+    Attributes:
+        source: what was checked.
+        num_images, num_labels: files in the two folders.
+        pairs: what is known of each pair, in order of name.
+        findings: everything that is the matter.
+    """
+
+    source: Source
+    num_images: int
+    num_labels: int
+    pairs: Sequence[Examined]
+    findings: Sequence[Finding]
+
+    @cached_property
+    def class_pixels(self) -> np.ndarray:
+        """(K,) pixels of each class."""
+        counts = np.zeros(len(self.source.classes), dtype=np.int64)
+        for pair in self.pairs:
+            for class_id, pixels in (pair.pixels or {}).items():
+                counts[class_id] += pixels
+        return counts
+
+    @cached_property
+    def class_pictures(self) -> np.ndarray:
+        """(K,) pictures that show each class."""
+        shown = [class_id for pair in self.pairs for class_id in pair.pixels or ()]
+        return np.bincount(np.array(shown, dtype=np.int64), minlength=len(self.source.classes))
+
+    @property
+    def class_shares(self) -> np.ndarray:
+        """(K,) share of each class in the pixels that have one."""
+        return self.class_pixels / max(1, self.class_pixels.sum())
+
+    @property
+    def sizes(self) -> list[tuple[tuple[int, int], int]]:
+        """((width, height), pictures), the most frequent size first."""
+        return Counter(pair.size for pair in self.pairs if pair.size).most_common()
+
+
+def survey(source: Source, *, workers: int = 1, rare: float = 0.0) -> Survey:
+    """Examine every pair of a data set, with a progress bar.
+
+    Args:
+        source: what to check.
+        workers: processes.
+        rare: classes with a smaller share of the labelled pixels are noted.
+
+    Raises:
+        UserError: a folder is missing.
+    """
+    images = list_files(source.name, source.image_dir, source.image_suffix)
+    labels = list_files(source.name, source.label_dir, source.label_suffix)
+    findings = _find_partners(source, images, labels)
+    pairs = [Pair(images[key][0], labels[key][0]) for key in sorted(images.keys() & labels.keys())]
+    look = partial(examine, num_classes=len(source.classes), ignore_label=source.ignore_label)
+    with process_map(workers) as parallel_map:
+        results = parallel_map(look, pairs)
+        examined = list(tqdm(results, desc=source.name, total=len(pairs), unit="pair"))
+    numbers = [sum(map(len, files.values())) for files in (images, labels)]
+    known = Survey(source, *numbers, examined, findings)
+    findings += [finding for pair in examined for finding in pair.findings]
+    findings += _find_duplicates(examined) + _judge_classes(known, rare)
+    return known
+
+
+def find_shared_pictures(first: Survey, second: Survey) -> list[Finding]:
+    """Pictures that two data sets have in common, such as training and test."""
+    there = {pair.digest: pair.pair.image for pair in first.pairs if pair.digest}
+    found = []
+    for pair in second.pairs:
+        if pair.digest in there:
+            files = (there[pair.digest], pair.pair.image)
+            found.append(Finding("shared", f"{files[1]} is the same picture as {files[0]}", files))
+    return found
+
+
+def _find_partners(source: Source, images: dict, labels: dict) -> list[Finding]:
+    lonely = "unlabelled" if source.may_be_partial else "no_label_map"
+    found = []
+    for kind, here, there in ((lonely, images, labels), ("no_picture", labels, images)):
+        alone = sorted(here.keys() - there.keys())
+        found += [Finding(kind, path, (path,)) for key in alone for path in here[key]]
+    for files in (*images.values(), *labels.values()):
+        if len(files) > 1:
+            found.append(Finding("ambiguous", " and ".join(files), tuple(files)))
+    if not images.keys() & labels.keys():
+        text = (
+            f"no picture in {source.image_dir} has a label map of the same name in "
+            f"{source.label_dir}: if the names differ in their ends (a_rgb.jpg, a_mask.png), give "
+            "these as suffixes"
+        )
+        found.append(Finding("no_pairs", text))
+    return found
+
+
+def _find_duplicates(examined: Sequence[Examined]) -> list[Finding]:
+    files = defaultdict(list)
+    for pair in examined:
+        if pair.digest:
+            files[pair.digest].append(pair.pair.image)
+    return [
+        Finding("duplicate", " = ".join(same), tuple(same))
+        for same in files.values()
+        if len(same) > 1
+    ]
+
+
+def _judge_classes(known: Survey, rare: float) -> list[Finding]:
+    source, found = known.source, []
+    if not known.class_pixels.any() and not any(pair.wrong for pair in known.pairs):
+        return found  # nothing could be read, which was told already
+    for class_id, share in enumerate(known.class_shares):
+        name = f"{class_id} {source.classes[class_id]}"
+        if share == 0:
+            found.append(Finding("absent", name))
+        elif share < rare:
+            pictures = known.class_pictures[class_id]
+            found.append(Finding("rare", f"{name}: {share:.3%} of the pixels, {pictures} pictures"))
+    return found + _judge_numbering(known)
+
+
+def _judge_numbering(known: Survey) -> list[Finding]:
+    """Two ways of numbering that are common elsewhere."""
+    num_classes, ignored = len(known.source.classes), known.source.ignore_label
+    wrong = {value for pair in known.pairs for value in pair.wrong}
+    present = set(np.flatnonzero(known.class_pixels).tolist())
+    if wrong == {num_classes} and 0 not in present:
+        text = f"values are 1..{num_classes}, but class ids count from 0: subtract 1"
+        return [Finding("numbering", text)]
+    some_ignored = any(pair.ignored for pair in known.pairs)
+    if num_classes > 1 and present == {0} and not wrong and some_ignored and ignored == 255:
+        text = "values are 0 and 255 only, and 255 is the ignore label: write 1 for the other class"
+        return [Finding("numbering", text)]
+    return []
