@@ -35,6 +35,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="pixels a side (default: 96)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
+        "--panoptic", action="store_true", help="segments and instances too, in COCO's formats"
+    )
+    parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
     parser.add_argument("--root", type=Path, default=data_root())
@@ -46,7 +49,13 @@ def main() -> None:
     num_train, num_test = arguments.num_images
     settings = Settings(num_train, num_test, arguments.size, arguments.seed)
     catalogue = CATALOGUES[arguments.catalogue]
-    hashes = write_scenes(arguments.root, catalogue, settings, workers=arguments.workers)
+    hashes = write_scenes(
+        arguments.root,
+        catalogue,
+        settings,
+        panoptic=arguments.panoptic,
+        workers=arguments.workers,
+    )
     print(f"{arguments.root / catalogue.name}: SHA-256 of pixels and labels")
     for split, number in settings.pictures.items():
         print(f"{split:5} {number:6} pictures  {hashes[split]}")

@@ -19,6 +19,7 @@ from segcore.scenes import (
     SCENES_60,
     Settings,
     caption,
+    files,
     overview,
     plan_scene,
     render,
@@ -289,7 +290,7 @@ class TestWriting:
             drawn.append(scene.index)
             return render(scene, size)
 
-        monkeypatch.setattr(writing, "render", draw)
+        monkeypatch.setattr(files, "render", draw)
         with pytest.raises(KeyboardInterrupt):
             write_scenes(tmp_path, SCENES_60, TINY)
         folder = tmp_path / "scenes-60/train"
@@ -301,7 +302,7 @@ class TestWriting:
         damaged = folder / "images/000002.png"
         damaged.write_bytes(damaged.read_bytes()[:500])
         drawn.clear()
-        monkeypatch.setattr(writing, "render", lambda s, n: drawn.append(s.index) or render(s, n))
+        monkeypatch.setattr(files, "render", lambda s, n: drawn.append(s.index) or render(s, n))
         assert write_scenes(tmp_path, SCENES_60, TINY) == tiny[1]
         assert drawn[:4] == [1, 2, 4, 5]
         assert not list(folder.rglob("*.part"))

@@ -1,0 +1,162 @@
+"""Files that are whole or absent, drawn by several processes.
+
+A file is written beside its place and then renamed. What is there and readable is kept: the same
+command continues an interrupted run.
+"""
+
+import json
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.errors import UserError
+from segcore.scenes.plan import Scene
+from segcore.scenes.render import Picture, render
+
+RECORD = "scenes.json"
+
+
+def finish(
+    scene: Scene, size: int, parts: Mapping[Path, Callable[[Picture], np.ndarray]]
+) -> list[np.ndarray]:
+    """See that every file of ``parts`` holds its part of the drawn scene.
+
+    The scene is drawn only where a file is missing or damaged.
+
+    Returns: the content of the files, in order.
+    """
+    arrays = {path: _read(path, size) for path in parts}
+    missing = [path for path, array in arrays.items() if array is None]
+    if missing:
+        picture = render(scene, size)
+        for path in missing:
+            arrays[path] = parts[path](picture)
+            replace(path, partial(Image.fromarray(arrays[path]).save, format="PNG"))
+    return list(arrays.values())
+
+
+def _read(path: Path, size: int) -> np.ndarray | None:
+    """The picture on disk, or ``None`` where it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image) if image.size == (size, size) else None
+    except (OSError, SyntaxError):  # Pillow calls a broken PNG chunk a syntax error
+        return None
+    # Pillow's releases do not agree on the type of a 16-bit picture.
+    return array.astype(np.uint16) if array is not None and array.dtype != np.uint8 else array
+
+
+def prepare(folder: Path, names: Sequence[str]) -> None:
+    """Make subfolders, and remove what a killed run left half-written in them."""
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for leftover in (folder / name).glob("*.part"):
+            leftover.unlink()
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside ``path``, then rename: ``path`` never holds half a file."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write(beside)
+    beside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    replace(path, lambda beside: beside.write_text(text, "utf-8"))
+
+
+def write_json(path: Path, content: object) -> None:
+    write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Tab-separated values, one row a line."""
+    write_text(path, "".join("\t".join(row) + "\n" for row in (header, *rows)))
+
+
+def check_record(
+    folder: Path, fixed: Mapping[str, int], noun: str, counts: Mapping[str, int]
+) -> None:
+    """Is what ``folder`` holds of the same settings, and no more of it than is asked for?
+
+    Args:
+        fixed: what all pictures of the folder have in common.
+        noun: "pictures" or "videos".
+        counts: the number of them in every split, which may grow.
+
+    Raises:
+        UserError: it is not; the sentence says what differs.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return
+    try:
+        there = json.loads(path.read_text("utf-8"))
+        known = there[noun]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged: delete the folder {folder} and start again."
+        ) from error
+    for key, value in fixed.items():
+        if there.get(key) != value:
+            raise UserError(
+                f"{folder} holds {noun} of {key} {there.get(key)}, not {value}: choose another "
+                "--root or delete the folder."
+            )
+    for split, number in counts.items():
+        if number < known.get(split, 0):
+            raise UserError(
+                f"{folder} is to hold {known[split]} {split} {noun}, more than {number}: ask "
+                "for at least as many, choose another --root, or delete the folder."
+            )
+
+
+def write_record(
+    folder: Path,
+    fixed: Mapping[str, int],
+    noun: str,
+    counts: Mapping[str, int],
+    hashes: Mapping[str, str],
+) -> None:
+    content = {**fixed, noun: dict(counts), "sha256": dict(hashes)}
+    write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Within this, a failure to write is the user's mistake, told in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}): choose another --root."
+        ) from error
+
+
+@contextmanager
+def mapping(workers: int) -> Iterator[Callable[[Callable, Sequence], Iterator]]:
+    """A ``map`` over so many processes; results come in order."""
+    if workers <= 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
+        yield partial(pool.map, chunksize=16)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to report
+
+    def follow_parent() -> None:  # a killed parent cannot tell its workers to stop
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
