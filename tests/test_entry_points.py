@@ -3,27 +3,29 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAMS = [
-    "train_net.py",
-    "bench/run.py",
-    "datasets/prepare_scenes.py",
-    "demo/demo.py",
-    "demo/run_demo.py",
-    "tools/analyze.py",
-    "tools/convert_clip.py",
-    "tools/nearest_colour.py",
+    path.relative_to(REPOSITORY).as_posix()
+    for pattern in ("*.py", "bench/*.py", "datasets/*.py", "demo/*.py", "tools/*.py")
+    for path in sorted(REPOSITORY.glob(pattern))
+    if "__main__" in path.read_text()
 ]
 
 
+def test_the_programs_are_found():
+    assert {"train_net.py", "demo/demo.py", "tools/analyze.py"} <= set(PROGRAMS)
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_help(repository, program):
+def test_help(program):
     """Nothing on the error stream: warnings of libraries as they are loaded help nobody."""
     done = subprocess.run(
-        [sys.executable, str(repository / program), "--help"],
-        env=os.environ | {"PYTHONPATH": str(repository)},
+        [sys.executable, str(REPOSITORY / program), "--help"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -85,3 +85,14 @@ def test_the_environment_reaches_the_command_and_its_words_are_kept(steps, tmp_p
     runner = steps.Steps(tmp_path / "out", tmp_path, {"GREETING": "hello"})
     runner.run(step, "1/1")
     assert runner.log("env").read_text() == "hello\n"
+
+
+def test_what_decides_a_trained_model_is_among_its_sources(repository):
+    planned = {step.name: step for step in importlib.import_module("run_demo").plan_steps()}
+    for step in planned.values():
+        assert all(any(repository.glob(pattern)) for pattern in step.sources), step.name
+    for name in ("towers", "train", "evaluate"):
+        found = {path for pattern in planned[name].sources for path in repository.glob(pattern)}
+        for part in ("catseg_d2/text.py", "catseg_d2/clip_models/scenes-tiny.json"):
+            assert repository / part in found
+        assert repository / "segcore/vocabularies/scenes_60.json" in found
