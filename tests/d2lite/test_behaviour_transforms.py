@@ -5,6 +5,7 @@ import sys
 
 import detectron2.data.transforms as T
 import numpy as np
+import PIL
 import pytest
 from detectron2.data import detection_utils as utils
 from detectron2.projects.point_rend import ColorAugSSDTransform
@@ -61,6 +62,8 @@ def test_resize(arrays, size):
     image, gray = arrays["in/resize_rgb"], arrays["in/resize_gray"]
     label, real = arrays["in/resize_label"], arrays["in/resize_float"]
     transform = T.ResizeTransform(13, 17, height, width)
+    # The facts are of Pillow 13, which rounds some averages otherwise than those before.
+    rounding = 0 if int(PIL.__version__.split(".")[0]) >= 13 else 1
     for actual, name in (
         (transform.apply_image(image), "rgb_bilinear"),
         (transform.apply_image(image, interp=Image.BICUBIC), "rgb_bicubic"),
@@ -69,7 +72,8 @@ def test_resize(arrays, size):
         (transform.apply_segmentation(label), "label_uint8"),
         (transform.apply_segmentation(label.astype("float32")).astype("uint8"), "label_float32"),
     ):
-        np.testing.assert_array_equal(actual, arrays[f"resize/{size}/{name}"], err_msg=name)
+        expected = arrays[f"resize/{size}/{name}"]
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=rounding, err_msg=name)
     np.testing.assert_allclose(
         transform.apply_image(real), arrays[f"resize/{size}/float_bilinear"], atol=1e-5
     )

@@ -197,13 +197,14 @@ print(json.dumps(evaluator.evaluate()))
 
 def test_two_processes_give_the_scores_of_one(pictures, tmp_path: Path) -> None:
     def run(size: int) -> list:
-        """What each of ``size`` processes prints last."""
+        """What each of ``size`` processes prints last; some gloos greet before."""
         command = [sys.executable, "-c", WORKER, str(tmp_path)]
         processes = [
             subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True)
             for rank in range(size)
         ]
-        return [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+        printed = [process.communicate(timeout=300)[0] for process in processes]
+        return [json.loads(lines.splitlines()[-1]) for lines in printed]
 
     one, two = run(1), run(2)
     assert two == [*one, None]
