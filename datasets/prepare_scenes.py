@@ -2,6 +2,8 @@
 """Draw the Scenes data set.
 
     python datasets/prepare_scenes.py --num-images 2000 500 --size 96 --workers 2
+    python datasets/prepare_scenes.py --catalogue scenes-1k --num-images 20000 5000
+    python datasets/prepare_scenes.py --panoptic --num-videos 100 20 --num-frames 16
 
 It is written to <root>/scenes-60, or scenes-1k for a vocabulary of over 1,000 classes; <root> is
 $DETECTRON2_DATASETS or "datasets". The same command continues an interrupted run.
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
-from segcore.scenes import CATALOGUES, Settings, write_scenes
+from segcore.scenes import CATALOGUES, Settings, VideoSettings, write_scenes, write_videos
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -32,11 +34,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar=("TRAIN", "TEST"),
         help="pictures to train and to test on (default: 2000 500)",
     )
-    parser.add_argument("--size", type=int, default=96, help="pixels a side (default: 96)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--panoptic", action="store_true", help="segments and instances too, in COCO's formats"
     )
+    parser.add_argument(
+        "--num-videos",
+        type=int,
+        nargs=2,
+        default=(0, 0),
+        metavar=("TRAIN", "TEST"),
+        help="videos to train and to test on (default: none)",
+    )
+    parser.add_argument("--num-frames", type=int, default=16, help="of a video (default: 16)")
+    parser.add_argument("--size", type=int, default=96, help="pixels a side (default: 96)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
@@ -46,19 +57,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    num_train, num_test = arguments.num_images
-    settings = Settings(num_train, num_test, arguments.size, arguments.seed)
+    root, workers = arguments.root, arguments.workers
     catalogue = CATALOGUES[arguments.catalogue]
-    hashes = write_scenes(
-        arguments.root,
-        catalogue,
-        settings,
-        panoptic=arguments.panoptic,
-        workers=arguments.workers,
-    )
-    print(f"{arguments.root / catalogue.name}: SHA-256 of pixels and labels")
-    for split, number in settings.pictures.items():
+    look = {"size": arguments.size, "seed": arguments.seed}
+    pictures = Settings(*arguments.num_images, **look)
+    videos = VideoSettings(*arguments.num_videos, num_frames=arguments.num_frames, **look)
+
+    hashes = write_scenes(root, catalogue, pictures, panoptic=arguments.panoptic, workers=workers)
+    print(f"{root / catalogue.name}: SHA-256 of pixels and labels")
+    for split, number in pictures.pictures.items():
         print(f"{split:5} {number:6} pictures  {hashes[split]}")
+    if any(arguments.num_videos):
+        hashes = write_videos(root, catalogue, videos, workers=workers)
+        for split, number in videos.videos.items():
+            print(f"{split:5} {number:6} videos    {hashes[split]}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,18 @@ Some combinations never occur in training, so that open-vocabulary generalisatio
 ``textures``   colours, and patterns of two of them
 ``grounds``    what objects stand on
 ``render``     a plan turned into pixels and labels
-``writing``    a whole data set on disk
+``motion``     a plan that moves: a video
+``files``      whole files, written by several processes
+``coco``       segments and instances in COCO's formats
+``writing``    the pictures of a data set on disk
+``videos``     its videos
 """
 
 from segcore.scenes.catalogue import CATALOGUES, SCENES_1K, SCENES_60, Catalogue, SceneClass
+from segcore.scenes.motion import plan_video
 from segcore.scenes.plan import Scene, SceneObject, caption, plan_scene
 from segcore.scenes.render import Picture, render
+from segcore.scenes.videos import VideoSettings, write_videos
 from segcore.scenes.writing import Settings, write_scenes
 
 __all__ = [
@@ -28,8 +34,11 @@ __all__ = [
     "SceneClass",
     "SceneObject",
     "Settings",
+    "VideoSettings",
     "caption",
     "plan_scene",
+    "plan_video",
     "render",
     "write_scenes",
+    "write_videos",
 ]

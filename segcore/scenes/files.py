@@ -143,13 +143,13 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def mapping(workers: int) -> Iterator[Callable[[Callable, Sequence], Iterator]]:
-    """A ``map`` over so many processes; results come in order."""
+def mapping(workers: int, chunk: int = 16) -> Iterator[Callable[..., Iterator]]:
+    """A ``map`` over so many processes, ``chunk`` items at a time; results come in order."""
     if workers <= 1:
         yield map
         return
     with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
-        yield partial(pool.map, chunksize=16)
+        yield partial(pool.map, chunksize=chunk)
 
 
 def _start_worker() -> None:

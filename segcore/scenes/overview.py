@@ -1,9 +1,12 @@
-"""What a split on disk holds: class counts, and a sheet of its first pictures.
+"""What is on disk: class counts of a split, tracks of videos, and sheets of pictures of either.
 
 python -m segcore.scenes.overview datasets/scenes-60/test --sheet docs/images/scenes.png
+python -m segcore.scenes.overview datasets/scenes-60/videos --sheet docs/images/scenes_videos.png
 """
 
 import argparse
+import json
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,12 @@ from PIL import Image
 
 from segcore.errors import UserError, exit_on_user_error
 from segcore.images import read_image, read_labels
+from segcore.scenes.coco import DIVISOR, segment_ids
 from segcore.visualize import color_map
-from segcore.vocabulary import Vocabulary
+from segcore.vocabulary import Vocabulary, distinct_colors
 
 COLUMNS, ROWS = 8, 2
+VIDEOS = 4  # on their sheet
 
 
 def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
@@ -24,10 +29,11 @@ def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
     )  # (pictures, classes)
     present = areas > 0
     things, seen = np.array(vocabulary.isthing), np.array(vocabulary.seen)
-    lines = [f"{len(areas)} pictures"]
-    counts = np.bincount(present.sum(axis=1))
-    for number in np.flatnonzero(counts):
-        lines.append(f"  {counts[number] / len(areas):6.1%} hold {number} of {len(seen)} classes")
+    numbers = present.sum(axis=1)
+    lines = [f"{len(areas)} pictures, {numbers.mean():.2f} of {len(seen)} classes in each"]
+    for number in np.unique(numbers):
+        share, so_far = (numbers == number).mean(), (numbers <= number).mean()
+        lines.append(f"  {share:6.1%} hold {number} classes, {so_far:6.1%} at most {number}")
     lines.append(f"  {present[:, ~seen].any(axis=1).mean():6.1%} hold an unseen class")
     for title, chosen in (
         ("grounds", ~things),
@@ -43,43 +49,107 @@ def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(
-    image_paths: list[Path], label_paths: list[Path], vocabulary: Vocabulary
-) -> Image.Image:
-    """The first pictures in rows, the labels of each row in legend colours below it.
+def summarize_videos(document: dict) -> str:
+    """Lines about the tracks of a YouTube-VIS file."""
+    runs = [  # a track as [(visible, frames), ...]
+        [(visible, len(list(frames))) for visible, frames in groupby(map(bool, track["areas"]))]
+        for track in document["annotations"]
+    ]
+    number = max(len(runs), 1)
+    lines = [
+        f"{len(document['videos'])} videos of {document['videos'][0]['length']} frames, "
+        f"{len(runs)} tracks"
+    ]
+    for title, count in (
+        ("are seen in all frames", sum(len(run) == 1 for run in runs)),
+        ("enter: not seen in the first frame", sum(not run[0][0] for run in runs)),
+        ("leave: not seen in the last frame", sum(not run[-1][0] for run in runs)),
+        ("are gone in between", sum(any(not seen for seen, _ in run[1:-1]) for run in runs)),
+    ):
+        lines.append(f"  {count / number:6.1%} {title}")
+    return "\n".join(lines)
 
-    256 colours, so that the file stays small.
-    """
+
+def contact_sheet(folder: Path, vocabulary: Vocabulary) -> Image.Image:
+    """The first pictures of a split in rows; below each row its labels in legend colours and,
+    where there are any, its segments, each object in a colour of its own."""
+    names = sorted(path.name for path in (folder / "images").glob("*.png"))
     rows = []
     for start in range(0, COLUMNS * ROWS, COLUMNS):
-        row = slice(start, start + COLUMNS)
-        rows.append(np.concatenate([read_image(path) for path in image_paths[row]], axis=1))
-        labels = np.concatenate([read_labels(path) for path in label_paths[row]], axis=1)
-        rows.append(color_map(labels, vocabulary.colors))
-    return Image.fromarray(np.concatenate(rows)).quantize(256, dither=Image.Dither.NONE)
+        row = names[start : start + COLUMNS]
+        rows.append([read_image(folder / "images" / name) for name in row])
+        rows.append(
+            [color_map(read_labels(folder / "labels" / name), vocabulary.colors) for name in row]
+        )
+        if (folder / "panoptic").is_dir():
+            rows.append([color_segments(read_image(folder / "panoptic" / name)) for name in row])
+    return _sheet(rows)
+
+
+def video_sheet(folder: Path, names: list[str]) -> Image.Image:
+    """Frames of the first videos, each row followed by its segments."""
+    rows = []
+    for name in names[:VIDEOS]:
+        frames = sorted(path.name for path in (folder / name / "origin").glob("*.png"))
+        chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, COLUMNS).astype(int)]
+        rows.append([read_image(folder / name / "origin" / frame) for frame in chosen])
+        rows.append(
+            [color_segments(read_image(folder / name / "panoptic" / frame)) for frame in chosen]
+        )
+    return _sheet(rows)
+
+
+def color_segments(panoptic: np.ndarray) -> np.ndarray:
+    """Object n in the n-th of a row of distinct colours, the ground in grey; both (H, W, 3)."""
+    colors = np.array([(60, 60, 60), *distinct_colors(DIVISOR - 1)], dtype=np.uint8)
+    return colors[segment_ids(panoptic) % DIVISOR]
+
+
+def _sheet(rows: list[list[np.ndarray]]) -> Image.Image:
+    """Pictures side by side, in 256 colours, so that the file stays small."""
+    array = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    return Image.fromarray(array).quantize(256, dither=Image.Dither.NONE)
+
+
+def describe_split(folder: Path) -> tuple[str, Image.Image]:
+    """Counts and sheet of a split such as datasets/scenes-60/test."""
+    images, labels = (sorted((folder / kind).glob("*.png")) for kind in ("images", "labels"))
+    if len(images) != len(labels) or len(images) < COLUMNS * ROWS:
+        raise UserError(
+            f"{folder} holds {len(images)} pictures and {len(labels)} label maps: draw at least "
+            f"{COLUMNS * ROWS} with datasets/prepare_scenes.py."
+        )
+    data_set = folder.resolve().parent.name  # scenes-60
+    vocabulary = Vocabulary.registered(data_set.replace("-", "_"))
+    return summarize(labels, vocabulary), contact_sheet(folder, vocabulary)
+
+
+def describe_videos(folder: Path) -> tuple[str, Image.Image]:
+    """Counts and sheet of the test videos in a folder such as datasets/scenes-60/videos."""
+    names = (folder / "test.txt").read_text("utf-8").split()
+    if len(names) < VIDEOS:
+        raise UserError(
+            f"{folder} holds {len(names)} test videos: draw at least {VIDEOS} with "
+            "datasets/prepare_scenes.py --num-videos."
+        )
+    document = json.loads((folder / "test.json").read_text("utf-8"))
+    return summarize_videos(document), video_sheet(folder / "data", names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="a split, such as datasets/scenes-60/test")
+    parser.add_argument("folder", type=Path, help="a split, or the folder of the videos")
     parser.add_argument("--sheet", type=Path, help="write a sheet of pictures to this PNG file")
     arguments = parser.parse_args()
-    image_paths, label_paths = (
-        sorted((arguments.folder / kind).glob("*.png")) for kind in ("images", "labels")
-    )
-    if len(image_paths) != len(label_paths) or len(image_paths) < COLUMNS * ROWS:
-        raise UserError(
-            f"{arguments.folder} holds {len(image_paths)} pictures and {len(label_paths)} label "
-            f"maps: draw at least {COLUMNS * ROWS} with datasets/prepare_scenes.py."
-        )
-    data_set = arguments.folder.resolve().parent.name  # scenes-60
-    vocabulary = Vocabulary.registered(data_set.replace("-", "_"))
-    print(summarize(label_paths, vocabulary))
+    has_videos = (arguments.folder / "test.txt").is_file()
+    describe = describe_videos if has_videos else describe_split
+    summary, sheet = describe(arguments.folder)
+    print(summary)
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(image_paths, label_paths, vocabulary).save(arguments.sheet, optimize=True)
+        sheet.save(arguments.sheet, optimize=True)
         print(f"wrote {arguments.sheet}")
 
 

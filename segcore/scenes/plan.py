@@ -94,10 +94,12 @@ class Scene:
     light: Light
     blur: float  # share of each pixel that goes to each of two neighbours, 0 to 0.25
     noise: float  # standard deviation, in units of white
+    frame: int = 0  # of a video
 
-    def draws(self, purpose: str) -> Draws:
-        """Random numbers of this scene for one purpose."""
-        return Draws(self.seed, f"{self.catalogue.name}/{self.split}/{purpose}", self.index)
+    def draws(self, purpose: str, frame: int = 0) -> Draws:
+        """Random numbers of this scene for one purpose; ``frame`` for those that change."""
+        stream = f"{self.catalogue.name}/{self.split}/{purpose}"
+        return Draws(self.seed, stream, self.index, frame)
 
 
 def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:

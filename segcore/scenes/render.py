@@ -111,7 +111,8 @@ def _photograph(canvas: np.ndarray, scene: Scene, size: int) -> np.ndarray:
     for axis in (1, 2):
         image = _blur(image, scene.blur, axis)
     image *= _light(scene, size)
-    image += np.float32(scene.noise) * scene.draws("noise").grain(3, size, size)
+    grain = scene.draws("noise", scene.frame).grain(3, size, size)
+    image += np.float32(scene.noise) * grain
     return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()
 
 

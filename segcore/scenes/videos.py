@@ -1,0 +1,208 @@
+"""The videos of a Scenes data set: folders as VSPW has them, tracks as YouTube-VIS has them.
+
+::
+
+    <root>/scenes-60/videos/scenes.json                        settings, and the hash of every split
+    <root>/scenes-60/videos/train.txt                          the names of the videos, one a line
+    <root>/scenes-60/videos/train.json                         tracks of the objects
+    <root>/scenes-60/videos/train.tsv                          video, caption
+    <root>/scenes-60/videos/data/train_0000/origin/00000.png   RGB
+    <root>/scenes-60/videos/data/train_0000/mask/00000.png     class id + 1
+    <root>/scenes-60/videos/data/train_0000/panoptic/00000.png segment ids, the same in every frame
+    <root>/scenes-60/videos/test...                            the same
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segcore.errors import UserError
+from segcore.scenes import coco, files
+from segcore.scenes.catalogue import Catalogue
+from segcore.scenes.motion import plan_video
+from segcore.scenes.plan import Scene, caption
+from segcore.scenes.render import Picture
+from segcore.scenes.writing import check_size_and_seed
+
+GENERATOR = 1  # one more whenever the same settings would draw other videos
+MOST_FRAMES = 1000
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """What to draw.
+
+    Args:
+        num_train: videos of the split "train", which hold seen classes alone.
+        num_test: videos of the split "test".
+        num_frames: pictures of each video, 2 to 1000.
+        size: their width and height in pixels, 32 to 2048.
+        seed: 0 to 2**64 - 1.
+    """
+
+    num_train: int
+    num_test: int
+    num_frames: int = 16
+    size: int = 96
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.num_train, self.num_test) < 0:
+            raise UserError("--num-videos: the numbers of videos must not be negative.")
+        if not 2 <= self.num_frames <= MOST_FRAMES:
+            raise UserError(
+                f"--num-frames {self.num_frames}: choose a number from 2 to {MOST_FRAMES}."
+            )
+        check_size_and_seed(self.size, self.seed)
+
+    @property
+    def videos(self) -> dict[str, int]:
+        """Number of videos of every split."""
+        return {"train": self.num_train, "test": self.num_test}
+
+    @property
+    def fixed(self) -> dict[str, int]:
+        """What all videos of a folder have in common; their number may grow."""
+        return {
+            "generator": GENERATOR,
+            "seed": self.seed,
+            "size": self.size,
+            "frames": self.num_frames,
+        }
+
+
+def write_videos(
+    root: Path, catalogue: Catalogue, settings: VideoSettings, *, workers: int = 1
+) -> dict[str, str]:
+    """Write videos to ``root / catalogue.name / "videos"``, keeping the frames that are there.
+
+    Returns: for every split the SHA-256 of all frames, their labels and segments.
+
+    Raises:
+        UserError: the folder holds videos of other settings, or cannot be written.
+    """
+    folder = Path(root) / catalogue.name / "videos"
+    record = partial(files.write_record, folder, settings.fixed, "videos", settings.videos)
+    with files.writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.check_record(folder, settings.fixed, "videos", settings.videos)
+        record({})
+        hashes = {
+            split: _write_split(folder, catalogue, settings, split, workers)
+            for split in settings.videos
+        }
+        record(hashes)
+    return hashes
+
+
+def _write_split(
+    folder: Path, catalogue: Catalogue, settings: VideoSettings, split: str, workers: int
+) -> str:
+    number = settings.videos[split]
+    names = [f"{split}_{index:04d}" for index in range(number)]
+    finish = partial(_finish_video, folder / "data", catalogue, settings, split)
+    total = hashlib.sha256()
+    captions, tracks = [], []
+    with files.mapping(workers, chunk=1) as parallel_map:
+        results = parallel_map(finish, range(number), names)
+        for digest, text, its_tracks in tqdm(results, desc=f"{split} videos", total=number):
+            total.update(digest)
+            captions.append(text)
+            tracks.append(its_tracks)
+    files.write_text(folder / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    rows = list(zip(names, captions, strict=True))
+    files.write_table(folder / f"{split}.tsv", ("video", "caption"), rows)
+    files.write_json(folder / f"{split}.json", _document(catalogue, settings, names, tracks))
+    return total.hexdigest()
+
+
+def _finish_video(
+    folder: Path, catalogue: Catalogue, settings: VideoSettings, split: str, index: int, name: str
+) -> tuple[bytes, str, list[dict]]:
+    """See that a video is on disk. Returns its hash, caption and tracks."""
+    scenes = plan_video(catalogue, settings.seed, split, index, settings.num_frames)
+    parts = {
+        "origin": _origin,
+        "mask": partial(_mask, len(catalogue.classes)),
+        "panoptic": coco.panoptic_picture,
+    }
+    digest, ids = hashlib.sha256(), []
+    with files.writing_to(folder / name):
+        files.prepare(folder / name, list(parts))
+        for scene in scenes:
+            paths = {folder / name / kind / _file_name(scene.frame): parts[kind] for kind in parts}
+            arrays = files.finish(scene, settings.size, paths)
+            for array in arrays:
+                digest.update(array.astype("<u2").tobytes())
+            ids.append(coco.segment_ids(arrays[-1]))
+    return digest.digest(), caption(scenes[0]), _describe_tracks(scenes[0], ids)
+
+
+def _origin(picture: Picture) -> np.ndarray:
+    return picture.image
+
+
+def _mask(num_classes: int, picture: Picture) -> np.ndarray:
+    """Class ids from 1, as VSPW counts them: 0 would be a pixel of none of the classes."""
+    return (picture.labels + 1).astype(np.uint8 if num_classes < 255 else np.uint16)
+
+
+def _describe_tracks(scene: Scene, ids: Sequence[np.ndarray]) -> list[dict]:
+    """A track for every object of ``scene`` that is seen in one of the frames; ``ids`` are their
+    maps of segment ids."""
+    frames = [
+        {entry["id"] % coco.DIVISOR: entry for entry in coco.describe_objects(each, segments)}
+        for each, segments in ((each, coco.describe_segments(each)) for each in ids)
+    ]
+    tracks = []
+    for number, entry in enumerate(scene.objects, start=1):
+        seen = [frame.get(number) for frame in frames]
+        if any(seen):
+            tracks.append(
+                {
+                    "category_id": entry.class_id + 1,
+                    "iscrowd": 0,
+                    "segmentations": [each and each["segmentation"] for each in seen],
+                    "bboxes": [each and each["bbox"] for each in seen],
+                    "areas": [each and each["area"] for each in seen],
+                }
+            )
+    return tracks
+
+
+def _document(
+    catalogue: Catalogue,
+    settings: VideoSettings,
+    names: Sequence[str],
+    tracks: Sequence[Sequence[dict]],
+) -> dict:
+    """The content of a YouTube-VIS file. Ids of videos, tracks and categories start at 1."""
+    size = {"height": settings.size, "width": settings.size}
+    frames = [_file_name(frame) for frame in range(settings.num_frames)]
+    videos = [
+        {
+            "id": number,
+            **size,
+            "length": settings.num_frames,
+            "file_names": [f"{name}/origin/{frame}" for frame in frames],
+        }
+        for number, name in enumerate(names, start=1)
+    ]
+    pairs = [(video, track) for video, each in zip(videos, tracks, strict=True) for track in each]
+    annotations = [
+        {"id": number, "video_id": video["id"], **size, **track}
+        for number, (video, track) in enumerate(pairs, start=1)
+    ]
+    categories = [
+        coco.describe_category(entry) | {"id": entry.id + 1} for entry in catalogue.objects
+    ]
+    return {"videos": videos, "annotations": annotations, "categories": categories}
+
+
+def _file_name(frame: int) -> str:
+    return f"{frame:05d}.png"
