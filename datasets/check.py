@@ -97,6 +97,8 @@ def find_sources(args: argparse.Namespace) -> list[Source]:
 def run(args: argparse.Namespace) -> bool:
     """Check, print, write; returns whether there is nothing to mend."""
     sources = find_sources(args)
+    if args.output:
+        _make_folder(args.output)  # not after an hour of reading
     surveys = [survey(s, workers=args.workers, rare=args.rare / 100) for s in sources]
     between = [
         finding
@@ -117,6 +119,13 @@ def run(args: argparse.Namespace) -> bool:
     return not has_errors(findings)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be made: {error.strerror}") from error
+
+
 def print_survey(known: Survey) -> None:
     """Numbers, class frequencies and findings of one data set."""
     sizes = [f"{w} x {h} ({n})" for (w, h), n in known.sizes]
@@ -132,6 +141,8 @@ def print_survey(known: Survey) -> None:
     if len(order) > MOST_CLASSES:
         print(f"           and {len(order) - MOST_CLASSES} classes more")
     print_findings(known.findings)
+    for value, pixels, maps in known.wrong_values[:MOST_LINES]:
+        print(f"    in all: {value} ({pixels} pixels, {maps} label maps)")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -172,6 +183,10 @@ def _survey_as_json(known: Survey) -> dict:
         "classes": [
             {"id": i, "name": name, "pixels": int(pixels), "pictures": int(pictures)}
             for i, (name, pixels, pictures) in enumerate(classes)
+        ],
+        "wrong_values": [
+            {"value": value, "pixels": pixels, "label_maps": maps}
+            for value, pixels, maps in known.wrong_values
         ],
         "sizes": [{"width": w, "height": h, "pictures": n} for (w, h), n in known.sizes],
         "findings": [_finding_as_json(finding) for finding in known.findings],

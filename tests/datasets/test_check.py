@@ -282,6 +282,12 @@ def arguments(*folders: Folder) -> list[object]:
 def test_two_folders(check: ModuleType, two: tuple[Folder, Folder], capsys) -> None:
     assert run(check, *arguments(*two))
     assert "0 to mend, 0 to look at" in capsys.readouterr().out
+    two[1].save("1.png", np.full((12, 20), 77))
+    two[1].save("2.png", np.repeat([0, 1, 77], 4)[:, None].repeat(20, axis=1))
+    assert not run(check, *arguments(*two))
+    assert "in all: 77 (320 pixels, 2 label maps)" in capsys.readouterr().out
+    for name in ("1.png", "2.png"):
+        two[1].label(name)
     Image.open(two[0].images / "1.png").save(two[1].images / "2.png")
     assert not run(check, *arguments(*two))
     out = capsys.readouterr().out
@@ -300,6 +306,7 @@ def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path
     train, test = report["datasets"]
     assert train["num_pairs"] == 2 and train["ignore_label"] == 9
     assert train["classes"][0] == {"id": 0, "name": "grass", "pixels": 80, "pictures": 1}
+    assert train["wrong_values"] == [{"value": 77, "pixels": 240, "label_maps": 1}]
     (finding,) = train["findings"]
     assert (finding["kind"], finding["severity"]) == ("values", "error")
     assert test["sizes"] == [{"width": 20, "height": 12, "pictures": 2}]

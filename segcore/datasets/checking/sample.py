@@ -76,6 +76,9 @@ def _write_survey(page: Page, known: Survey, samples: int) -> None:
         f"in {known.source.label_dir}, {len(known.pairs)} pairs."
     )
     _write_findings(page, known.findings)
+    if known.wrong_values:
+        rows = [[str(number) for number in row] for row in known.wrong_values[:MOST_LINES]]
+        page.table(["value that is no class", "pixels", "label maps"], rows)
     page.cards([_card(pair, known.source) for pair in choose_pairs(known, samples)])
     order = np.argsort(-known.class_pixels, kind="stable").tolist()
     page.table(
@@ -113,4 +116,4 @@ def _card(pair: Examined, source: Source) -> Card:
         for class_id, share in visualize.present_classes(labels, source.ignore_label)
     ]
     pictures = [("picture", image), ("label map", drawn)]
-    return Card(Path(pair.pair.image).name, pictures, [("", entries)], side=SIDE)
+    return Card(Path(pair.pair.image).name, pictures, [("classes:", entries)], side=SIDE)

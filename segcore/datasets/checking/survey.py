@@ -124,6 +124,15 @@ class Survey:
         """(K,) share of each class in the pixels that have one."""
         return self.class_pixels / max(1, self.class_pixels.sum())
 
+    @cached_property
+    def wrong_values(self) -> list[tuple[int, int, int]]:
+        """(label value, pixels, label maps) of values that are no class, most pixels first."""
+        pixels, maps = Counter(), Counter()
+        for pair in self.pairs:
+            pixels.update(pair.wrong)
+            maps.update(pair.wrong.keys())
+        return [(value, count, maps[value]) for value, count in pixels.most_common()]
+
     @property
     def sizes(self) -> list[tuple[tuple[int, int], int]]:
         """((width, height), pictures), the most frequent size first."""
@@ -200,7 +209,7 @@ def _find_duplicates(examined: Sequence[Examined]) -> list[Finding]:
 
 def _judge_classes(known: Survey, rare: float) -> list[Finding]:
     source, found = known.source, []
-    if not known.class_pixels.any() and not any(pair.wrong for pair in known.pairs):
+    if not known.class_pixels.any() and not known.wrong_values:
         return found  # nothing could be read, which was told already
     for class_id, share in enumerate(known.class_shares):
         name = f"{class_id} {source.classes[class_id]}"
@@ -215,7 +224,7 @@ def _judge_classes(known: Survey, rare: float) -> list[Finding]:
 def _judge_numbering(known: Survey) -> list[Finding]:
     """Two ways of numbering that are common elsewhere."""
     num_classes, ignored = len(known.source.classes), known.source.ignore_label
-    wrong = {value for pair in known.pairs for value in pair.wrong}
+    wrong = {value for value, _, _ in known.wrong_values}
     present = set(np.flatnonzero(known.class_pixels).tolist())
     if wrong == {num_classes} and 0 not in present:
         text = f"values are 1..{num_classes}, but class ids count from 0: subtract 1"
