@@ -106,9 +106,14 @@ class Checkpointer(DetectionCheckpointer):
             raise UserError(f"{path} cannot be fetched or read: {error}") from error
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<name>.pth``: a checkpoint is there whole or not at all."""
+        """Write ``<name>.pth``: a checkpoint is there whole or not at all.
+
+        Raises:
+            UserError: the disk is full, or a weight is no longer finite.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
+        self._require_finite()
         data = {"model": self.model.state_dict()}
         data |= {key: item.state_dict() for key, item in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
@@ -117,10 +122,23 @@ class Checkpointer(DetectionCheckpointer):
             torch.save(data | kwargs, file)
         self.tag_last_checkpoint(path.name)
 
+    def remove_unfinished(self) -> None:
+        """Remove what a run that was killed while it was writing has left in the folder."""
+        for path in Path(self.save_dir).glob(".*.pth.[0-9]*"):
+            path.unlink(missing_ok=True)
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note which checkpoint ``--resume`` continues from."""
         with writing(Path(self.save_dir) / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
+
+    def _require_finite(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise UserError(
+                    f"the model's {name} is no longer finite, so it is not saved: go on from the "
+                    "last checkpoint with a lower SOLVER.BASE_LR or with SOLVER.CLIP_GRADIENTS"
+                )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
@@ -168,6 +186,8 @@ def writing(path: Path) -> Iterator[Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that stops may keep the name and lose the rest
         beside.replace(path)
     except (OSError, RuntimeError) as error:
         # PyTorch's writer answers what the file said with a RuntimeError of its own.

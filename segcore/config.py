@@ -49,6 +49,9 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
 
+    # How long processes wait for the slowest one in an evaluation.
+    cfg.TEST.TIMEOUT_MINUTES = 120.0
+
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False
     # A random crop is drawn again while one category covers more than this share of it.

@@ -19,6 +19,8 @@ from segcore.config import find_config, load_config
 from segcore.datasets import register_own_datasets
 from segcore.errors import UserError
 
+from .together import MistakeElsewhere, create_patient_group
+
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config of a command line, and prepare data sets, logs, seeds and the output folder.
@@ -45,14 +47,11 @@ class _World:
     """The processes of a run, as one of its machines sees them."""
 
     url: str
-    machines: int
-    machine: int
+    size: int
+    first_rank: int  # of those on this machine
     processes_here: int
     device: str
-
-    @property
-    def size(self) -> int:
-        return self.machines * self.processes_here
+    wait_minutes: float
 
 
 def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
@@ -72,16 +71,17 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         UserError: a mistake of the user in any of the processes; the others are ended.
     """
     # Before any process starts, so that a wrong key is one sentence and not one a process.
-    device = load_config(args.config_file, args.opts).MODEL.DEVICE
+    cfg = load_config(args.config_file, args.opts)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _run_under_torchrun(main, args, device)
-    _require_devices(args.num_gpus, device)
+        return _run_under_torchrun(main, args, cfg)
+    _require_devices(args.num_gpus, cfg.MODEL.DEVICE)
     world = _World(
         url=f"tcp://127.0.0.1:{_free_port()}" if args.num_machines == 1 else args.dist_url,
-        machines=args.num_machines,
-        machine=args.machine_rank,
+        size=args.num_machines * args.num_gpus,
+        first_rank=args.machine_rank * args.num_gpus,
         processes_here=args.num_gpus,
-        device=device,
+        device=cfg.MODEL.DEVICE,
+        wait_minutes=cfg.TEST.TIMEOUT_MINUTES,
     )
     if world.size == 1:
         return main(args)
@@ -126,9 +126,8 @@ def _process(
     """What each started process runs. A user's mistake travels to the parent as its sentence."""
     if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // world.processes_here))
-    rank = world.machine * world.processes_here + local_rank
     try:
-        _join(world.url, rank, world.size, local_rank, world.processes_here, world.device)
+        _join(world, local_rank)
         main(args)
     except UserError as error:
         mistakes.put(str(error))
@@ -136,31 +135,45 @@ def _process(
     dist.destroy_process_group()
 
 
-def _run_under_torchrun(main: Callable, args: argparse.Namespace, device: str) -> Any:
+def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) -> Any:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if args.num_gpus not in (1, local_size) or args.num_machines != 1:
         raise UserError("torchrun starts the processes: leave out --num-gpus and --num-machines")
-    _require_devices(local_size, device)
-    _join("env://", rank, size, local_rank, local_size, device)
-    result = main(args)
+    _require_devices(local_size, cfg.MODEL.DEVICE)
+    world = _World(
+        url="env://",
+        size=size,
+        first_rank=rank - local_rank,
+        processes_here=local_size,
+        device=cfg.MODEL.DEVICE,
+        wait_minutes=cfg.TEST.TIMEOUT_MINUTES,
+    )
+    try:
+        _join(world, local_rank)
+        result = main(args)
+    except MistakeElsewhere:
+        sys.exit(2)  # the process that met it prints the sentence
     dist.destroy_process_group()
     return result
 
 
-def _join(url: str, rank: int, size: int, local_rank: int, local_size: int, device: str) -> None:
+def _join(world: _World, local_rank: int) -> None:
     """Enter the process group, with Detectron2's group of the processes of a machine."""
+    rank = world.first_rank + local_rank
     backend = "gloo"
-    if device != "cpu":
+    if world.device != "cpu":
         torch.cuda.set_device(local_rank)
         backend = "nccl"
     try:
-        dist.init_process_group(backend, init_method=url, rank=rank, world_size=size)
+        dist.init_process_group(backend, init_method=world.url, rank=rank, world_size=world.size)
     except (dist.DistNetworkError, dist.DistStoreError, ValueError) as error:
         raise UserError(
-            f"process {rank} of {size} cannot join the others at {url}: see that --dist-url is the "
-            f"address of machine 0 and that all machines were started ({error})"
+            f"process {rank} of {world.size} cannot join the others at {world.url}: see that "
+            "--dist-url is the address of machine 0 and that all machines were started "
+            f"({error})"
         ) from error
-    comm.create_local_process_group(local_size)
+    comm.create_local_process_group(world.processes_here)
+    create_patient_group(world.wait_minutes)
     comm.synchronize()

@@ -1,14 +1,23 @@
 """One training step, in float32 or under autocast, on a GPU or on the CPU."""
 
+import logging
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from torch import nn
 
 from segcore.errors import UserError
+
+from .batches import TrainingBatches
+from .seeding import seed_step
+from .together import together
+
+logger = logging.getLogger(__name__)
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype:
@@ -27,6 +36,7 @@ class AutocastTrainer(SimpleTrainer):
         optimizer: steps after every batch.
         dtype: half precision for autocast, or None for float32 throughout. Under float16 the loss
             is scaled so that small gradients survive; a step whose gradients overflow is skipped.
+        seed: from 0 on; with the iteration it settles all random numbers of a step.
     """
 
     def __init__(
@@ -36,31 +46,46 @@ class AutocastTrainer(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         dtype: torch.dtype | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.device_type = next(model.parameters()).device.type
         self.dtype = dtype
+        self.seed = seed
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == torch.float16)
 
+    def begin(self, iteration: int) -> None:
+        """Before the first step: let the loader start with the batch of ``iteration``."""
+        batches = getattr(self.data_loader, "batch_sampler", None)
+        if isinstance(batches, TrainingBatches):
+            batches.begin(self.seed, iteration)
+
     def run_step(self) -> None:
-        """Fetch a batch, compute its losses and gradients, note the losses, update the model."""
+        """Fetch a batch, compute its losses and gradients, note the losses, update the model.
+
+        Raises:
+            UserError: in all processes, where one cannot read or use its part of the batch, or its
+                loss is not finite; the model is as it was.
+        """
         start = time.perf_counter()
-        data = next(self._data_loader_iter)
+        with together():
+            data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
 
-        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
+        seed_step(self.seed, self.iter, comm.get_rank())
+        autocast = torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None)
+        with together(), autocast:
             losses = self.model(data)
+            _require_finite(losses, data, self.iter)
         self.optimizer.zero_grad()
         self.scaler.scale(sum(losses.values())).backward()
         self.after_backward()
-        # Before the update, so that a loss that is not finite stops the training with the model
-        # as it was.
         self.write_metrics(losses, data_time, self.iter)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict()
+        state = super().state_dict() | {"seed": self.seed}
         return state | (
             {"grad_scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
         )
@@ -73,5 +98,21 @@ class AutocastTrainer(SimpleTrainer):
                 "the checkpoint's optimizer does not fit the parameters that learn here: resume "
                 "with the config it was trained with, or start anew with MODEL.WEIGHTS"
             ) from error
+        # Other programs' checkpoints have no seed; those go on with the one of this run.
+        if (seed := state_dict.get("seed", self.seed)) != self.seed:
+            logger.info("Going on with the seed of the checkpoint, %d", seed)
+            self.seed = seed
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def _require_finite(losses: dict[str, torch.Tensor], batch: list[dict], iteration: int) -> None:
+    total = sum(losses.values()).item()
+    if math.isfinite(total):
+        return
+    parts = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+    files = ", ".join(str(item.get("file_name", "?")) for item in batch)
+    raise UserError(
+        f"the loss is {total:g} at iteration {iteration} ({parts}) on the batch of {files}: look "
+        "at these files, lower SOLVER.BASE_LR or set SOLVER.CLIP_GRADIENTS"
+    )

@@ -12,10 +12,9 @@ from detectron2.config import CfgNode
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
 )
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
@@ -28,8 +27,10 @@ from segcore.errors import UserError
 from segcore.evaluation import build_evaluator
 from segcore.mappers import build_mapper
 
+from .batches import build_train_loader
 from .optimizer import build_optimizer
 from .step import AutocastTrainer, autocast_dtype
+from .together import inference_together, together
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,12 @@ class Trainer(DefaultTrainer):
         dtype = autocast_dtype(device) if cfg.SOLVER.AMP.ENABLED else None
 
         self._trainer = AutocastTrainer(
-            parallel(model, device), data_loader, optimizer, dtype=dtype
+            parallel(model, device),
+            data_loader,
+            optimizer,
+            dtype=dtype,
+            # Drawn once; the checkpoints keep it.
+            seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = build_checkpointer(cfg, model, trainer=weakref.proxy(self))
@@ -70,6 +76,8 @@ class Trainer(DefaultTrainer):
         Without either, a model that knows how starts from pre-trained parts
         (``model.load_pretrained``).
         """
+        if comm.is_main_process():
+            self.checkpointer.remove_unfinished()
         super().resume_or_load(resume)
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(
@@ -80,6 +88,10 @@ class Trainer(DefaultTrainer):
         start = getattr(self.checkpointer.model, "load_pretrained", None)
         if start is not None and not continued and not self.cfg.MODEL.WEIGHTS:
             _main_process_first(start)
+
+    def before_train(self) -> None:
+        super().before_train()
+        self._trainer.begin(self.start_iter)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -111,13 +123,7 @@ class Trainer(DefaultTrainer):
         if not cfg.DATASETS.TRAIN:
             raise UserError("DATASETS.TRAIN is empty: name the data sets to train on")
         check_registered(cfg.DATASETS.TRAIN)
-        workers = comm.get_world_size()
-        if cfg.SOLVER.IMS_PER_BATCH % workers:
-            raise UserError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {workers} processes "
-                f"cannot share evenly: take a multiple of {workers}"
-            )
-        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
+        return build_train_loader(cfg, build_mapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
@@ -156,7 +162,7 @@ class Trainer(DefaultTrainer):
             own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and own_words:
                 model.set_vocabulary(_vocabulary_of(name))
-            results[name] = inference_on_dataset(model, data_loader, evaluator)
+            results[name] = inference_together(model, data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
@@ -190,11 +196,10 @@ def _scale(cfg: CfgNode) -> CfgNode:
 
 def _main_process_first(call: Callable[[], None]) -> None:
     """Call in every process, in the main one before the others: it may fill a cache for them."""
-    if comm.is_main_process():
-        call()
-    comm.synchronize()
-    if not comm.is_main_process():
-        call()
+    for first in (True, False):
+        with together():
+            if comm.is_main_process() == first:
+                call()
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

@@ -1,0 +1,125 @@
+"""The stream of training batches, which can start anywhere.
+
+Which pictures make up the batch of an iteration, and how they are augmented, follows from the seed,
+the iteration and the place in the batch alone.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segcore.errors import UserError
+from segcore.images import read_header
+
+from .seeding import seed_sample
+
+
+class Sample(NamedTuple):
+    """A picture in a batch: what seeds its augmentation, and its number in the data set."""
+
+    seed: int
+    iteration: int
+    index: int  # in the batch of all processes
+    picture: int
+
+
+class TrainingBatches(Sampler):
+    """This process's part of every batch, without end, in the order of Detectron2's sampler.
+
+    Args:
+        records: dataset dicts.
+        size: pictures in this process's part.
+        group_by_aspect: make batches of pictures that are all wide or all tall. Pictures whose
+            records lack ``width`` and ``height`` have their headers read.
+    """
+
+    def __init__(self, records: Sequence[dict], size: int, *, group_by_aspect: bool) -> None:
+        self.records, self.size, self.group_by_aspect = records, size, group_by_aspect
+        self.seed = self.start = 0
+        self._is_wide = functools.cache(lambda picture: is_wide(records[picture]))
+
+    def begin(self, seed: int, iteration: int) -> None:
+        """Settle where the next pass starts: at the batch of ``iteration``."""
+        self.seed, self.start = seed, iteration
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        rank, processes = comm.get_rank(), comm.get_world_size()
+        pictures = iter(TrainingSampler(len(self.records), seed=self.seed))
+        for iteration, batch in islice(enumerate(self._batches(pictures)), self.start, None):
+            yield [
+                Sample(self.seed, iteration, rank + processes * place, picture)
+                for place, picture in enumerate(batch)
+            ]
+
+    def _batches(self, pictures: Iterator[int]) -> Iterator[list[int]]:
+        group_by_aspect = self.group_by_aspect and self.size > 1
+        waiting = {True: [], False: []}
+        for picture in pictures:
+            group = waiting[group_by_aspect and self._is_wide(picture)]
+            group.append(picture)
+            if len(group) == self.size:
+                yield group[:]
+                group.clear()
+
+
+class SeededDataset(Dataset):
+    """Mapped records, each with random numbers of its own."""
+
+    def __init__(self, records: Sequence[dict], mapper: Callable[[dict], dict]) -> None:
+        self.records, self.mapper = records, mapper
+
+    def __getitem__(self, sample: Sample) -> dict:
+        seed_sample(sample.seed, sample.iteration, sample.index)
+        return self.mapper(self.records[sample.picture])
+
+
+def is_wide(record: dict) -> bool:
+    """Whether the picture of a dataset dict is wider than tall, upright as it is shown."""
+    if "width" in record and "height" in record:
+        return record["width"] > record["height"]
+    header = read_header(record["file_name"])
+    turned = header.orientation >= 5
+    return header.height > header.width if turned else header.width > header.height
+
+
+def build_train_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> DataLoader:
+    """Batches (lists of mapped records) of ``DATASETS.TRAIN``, without end.
+
+    Its ``batch_sampler`` is a :class:`TrainingBatches`.
+
+    Raises:
+        UserError: the processes cannot share a batch, or another sampler is asked for.
+    """
+    processes = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
+            f"cannot share evenly: take a multiple of {processes}"
+        )
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise UserError(
+            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, "
+            "but takes TrainingSampler: only its order can be resumed"
+        )
+    records = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    records = DatasetFromList(records, copy=False)
+    batches = TrainingBatches(
+        records,
+        cfg.SOLVER.IMS_PER_BATCH // processes,
+        group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+    )
+    return DataLoader(
+        SeededDataset(records, mapper),
+        batch_sampler=batches,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=list,
+    )

@@ -1,0 +1,99 @@
+"""Processes that stop together: a mistake that one of them meets ends all with its sentence."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.utils import comm
+from torch import nn
+
+from segcore.errors import UserError
+
+_patient_group: dist.ProcessGroup | None = None
+
+
+class MistakeElsewhere(UserError):
+    """A mistake that another process met, and reports."""
+
+
+def create_patient_group(minutes: float) -> None:
+    """Make the group in which :func:`together` waits; every process must call it once.
+
+    The slowest process of an evaluation may come long after the first, later than PyTorch lets
+    processes wait (10 minutes on GPUs). Waiting here, in a group of its own, leaves that limit to
+    the steps of the training, where it finds processes that hang.
+    """
+    global _patient_group
+    _patient_group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Leave the block when every process has, and raise in all what any of them has met.
+
+    No process may wait for others inside the block.
+
+    Raises:
+        UserError: of this process, as one sentence also where a loader's worker process met it.
+        MistakeElsewhere: the sentence of another process.
+    """
+    mistake = None
+    try:
+        yield
+    except (UserError, RuntimeError) as error:
+        mistake = _as_sentence(error)
+    sentences = _all_gather(mistake and str(mistake))
+    if mistake is not None:
+        raise mistake
+    if others := list(filter(None, sentences)):
+        raise MistakeElsewhere(others[0])
+
+
+def inference_together(
+    model: nn.Module, data_loader: Iterable, evaluator: DatasetEvaluator
+) -> dict[str, Any]:
+    """Detectron2's ``inference_on_dataset``, where no process waits for one that has stopped."""
+    with together():
+        inference_on_dataset(model, data_loader, _Collector(evaluator))
+    with together():
+        results = evaluator.evaluate() or {}
+    return results
+
+
+class _Collector(DatasetEvaluator):
+    """Hands everything to an evaluator but the request for results, which needs all processes."""
+
+    def __init__(self, evaluator: DatasetEvaluator) -> None:
+        self.reset, self.process = evaluator.reset, evaluator.process
+
+
+def _as_sentence(error: UserError | RuntimeError) -> UserError:
+    """What to tell of an error that may come, traceback and all, from a loader's worker process.
+
+    Raises:
+        RuntimeError: it is nothing of the kind.
+    """
+    if isinstance(error, UserError):
+        sentence = str(error).strip().rpartition("UserError: ")[2]
+        return error if sentence == str(error) else UserError(sentence)
+    if "DataLoader worker" not in str(error):
+        raise error
+    return UserError(
+        "a worker process that reads pictures was killed, perhaps for want of memory: lower "
+        "DATALOADER.NUM_WORKERS"
+    )
+
+
+def _all_gather(sentence: str | None) -> list[str | None]:
+    try:
+        return comm.all_gather(sentence, group=_patient_group)
+    except RuntimeError as error:
+        if "timed out" not in str(error).lower():
+            raise
+        raise UserError(
+            f"process {comm.get_rank()} has waited for another in vain: if that one was still "
+            "evaluating, raise TEST.TIMEOUT_MINUTES"
+        ) from error

@@ -1,0 +1,364 @@
+"""Training that survives: kills, bad pictures, losses that are no numbers, full disks."""
+
+import errno
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segcore.config import load_config
+from segcore.engine import seeding
+from segcore.engine.batches import TrainingBatches, is_wide
+from segcore.errors import UserError
+
+PROGRAM = Path(__file__).with_name("resume_run.py")
+PICTURES, ITERATIONS = 11, 30
+CONFIG = """
+MODEL: {META_ARCHITECTURE: RandomSegmenter, DEVICE: cpu, SEM_SEG_HEAD: {IGNORE_VALUE: 255}}
+DATASETS: {TRAIN: [speckles], TEST: []}
+DATALOADER: {NUM_WORKERS: 4}
+INPUT:
+  {FORMAT: RGB, MIN_SIZE_TRAIN: [24, 30, 36], COLOR_AUG_SSD: true, SIZE_DIVISIBILITY: 32,
+   MIN_SIZE_TEST: 32, CROP: {ENABLED: true, TYPE: absolute, SIZE: [24, 24]}}
+SOLVER:
+  {IMS_PER_BATCH: 4, BASE_LR: 0.05, MAX_ITER: 30, CHECKPOINT_PERIOD: 3, WARMUP_ITERS: 5,
+   LR_SCHEDULER_NAME: WarmupCosineLR}
+SEED: 3
+"""
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """The root of a small data set, of wide and of tall pictures."""
+    root = tmp_path_factory.mktemp("data")
+    write_pictures(root)
+    return root
+
+
+def write_pictures(root: Path) -> None:
+    draw = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (root / "speckles" / folder).mkdir(parents=True)
+    for number in range(PICTURES):
+        size = (40, 56) if number % 3 else (50, 36)
+        image = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+        for folder, pixels in (("images", image), ("labels", image.argmax(2).astype(np.uint8))):
+            Image.fromarray(pixels).save(root / "speckles" / folder / f"{number:02}.png")
+
+
+@pytest.fixture(scope="module")
+def program(data):
+    """The program as a module, for runs inside of this process."""
+    spec = importlib.util.spec_from_file_location("resume_run", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.register(data)
+    return module
+
+
+@pytest.fixture(scope="module")
+def start(data, repository, tmp_path_factory):
+    """Start the program; returns its output folder and its process."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "resume.yaml").write_text(CONFIG)
+
+    def start(out, *words, launcher=(), speckles=data, **variables):
+        environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+        flags = [part for word in words if word[:2] == "--" for part in word.split("=")]
+        opts = [word for word in words if word[:2] != "--"]
+        command = [sys.executable, *launcher, str(PROGRAM)]
+        command += ["--config-file", str(folder / "resume.yaml"), *flags]
+        process = subprocess.Popen(
+            [*command, "OUTPUT_DIR", str(folder / out), *opts],
+            env=environment | {"SPECKLES": str(speckles)} | variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return folder / out, process
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def run(start):
+    """Run the program to its end; returns its output folder and its error stream."""
+
+    def run(out, *words, code=0, **options):
+        folder, process = start(out, *words, **options)
+        try:
+            printed = process.communicate(timeout=100)[1]
+        finally:
+            process.kill()
+        assert process.returncode == code, printed[-3000:]
+        return folder, printed
+
+    return run
+
+
+@pytest.fixture
+def cfg(program, tmp_path):
+    (tmp_path / "resume.yaml").write_text(CONFIG)
+    out = tmp_path / "out"
+    out.mkdir()
+    opts = ["OUTPUT_DIR", str(out), "DATALOADER.NUM_WORKERS", "0", "SOLVER.MAX_ITER", "8"]
+    return load_config(tmp_path / "resume.yaml", opts)
+
+
+def losses(folder: Path) -> list[list]:
+    """[iteration, loss, rate] in the order of computation."""
+    path = folder / "losses.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def assert_same_weights_and_state(one: Path, two: Path) -> None:
+    states = [torch.load(folder / "model_final.pth", weights_only=True) for folder in (one, two)]
+    for key, tensor in states[0]["model"].items():
+        assert tensor.equal(states[1]["model"][key]), key
+    trainers = [state["trainer"] for state in states]
+    moments = [trainer["_trainer"].pop("optimizer")["state"] for trainer in trainers]
+    assert trainers[0] == trainers[1]
+    for number, moment in moments[0].items():
+        assert all(value.equal(moments[1][number][key]) for key, value in moment.items())
+
+
+@pytest.fixture(scope="module")
+def unbroken(run) -> Path:
+    folder, _ = run("unbroken")
+    found = losses(folder)
+    assert [iteration for iteration, _, _ in found] == list(range(ITERATIONS))
+    assert len({loss for _, loss, _ in found}) == ITERATIONS
+    return folder
+
+
+# ---- resuming --------------------------------------------------------------------------------
+
+
+def test_killed_twice_it_ends_as_if_unbroken(start, run, unbroken):
+    """With SIGKILL at two random moments; every loss of every part is that of the unbroken run."""
+    moments = sorted(random.sample(range(1, ITERATIONS - 8), 2))
+    for moment in moments:
+        folder, process = start("killed", "--resume", PACE="0.02")
+        while process.poll() is None and max([-1, *(n for n, _, _ in losses(folder))]) < moment:
+            time.sleep(0.001)
+        time.sleep(random.random() * 0.05)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.stderr.read()[-3000:]
+    folder, _ = run("killed", "--resume")
+    expected = losses(unbroken)
+    found = losses(folder)
+    assert {iteration for iteration, _, _ in found} == set(range(ITERATIONS))
+    assert len(found) > ITERATIONS or moments, moments
+    for line in found:
+        assert line == expected[line[0]], f"killed after iterations {moments}"
+    assert_same_weights_and_state(folder, unbroken)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_losses_do_not_depend_on_the_number_of_workers(run, unbroken, workers):
+    folder, _ = run(f"workers_{workers}", "DATALOADER.NUM_WORKERS", str(workers))
+    assert losses(folder) == losses(unbroken)
+
+
+def test_two_processes_resume_to_the_bit(run):
+    words = ("--num-gpus=2", "SOLVER.MAX_ITER", "8", "DATALOADER.NUM_WORKERS", "1")
+    whole, _ = run("two", *words)
+    part, _ = run("two_parts", *words)
+    (part / "last_checkpoint").write_text("model_0000002.pth")
+    run("two_parts", "--resume", *words)
+    found = losses(part)
+    assert found == losses(whole) + losses(whole)[3:]
+    assert_same_weights_and_state(part, whole)
+
+
+def test_a_seed_that_was_drawn_is_kept(program, cfg):
+    """With SEED -1, Detectron2's default."""
+    cfg.SEED = -1
+    program.LoggingTrainer(cfg).train()
+    whole = losses(Path(cfg.OUTPUT_DIR))
+    Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000005.pth")
+    trainer = program.LoggingTrainer(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    assert losses(Path(cfg.OUTPUT_DIR)) == whole + whole[6:]
+
+
+def test_the_loss_scale_goes_on(program, cfg):
+    steps = [program.LoggingTrainer(cfg)._trainer for _ in range(2)]
+    for step, scale in zip(steps, (64.0, 16.0), strict=True):
+        step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    steps[0].load_state_dict(steps[1].state_dict())
+    assert steps[0].scaler.get_scale() == 16.0
+
+
+def test_batches_start_anywhere_and_visit_every_picture():
+    records = [{"width": 2 + n % 2, "height": 2 + n % 3} for n in range(7)]
+    for grouped in (False, True):
+        batches = TrainingBatches(records, 2, group_by_aspect=grouped)
+        batches.begin(5, 0)
+        stream = iter(batches)
+        first = [next(stream) for _ in range(14)]
+        batches.begin(5, 9)
+        assert next(iter(batches)) == first[9]
+        assert {sample.picture for batch in first for sample in batch} == set(range(7))
+        shapes = [{is_wide(records[sample.picture]) for sample in batch} for batch in first]
+        assert grouped == all(len(shape) == 1 for shape in shapes)
+        assert [sample.iteration for sample in first[3]] == [3, 3]
+
+
+def test_seeds_differ_in_every_part():
+    def draws():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seen = set()
+    for seed_from in (seeding.seed_sample, seeding.seed_step):
+        for words in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
+            seed_from(*words)
+            first = draws()
+            seed_from(*words)
+            assert draws() == first
+            seen |= set(first)
+    assert len(seen) == 24
+
+
+# ---- checkpoints -----------------------------------------------------------------------------
+
+
+def test_a_kill_while_writing_leaves_the_checkpoint_before(run, unbroken):
+    folder, _ = run("writing", FAULT="kill 1", code=-signal.SIGKILL)
+    assert (folder / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert not (folder / "model_0000005.pth").exists()
+    assert len(list(folder.glob(".model_0000005.pth.*"))) == 1, "killed while it was written"
+    run("writing", "--resume")
+    assert losses(folder)[-27:] == losses(unbroken)[3:]
+    assert not list(folder.glob(".*")), "what was left is cleared away"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(program, cfg, monkeypatch):
+    trainer = program.LoggingTrainer(cfg)
+    save = torch.save
+
+    def save_or_fail(content, file):
+        if content["iteration"] > 2:
+            file.write(b"a part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", save_or_fail)
+    with pytest.raises(UserError, match=r"model_0000005\.pth cannot be written: No space left"):
+        trainer.train()
+    out = Path(cfg.OUTPUT_DIR)
+    assert (out / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert [path.name for path in out.glob("*.pth*")] == ["model_0000002.pth"]
+    resumed = program.LoggingTrainer(cfg)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 3
+
+
+# ---- losses and weights that are no numbers --------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_before_it_does_harm(program, cfg, value):
+    trainer = program.LoggingTrainer(cfg)
+    batches = []
+
+    def spoil(model, inputs, output):
+        batches.append([item["file_name"] for item in inputs[0]])
+        factor = value if trainer.iter == 4 else 1.0
+        return {name: loss * factor for name, loss in output.items()}
+
+    trainer.model.register_forward_hook(spoil)
+    with pytest.raises(UserError, match=rf"the loss is {value} at iteration 4 ") as caught:
+        trainer.train()
+    assert len(batches) == 5 and all(name in str(caught.value) for name in batches[-1])
+    assert "\n" not in str(caught.value)
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert Path(cfg.OUTPUT_DIR, "last_checkpoint").read_text() == "model_0000002.pth"
+
+
+def test_weights_that_are_no_numbers_are_not_saved(program, cfg):
+    trainer = program.LoggingTrainer(cfg)
+    weights = trainer.model.classify.weight
+    weights.register_hook(lambda gradient: gradient * (np.nan if trainer.iter == 5 else 1.0))
+    with pytest.raises(UserError, match=r"classify\.weight is no longer finite"):
+        trainer.train()
+    assert Path(cfg.OUTPUT_DIR, "last_checkpoint").read_text() == "model_0000002.pth"
+
+
+def test_a_loss_in_one_process_stops_all(run):
+    words = ("--num-gpus=2", "DATALOADER.NUM_WORKERS", "0")
+    folder, printed = run("nan", *words, FAULT="nan 1 4", code=2)
+    assert one_sentence(printed).startswith("the loss is nan at iteration 4 ")
+    assert (folder / "last_checkpoint").read_text() == "model_0000002.pth"
+
+
+def one_sentence(printed: str) -> str:
+    """What the one line of a user's mistake says."""
+    (sentence,) = re.findall(r"^error: (.*)$", printed, re.MULTILINE)
+    return sentence
+
+
+# ---- pictures --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """A data set whose last picture is cut short: one process meets it, the other does not."""
+    root = tmp_path_factory.mktemp("damaged")
+    write_pictures(root)
+    path = root / "speckles" / "images" / f"{PICTURES - 1:02}.png"
+    path.write_bytes(path.read_bytes()[:300])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "launcher"),
+    [
+        (["--num-gpus=2"], ()),
+        (["--num-gpus=2", "--eval-only", "DATASETS.TEST", "('speckles',)"], ()),
+        ([], TORCHRUN),
+        (["--eval-only", "DATASETS.TEST", "('speckles',)"], TORCHRUN),
+    ],
+    ids=["train", "evaluate", "torchrun-train", "torchrun-evaluate"],
+)
+def test_a_bad_picture_in_one_process_ends_all_with_one_sentence(run, damaged, words, launcher):
+    code = 1 if launcher else 2  # torchrun's own
+    words = [*words, "DATALOADER.NUM_WORKERS", "1"]
+    _, printed = run("damaged", *words, launcher=launcher, speckles=damaged, code=code)
+    assert "10.png" in one_sentence(printed)
+    if not launcher:
+        assert "Traceback" not in printed
+
+
+def test_a_worker_that_was_killed_is_one_sentence(program, cfg):
+    cfg.DATALOADER.NUM_WORKERS = 1
+    trainer = program.LoggingTrainer(cfg)
+    trainer._trainer.data_loader.dataset.mapper = lambda record: os.kill(os.getpid(), 9)
+    with pytest.raises(UserError, match=r"worker process .* was killed.*lower DATALOADER.NUM_WORK"):
+        trainer.train()
+
+
+# ---- slow processes --------------------------------------------------------------------------
+
+
+def test_how_long_processes_wait_for_a_slow_one_is_a_key(run):
+    words = ("--num-gpus=2", "--eval-only", "DATASETS.TEST", "('speckles',)")
+    words += ("DATALOADER.NUM_WORKERS", "0")
+    _, printed = run("slow", *words, "TEST.TIMEOUT_MINUTES", "0.05", FAULT="slow 1", code=2)
+    assert "raise TEST.TIMEOUT_MINUTES" in one_sentence(printed)
+    assert "Traceback" not in printed
+    folder, _ = run("patient", *words, FAULT="slow 1")
+    assert list((folder / "inference").rglob("*.json"))
