@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segcore.scenes import CATALOGUES, SCENES_1K, SCENES_60
+from segcore.scenes import CATALOGUES, SCENES_1K, SCENES_60, held_out
 from segcore.scenes.draws import Draws
 from segcore.scenes.grounds import GROUNDS, Noise
 from segcore.scenes.shapes import SHAPES
@@ -54,6 +54,30 @@ class TestCatalogue:
         assert set(catalogue.textures) <= set(TEXTURES)
         assert set(catalogue.shapes) <= set(SHAPES)
         assert set(catalogue.grounds) <= set(GROUNDS)
+
+
+class TestHeldOut:
+    def test_counts(self):
+        lines = held_out.summarize(SCENES_1K).splitlines()
+        assert lines[0] == (
+            "scenes-1k: 1120 classes, 40 grounds and 1080 objects, 250 of them (23.1%) unseen"
+        )
+        assert "  same colour and texture: 90 groups of 12, 2 to 3 of each unseen" in lines
+
+    def test_table_names_every_unseen_class(self):
+        _, _, *rows = held_out.table(SCENES_60).splitlines()
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+        named = {
+            f"{colour} {texture} {shape}"
+            for texture, *colours in cells
+            for shape, words in zip(SCENES_60.shapes, colours, strict=True)
+            for colour in words.split(", ")
+        }
+        assert named == {entry.name for entry in SCENES_60.unseen_objects}
+
+    def test_the_page_shows_both_tables(self, repository):
+        page = (repository / "docs/scenes.md").read_text("utf-8")
+        assert all(held_out.table(catalogue) in page for catalogue in CATALOGUES.values())
 
 
 class TestDraws:
