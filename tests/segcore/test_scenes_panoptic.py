@@ -1,11 +1,13 @@
 """Scenes' segments and instances in COCO's formats, read back by the libraries that read COCO."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from segcore.errors import UserError
 from segcore.images import read_image, read_labels
 from segcore.scenes import SCENES_1K, SCENES_60, Settings, plan_scene, render, write_scenes
 from segcore.scenes.coco import DIVISOR, panoptic_picture, segment_ids
@@ -185,3 +187,8 @@ class TestWriting:
         assert picture.stat().st_mtime_ns == before
         for path in first.rglob("*.*"):
             assert path.read_bytes() == (later / path.relative_to(first)).read_bytes()
+
+    def test_a_missing_library_is_told(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pycocotools", None)
+        with pytest.raises(UserError, match="pip install pycocotools"):
+            write_scenes(tmp_path, SCENES_60, SETTINGS, panoptic=True)
