@@ -19,7 +19,7 @@ from segcore.config import find_config, load_config
 from segcore.datasets import register_own_datasets
 from segcore.errors import UserError
 
-from .together import MistakeElsewhere, create_patient_group
+from .together import MistakeElsewhere, create_patient_group, forget_patient_group
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -132,7 +132,7 @@ def _process(
     except UserError as error:
         mistakes.put(str(error))
         sys.exit(2)
-    dist.destroy_process_group()
+    _leave()
 
 
 def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) -> Any:
@@ -155,7 +155,7 @@ def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) 
         result = main(args)
     except MistakeElsewhere:
         sys.exit(2)  # the process that met it prints the sentence
-    dist.destroy_process_group()
+    _leave()
     return result
 
 
@@ -177,3 +177,11 @@ def _join(world: _World, local_rank: int) -> None:
     comm.create_local_process_group(world.processes_here)
     create_patient_group(world.wait_minutes)
     comm.synchronize()
+
+
+def _leave() -> None:
+    """Leave the process group when all do. A group that a process still holds, or that others still
+    speak in, has threads that abort the process when the interpreter ends."""
+    comm.synchronize()
+    forget_patient_group()
+    dist.destroy_process_group()

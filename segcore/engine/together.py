@@ -30,6 +30,12 @@ def create_patient_group(minutes: float) -> None:
     _patient_group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
 
 
+def forget_patient_group() -> None:
+    """Let go of that group, before all groups are destroyed."""
+    global _patient_group
+    _patient_group = None
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Leave the block when every process has, and raise in all what any of them has met.
