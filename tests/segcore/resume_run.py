@@ -3,7 +3,7 @@
 python resume_run.py --config-file resume.yaml [--num-gpus 2] [--eval-only] [--resume] [KEY VALUE]
 
 FAULT in the environment: "nan RANK ITERATION", "slow RANK" (in evaluation), "kill NUMBER" (while
-the checkpoint of that number is being written).
+the checkpoint of that number is being written), "stall ITERATION" (for whoever wants to kill it).
 """
 
 import io
@@ -59,6 +59,8 @@ class RandomSegmenter(nn.Module):
             sizes = [(item["height"], item["width"]) for item in inputs]
             resize = nn.functional.interpolate
             return [{"sem_seg": resize(x, s)[0]} for x, s in zip(logits, sizes, strict=True)]
+        if self.fault == ["stall", str(get_event_storage().iter)]:
+            time.sleep(100)
         labels = [item["sem_seg"][None] for item in inputs]
         loss = nn.functional.cross_entropy
         losses = [loss(x, y, ignore_index=255) for x, y in zip(logits, labels, strict=True)]

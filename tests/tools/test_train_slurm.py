@@ -11,11 +11,19 @@ SRUN = """#!/usr/bin/env bash
 exec "${@:3}"
 """
 
+# Prints slowly: who stops reading after the first line would end it with SIGPIPE.
+SCONTROL = """#!/usr/bin/env bash
+set -e
+echo localhost
+sleep 0.2
+echo b
+"""
+
 
 @pytest.fixture
 def submit(repository, tmp_path):
     def submit(*words):
-        for name, text in {"srun": SRUN, "scontrol": "#!/bin/sh\necho localhost\necho b\n"}.items():
+        for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
             (tmp_path / name).write_text(text)
             (tmp_path / name).chmod(0o755)
         environment = os.environ | {
