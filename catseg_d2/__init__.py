@@ -1,10 +1,12 @@
 """CAT-Seg: open-vocabulary semantic segmentation by cost aggregation.
 
 Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR 2024.
-Importing the package adds its keys to the configs and registers the meta-architecture ``CATSeg``.
+Importing the package adds its keys to the configs and registers the meta-architectures ``CATSeg``
+and ``ContrastiveCLIP``, which pre-trains the towers of the former.
 """
 
 from .config import add_catseg_config
+from .contrastive import ContrastiveCLIP
 from .meta_arch import CATSeg
 
-__all__ = ["CATSeg", "add_catseg_config"]
+__all__ = ["CATSeg", "ContrastiveCLIP", "add_catseg_config"]

@@ -98,7 +98,8 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
 
     Args:
         clip: towers of the model ``name``.
-        source: path to a state dict with OpenAI's names (.pth, .pt, .safetensors), or a tag that
+        source: path to a state dict with OpenAI's names (.pth, .pt, .safetensors), to a checkpoint
+            of :class:`ContrastiveCLIP`, whose names have ``clip.`` in front, or a tag that
             open_clip lists for this model, such as "openai".
     Raises:
         UserError: no such file or tag, or the file is of other towers.
@@ -106,6 +107,8 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
     model_name = PUBLISHED_NAMES.get(name, name)
     if Path(source).is_file():
         state_dict = read_checkpoint(source)["model"]
+        ours = {k.removeprefix("clip."): v for k, v in state_dict.items() if k.startswith("clip.")}
+        state_dict = ours or state_dict
     elif source in (tags := open_clip.list_pretrained_tags_by_model(model_name)):
         try:
             state_dict = open_clip.create_model(model_name, pretrained=source).state_dict()

@@ -1,4 +1,4 @@
-"""CLIP towers that answer densely: a vector per patch instead of one per picture.
+"""CLIP towers that answer densely: a vector per patch beside the one per picture.
 
 The towers are open_clip's modules. Two things differ from running them as they come: query, key and
 value are three matrices instead of one (so that they can be fine-tuned apart), and the last vision
@@ -144,12 +144,7 @@ class DenseCLIP(nn.Module):
             residual stream (B, D, h, w) after each of the two guidance blocks.
         """
         visual = self.visual
-        patches = visual.conv1(images)  # (B, D, h, w)
-        h, w = patches.shape[-2:]
-        x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
-        x = visual.ln_pre(x + self._positions(h, w))
-
+        x, (h, w) = self._embed_patches(images)
         *blocks, last = visual.transformer.resblocks
         guidance = []
         for index, block in enumerate(blocks):
@@ -162,6 +157,16 @@ class DenseCLIP(nn.Module):
         x = residual + last.ls_2(last.mlp(last.ln_2(residual)))
         x = visual.ln_post(x) @ visual.proj  # (B, 1 + N, C)
         return _to_map(x, h, w), (guidance[0], guidance[-1])
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """CLIP's own answer, which the class token gathers by attention in every block.
+
+        images (B, 3, H, W) as in :meth:`encode_image` -> unit-norm embeddings (B, C).
+        """
+        x, _ = self._embed_patches(images)
+        for index, block in enumerate(self.visual.transformer.resblocks):
+            x = self._run_prompted(block, x, index)
+        return F.normalize(self.visual.ln_post(x[:, 0]) @ self.visual.proj, dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Unit-norm embeddings (K, C) of token rows (K, L), zero-padded behind the end marker.
@@ -176,6 +181,14 @@ class DenseCLIP(nn.Module):
             x = run_block(block, x, is_causal=True)
         x = self.ln_final(x[torch.arange(len(x), device=x.device), end])
         return F.normalize(x @ self.text_projection, dim=-1)
+
+    def _embed_patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens (B, 1 + N, D) that enter the first block, and their grid (h, w)."""
+        patches = self.visual.conv1(images)  # (B, D, h, w)
+        h, w = patches.shape[-2:]
+        x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+        x = torch.cat([self.visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        return self.visual.ln_pre(x + self._positions(h, w)), (h, w)
 
     def _positions(self, h: int, w: int) -> Tensor:
         """Positional embedding (1 + N, D), resized bicubically to an (h, w) grid."""

@@ -11,7 +11,7 @@ FAMILIES = {"catseg_d2"}
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Where a family may speak to Detectron2 and to all of segcore. The rest is its mathematics, which
 # is used and tested without a config.
-SHELL = {"__init__", "config", "meta_arch", "checkpoint"}
+SHELL = {"__init__", "config", "meta_arch", "contrastive", "checkpoint"}
 MATHEMATICS_MAY_IMPORT = ("torch", "segcore.errors", "segcore.vocabulary")
 # The towers are open_clip's modules, and its tokenizer reads the words.
 LIBRARIES = {"clip": ("open_clip",), "text": ("open_clip",)}

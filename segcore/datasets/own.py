@@ -14,6 +14,9 @@ vocabulary is asked for::
     }
 
 Folders are relative to the file. ``DATASETS.OWN`` lists such files.
+
+A table of captions (.tsv) needs no description: it is a data set with the name of the file, and its
+pictures are relative to the folder that it lies in.
 """
 
 from pathlib import Path
@@ -21,6 +24,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.table import register_table
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, read_json
@@ -36,7 +40,7 @@ def register_own_datasets(cfg: CfgNode) -> None:
     """
     for path in cfg.DATASETS.OWN:
         for name in register_own_file(path):
-            if name in cfg.DATASETS.TRAIN:
+            if name in cfg.DATASETS.TRAIN and MetadataCatalog.get(name).get("stuff_classes"):
                 _check_words(cfg, name, path)
 
 
@@ -50,6 +54,8 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
         UserError: the file is wrong, or one of the names belongs to another data set.
     """
     path = Path(path)
+    if path.suffix == ".tsv":
+        return _register_captions(path)
     vocabulary = Vocabulary.from_file(path)
     table = read_json(path)
     datasets = table.get("datasets") if isinstance(table, dict) else None
@@ -66,6 +72,16 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     # Further entries belong to the published benchmarks: background, evaluators.
     register_table({"datasets": datasets}, vocabulary, path.parent)
     return tuple(datasets)
+
+
+def _register_captions(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise UserError(f"DATASETS.OWN names {path}, but there is no such file")
+    try:
+        register_caption_dataset(path.stem, path, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return (path.stem,)
 
 
 def _check_files(path: Path, name: str, files: object) -> None:

@@ -1,7 +1,9 @@
-"""The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels."""
+"""The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels, and
+which tables hold captions of its pictures."""
 
 from pathlib import Path
 
+from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.semantic import register_semantic_dataset
 from segcore.vocabulary import Vocabulary
 
@@ -12,7 +14,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
     Args:
         table: ``datasets`` maps a name to its folders ``images`` and ``labels``, and where given
             ``image_suffix`` and ``label_suffix``; ``evaluator_type`` and ``background`` are those
-            of all of them.
+            of all of them. With ``captions``, a table, instead of ``labels`` it is one of captions.
         vocabulary: the classes of the same table.
         root: the folder that the others are relative to.
 
@@ -20,6 +22,9 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
         UserError: as :func:`register_semantic_dataset`.
     """
     for name, files in table.get("datasets", {}).items():
+        if "captions" in files:
+            register_caption_dataset(name, root / files["captions"], root / files["images"])
+            continue
         register_semantic_dataset(
             name,
             root / files["images"],

@@ -8,12 +8,14 @@ from detectron2.evaluation import DatasetEvaluator
 
 from segcore.datasets import check_registered
 from segcore.errors import UserError
+from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
 
 EVALUATORS = {
     "sem_seg": SemanticEvaluator,
     "sem_seg_background": SemanticEvaluator,  # what differs stands in the metadata
     "cityscapes_sem_seg": SemanticEvaluator,  # mIoU over the training ids, without iIoU
+    "retrieval": RetrievalEvaluator,
 }
 
 

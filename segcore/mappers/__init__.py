@@ -6,10 +6,11 @@ from collections.abc import Callable
 from detectron2.config import CfgNode
 
 from segcore.errors import UserError
+from segcore.mappers.captions import CaptionMapper
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.semantic import SemanticMapper
 
-__all__ = ["MAPPER_REGISTRY", "SemanticMapper", "build_mapper"]
+__all__ = ["MAPPER_REGISTRY", "CaptionMapper", "SemanticMapper", "build_mapper"]
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:

@@ -15,6 +15,7 @@ from segcore.scenes.textures import COLOURS
 
 IGNORE_LABEL = 65535
 SPLITS = ("train", "test", "demo")
+CAPTIONED_SPLITS = ("train", "test")
 
 
 def describe(catalogue: Catalogue) -> dict:
@@ -29,7 +30,13 @@ def describe(catalogue: Catalogue) -> dict:
         "evaluator_type": "sem_seg",
         "metrics": ["mIoU", "mIoU seen", "mIoU unseen", "harmonic mean of the two"],
         "label_encoding": "uint16 png, class ids; every pixel has one, 65535 (ignore) is not used",
-        "datasets": {f"{name}_{split}": _describe_split(catalogue, split) for split in SPLITS},
+        "datasets": {
+            **{f"{name}_{split}": _describe_split(catalogue, split) for split in SPLITS},
+            **{
+                f"{name}_{split}_captions": _describe_captions(catalogue, split)
+                for split in CAPTIONED_SPLITS
+            },
+        },
         "classes": [
             _describe_class(entry, colour)
             for entry, colour in zip(catalogue.classes, _legend_colours(catalogue), strict=True)
@@ -44,6 +51,14 @@ def _describe_split(catalogue: Catalogue, split: str) -> dict:
         "labels": f"{catalogue.name}/{split}/labels",
         "image_suffix": ".png",
         "label_suffix": ".png",
+    }
+
+
+def _describe_captions(catalogue: Catalogue, split: str) -> dict:
+    return {
+        "split": split,
+        "images": f"{catalogue.name}/{split}/images",
+        "captions": f"{catalogue.name}/{split}/captions.tsv",
     }
 
 

@@ -1,0 +1,148 @@
+"""Retrieval between pictures and captions: is the right one among the nearest?"""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import Tensor
+
+from segcore.datasets import check_registered
+from segcore.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+RECALL_AT = (1, 5, 10)
+CHUNK = 1 << 24  # entries of the similarity matrix that are there at a time
+
+
+class RetrievalEvaluator(DatasetEvaluator):
+    """Keeps the embeddings of a data set, (N, C) twice, and never the similarities (N, N).
+
+    Any number of processes gives the scores of one to the last digit.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | Path | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set of captions.
+            distributed: gather the embeddings of all processes; only the main one returns scores.
+            output_dir: folder for ``retrieval_evaluation.json``; None writes nothing.
+
+        Raises:
+            UserError: the data set is unknown.
+        """
+        check_registered([dataset_name])
+        self.dataset_name = dataset_name
+        self.distributed = distributed
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.reset()
+
+    def reset(self) -> None:
+        self._images: list[Tensor] = []
+        self._texts: list[Tensor] = []
+        self._captions: list[str] = []
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        """Keep a batch.
+
+        Args:
+            inputs: dicts with ``caption``.
+            outputs: dicts with ``image_embedding`` and ``text_embedding`` (C,), of unit norm.
+
+        Raises:
+            UserError: the model gives no embeddings.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            if not {"image_embedding", "text_embedding"} <= output.keys():
+                raise UserError(
+                    f"dataset {self.dataset_name!r} measures retrieval, which needs a model that "
+                    "embeds pictures and captions: set MODEL.META_ARCHITECTURE ContrastiveCLIP, or "
+                    "name another data set in DATASETS.TEST"
+                )
+            self._images.append(output["image_embedding"].float().cpu())
+            self._texts.append(output["text_embedding"].float().cpu())
+            self._captions.append(item["caption"])
+
+    def evaluate(self) -> OrderedDict | None:
+        """``{"retrieval": {score: percent}}``; None in all but the main process."""
+        parts = [(_stack(self._images), _stack(self._texts), self._captions)]
+        if self.distributed:
+            parts = comm.gather(parts[0])
+            if not comm.is_main_process():
+                return None
+        parts = [part for part in parts if part[2]]
+        if not parts:
+            raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
+        images, texts, captions = zip(*parts, strict=True)
+        captions = [caption for part in captions for caption in part]
+        scores = retrieval_scores(torch.cat(images), torch.cat(texts), captions)
+        summary = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+        logger.info("%s, %d pairs: %s", self.dataset_name, len(captions), summary)
+        if self.output_dir is not None:
+            self._write(scores, len(captions))
+        return OrderedDict(retrieval=scores)
+
+    def _write(self, scores: dict[str, float], num_pairs: int) -> None:
+        path = self.output_dir / "retrieval_evaluation.json"
+        report = {"dataset": self.dataset_name, "num_pairs": num_pairs, "scores": scores}
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def retrieval_scores(images: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
+    """Recall at 1, 5 and 10 in both directions, in percent.
+
+    Pictures with equal captions count as right for each other.
+
+    Args:
+        images, texts: (N, C), row i of one belongs to row i of the other.
+        captions: the N sentences.
+    """
+    known: dict[str, int] = {}
+    sentences = torch.tensor([known.setdefault(caption, len(known)) for caption in captions])
+    scores = {}
+    for direction, queries, candidates in (
+        ("image_to_text", images, texts),
+        ("text_to_image", texts, images),
+    ):
+        rank = ranks(queries, candidates, sentences)
+        for k in RECALL_AT:
+            scores[f"{direction}_R@{k}"] = 100 * (rank < k).double().mean().item()
+    return scores
+
+
+def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
+    """How many wrong candidates are as near as the nearest right one, or nearer: (N,) int64.
+
+    Args:
+        queries, candidates: (N, C).
+        groups: (N,) int64; candidates of the query's group are right.
+    """
+    found = []
+    rows = max(CHUNK // len(candidates), 1)
+    for query, group in zip(queries.split(rows), groups.split(rows), strict=True):
+        similarity = query @ candidates.T
+        right = group[:, None] == groups
+        best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+        # Not "at least as near": a model that answers everything alike, or NaN, is to find nothing.
+        found.append((~right & ~(similarity < best)).sum(dim=1))
+    return torch.cat(found)
+
+
+def _stack(embeddings: list[Tensor]) -> Tensor | None:
+    """(n, C), or None where a process had no picture."""
+    return torch.stack(embeddings) if embeddings else None
