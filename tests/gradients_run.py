@@ -1,4 +1,4 @@
-"""Loss and gradients of a small CAT-Seg for one batch, dealt to however many processes there are.
+"""Loss and gradients of a small model for one batch, dealt to however many processes there are.
 
 python gradients_run.py --config-file ... --num-gpus 2 OUTPUT_DIR out
 """
@@ -26,7 +26,10 @@ def main(args):
     labels = labels.repeat_interleave(8, 2)
     labels[0, :50] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE  # the parts differ in ignored pixels
     mine = range(comm.get_rank(), 4, comm.get_world_size())
-    losses = model([{"image": images[i], "sem_seg": labels[i]} for i in mine])
+    captions = ["a red circle", "a square on sand", "two blue triangles on grass", "wood"]
+    parts = zip(images, labels, captions, strict=True)
+    batch = [dict(zip(("image", "sem_seg", "caption"), part, strict=True)) for part in parts]
+    losses = model([batch[i] for i in mine])
     sum(losses.values()).backward()
     losses = comm.reduce_dict({name: loss.detach() for name, loss in losses.items()})
     if comm.is_main_process():
