@@ -15,8 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .category import ClassAggregation
 from .decoder import Decoder
+from .memory import CPU_BUDGET, Chunk
 from .spatial import SpatialAggregation
 
+OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"
 DROPPED_LOGIT = -100.0  # of classes that did not enter the aggregation: a score of zero
 
 
@@ -85,7 +87,8 @@ class CostAggregator(nn.Module):
         upsampled_widths: Sequence[int] = (256, 128),
         decoder_guidance_widths: Sequence[int] = (32, 16),
         padded_classes: int = 256,
-        class_chunk: int = 16,
+        class_chunk: int = 0,
+        chunk_memory: int = CPU_BUDGET,
         checkpointing: bool = False,
     ) -> None:
         """
@@ -104,11 +107,14 @@ class CostAggregator(nn.Module):
                 projection.
             padded_classes: number that class attention fills fewer classes up to.
             class_chunk: classes that pass together where no activations are kept for a gradient;
-                any number gives the same result.
+                any number gives the same result; 0 = as many as ``chunk_memory`` holds.
+            chunk_memory: bytes.
             checkpointing: in training, compute activations again instead of keeping them.
         """
         super().__init__()
-        self.class_chunk = class_chunk
+        upsampled = 16 * resolution[0] * resolution[1] * decoder_widths[-1]
+        per_class = 4 * max(14 * width * resolution[0] * resolution[1], 6 * upsampled)
+        self.chunk = Chunk(class_chunk or chunk_memory // per_class, OUT_OF_MEMORY)
         self.checkpointing = checkpointing
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(vision_width, out_width, kernel_size=scale, stride=scale)
@@ -154,7 +160,7 @@ class CostAggregator(nn.Module):
         ]
 
         keeps_all = torch.is_grad_enabled() and not self.checkpointing
-        chunk = cost.shape[1] if keeps_all else self.class_chunk
+        chunk = cost.shape[1] if keeps_all else self.chunk.size
         volume = torch.cat([self._embed(part) for part in cost.split(chunk, dim=1)], dim=1)
         for layer in self.layers:
             parts = [self._run(layer.spatial, x, appearance) for x in volume.split(chunk, dim=1)]

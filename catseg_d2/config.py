@@ -8,6 +8,7 @@ from segcore.errors import UserError
 from .aggregator import CostAggregator
 from .category import ATTENTION_TYPES
 from .clip import DenseCLIP
+from .memory import memory_budget
 from .patches import PatchGeometry
 from .text import sentence_templates
 
@@ -60,8 +61,12 @@ def _add_head_keys(head: CfgNode) -> None:
     head.DECODER_GUIDANCE_PROJ_DIMS = [32, 16]
     # Classes that enter the aggregation of a crop; the others score 0.
     head.MAX_CLASSES = 256
-    # Classes that pass through a per-class layer together, where nothing is kept for a gradient.
-    head.CLASS_CHUNK = 16
+    # Classes that pass through a per-class layer together where nothing is kept for a gradient;
+    # 0 = as many as CHUNK_MEMORY holds.
+    head.CLASS_CHUNK = 0
+    # Megabytes that the temporaries of a chunk of classes, crops or sentences may take; 0 = 128 on
+    # the CPU, a thirty-second of the memory on a GPU.
+    head.CHUNK_MEMORY = 0
     # Training: compute the per-class layers again in the backward pass instead of keeping them.
     head.ACTIVATION_CHECKPOINTING = False
 
@@ -81,8 +86,8 @@ def _add_head_keys(head: CfgNode) -> None:
 def _add_patch_inference_keys(test: CfgNode) -> None:
     test.SLIDING_WINDOW = False
     test.PATCH_INFERENCE = CfgNode()
-    # Side of the resized picture (its shorter side where the aspect ratio is kept), side of a tile,
-    # share of a tile that its neighbour covers too, in pixels of the resized picture.
+    # Side of the resized picture, its shorter side where the aspect ratio is kept; 0 = as it is.
+    # Side of a tile, share of a tile that its neighbour covers too, in pixels of that picture.
     test.PATCH_INFERENCE.OUTPUT_SIZE = 640
     test.PATCH_INFERENCE.TILE = 384
     test.PATCH_INFERENCE.OVERLAP = 0.333
@@ -118,6 +123,7 @@ def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
         upsampled_widths=head.DECODER_GUIDANCE_DIMS,
         decoder_guidance_widths=head.DECODER_GUIDANCE_PROJ_DIMS,
         class_chunk=head.CLASS_CHUNK,
+        chunk_memory=chunk_memory(cfg),
         checkpointing=head.ACTIVATION_CHECKPOINTING,
     )
 
@@ -148,7 +154,8 @@ def _check_head(head: CfgNode) -> None:
             key: (len(head[key]) == 2 and min(head[key]) > 0, "two positive numbers")
             for key in ("DECODER_DIMS", "DECODER_GUIDANCE_DIMS", "DECODER_GUIDANCE_PROJ_DIMS")
         },
-        "CLASS_CHUNK": (head.CLASS_CHUNK > 0, "a positive number of classes"),
+        "CLASS_CHUNK": (head.CLASS_CHUNK >= 0, "a number of classes, 0 to choose it by memory"),
+        "CHUNK_MEMORY": (head.CHUNK_MEMORY >= 0, "a number of megabytes, 0 to choose it"),
         "MAX_CLASSES": (head.MAX_CLASSES >= 0, "a number of classes, 0 for no limit"),
         "TRAIN_CANDIDATES": (head.TRAIN_CANDIDATES >= 0, "a number of classes, 0 for all"),
         "MASK_LOSS_WEIGHT": (
@@ -159,6 +166,11 @@ def _check_head(head: CfgNode) -> None:
     for key, (kept, demand) in rules.items():
         if not kept:
             raise UserError(f"MODEL.SEM_SEG_HEAD.{key} is {head[key]!r}; it has to be {demand}.")
+
+
+def chunk_memory(cfg: CfgNode) -> int:
+    """Bytes that the temporaries of a chunk may take."""
+    return (cfg.MODEL.SEM_SEG_HEAD.CHUNK_MEMORY << 20) or memory_budget(cfg.MODEL.DEVICE)
 
 
 def patches_from_config(cfg: CfgNode) -> PatchGeometry:

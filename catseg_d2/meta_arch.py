@@ -7,8 +7,7 @@ Shapes: B pictures, n crops, T classes, K of them that enter the aggregation, P 
 C joint width of CLIP, (h, w) the feature grid.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -17,6 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from segcore.answers import SCORES, AnswerKind
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -29,13 +29,14 @@ from .aggregator import (
 )
 from .checkpoint import load_clip_weights, rename_published
 from .clip import DenseCLIP
-from .config import aggregator_from_config, patches_from_config
+from .config import aggregator_from_config, chunk_memory, patches_from_config
 from .finetune import set_trainable
+from .inference import segment
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
-from .patches import PatchGeometry, WholePicture, merge_crops, resize
+from .memory import CPU_BUDGET, Chunk
+from .patches import PatchGeometry
+from .resampling import resize
 from .text import TextCache, embed_prompts
-
-CROP_BATCH = 8  # crops that pass through CLIP together when nothing learns
 
 
 @META_ARCH_REGISTRY.register()
@@ -56,6 +57,8 @@ class CATSeg(nn.Module):
         pixel_std: Sequence[float],
         patches: PatchGeometry | None,
         max_classes: int = 256,
+        answer_kind: AnswerKind = SCORES,
+        chunk_memory: int = CPU_BUDGET,
         ignore_label: int = 255,
         mask_ignored_pixels: bool = False,
         mask_loss_weight: float = 1.0,
@@ -74,6 +77,8 @@ class CATSeg(nn.Module):
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
             patches: geometry of patch inference, or None for whole pictures.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
+            answer_kind: what is answered outside training.
+            chunk_memory: bytes that the temporaries of crops, sentences and merging may take.
             ignore_label: value of training pixels without a class.
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
@@ -93,7 +98,16 @@ class CATSeg(nn.Module):
         self.cost_loss_weight = cost_loss_weight
         self.train_candidates = train_candidates
         self.clip_weights = clip_weights
-        self.text_cache = TextCache()
+        self.answer_kind = answer_kind
+        self.class_chunk = aggregator.chunk
+        self.crop_chunk = Chunk(
+            chunk_memory // (56 * clip.vision_width * (1 + resolution[0] * resolution[1])),
+            "lower MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION",
+        )
+        self.merge_chunk = Chunk(
+            chunk_memory // 64, "set TEST.SEM_SEG_OUTPUT to labels, or ask for smaller answers"
+        )
+        self.text_cache = TextCache(chunk_memory=chunk_memory)
         self._train_vocabulary = train_vocabulary
         self._vocabulary = vocabulary
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -124,6 +138,8 @@ class CATSeg(nn.Module):
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
             "patches": patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
             "max_classes": head.MAX_CLASSES,
+            "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "chunk_memory": chunk_memory(cfg),
             "ignore_label": head.IGNORE_VALUE,
             "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
             "mask_loss_weight": head.MASK_LOSS_WEIGHT,
@@ -171,61 +187,19 @@ class CATSeg(nn.Module):
                 of the answer, by default those of "image"; in training "sem_seg" (H, W) int64.
         Returns:
             training: "loss_sem_seg" and/or "loss_cost".
-            otherwise: one dict a picture with "sem_seg" (T, height, width), scores in [0, 1], each
-            class on its own; the prediction is their arg-max.
+            otherwise: one dict a picture. As ``answer_kind`` says it holds "sem_seg" (T, height,
+            width), scores in [0, 1], each class on its own, or "sem_seg_labels" (height, width)
+            int64, their arg-max, for which they are never held all together.
         """
         if self.training:
             return self._losses(batched_inputs)
         with torch.no_grad():
-            return self._segment(batched_inputs)
+            return segment(self, batched_inputs)
 
-    # ------------------------------------------------------------------ inference
-
-    def _segment(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-        vocabulary = self._vocabulary
-        if vocabulary is None:
-            raise UserError(
-                "the model has no words to answer with: call set_vocabulary, or set "
-                "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON."
-            )
-        text = self.text_cache.get(self.clip, vocabulary, self.templates)
-        images = [item["image"] for item in batched_inputs]
-        plans = [
-            self.patches.plan(*x.shape[-2:]) if self.patches else WholePicture() for x in images
-        ]
-        crops = [
-            self._to_clip(plan.cut(image.to(self.device).float()))
-            for image, plan in zip(images, plans, strict=True)
-        ]
-        answers = self._answer_crops(torch.cat(crops), text)
-        results = []
-        for item, plan, part in zip(batched_inputs, plans, crops, strict=True):
-            height, width = item["image"].shape[-2:]
-            size = (item.get("height", height), item.get("width", width))
-            own = list(itertools.islice(answers, len(part)))
-            results.append({"sem_seg": merge_crops(own, plan, len(text), size)})
-        return results
-
-    def _to_clip(self, crops: Tensor) -> Tensor:
+    def to_clip(self, crops: Tensor) -> Tensor:
         """Normalise crops (n, 3, H, W), RGB 0..255, and bring them to the towers' size."""
         crops = (crops - self.pixel_mean) / self.pixel_std
         return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
-
-    def _answer_crops(self, crops: Tensor, text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each crop its logits (K, 4h, 4w) and their classes' ids (K,), ascending."""
-        for batch in crops.split(CROP_BATCH):
-            features, guidance = self.clip.encode_image(batch)
-            for crop in range(len(batch)):
-                one = slice(crop, crop + 1)
-                cost = cost_volume(features[one], text)
-                kept = strongest_classes(cost, self.max_classes or len(text))
-                logits = self.aggregator(
-                    features[one],
-                    [x[one] for x in guidance],
-                    select_classes(cost, kept),
-                    text[kept],
-                )
-                yield logits[0].float(), kept[0]
 
     # ------------------------------------------------------------------ training
 
@@ -236,7 +210,7 @@ class CATSeg(nn.Module):
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images, labels = self._training_batch(batched_inputs)
-        features, guidance = self.clip.encode_image(self._to_clip(images))
+        features, guidance = self.clip.encode_image(self.to_clip(images))
         text = embed_prompts(self.clip, self.train_vocabulary.prompts, self.templates)
         cost = cost_volume(features, text)  # (B, T, P, h, w)
         classes = self._competing_classes(labels, text)  # (B, K)

@@ -1,23 +1,22 @@
-"""Patch inference: a picture as overlapping tiles and one global view, merged into one answer.
+"""Patch inference: a picture as overlapping tiles and one global view.
 
 Source: CAT-Seg (CVPR 2024), section 3.4 and table 3.
 
-Shapes: n crops (tiles row-major, then the global view), T classes, (H, W) the resized picture.
+Shapes: n crops (the global view if there is one, then tiles row-major), (H, W) the resized picture.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
+from segcore.windows import Window
 
-from .aggregator import DROPPED_LOGIT
+from .resampling import resize
 
 MAX_ASPECT_RATIO = 32  # of pictures that keep it; their tiles grow with it
-MERGE_BATCH = 16  # classes that are brought to full size together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,8 @@ class PatchGeometry:
     """How pictures are cut. The defaults are the published ones.
 
     Attributes:
-        output_size: side of the resized picture; its shorter side if the aspect ratio is kept.
+        output_size: side of the resized picture, its shorter side if the aspect ratio is kept;
+            0 cuts the picture as it is, enlarged only where a side is shorter than a tile.
         tile: side of a tile, in pixels of the resized picture.
         overlap: share of a tile that its neighbour covers too, in [0, 1).
         keep_aspect_ratio: False squeezes every picture into a square, as published.
@@ -43,107 +43,109 @@ class PatchGeometry:
             raise UserError(
                 f"TEST.PATCH_INFERENCE.OVERLAP is {self.overlap}: use at least 0 and below 1."
             )
-        if not 0 < self.tile <= self.output_size:
+        if self.tile <= 0 or 0 != self.output_size < self.tile:
             raise UserError(
                 f"TEST.PATCH_INFERENCE.TILE is {self.tile}: it must be positive and at most "
-                f"OUTPUT_SIZE, {self.output_size}."
+                f"OUTPUT_SIZE, {self.output_size}, unless that is 0."
             )
 
     def plan(self, height: int, width: int) -> "PatchPlan":
         """The tiles of a picture of ``height`` x ``width`` pixels."""
-        size = (self.output_size, self.output_size)
-        if self.keep_aspect_ratio:
-            if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-                raise UserError(
-                    f"a picture of {width} x {height} pixels is too thin to be cut into tiles: set "
-                    "TEST.PATCH_INFERENCE.KEEP_ASPECT_RATIO False."
-                )
-            scale = self.output_size / min(height, width)
-            size = (max(round(height * scale), self.tile), max(round(width * scale), self.tile))
-        rows, columns = (self._origins(side) for side in size)
-        return PatchPlan(size, self.tile, [(y, x) for y in rows for x in columns], self.global_view)
+        size = self._size(height, width)
+        rows, columns = (self._starts(side) for side in size)
+        return PatchPlan(size, self.tile, (rows, columns), self.global_view)
 
-    def _origins(self, side: int) -> list[int]:
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        if self.output_size and not self.keep_aspect_ratio:
+            return self.output_size, self.output_size
+        shorter, longer = sorted((height, width))
+        if longer > MAX_ASPECT_RATIO * shorter:
+            raise UserError(
+                f"a picture of {width} x {height} pixels is too thin to be cut into tiles: set "
+                "TEST.PATCH_INFERENCE.KEEP_ASPECT_RATIO False and OUTPUT_SIZE above 0."
+            )
+        scale = (self.output_size or max(shorter, self.tile)) / shorter
+        return tuple(max(round(side * scale), self.tile) for side in (height, width))
+
+    def _starts(self, side: int) -> tuple[int, ...]:
         """Where tiles begin along a side; the last one ends at the border."""
         stride = max(int(self.tile * (1 - self.overlap)), 1)
         steps = -(-(side - self.tile) // stride)  # rounded up
-        return [min(step * stride, side - self.tile) for step in range(steps + 1)]
+        return tuple(min(step * stride, side - self.tile) for step in range(steps + 1))
 
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """The crops of one picture: resized to ``size``, tiles at ``origins`` (y, x)."""
+    """The crops of one picture: the global view, then a tile for each of rows x columns.
+
+    Attributes:
+        size: of the resized picture.
+        tile: side of a tile.
+        starts: the rows and the columns where tiles begin, ascending.
+        global_view: whether the first crop is the whole picture.
+    """
 
     size: tuple[int, int]
     tile: int
-    origins: list[tuple[int, int]]
+    starts: tuple[tuple[int, ...], tuple[int, ...]]
     global_view: bool
 
-    def cut(self, image: Tensor) -> Tensor:
-        """image (3, h, w) float -> (n, 3, tile, tile)."""
-        resized = resize(image[None], self.size)[0]
-        crops = [resized[:, y : y + self.tile, x : x + self.tile] for y, x in self.origins]
+    def __len__(self) -> int:
+        rows, columns = self.starts
+        return self.global_view + len(rows) * len(columns)
+
+    def cut(self, image: Tensor) -> Iterator[Tensor]:
+        """image (3, h, w), RGB, 0..255 -> its crops in turn, each (3, tile, tile) float."""
         if self.global_view:
-            crops.append(resize(image[None], (self.tile, self.tile))[0])
-        return torch.stack(crops)
+            yield resize(image[None].float(), (self.tile, self.tile))[0]
+        if image.shape[1:] != self.size:
+            image = resize(image[None].float(), self.size)[0]
+        for index in range(self.global_view, len(self)):
+            yield self.place_of(index).of(image).float()
 
-    def merge(self, logits: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """Scores of the picture from those of its crops.
+    def crops_within(self, window: Window) -> list[int]:
+        """Indices of the crops that show a part of ``window``."""
+        spans = ((window.top, window.bottom), (window.left, window.right))
+        rows, columns = (
+            range(bisect_right(starts, first - self.tile), bisect_left(starts, last))
+            for starts, (first, last) in zip(self.starts, spans, strict=True)
+        )
+        across = len(self.starts[1])
+        tiles = [self.global_view + row * across + column for row in rows for column in columns]
+        return [0] * self.global_view + tiles
 
-        Args:
-            logits: (n, T, h, w), in the order of :meth:`cut`.
-            out_size: (height, width) of the answer.
-        Returns:
-            (T, height, width) in [0, 1].
-        """
-        scores = resize(logits, (self.tile, self.tile)).sigmoid()
-        total = scores.new_zeros(logits.shape[1], *self.size)
-        count = scores.new_zeros(self.size)
-        for (y, x), score in zip(self.origins, scores, strict=False):
-            total[:, y : y + self.tile, x : x + self.tile] += score
-            count[y : y + self.tile, x : x + self.tile] += 1
-        total /= count
-        if self.global_view:
-            total = (total + resize(scores[-1:], self.size)[0]) / 2
-        return resize(total[None], out_size)[0]
+    def place_of(self, index: int) -> Window | None:
+        """Where the tile of that index lies; None for the global view."""
+        if index < self.global_view:
+            return None
+        row, column = divmod(index - self.global_view, len(self.starts[1]))
+        y, x = self.starts[0][row], self.starts[1][column]
+        return Window(y, y + self.tile, x, x + self.tile)
 
 
+@dataclass(frozen=True)
 class WholePicture:
-    """The trivial plan: one crop, the picture itself, squeezed into CLIP's square later."""
+    """The trivial plan: a global view and no tiles, squeezed into CLIP's square later.
 
-    def cut(self, image: Tensor) -> Tensor:
-        """image (3, h, w) -> (1, 3, h, w)."""
-        return image[None]
-
-    def merge(self, logits: Tensor, out_size: tuple[int, int]) -> Tensor:
-        """logits (1, T, h, w) -> scores (T, *out_size) in [0, 1]."""
-        return resize(logits.sigmoid(), out_size)[0]
-
-
-def merge_crops(
-    crops: Sequence[tuple[Tensor, Tensor]],
-    plan: PatchPlan | WholePicture,
-    num_classes: int,
-    size: tuple[int, int],
-) -> Tensor:
-    """Scores (T, *size) of a picture; a class that no crop kept stays at zero.
-
-    crops: for each its logits (K, h, w) and the ids (K,) of their classes, ascending.
+    Attributes:
+        size: of the answer; scores are brought to it from the resolution of the logits.
     """
-    scores = crops[0][0].new_zeros(num_classes, *size)
-    for ids in torch.cat([kept for _, kept in crops]).unique().split(MERGE_BATCH):
-        logits = torch.stack([_rows(*crop, ids) for crop in crops])
-        scores[ids] = plan.merge(logits, size)
-    return scores
 
+    size: tuple[int, int]
+    tile = None
+    starts = ((0,), (0,))
+    global_view = True
 
-def _rows(logits: Tensor, kept: Tensor, ids: Tensor) -> Tensor:
-    """The rows of logits (K, h, w) that belong to ``ids``, filled where a class was dropped."""
-    position = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
-    dropped = kept[position] != ids
-    return logits[position].masked_fill(dropped[:, None, None], DROPPED_LOGIT)
+    def __len__(self) -> int:
+        return 1
 
+    def cut(self, image: Tensor) -> Iterator[Tensor]:
+        """image (3, h, w), RGB, 0..255 -> itself, float."""
+        yield image.float()
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, half-pixel centres, not antialiased: (B, C, h, w) -> (B, C, *size)."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    def crops_within(self, window: Window) -> list[int]:
+        """The only one there is."""
+        return [0]
+
+    def place_of(self, index: int) -> None:
+        """It is no tile."""

@@ -8,6 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import open_clip
 import torch
@@ -18,11 +19,14 @@ from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 from .clip import DenseCLIP
+from .memory import CPU_BUDGET, Chunk
 
 TEMPLATES: dict[str, Sequence[Callable[[str], str]]] = {
     "single": ["A photo of a {} in the scene".format],
     "imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
 }
+
+OUT_OF_MEMORY = "give the model fewer words, or lower MODEL.SEM_SEG_HEAD.CHUNK_MEMORY"
 
 _MARKER = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
 
@@ -75,7 +79,7 @@ def tokenize(sentences: Sequence[str], context_length: int = 77) -> Tensor:
 
 
 def embed_prompts(
-    clip: DenseCLIP, prompts: Sequence[str], templates: str, chunk: int = 0
+    clip: DenseCLIP, prompts: Sequence[str], templates: str, memory: int = 0
 ) -> Tensor:
     """Unit-norm embeddings (T, P, C) of T words in P sentences.
 
@@ -83,13 +87,31 @@ def embed_prompts(
         clip: towers whose text tower answers.
         prompts: the words, one a class.
         templates: name of an ensemble in ``TEMPLATES``.
-        chunk: sentences that pass through the tower together; 0 = all.
+        memory: bytes that the temporaries of the sentences may take that pass through the tower
+            together; 0 lets all pass together.
     """
     ensemble = sentence_templates(templates)
     sentences = [template(word) for word in prompts for template in ensemble]
     tokens = tokenize(sentences, clip.context_length).to(clip.positional_embedding.device)
-    embeddings = [clip.encode_text(part) for part in tokens.split(chunk or len(tokens))]
-    return torch.cat(embeddings).unflatten(0, (len(prompts), len(ensemble)))
+    embeddings = _encode_in_chunks(clip, tokens, memory) if memory else clip.encode_text(tokens)
+    return embeddings.unflatten(0, (len(prompts), len(ensemble)))
+
+
+def _encode_in_chunks(clip: DenseCLIP, tokens: Tensor, memory: int) -> Tensor:
+    """Embeddings of token rows, the longest first: those of one length waste no columns."""
+    lengths = tokens.argmax(dim=-1) + 1  # the end marker has the largest id
+    order = lengths.argsort(descending=True, stable=True)
+    chunk = Chunk(memory // (64 * clip.positional_embedding.shape[1]), OUT_OF_MEMORY)
+    embeddings = tokens.new_empty(len(tokens), clip.joint_width, dtype=torch.float32)
+
+    def encode(left: Tensor) -> Tensor:
+        left = left[: max(chunk.size // int(lengths[left[0]]), 1)]
+        embeddings[left] = clip.encode_text(tokens[left]).float()
+        return left
+
+    while len(order):
+        order = order[len(chunk.run(partial(encode, order))) :]
+    return embeddings
 
 
 class TextCache:
@@ -99,15 +121,20 @@ class TextCache:
     loaded checkpoint, an assignment to ``.data``) changes the key, so no entry can be stale.
     """
 
-    def __init__(self, size: int = 8) -> None:
-        """``size``: entries kept; the one used longest ago leaves first."""
+    def __init__(self, size: int = 8, chunk_memory: int = CPU_BUDGET) -> None:
+        """
+        Args:
+            size: entries kept; the one used longest ago leaves first.
+            chunk_memory: bytes that the temporaries of sentences may take.
+        """
         self._size = size
+        self._chunk_memory = chunk_memory
         self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple:
         """Copied or pickled with its model, a cache starts empty."""
-        return TextCache, (self._size,)
+        return TextCache, (self._size, self._chunk_memory)
 
     @torch.no_grad()
     def get(self, clip: DenseCLIP, vocabulary: Vocabulary, templates: str) -> Tensor:
@@ -119,7 +146,7 @@ class TextCache:
                 self._entries.move_to_end(key)
                 return self._entries[key]
         with torch.autocast(device.type, enabled=False):
-            embeddings = embed_prompts(clip, vocabulary.prompts, templates, chunk=256)
+            embeddings = embed_prompts(clip, vocabulary.prompts, templates, self._chunk_memory)
         with self._lock:
             self._entries[key] = embeddings
             while len(self._entries) > self._size:

@@ -49,6 +49,12 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
 
+    # What a semantic model answers: "scores" of every class (Detectron2's "sem_seg"), or "labels"
+    # ("sem_seg_labels"), which need no tensor of (classes, height, width). And how many of the best
+    # classes of every pixel are told besides ("top_k_scores", "top_k_labels").
+    cfg.TEST.SEM_SEG_OUTPUT = "scores"
+    cfg.TEST.TOP_K = 0
+
     # How long processes wait for the slowest one in an evaluation.
     cfg.TEST.TIMEOUT_MINUTES = 120.0
 

@@ -1,45 +1,175 @@
-"""Geometry of patch inference."""
+"""Geometry of patch inference, and merging against the plain formulation."""
+
+import itertools
 
 import pytest
 import torch
+from torch import Tensor
 
-from catseg_d2.patches import PatchGeometry, WholePicture, merge_crops, resize
+from catseg_d2.memory import Chunk
+from catseg_d2.merging import MAX_WINDOW, CropLogits, merge_crops
+from catseg_d2.patches import PatchGeometry, PatchPlan, WholePicture
+from catseg_d2.resampling import WindowResize, resize
+from segcore.answers import SCORES, AnswerKind, SemanticAnswer
 from segcore.errors import UserError
+from segcore.windows import Window
+
+
+def merged(
+    crops: list[tuple[Tensor, Tensor]],
+    plan: PatchPlan | WholePicture,
+    num_classes: int,
+    size: tuple[int, int],
+    kind: AnswerKind = SCORES,
+    elements: int = 1 << 20,
+) -> dict[str, Tensor]:
+    answer = SemanticAnswer(kind, num_classes, size, crops[0][0].device)
+    drawn = (CropLogits(*crop) for crop in crops)
+    merge_crops(drawn, plan, size, answer, Chunk(elements, ""))
+    return answer.result()
+
+
+def plain_merge(
+    crops: list[tuple[Tensor, Tensor]], plan: PatchPlan, num_classes: int, size: tuple[int, int]
+) -> Tensor:
+    """Every class of every crop at full size, as the paper's text says it."""
+    scores = []
+    for logits, kept in crops:
+        full = torch.full((num_classes, *logits.shape[1:]), -100.0)
+        full[kept] = logits
+        scores.append(resize(full[None], (plan.tile, plan.tile))[0].sigmoid())
+    total, count = torch.zeros(num_classes, *plan.size), torch.zeros(plan.size)
+    origins = itertools.product(*plan.starts)
+    for (y, x), score in zip(origins, scores[plan.global_view :], strict=True):
+        total[:, y : y + plan.tile, x : x + plan.tile] += score
+        count[y : y + plan.tile, x : x + plan.tile] += 1
+    total /= count
+    if plan.global_view:
+        total = (total + resize(scores[0][None], plan.size)[0]) / 2
+    return resize(total[None], size)[0]
+
+
+def random_crops(number: int, kept: int, num_classes: int) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (3 * torch.randn(kept, 8, 8), torch.randperm(num_classes)[:kept].sort().values)
+        for _ in range(number)
+    ]
 
 
 def test_published_geometry() -> None:
     plan = PatchGeometry().plan(480, 854)
     assert plan.size == (640, 640)
-    assert plan.origins == [(0, 0), (0, 256), (256, 0), (256, 256)]
-    assert plan.cut(torch.zeros(3, 480, 854)).shape == (5, 3, 384, 384)
+    assert plan.starts == ((0, 256), (0, 256))
+    assert len(plan) == 5
+    assert [crop.shape for crop in plan.cut(torch.zeros(3, 480, 854))] == 5 * [(3, 384, 384)]
 
 
 def test_kept_aspect_ratio_covers_the_picture() -> None:
     plan = PatchGeometry(keep_aspect_ratio=True, global_view=False).plan(300, 1000)
     assert plan.size == (640, 2133)
     covered = torch.zeros(plan.size)
-    for y, x in plan.origins:
-        covered[y : y + 384, x : x + 384] += 1
-        assert y + 384 <= 640 and x + 384 <= 2133
+    for index in range(len(plan)):
+        tile = plan.place_of(index)
+        assert tile.bottom <= 640 and tile.right <= 2133
+        tile.of(covered).add_(1)
     assert (covered > 0).all()
-    assert len(plan.cut(torch.zeros(3, 300, 1000))) == len(plan.origins)
+    assert len(list(plan.cut(torch.zeros(3, 300, 1000)))) == len(plan)
+
+
+def test_tiles_at_native_size_are_cut_as_they_are() -> None:
+    geometry = PatchGeometry(output_size=0, tile=40, global_view=False)
+    picture = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8)
+    plan = geometry.plan(90, 130)
+    assert plan.size == (90, 130)
+    for index, crop in enumerate(plan.cut(picture)):
+        assert torch.equal(crop, plan.place_of(index).of(picture).float())
+    # A side that is shorter than a tile grows to it, and the other with it.
+    assert geometry.plan(20, 100).size == (40, 200)
 
 
 @pytest.mark.parametrize("global_view", [True, False])
-def test_logits_that_are_constant_stay_constant(global_view: bool) -> None:
-    plan = PatchGeometry(output_size=64, tile=40, global_view=global_view).plan(50, 90)
-    crops = len(plan.cut(torch.zeros(3, 50, 90)))
-    scores = plan.merge(torch.full((crops, 2, 10, 10), 0.3), (50, 90))
-    torch.testing.assert_close(scores, torch.full((2, 50, 90), 0.3).sigmoid())
+def test_crops_within_a_window(global_view: bool) -> None:
+    plan = PatchGeometry(output_size=0, tile=40, global_view=global_view).plan(90, 130)
+    for window in (Window(0, 1, 0, 1), Window(26, 41, 39, 80), Window(89, 90, 0, 130)):
+        found = [
+            index
+            for index in range(len(plan))
+            if plan.place_of(index) is None or window.within(plan.place_of(index))
+        ]
+        assert plan.crops_within(window) == found
 
 
-def test_a_tile_answers_for_its_place() -> None:
-    plan = PatchGeometry(output_size=64, tile=32, overlap=0.0, global_view=False).plan(64, 64)
-    assert plan.origins == [(0, 0), (0, 32), (32, 0), (32, 32)]
-    logits = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
-    scores = plan.merge(logits, (64, 64))[0].logit()
-    corners = scores[[16, 16, 48, 48], [16, 48, 16, 48]]
-    torch.testing.assert_close(corners, torch.arange(4.0))
+@pytest.mark.parametrize(
+    ("source", "target", "window"),
+    [
+        ((7, 9), (20, 31), Window(3, 17, 0, 31)),
+        ((40, 30), (11, 30), Window(2, 5, 7, 8)),
+        ((5, 5), (5, 5), Window(0, 5, 2, 4)),
+    ],
+)
+def test_a_window_is_resized_as_the_whole_is(source, target, window: Window) -> None:
+    maps = torch.randn(3, *source)
+    part = WindowResize(source, target, window)
+    torch.testing.assert_close(part(part.needs.of(maps)), window.of(resize(maps[None], target)[0]))
+
+
+GEOMETRIES = {
+    "published": PatchGeometry(output_size=64, tile=40),
+    "much overlap": PatchGeometry(output_size=64, tile=40, overlap=0.7),
+    "tiles alone": PatchGeometry(output_size=64, tile=40, global_view=False),
+    "ratio kept": PatchGeometry(output_size=48, tile=40, keep_aspect_ratio=True),
+    "native": PatchGeometry(output_size=0, tile=40),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("size", [(50, 90), (9, 120), (1, 1)])
+def test_merging_equals_the_plain_formulation(name: str, size, monkeypatch) -> None:
+    """Windows, chunks and dropped classes change no score; labels are the arg-max everywhere."""
+    torch.manual_seed(0)
+    monkeypatch.setattr("catseg_d2.merging.MAX_WINDOW", 23)
+    plan = GEOMETRIES[name].plan(50, 90)
+    crops = random_crops(len(plan), kept=6, num_classes=15)
+    scores = merged(crops, plan, 15, size)["sem_seg"]
+    torch.testing.assert_close(scores, plain_merge(crops, plan, 15, size), rtol=1e-5, atol=1e-6)
+    for elements in (1500, 1 << 30):
+        answer = merged(crops, plan, 15, size, AnswerKind("labels"), elements)
+        assert answer.keys() == {"sem_seg_labels"}
+        assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
+
+
+def test_whole_picture() -> None:
+    image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
+    plan = WholePicture((MAX_WINDOW + 9, 8))
+    assert torch.equal(*plan.cut(image), image.float())
+    logits, kept = torch.randn(2, 4, 4), torch.tensor([0, 2])
+    scores = merged([(logits, kept)], plan, 3, plan.size)["sem_seg"]
+    assert (scores[1] == 0).all()
+    torch.testing.assert_close(scores[kept], resize(logits[None].sigmoid(), plan.size)[0])
+
+
+def test_crops_are_drawn_late_and_let_go_soon() -> None:
+    """A long picture never holds more than two columns of tiles and the global view."""
+    plan = PatchGeometry(output_size=0, tile=40, overlap=0.5).plan(400, 40)
+    alive = set()
+
+    class Counted(CropLogits):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    def draw():
+        for logits, kept in random_crops(len(plan), 2, 2):
+            crop = Counted(logits, kept)
+            alive.add(id(crop))
+            most.append(len(alive))
+            yield crop
+            del crop
+
+    most: list[int] = []
+    answer = SemanticAnswer(SCORES, 2, (400, 40), torch.device("cpu"))
+    merge_crops(draw(), plan, (400, 40), answer, Chunk(1 << 20, ""))
+    assert len(most) == len(plan) == 20
+    assert max(most) <= 4
 
 
 @pytest.mark.parametrize(
@@ -51,28 +181,7 @@ def test_impossible_geometry_is_one_sentence(settings, key) -> None:
         PatchGeometry(**settings)
 
 
-def test_a_thread_of_a_picture_is_one_sentence() -> None:
+@pytest.mark.parametrize("geometry", [{"keep_aspect_ratio": True}, {"output_size": 0}])
+def test_a_thread_of_a_picture_is_one_sentence(geometry) -> None:
     with pytest.raises(UserError, match=r"2560 x 1 pixels.*KEEP_ASPECT_RATIO"):
-        PatchGeometry(keep_aspect_ratio=True).plan(1, 2560)
-
-
-def test_merge_leaves_dropped_classes_at_zero() -> None:
-    logits = torch.randn(2, 3, 4, 4)
-    kept = torch.tensor([[0, 2, 5], [2, 3, 5]])
-    plan = PatchGeometry(output_size=16, tile=16, overlap=0.0).plan(16, 16)
-    scores = merge_crops(list(zip(logits, kept, strict=True)), plan, 7, (9, 9))
-    assert scores.shape == (7, 9, 9)
-    assert (scores[[1, 4, 6]] == 0).all()
-    # Class 0 was kept in the tile alone, class 2 in both.
-    tile, whole = resize(logits, (16, 16)).sigmoid()
-    torch.testing.assert_close(scores[0], resize(tile[None, :1] / 2, (9, 9))[0, 0])
-    both = (tile[1] + whole[0]) / 2
-    torch.testing.assert_close(scores[2], resize(both[None, None], (9, 9))[0, 0])
-
-
-def test_whole_picture() -> None:
-    image = torch.rand(3, 5, 7)
-    assert torch.equal(WholePicture().cut(image)[0], image)
-    logits = torch.randn(1, 2, 4, 4)
-    scores = WholePicture().merge(logits, (8, 8))
-    torch.testing.assert_close(scores, resize(logits.sigmoid(), (8, 8))[0])
+        PatchGeometry(**geometry).plan(1, 2560)

@@ -65,7 +65,10 @@ class Stages:
         del self.model.clip.encode_image  # the instance's; the class keeps its own
         joined = {name: torch.cat(parts) for name, parts in self.recorded.items() if parts}
         count = len(joined["logits"])
-        embedded = joined.pop("embedded").unflatten(0, (count, -1))
+        joined["embedded"] = joined["embedded"].unflatten(0, (count, -1))
+        # The reference's global view is its last crop.
+        joined = {name: x.roll(-1, 0) if len(x) == count else x for name, x in joined.items()}
+        embedded = joined.pop("embedded")
         joined["corr_embed"] = embedded[:, self.positions].transpose(1, 2)
         return joined
 

@@ -1,0 +1,81 @@
+"""Segmenting: pictures and words in, scores or labels out, in bounded memory.
+
+Crops pass through the image tower a few at a time and through the aggregation one by one; a window
+of the picture is merged as soon as its crops are there.
+
+Shapes: n crops, T classes, K of them that enter the aggregation, P sentences a class.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from segcore.answers import SemanticAnswer
+from segcore.errors import UserError
+
+from .aggregator import cost_volume, select_classes, strongest_classes
+from .merging import CropLogits, merge_crops
+from .patches import WholePicture
+
+if TYPE_CHECKING:
+    from .meta_arch import CATSeg
+
+
+def segment(model: "CATSeg", batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
+    """Answer a batch of pictures with the words that ``model`` has now; see its ``forward``."""
+    vocabulary = model.vocabulary  # read once: another thread may change it meanwhile
+    if vocabulary is None:
+        raise UserError(
+            "the model has no words to answer with: call set_vocabulary, or set "
+            "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON."
+        )
+    text = model.text_cache.get(model.clip, vocabulary, model.templates)
+    images = [item["image"].to(model.device) for item in batched_inputs]
+    sizes = [
+        (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
+        for item, image in zip(batched_inputs, images, strict=True)
+    ]
+    plans = [
+        model.patches.plan(*image.shape[-2:]) if model.patches else WholePicture(size)
+        for image, size in zip(images, sizes, strict=True)
+    ]
+    crops = (crop for image, plan in zip(images, plans, strict=True) for crop in plan.cut(image))
+    answers = answer_crops(model, crops, text)
+    results = []
+    for plan, size in zip(plans, sizes, strict=True):
+        own = itertools.islice(answers, len(plan))
+        answer = SemanticAnswer(model.answer_kind, len(text), size, model.device)
+        merge_crops(own, plan, size, answer, model.merge_chunk)
+        results.append(answer.result())
+    return results
+
+
+def answer_crops(model: "CATSeg", crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:
+    """The answers of crops (3, H, W), RGB, 0..255, in turn; text (T, P, C)."""
+    while batch := list(itertools.islice(crops, model.crop_chunk.size)):
+        batch = torch.cat([model.to_clip(crop[None]) for crop in batch])
+        features, guidance = model.crop_chunk.run(partial(_encode, model, batch))
+        for crop in range(len(batch)):
+            one = slice(crop, crop + 1)
+            cost = cost_volume(features[one], text)
+            kept = strongest_classes(cost, model.max_classes or len(text))
+            inputs = (
+                features[one],
+                [x[one] for x in guidance],
+                select_classes(cost, kept),
+                text[kept],
+            )
+            del cost  # of all words: much larger than what is kept of it
+            logits = model.class_chunk.run(partial(model.aggregator, *inputs))
+            yield CropLogits(logits[0].float(), kept[0])
+
+
+def _encode(model: "CATSeg", crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Dense features of crops (n, 3, H, W), and the two guidance features, as many at a time."""
+    parts = [model.clip.encode_image(part) for part in crops.split(model.crop_chunk.size)]
+    features, guidance = zip(*parts, strict=True)
+    return torch.cat(features), [torch.cat(x) for x in zip(*guidance, strict=True)]

@@ -1,0 +1,68 @@
+"""How much passes at once: what a budget of memory holds, and less once memory has run out."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from segcore.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+CPU_BUDGET = 128 << 20  # bytes; temporaries of this size are used again instead of mapped again
+GPU_SHARE = 1 / 32  # of a GPU's memory
+
+
+def memory_budget(device: str | torch.device) -> int:
+    """Bytes that the temporaries of a chunk may take by default."""
+    device = torch.device(device)
+    if device.type != "cuda":
+        return CPU_BUDGET
+    return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
+
+
+class Chunk:
+    """How many items pass together. Any number gives the same result.
+
+    Attributes:
+        size: the number; halved, for good, whenever memory runs out.
+    """
+
+    def __init__(self, size: int, advice: str) -> None:
+        """
+        Args:
+            size: the number to begin with, at least 1.
+            advice: what a user may do where memory runs out with a single item.
+        """
+        self.size = max(size, 1)
+        self.advice = advice
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """What ``function`` returns, which reads ``size``; in smaller chunks if memory runs out.
+
+        Raises:
+            UserError: memory ran out with a single item.
+        """
+        while True:
+            size = self.size
+            try:
+                return function()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())
+            # Only now, out of the handler, is what the attempt held free again.
+            if size == 1:
+                raise UserError(f"memory ran out: {self.advice} ({reason:.200})")
+            self.size = min(self.size, size // 2)
+            logger.warning("memory ran out with %d at a time: going on with %d", size, self.size)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of PyTorch says that memory ran out, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+    )
