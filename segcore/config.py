@@ -65,7 +65,8 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # Training pictures are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
-    # JSON files that describe data sets of one's own: segcore.datasets.own registers them.
+    # JSON files that describe data sets of one's own, and tables of captions:
+    # segcore.datasets.own registers them.
     cfg.DATASETS.OWN = ()
     # Nothing reads it; published files set it.
     cfg.DATASETS.VAL_ALL = ("",)
