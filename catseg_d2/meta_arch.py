@@ -37,6 +37,7 @@ from .memory import CPU_BUDGET, Chunk
 from .patches import PatchGeometry
 from .resampling import resize
 from .text import TextCache, embed_prompts
+from .token_rows import restore_token_rows
 
 
 @META_ARCH_REGISTRY.register()
@@ -113,6 +114,7 @@ class CATSeg(nn.Module):
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.register_load_state_dict_pre_hook(rename_published)
+        self.register_load_state_dict_pre_hook(restore_token_rows)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

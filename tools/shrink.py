@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Make a small file of a small model: half precision, and only the words that it learned.
+
+    python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
+        output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
+
+For models whose text tower was trained from nothing on the words of TRAIN_CLASS_JSON. Of the token
+table the rows of those words are kept; other words of a sentence stand for nothing afterwards. A
+tower that knows the words of the world would lose them: keep its checkpoint as it is.
+"""
+
+import argparse
+from pathlib import Path
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2  # noqa: F401  (adds its config keys)
+
+# isort: split
+import safetensors.torch
+import torch
+from detectron2.config import CfgNode
+
+from catseg_d2.text import sentence_templates
+from catseg_d2.token_rows import keep_token_rows
+from segcore.checkpoint import read_checkpoint, writing
+from segcore.config import load_config
+from segcore.errors import UserError, exit_on_user_error
+from segcore.vocabulary import Vocabulary
+
+
+def shrink(cfg: CfgNode, checkpoint: Path, target: Path) -> None:
+    """Write the model of ``checkpoint`` to ``target``, a .safetensors file, in float16."""
+    if target.suffix != ".safetensors":
+        raise UserError(f"{target} must end in .safetensors")
+    words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
+    templates = sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
+    weights = read_checkpoint(checkpoint)["model"]
+    weights = keep_token_rows(weights, [template(word) for template in templates for word in words])
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in weights.items()
+    }
+    wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if wrong:
+        raise UserError(f"{checkpoint}: {wrong[0]} does not fit into half precision")
+    with writing(target) as file:
+        file.write(safetensors.torch.save(weights))
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(weights)} tensors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="config that the model was trained by")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        cfg = load_config(arguments.config_file, arguments.opts)
+        shrink(cfg, arguments.checkpoint, arguments.target)
+
+
+if __name__ == "__main__":
+    main()
