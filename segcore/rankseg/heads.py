@@ -1,0 +1,194 @@
+"""Multi-label heads: which classes are in the picture?
+
+All take features (B, L, D) of any host, pixels or object queries, and answer with logits (B, C).
+Source: RankSeg (ECCV 2022), section 3.2 and table 5; decoder and classifier after Query2Label.
+
+Shapes: B pictures, L tokens, D width of the features, C classes, E width inside the head.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from segcore.errors import UserError
+
+from .layers import DecoderLayer, EncoderBlock, GroupWiseLinear, sine_positions
+
+
+class ClassTokenHead(nn.Module):
+    """What the heads with a token per class have in common.
+
+    Attributes:
+        input_proj: linear, D -> E.
+        class_embeddings: (1, C, E), or None where each call brings those of the host.
+        norm: of the class tokens that are classified.
+        classifier: a group-wise linear layer, weight (1, C, E), bias (1, C).
+    """
+
+    def __init__(self, width: int, num_classes: int, hidden_dim: int, own_embeddings: bool) -> None:
+        super().__init__()
+        self.input_proj = nn.Linear(width, hidden_dim)
+        self.class_embeddings = None
+        if own_embeddings:
+            self.class_embeddings = nn.Parameter(torch.empty(1, num_classes, hidden_dim))
+            nn.init.trunc_normal_(self.class_embeddings, std=0.02)
+        self.norm = nn.LayerNorm(hidden_dim)
+        self.classifier = GroupWiseLinear(num_classes, hidden_dim)
+
+    def forward(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            features: (B, L, D).
+            class_embeddings: the host's vectors of the classes, (C, E) or (1, C, E); for heads
+                without their own.
+        Returns:
+            Logits (B, C).
+        """
+        return self.classifier(self.refine(features, class_embeddings))
+
+    def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        """What the picture makes of the vectors of the classes, before they are classified.
+
+        Arguments as in :meth:`forward`; returns (B, C, E).
+        """
+        raise NotImplementedError
+
+    def class_tokens(self, class_embeddings: Tensor | None, batch: int) -> Tensor:
+        """The head's own vectors of the classes or the given ones, for each picture: (B, C, E)."""
+        if (class_embeddings is None) == (self.class_embeddings is None):
+            raise TypeError("class embeddings come either from the head or from its caller")
+        own = self.class_embeddings
+        return (class_embeddings if own is None else own).expand(batch, -1, -1)
+
+
+class EncoderHead(ClassTokenHead):
+    """One pre-norm encoder layer over the features and a token per class; the default."""
+
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        hidden_dim: int,
+        own_embeddings: bool,
+        *,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(width, num_classes, hidden_dim, own_embeddings)
+        self.block = EncoderBlock(hidden_dim, num_heads, feedforward_dim, dropout)
+
+    def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        tokens = self.class_tokens(class_embeddings, len(features))
+        together = torch.cat([self.input_proj(features), tokens], dim=1)
+        return self.norm(self.block(together)[:, -tokens.shape[1] :])
+
+
+class DecoderHead(ClassTokenHead):
+    """Two decoder layers in which the classes ask the features."""
+
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        hidden_dim: int,
+        own_embeddings: bool,
+        *,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+        grid: tuple[int, int] | None,
+        num_layers: int = 2,
+    ) -> None:
+        super().__init__(width, num_classes, hidden_dim, own_embeddings)
+        self.layers = nn.ModuleList(
+            DecoderLayer(hidden_dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers)
+        )
+        positions = None if grid is None else sine_positions(*grid, hidden_dim)
+        self.register_buffer("positions", positions, persistent=False)
+
+    def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        query = self.class_tokens(class_embeddings, len(features))
+        value = self.input_proj(features)
+        key = value if self.positions is None else value + self.positions
+        x = torch.zeros_like(query)
+        for layer in self.layers:
+            x = layer(x, query, key, value)
+        return self.norm(x)
+
+
+class PoolingHead(nn.Module):
+    """The mean of the features through two linear layers."""
+
+    def __init__(self, width: int, num_classes: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.input_proj = nn.Linear(width, hidden_dim)
+        self.classifier = nn.Linear(hidden_dim, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (B, L, D) -> logits (B, C)."""
+        return self.classifier(self.input_proj(features.mean(dim=1)).relu())
+
+
+def build_multilabel_head(
+    kind: str,
+    width: int,
+    num_classes: int,
+    *,
+    hidden_dim: int = 512,
+    shared_width: int | None = None,
+    num_heads: int | None = None,
+    feedforward_dim: int | None = None,
+    dropout: float = 0.1,
+    grid: tuple[int, int] | None = None,
+) -> nn.Module:
+    """A module from features (B, L, width) to logits (B, num_classes).
+
+    Args:
+        kind: ``"encoder"`` (the default of RankSeg), ``"decoder"`` or ``"gap"``.
+        width: of the features.
+        num_classes: C.
+        hidden_dim: width inside the head; for tokens a multiple of the number of heads.
+        shared_width: width of the host's vectors of the classes, which each call then brings as
+            second argument; None gives the head vectors of its own. Not for ``"gap"``.
+        num_heads: of the attention; None is the published number: one per 64 channels in the
+            encoder, 8 in the decoder.
+        feedforward_dim: width of the hidden layer behind the attention; None is the published one:
+            four times hidden_dim in the encoder, 2048 in the decoder.
+        dropout: its probability in training.
+        grid: (rows, columns) where the L features are cells of a picture, row by row; the decoder
+            then knows where they are.
+
+    Raises:
+        UserError: an unknown kind, or widths that do not fit each other.
+    """
+    if kind not in ("encoder", "decoder", "gap"):
+        raise UserError(f"there is no multi-label head {kind!r}: use 'encoder', 'decoder' or 'gap'")
+    if kind == "gap":
+        if shared_width is not None:
+            raise UserError(
+                "the multi-label head 'gap' has no vectors of the classes to share with its host: "
+                "use 'encoder' or 'decoder', or do not share (MODEL.RANKSEG.SHARE_EMBEDDING False)"
+            )
+        return PoolingHead(width, num_classes, hidden_dim)
+    if shared_width not in (None, hidden_dim):
+        raise UserError(
+            f"vectors of the classes of width {shared_width} cannot be shared with a multi-label "
+            f"head of width {hidden_dim}: set MODEL.RANKSEG.HIDDEN_DIM {shared_width}, or "
+            "MODEL.RANKSEG.SHARE_EMBEDDING False"
+        )
+    encoder = kind == "encoder"
+    num_heads = num_heads or (max(hidden_dim // 64, 1) if encoder else 8)
+    if hidden_dim % num_heads:
+        raise UserError(
+            f"a multi-label head of width {hidden_dim} cannot have {num_heads} attention heads: "
+            f"set MODEL.RANKSEG.HIDDEN_DIM to a multiple of {num_heads}"
+        )
+    options = {
+        "num_heads": num_heads,
+        "feedforward_dim": feedforward_dim or (4 * hidden_dim if encoder else 2048),
+        "dropout": dropout,
+    }
+    own_embeddings = shared_width is None
+    if encoder:
+        return EncoderHead(width, num_classes, hidden_dim, own_embeddings, **options)
+    return DecoderHead(width, num_classes, hidden_dim, own_embeddings, **options, grid=grid)

@@ -1,0 +1,52 @@
+"""Labels as ranks: position 0 is the likeliest class of that picture.
+
+Shapes: B pictures, kappa selected classes, (H, W) pixels, N regions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rank_table(ids: Tensor, num_classes: int, outside: int) -> Tensor:
+    """The rank of every class: ids (B, kappa) -> (B, num_classes), ``outside`` if not selected."""
+    table = ids.new_full((len(ids), num_classes), outside)
+    ranks = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    return table.scatter_(1, ids, ranks)
+
+
+def pixels_to_ranks(labels: Tensor, ids: Tensor, num_classes: int, ignore: int) -> Tensor:
+    """Label maps as ranks; pixels of classes outside the selection are ignored.
+
+    Args:
+        labels: (B, H, W) int64; values outside 0 ... num_classes - 1 are no class.
+        ids: (B, kappa), the selected classes of each picture.
+        num_classes: of all classes.
+        ignore: label of the pixels that are not to be learned.
+    Returns:
+        (B, H, W), 0 ... kappa - 1 or ``ignore``.
+    """
+    known = (labels >= 0) & (labels < num_classes)
+    table = rank_table(ids, num_classes, ignore)
+    ranks = table.gather(1, labels.where(known, 0).flatten(1)).view_as(labels)
+    return ranks.where(known, ignore)
+
+
+def regions_to_ranks(
+    labels: Sequence[Tensor], ids: Tensor, num_classes: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Labels of regions as ranks; regions of classes outside the selection are left out.
+
+    Args:
+        labels: for each of B pictures (N,) int64, 0 ... num_classes - 1.
+        ids: (B, kappa), the selected classes of each picture.
+        num_classes: of all classes.
+    Returns:
+        For each picture the ranks (M,) of the regions that stay, and which those are: (N,) bool.
+    """
+    ranks = [
+        table[label] for table, label in zip(rank_table(ids, num_classes, -1), labels, strict=True)
+    ]
+    kept = [rank >= 0 for rank in ranks]
+    return [rank[keep] for rank, keep in zip(ranks, kept, strict=True)], kept

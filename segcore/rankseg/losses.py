@@ -1,0 +1,33 @@
+"""The loss of the multi-label heads."""
+
+from torch import Tensor
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_neg: float = 2.0,
+    gamma_pos: float = 0.0,
+    clip: float = 0.05,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Binary cross-entropy in which easy absent classes count little (ASL, ICCV 2021).
+
+    Of an absent class, a probability up to ``clip`` costs nothing. The published focusing exponents
+    are the default, (4, 1) on COCO-Stuff. Computed in float32; gradients flow through the focus.
+
+    Args:
+        logits: (B, C).
+        targets: (B, C), which classes are present; bool, or 0 and 1.
+        gamma_neg, gamma_pos: focusing exponents of absent and present classes.
+        clip: shift of the probability of absent classes.
+        eps: probabilities below it count as it in the logarithm.
+    Returns:
+        The mean over pictures and classes.
+    """
+    present = logits.float().sigmoid()
+    absent = (1 - present + clip).clamp(max=1)
+    positive = (1 - present) ** gamma_pos * present.clamp(min=eps).log()
+    negative = (1 - absent) ** gamma_neg * absent.clamp(min=eps).log()
+    return -positive.where(targets.bool(), negative).mean()

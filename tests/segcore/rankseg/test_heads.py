@@ -1,0 +1,93 @@
+"""Multi-label heads against the published ones, and what they must not depend on."""
+
+import pytest
+import torch
+
+from segcore.errors import UserError
+from segcore.rankseg.heads import build_multilabel_head
+
+KINDS = ("encoder", "decoder", "gap")
+
+
+def head(kind: str, **options) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_multilabel_head(kind, 12, 7, hidden_dim=16, **options).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_any_number_become_a_logit_per_class(kind: str) -> None:
+    model = head(kind)
+    for length in (1, 5):
+        assert model(torch.randn(2, length, 12)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_the_features_does_not_matter(kind: str) -> None:
+    model, features = head(kind), torch.randn(2, 6, 12)
+    torch.testing.assert_close(model(features), model(features.flip(1)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_does_not_see_its_neighbour(kind: str) -> None:
+    model, features = head(kind), torch.randn(3, 6, 12)
+    torch.testing.assert_close(model(features)[1:2], model(features[1:2]))
+
+
+def test_cells_of_a_grid_have_places() -> None:
+    model, features = head("decoder", grid=(2, 3)), torch.randn(1, 6, 12)
+    assert not torch.allclose(model(features), model(features.flip(1)), atol=1e-4)
+    assert "positions" not in model.state_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_classes_of_the_host_are_shared(kind: str) -> None:
+    own, shared = head(kind), head(kind, shared_width=16)
+    embeddings = own.class_embeddings.detach().clone()
+    assert shared.load_state_dict(own.state_dict(), strict=False).unexpected_keys == [
+        "class_embeddings"
+    ]
+    features = torch.randn(2, 5, 12)
+    torch.testing.assert_close(own(features), shared(features, embeddings[0]))
+    shared(features, embeddings.requires_grad_()).sum().backward()
+    assert embeddings.grad.abs().amax(dim=-1).gt(0).all()
+    with pytest.raises(TypeError, match="either from the head or from its caller"):
+        shared(features)
+    with pytest.raises(TypeError, match="either from the head or from its caller"):
+        own(features, embeddings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_learns(kind: str) -> None:
+    model = head(kind)
+    model(torch.randn(2, 5, 12)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"kind": "mlp"}, "there is no multi-label head 'mlp'"),
+        ({"kind": "encoder", "shared_width": 256}, "MODEL.RANKSEG.HIDDEN_DIM 256"),
+        ({"kind": "encoder", "hidden_dim": 200}, "a multiple of 3"),
+        ({"kind": "gap", "shared_width": 512}, "no vectors of the classes to share"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(options: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        build_multilabel_head(width=256, num_classes=10, **options)
+
+
+def test_the_published_shapes() -> None:
+    """Mask2Former's head with 150 classes: 19 tensors, 18 where the classes are shared."""
+    with torch.device("meta"):
+        own = build_multilabel_head("encoder", 256, 150).state_dict()
+        shared = build_multilabel_head("encoder", 256, 150, hidden_dim=256, shared_width=256)
+    assert len(own) == 19 and len(shared.state_dict()) == 18
+    assert own["class_embeddings"].shape == own["classifier.weight"].shape == (1, 150, 512)
+    assert own["classifier.bias"].shape == (1, 150)
+    assert own["block.mlp.fc1.weight"].shape == (2048, 512)
+
+
+def test_the_default_number_of_heads_is_the_published_one() -> None:
+    assert build_multilabel_head("encoder", 8, 3, hidden_dim=128).block.attn.num_heads == 2
+    assert build_multilabel_head("decoder", 8, 3, hidden_dim=64).layers[0].cross_attn.num_heads == 8
