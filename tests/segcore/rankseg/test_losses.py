@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import noise
 
 from segcore.rankseg.losses import asymmetric_loss
-from tests.deterministic import noise
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from deterministic import noise, weights
 from torch import Tensor, nn
 
 from segcore.rankseg.heads import build_multilabel_head
@@ -21,7 +22,6 @@ from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.oracle import oracle_logits
 from segcore.rankseg.scores import NormScores, gather_columns, scatter_columns
 from segcore.rankseg.selection import confident_ranks, presence, select_top
-from tests.deterministic import noise, weights
 
 CLASSES, WIDTH, IGNORE = 171, 192, 255
 
