@@ -1,5 +1,6 @@
 """Layers with a normalisation and an activation built in."""
 
-from detectron2.layers.batch_norm import get_norm
+from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
+from detectron2.layers.blocks import CNNBlockBase
 from detectron2.layers.shape_spec import ShapeSpec
 from detectron2.layers.wrappers import Conv2d, cat

@@ -1,7 +1,13 @@
-"""Registries of models and their parts. Models themselves live with those who use this."""
+"""Registries of models and their parts, and residual networks. Models live with their users."""
 
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone, build_backbone
+from detectron2.modeling.backbone import (
+    BACKBONE_REGISTRY,
+    Backbone,
+    ResNet,
+    build_backbone,
+    build_resnet_backbone,
+)
 from detectron2.modeling.meta_arch import (
     META_ARCH_REGISTRY,
     SEM_SEG_HEADS_REGISTRY,

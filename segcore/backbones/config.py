@@ -1,0 +1,97 @@
+"""Backbones as Detectron2 knows them: their keys, and what a config builds."""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor
+
+from segcore.config import register_config_keys
+from segcore.errors import UserError
+
+from .swin import SwinTransformer
+
+
+@register_config_keys
+def add_swin_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.SWIN`` with the published names; the defaults are Swin-T's."""
+    swin = CfgNode()
+    swin.EMBED_DIM = 96
+    swin.DEPTHS = [2, 2, 6, 2]
+    swin.NUM_HEADS = [3, 6, 12, 24]
+    swin.WINDOW_SIZE = 7
+    swin.PATCH_SIZE = 4
+    swin.MLP_RATIO = 4.0
+    swin.QKV_BIAS = True
+    swin.QK_SCALE = None
+    swin.DROP_RATE = 0.0
+    swin.ATTN_DROP_RATE = 0.0
+    swin.DROP_PATH_RATE = 0.3
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    swin.USE_CHECKPOINT = False
+    # Set by released files: the size of the pre-training pictures, which nothing depends on, and
+    # two variations that no released model has.
+    swin.PRETRAIN_IMG_SIZE = 224
+    swin.APE = False
+    swin.PATCH_NORM = True
+    cfg.MODEL.SWIN = swin
+
+
+@BACKBONE_REGISTRY.register()
+class D2SwinTransformer(SwinTransformer, Backbone):
+    """Swin as a Detectron2 backbone: feature maps "res2", "res3", ... by name."""
+
+    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
+        swin = cfg.MODEL.SWIN
+        _check(swin)
+        super().__init__(
+            swin.EMBED_DIM,
+            swin.DEPTHS,
+            swin.NUM_HEADS,
+            swin.WINDOW_SIZE,
+            patch_size=swin.PATCH_SIZE,
+            in_channels=input_shape.channels,
+            mlp_ratio=swin.MLP_RATIO,
+            qkv_bias=swin.QKV_BIAS,
+            qk_scale=swin.QK_SCALE,
+            dropout=swin.DROP_RATE,
+            attention_dropout=swin.ATTN_DROP_RATE,
+            drop_path=swin.DROP_PATH_RATE,
+            checkpointing=swin.USE_CHECKPOINT,
+        )
+        self._stage_names = _stage_names(swin)
+        self._out_features = list(swin.OUT_FEATURES)
+        self._out_feature_channels = dict(zip(self._stage_names, self.widths, strict=True))
+        self._out_feature_strides = dict(zip(self._stage_names, self.strides, strict=True))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images (B, 3, H, W) -> the maps of ``MODEL.SWIN.OUT_FEATURES``, (B, C, H / s, W / s)."""
+        maps = dict(zip(self._stage_names, super().forward(images), strict=True))
+        return {name: maps[name] for name in self._out_features}
+
+    @property
+    def size_divisibility(self) -> int:
+        return self.strides[-1]
+
+
+def _stage_names(swin: CfgNode) -> list[str]:
+    return [f"res{stage + 2}" for stage in range(len(swin.DEPTHS))]
+
+
+def _check(swin: CfgNode) -> None:
+    """Refuse what cannot be built."""
+    names, stages = _stage_names(swin), len(swin.DEPTHS)
+    widths = [swin.EMBED_DIM << stage for stage in range(stages)]
+    fits = len(swin.NUM_HEADS) == stages and all(
+        heads > 0 and width % heads == 0
+        for width, heads in zip(widths, swin.NUM_HEADS, strict=True)
+    )
+    rules = {
+        "APE": (not swin.APE, "False: absolute positions are not built"),
+        "PATCH_NORM": (swin.PATCH_NORM, "True: patches without a norm are not built"),
+        "NUM_HEADS": (fits, f"divisors of the widths of the stages, {widths}"),
+        "OUT_FEATURES": (set(swin.OUT_FEATURES) <= set(names), f"among {', '.join(names)}"),
+        "WINDOW_SIZE": (swin.WINDOW_SIZE > 1, "2 or more"),
+    }
+    for key, (kept, demand) in rules.items():
+        if not kept:
+            raise UserError(f"MODEL.SWIN.{key} is {swin[key]!r}; it has to be {demand}.")

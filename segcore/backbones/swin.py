@@ -1,0 +1,281 @@
+"""Swin Transformer: attention in windows that shift from layer to layer.
+
+Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV
+2021. Parameters have the names of its released files.
+
+Shapes: B pictures, (H, W) a feature map, C its width, w the side of a window, nW windows a picture,
+N = w * w tokens a window.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
+
+APART = -100.0  # added to the attention between tokens that only the shift brought together
+
+
+class SwinTransformer(nn.Module):
+    """Feature maps at strides 4, 8, 16, ... of twice the width each."""
+
+    def __init__(
+        self,
+        width: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        window: int,
+        *,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        """
+        Args:
+            width: of the first stage.
+            depths, num_heads: blocks and heads of every stage.
+            window: side of the windows.
+            patch_size: side of the patches, which do not overlap.
+            mlp_ratio: width inside the MLPs over that of the tokens.
+            qk_scale: factor on queries times keys; None is 1 / sqrt(width of a head).
+            dropout, attention_dropout: probabilities.
+            drop_path: with which the last block is left out in training; it rises from 0 in a line.
+            checkpointing: compute blocks again in the backward pass instead of keeping them.
+        """
+        super().__init__()
+        self.widths = [width << stage for stage in range(len(depths))]
+        self.strides = [patch_size << stage for stage in range(len(depths))]
+        self.checkpointing = checkpointing
+        self.patch_embed = PatchEmbedding(in_channels, width, patch_size)
+        self.dropout = nn.Dropout(dropout)
+        last = max(sum(depths) - 1, 1)
+        rates = (drop_path * index / last for index in range(sum(depths)))
+        self.layers = nn.ModuleList()
+        for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            options = (self.widths[stage], heads, window, mlp_ratio, qkv_bias, qk_scale)
+            layer = nn.Module()
+            layer.blocks = nn.ModuleList(
+                SwinBlock(
+                    *options,
+                    shift=window // 2 if index % 2 else 0,
+                    dropout=dropout,
+                    attention_dropout=attention_dropout,
+                    drop_path=next(rates),
+                )
+                for index in range(depth)
+            )
+            if stage + 1 < len(depths):
+                layer.downsample = PatchMerging(self.widths[stage])
+            self.layers.append(layer)
+            self.add_module(f"norm{stage}", nn.LayerNorm(self.widths[stage]))
+        self.apply(_initialise)
+        self.register_load_state_dict_pre_hook(_drop_derived)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images (B, 3, H, W) -> for stage i (B, C * 2^i, H / 2^(i + 2), W / 2^(i + 2))."""
+        x = self.dropout(self.patch_embed(images))
+        maps = []
+        for stage, layer in enumerate(self.layers):
+            for block in layer.blocks:
+                keep = not (self.checkpointing and torch.is_grad_enabled())
+                x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
+            maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2).contiguous())
+            if stage + 1 < len(self.layers):
+                x = layer.downsample(x)
+        return maps
+
+
+class PatchEmbedding(nn.Module):
+    """A token for every patch; the picture is padded with zeros to whole patches."""
+
+    def __init__(self, in_channels: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, H / patch, W / patch, C)."""
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        return self.norm(self.proj(images).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Two by two tokens become one of twice the width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * width)
+        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / 2, W / 2, 2 C), H and W rounded up."""
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        # The order of the released weights: column by column.
+        parts = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return self.reduction(self.norm(torch.cat(parts, dim=-1)))
+
+
+class SwinBlock(nn.Module):
+    """A pre-norm transformer layer whose tokens attend within their window."""
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        window: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        *,
+        shift: int,
+        dropout: float,
+        attention_dropout: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = WindowAttention(
+            width, num_heads, window, qkv_bias, qk_scale, attention_dropout, dropout
+        )
+        self.drop_path = StochasticDepth(drop_path, "row")
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, int(width * mlp_ratio), dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        x = x + self.drop_path(self._attend(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention of the map, padded with zeros to whole windows: padding is attended to."""
+        height, width = x.shape[1:3]
+        x = F.pad(x, (0, 0, 0, -width % self.window, 0, -height % self.window))
+        size, apart = x.shape[1:3], None
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
+            apart = strangers(*size, self.window, self.shift, x.device)
+        x = from_windows(self.attn(to_windows(x, self.window), apart), size, self.window)
+        if self.shift:
+            x = x.roll((self.shift, self.shift), dims=(1, 2))
+        return x[:, :height, :width]
+
+
+class WindowAttention(nn.Module):
+    """Self-attention in windows with a learned bias for every offset between two tokens."""
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        window: int,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        attention_dropout: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, qk_scale
+        self.attention_dropout = attention_dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        offsets = (2 * window - 1) ** 2
+        self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer("offsets", offset_index(window), persistent=False)
+
+    def forward(self, x: Tensor, apart: Tensor | None) -> Tensor:
+        """
+        Args:
+            x: (B, nW, N, C).
+            apart: (nW, N, N) bool, pairs that are not to attend to each other; None for none.
+        Returns:
+            (B, nW, N, C).
+        """
+        batch, windows = x.shape[:2]
+        qkv = self.qkv(x.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B nW, heads, N, C / heads)
+        bias = self.relative_position_bias_table[self.offsets].permute(2, 0, 1)  # (heads, N, N)
+        if apart is None:
+            bias = bias[None]
+        else:
+            bias = bias + APART * apart[:, None].to(bias.dtype)  # (nW, heads, N, N)
+            bias = bias.expand(batch, -1, -1, -1, -1).flatten(0, 1)
+        dropout = self.attention_dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(
+            q, k, v, bias.to(q.dtype), dropout_p=dropout, scale=self.scale
+        )
+        x = self.dropout(self.proj(x.transpose(1, 2).flatten(2)))
+        return x.unflatten(0, (batch, windows))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> the same shape."""
+        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """(B, H, W, C) -> (B, nW, N, C), H and W multiples of ``window``."""
+    x = x.unflatten(2, (-1, window)).unflatten(1, (-1, window))
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def from_windows(x: Tensor, size: Sequence[int], window: int) -> Tensor:
+    """(B, nW, N, C) -> (B, H, W, C), ``size`` being (H, W)."""
+    x = x.unflatten(1, (size[0] // window, -1)).unflatten(3, (window, window))
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def offset_index(window: int) -> Tensor:
+    """Row of the bias table for each pair of tokens of a window: (N, N) int64."""
+    cells = torch.arange(window)
+    row, column = (axis.flatten() for axis in torch.meshgrid(cells, cells, indexing="ij"))
+    rows = row[:, None] - row[None] + window - 1
+    columns = column[:, None] - column[None] + window - 1
+    return rows * (2 * window - 1) + columns
+
+
+def strangers(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Pairs of tokens that share a window only because the map was rolled: (nW, N, N) bool."""
+
+    def region(cells: int) -> Tensor:
+        index = torch.arange(cells, device=device)
+        return (index >= cells - window).long() + (index >= cells - shift).long()
+
+    regions = 3 * region(height)[:, None] + region(width)
+    regions = to_windows(regions[None, ..., None], window)[0, ..., 0]  # (nW, N)
+    return regions[:, :, None] != regions[:, None, :]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _drop_derived(_: nn.Module, state_dict: dict, prefix: str, *__: object) -> None:
+    """Leave out what released files hold though the geometry alone determines it."""
+    derived = ("relative_position_index", "attn_mask")
+    for key in [k for k in state_dict if k.startswith(prefix) and k.endswith(derived)]:
+        del state_dict[key]

@@ -1,0 +1,121 @@
+"""Swin as a backbone: any size, any batch, windows that do not see each other."""
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone, build_backbone
+
+from segcore.backbones import D2SwinTransformer
+from segcore.backbones.swin import SwinTransformer, from_windows, strangers, to_windows
+from segcore.config import default_config
+from segcore.errors import UserError
+
+SIZES = {  # width, depths, heads, window, parameters of the published models without classifier
+    "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 27_519_354),
+    "small": (96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 48_837_258),
+}
+
+
+def small(**options) -> SwinTransformer:
+    torch.manual_seed(0)
+    return SwinTransformer(8, (2, 2), (2, 4), 4, **options).eval()
+
+
+def config(*opts):
+    cfg = default_config()
+    cfg.merge_from_list(["MODEL.BACKBONE.NAME", "D2SwinTransformer", *opts])
+    return cfg
+
+
+def test_as_a_detectron2_backbone() -> None:
+    swin = build_backbone(config("MODEL.SWIN.EMBED_DIM", 24, "MODEL.SWIN.DEPTHS", [1, 1, 2, 1]))
+    assert isinstance(swin, D2SwinTransformer) and isinstance(swin, Backbone)
+    assert swin.size_divisibility == 32
+    shapes = swin.output_shape()
+    assert shapes["res3"] == ShapeSpec(channels=48, stride=8)
+    maps = swin.eval()(torch.zeros(2, 3, 64, 96))
+    assert {k: [*v.shape] for k, v in maps.items()} == {
+        name: [2, spec.channels, 64 // spec.stride, 96 // spec.stride]
+        for name, spec in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_published_sizes(size: str) -> None:
+    *sizes, parameters = SIZES[size]
+    with torch.device("meta"):
+        swin = SwinTransformer(*sizes)
+    norms = sum(2 * width for width in swin.widths[:-1])  # released files end in one norm
+    assert sum(p.numel() for p in swin.parameters()) - norms == parameters
+
+
+@torch.no_grad()
+def test_pictures_do_not_see_each_other() -> None:
+    swin, images = small(), torch.randn(3, 3, 40, 56)
+    for together, alone in zip(swin(images), swin(images[1:2]), strict=True):
+        torch.testing.assert_close(together[1:2], alone)
+
+
+@torch.no_grad()
+def test_any_size() -> None:
+    maps = small()(torch.randn(1, 3, 37, 50))
+    assert [[*m.shape[2:]] for m in maps] == [[10, 13], [5, 7]]
+
+
+@torch.no_grad()
+def test_computed_again_in_the_backward_pass() -> None:
+    kept, again = small(), small(checkpointing=True)
+    images, gradients = torch.randn(1, 3, 32, 32), []
+    for swin in (kept, again):
+        with torch.enable_grad():
+            swin(images)[-1].square().sum().backward()
+        gradients.append([p.grad for p in swin.parameters() if p.grad is not None])
+    torch.testing.assert_close(*gradients)
+
+
+def test_windows_and_back() -> None:
+    x = torch.arange(2 * 8 * 12).view(2, 8, 12, 1)
+    windows = to_windows(x, 4)
+    assert windows.shape == (2, 6, 16, 1)
+    assert windows[0, 1].flatten().tolist()[:5] == [4, 5, 6, 7, 16]
+    assert torch.equal(from_windows(windows, (8, 12), 4), x)
+
+
+def test_the_shift_brings_strangers_together() -> None:
+    apart = strangers(8, 12, 4, 2, torch.device("cpu"))
+    assert apart.shape == (6, 16, 16)
+    assert [bool(window.any()) for window in apart] == [False, False, True, True, True, True]
+    corner = apart[5].view(4, 4, 4, 4)
+    assert corner[0, 0, 0, 1].item() is False and corner[0, 0, 0, 2].item() is True
+    # As many strangers as with a map of one window: none of it is special.
+    assert torch.equal(strangers(4, 4, 4, 2, torch.device("cpu"))[0], apart[5])
+
+
+@torch.no_grad()
+def test_blocks_are_left_out_in_training_alone() -> None:
+    swin, images = small(drop_path=0.9), torch.randn(1, 3, 32, 32).expand(16, -1, -1, -1)
+    whole = swin(images)[-1]
+    torch.testing.assert_close(whole[1:], whole[:-1])
+    parts = swin.train()(images)[-1]
+    assert len(parts.flatten(1)[:, 0].unique()) > 3  # each picture loses blocks of its own
+    assert [b.drop_path.p for layer in swin.layers for b in layer.blocks] == pytest.approx(
+        [0.0, 0.3, 0.6, 0.9]
+    )
+
+
+def test_released_files_hold_tables_that_are_left_out() -> None:
+    swin = small()
+    released = dict(swin.state_dict())
+    released["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16)
+    released["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    assert len(released) == len(swin.state_dict()) + 2
+    assert swin.load_state_dict(released, strict=True) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [("APE", True), ("NUM_HEADS", [3, 6, 12, 5]), ("OUT_FEATURES", ["res9"]), ("WINDOW_SIZE", 1)],
+)
+def test_what_cannot_be_built_is_one_sentence(opts) -> None:
+    with pytest.raises(UserError, match=f"MODEL.SWIN.{opts[0]} is"):
+        build_backbone(config(f"MODEL.SWIN.{opts[0]}", opts[1]))
