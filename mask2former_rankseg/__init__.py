@@ -1,0 +1,1 @@
+"""Mask2Former with RankSeg: semantic, panoptic and instance segmentation."""

@@ -1,0 +1,186 @@
+"""The training losses of Mask2Former (CVPR 2022) with RankSeg (ECCV 2022).
+
+Shapes: B pictures or clips, Q queries, C classes, kappa selected classes, K classes to tell apart
+(kappa with RankSeg, else C), T frames (1 for a picture), N objects of one picture, M matched pairs
+of the batch, P points.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, distributed, nn
+
+from segcore.rankseg.labels import regions_to_ranks
+from segcore.rankseg.losses import asymmetric_loss
+from segcore.rankseg.selection import presence
+
+from .matcher import Weights, assign, matching_costs
+from .points import RandomPoints, sample_maps, sample_masks
+
+Pairs = list[tuple[Tensor, Tensor]]  # for each picture: queries (M,) and their objects (M,)
+
+
+class Criterion(nn.Module):
+    """Matches each prediction of the decoder with the objects, and compares.
+
+    Over processes: sums over masks are divided by the number of objects averaged over the
+    processes, so that their gradients are those of one process with the whole batch. The
+    cross-entropy of the classes is, as published, the weighted mean of each process's own queries;
+    it is that of one process where all processes match equally many objects.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        weights: Weights | None = None,
+        no_object_weight: float = 0.1,
+        multilabel_weight: float = 10.0,
+        points: RandomPoints | None = None,
+    ) -> None:
+        """
+        Args:
+            num_classes: C.
+            weights: of matching and losses; None takes the published ones.
+            no_object_weight: weight of queries without an object in the cross-entropy.
+            multilabel_weight: weight of the multi-label loss.
+            points: draws the points at which masks are compared; None draws the published number.
+        """
+        super().__init__()
+        self.num_classes = num_classes
+        self.weights = weights or Weights()
+        self.no_object_weight = no_object_weight
+        self.multilabel_weight = multilabel_weight
+        self.points = points or RandomPoints()
+
+    def forward(
+        self,
+        predictions: Sequence[tuple[Tensor, Tensor]],
+        labels: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        *,
+        selected: Tensor | None = None,
+        category_logits: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            predictions: class logits (B, Q, K + 1), the last one "no object", and mask logits
+                (B, Q, h, w) or (B, Q, T, h, w), in the order of the decoder: that of the learned
+                queries first, the final one last. Give the final one alone to leave out deep
+                supervision.
+            labels: for each picture the classes of its objects, (N,) int64, 0 ... C - 1.
+            masks: for each picture (N, H, W) or (N, T, H, W) bool, of the size of the picture as
+                the model saw it, with its padding.
+            selected: (B, kappa), the classes that the columns of the class logits stand for, in
+                order; None: these are all classes. Objects of other classes teach nothing.
+            category_logits: (B, C) of the multi-label head, which learns the classes of all
+                objects; None where there is no such head.
+        Returns:
+            Scalars, already weighted: ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the final
+            prediction, the same with the suffix ``_0``, ``_1``, ... of the earlier ones, and
+            ``loss_ml``.
+        """
+        with torch.autocast(predictions[0][0].device.type, enabled=False):
+            losses = {}
+            if category_logits is not None:
+                present = presence(labels, self.num_classes)
+                loss = asymmetric_loss(category_logits, present)
+                losses["loss_ml"] = self.multilabel_weight * loss
+            if selected is not None:
+                labels, kept = regions_to_ranks(labels, selected, self.num_classes)
+                masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
+            predictions = [(classes.float(), _with_frames(m, 5)) for classes, m in predictions]
+            masks = [_with_frames(mask, 4) for mask in masks]
+            num_objects = objects_per_process(labels)
+            for i, pairs in enumerate(self.match(predictions, labels, masks)):
+                classes, mask_logits = predictions[i]
+                suffix = "" if i == len(predictions) - 1 else f"_{i}"
+                loss_mask, loss_dice = self.mask_losses(mask_logits, masks, pairs)
+                loss_ce = self.class_loss(classes, labels, pairs)
+                losses[f"loss_ce{suffix}"] = self.weights.classes * loss_ce
+                losses[f"loss_mask{suffix}"] = self.weights.mask * loss_mask / num_objects
+                losses[f"loss_dice{suffix}"] = self.weights.dice * loss_dice / num_objects
+            return losses
+
+    @torch.no_grad()
+    def match(
+        self,
+        predictions: Sequence[tuple[Tensor, Tensor]],
+        labels: Sequence[Tensor],
+        masks: Sequence[Tensor],
+    ) -> list[Pairs]:
+        """The pairs of each prediction; masks and mask logits have frames."""
+        costs = []
+        for classes, mask_logits in predictions:
+            points = self.points.uniform(len(classes), classes.device)
+            costs += matching_costs(
+                classes, mask_logits.float(), labels, masks, points, self.weights
+            )
+        pairs = assign(costs)
+        batch = len(labels)
+        return [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
+
+    def class_loss(self, logits: Tensor, labels: Sequence[Tensor], pairs: Pairs) -> Tensor:
+        """Weighted mean over queries (B, Q, K + 1); those without an object learn "no object"."""
+        no_object = logits.shape[-1] - 1
+        target = logits.new_full(logits.shape[:2], no_object, dtype=torch.int64)
+        for row, label, (queries, objects) in zip(target, labels, pairs, strict=True):
+            row[queries] = label[objects]
+        weight = logits.new_ones(no_object + 1)
+        weight[no_object] = self.no_object_weight
+        return F.cross_entropy(logits.flatten(0, 1), target.flatten(), weight)
+
+    def mask_losses(
+        self, logits: Tensor, masks: Sequence[Tensor], pairs: Pairs
+    ) -> tuple[Tensor, Tensor]:
+        """Binary cross-entropy and dice, each summed over the matched masks of all frames.
+
+        Args:
+            logits: (B, Q, T, h, w).
+            masks: for each picture (N, T, H, W) bool.
+            pairs: of this prediction.
+        """
+        matched = [row[queries] for row, (queries, _) in zip(logits, pairs, strict=True)]
+        matched = torch.cat(matched).flatten(0, 1).float()  # (M T, h, w)
+        if not len(matched):
+            nothing = matched.sum()  # zero that knows the model: processes wait for all gradients
+            return nothing, nothing
+        points = self.points.uncertain(matched)
+        at_points = sample_maps(matched[:, None], points)[:, 0]
+        with torch.no_grad():
+            target = sample_matched(masks, pairs, points)
+        cross_entropy = F.binary_cross_entropy_with_logits(at_points, target, reduction="none")
+        inside = at_points.sigmoid()
+        overlap = 2 * (inside * target).sum(dim=1) + 1
+        dice = 1 - overlap / (inside.sum(dim=1) + target.sum(dim=1) + 1)
+        return cross_entropy.mean(dim=1).sum(), dice.sum()
+
+
+def sample_matched(masks: Sequence[Tensor], pairs: Pairs, points: Tensor) -> Tensor:
+    """The matched objects at their points.
+
+    Args:
+        masks: for each picture (N, T, H, W) bool.
+        pairs: of one prediction.
+        points: (M T, P, 2) in order of the pairs, frames of an object together.
+    Returns:
+        (M T, P) float32.
+    """
+    chosen = [mask[objects].flatten(0, 1) for mask, (_, objects) in zip(masks, pairs, strict=True)]
+    parts = points.split([len(part) for part in chosen])
+    return torch.cat([sample_masks(*pair) for pair in zip(chosen, parts, strict=True)])
+
+
+def objects_per_process(labels: Sequence[Tensor]) -> Tensor:
+    """How many objects there are, averaged over the processes; at least 1."""
+    number = torch.tensor(float(sum(map(len, labels))), device=labels[0].device)
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(number)
+        number = number / distributed.get_world_size()
+    return number.clamp(min=1)
+
+
+def _with_frames(masks: Tensor, ndim: int) -> Tensor:
+    """Masks of pictures get an axis of one frame before the last two; those of clips have it."""
+    return masks if masks.ndim == ndim else masks.unsqueeze(-3)

@@ -1,0 +1,86 @@
+"""Which query answers for which object: bipartite matching (DETR; Mask2Former, CVPR 2022).
+
+Shapes: B pictures or clips, Q queries, K classes to tell apart (those selected), T frames (1 for a
+picture), N objects of one picture, P points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from .points import sample_maps, sample_masks
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much class, binary cross-entropy and dice count, in the matching and in the losses."""
+
+    classes: float = 2.0
+    mask: float = 5.0
+    dice: float = 5.0
+
+
+@torch.no_grad()
+def matching_costs(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    labels: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    points: Tensor,
+    weights: Weights,
+) -> list[Tensor]:
+    """What it would cost that a query answers for an object.
+
+    Args:
+        class_logits: (B, Q, K + 1), the last one "no object".
+        mask_logits: (B, Q, T, h, w).
+        labels: for each picture (N,) int64, 0 ... K - 1.
+        masks: for each picture (N, T, H, W) bool, of the size of the picture as the model saw it.
+        points: (B, P, 2), where the masks of a picture are compared.
+        weights: of the three costs.
+    Returns:
+        For each picture (Q, N).
+    """
+    probabilities = class_logits.softmax(dim=-1)
+    logits = sample_maps(mask_logits.flatten(1, 2), points)
+    logits = logits.unflatten(1, mask_logits.shape[1:3]).flatten(2)  # (B, Q, T P)
+    inside = logits.sigmoid()
+    zeros = F.softplus(logits).mean(dim=-1)  # the cross-entropy with an empty mask
+    costs = []
+    for b, (label, mask) in enumerate(zip(labels, masks, strict=True)):
+        target = sample_masks(mask.flatten(0, 1), points[b : b + 1])
+        target = target.unflatten(0, mask.shape[:2]).flatten(1)  # (N, T P)
+        cross_entropy = zeros[b][:, None] - logits[b] @ target.T / target.shape[1]
+        sizes = inside[b].sum(dim=-1)[:, None] + target.sum(dim=-1)
+        dice = 1 - (2 * inside[b] @ target.T + 1) / (sizes + 1)
+        costs.append(
+            weights.mask * cross_entropy
+            + weights.dice * dice
+            - weights.classes * probabilities[b][:, label]
+        )
+    return costs
+
+
+def assign(costs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The cheapest pairs of queries and objects, each at most once.
+
+    All matrices travel to the CPU together, so that a GPU is waited for once.
+
+    Args:
+        costs: any number of (Q, N).
+    Returns:
+        For each the queries (M,), ascending, and their objects (M,), int64 on the device of the
+        costs; M = min(Q, N).
+    """
+    # A model that diverged has no cheapest pairs. Any will do: its losses say that it diverged.
+    flat = torch.cat([cost.flatten() for cost in costs]).nan_to_num().cpu()
+    parts = flat.split([cost.numel() for cost in costs])
+    pairs = []
+    for part, cost in zip(parts, costs, strict=True):
+        queries, objects = linear_sum_assignment(part.view(cost.shape).numpy())
+        pairs.append(tuple(torch.as_tensor(i, device=cost.device) for i in (queries, objects)))
+    return pairs
