@@ -10,10 +10,6 @@ from segcore.checkpoint import Checkpointer
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
-# Scores are (classes, height, width) float32. Beyond this many numbers (1 GiB) they are asked for
-# at a lower resolution, so that a 100-megapixel picture fits in memory.
-MAX_SCORES = 2**28
-
 
 class Segmenter:
     """Segments pictures with the words of a vocabulary.
@@ -32,6 +28,8 @@ class Segmenter:
                 "MODEL.WEIGHTS is empty: name a checkpoint by `--opts MODEL.WEIGHTS model.pth`; "
                 "an untrained model knows nothing"
             )
+        cfg = cfg.clone()
+        cfg.merge_from_list(["TEST.SEM_SEG_OUTPUT", "labels"])  # of the scores only the best count
         self.model = build_model(cfg).eval()
         Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
         if vocabulary is not None:
@@ -58,17 +56,9 @@ class Segmenter:
             (H, W) int64 class ids.
         """
         height, width = image.shape[:2]
-        scale = min(1.0, (MAX_SCORES / (len(self.vocabulary) * height * width)) ** 0.5)
         transform = self.resize.get_transform(image)
         # The limit on the longer side takes the shorter one of a very thin picture below a pixel.
         transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
-        resized = transform.apply_image(image)
-        request = {
-            "image": torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).float(),
-            "height": max(1, int(height * scale)),
-            "width": max(1, int(width * scale)),
-        }
-        labels = self.model([request])[0]["sem_seg"].argmax(dim=0).cpu().numpy()
-        rows = np.arange(height) * labels.shape[0] // height
-        columns = np.arange(width) * labels.shape[1] // width
-        return labels[rows[:, None], columns[None, :]]
+        resized = np.ascontiguousarray(transform.apply_image(image).transpose(2, 0, 1))
+        request = {"image": torch.from_numpy(resized), "height": height, "width": width}
+        return self.model([request])[0]["sem_seg_labels"].cpu().numpy()

@@ -4,7 +4,9 @@ import difflib
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -148,7 +150,8 @@ class Trainer(DefaultTrainer):
         """Evaluate on every data set of ``DATASETS.TEST``.
 
         A model that reads words gets those of the data set, unless
-        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others.
+        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It answers with labels alone
+        where the evaluator asks for no more (``labels_suffice``).
 
         Returns:
             the results by data set; those alone where there is just one.
@@ -162,7 +165,8 @@ class Trainer(DefaultTrainer):
             own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and own_words:
                 model.set_vocabulary(_vocabulary_of(name))
-            results[name] = inference_together(model, data_loader, evaluator)
+            with _answering_labels(model, evaluator):
+                results[name] = inference_together(model, data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
@@ -200,6 +204,20 @@ def _main_process_first(call: Callable[[], None]) -> None:
         with together():
             if comm.is_main_process() == first:
                 call()
+
+
+@contextmanager
+def _answering_labels(model: nn.Module, evaluator: DatasetEvaluator) -> Iterator[None]:
+    """Meanwhile a model that can spares the scores of classes that nobody asks for."""
+    kind = getattr(model, "answer_kind", None)
+    if kind is None or not getattr(evaluator, "labels_suffice", False):
+        yield
+        return
+    model.answer_kind = replace(kind, output="labels")
+    try:
+        yield
+    finally:
+        model.answer_kind = kind
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

@@ -41,7 +41,12 @@ class SemanticEvaluator(DatasetEvaluator):
 
     No prediction is kept, and processes exchange whole numbers only, so that any number of them
     gives the scores of one to the last digit.
+
+    Attributes:
+        labels_suffice: tells a model that it may answer with ``sem_seg_labels`` alone.
     """
+
+    labels_suffice = True
 
     def __init__(
         self,

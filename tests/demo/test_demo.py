@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from segcore.answers import AnswerKind
 from segcore.config import load_config
 
 
@@ -131,20 +133,18 @@ def test_a_checkpoint_of_another_model_is_refused(demo, model, tiny_model, album
     assert not (tmp_path / "out").exists()
 
 
-def test_huge_answers_are_found_at_a_lower_resolution(tiny_model, monkeypatch):
+def test_labels_are_those_of_the_highest_scores(tiny_model):
     predictor = importlib.import_module("predictor")
     config, weights = tiny_model
-    opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]
-    segmenter = predictor.Segmenter(load_config(config, opts))
-    image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
-    whole = segmenter(image)
-    asked = []
-    segmenter.model.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0][0]))
-    monkeypatch.setattr(predictor, "MAX_SCORES", len(segmenter.vocabulary) * 150 * 100)
-    small = segmenter(image)
-    assert (asked[0]["height"], asked[0]["width"]) == (150, 100)
-    assert small.shape == whole.shape == (300, 200)
-    assert (small == whole).mean() > 0.6
+    cfg = load_config(config, ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
+    segmenter = predictor.Segmenter(cfg)
+    assert cfg.TEST.SEM_SEG_OUTPUT == "scores"  # the caller's config stays as it is
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    labels = segmenter(image)
+    assert labels.dtype == np.int64
+    segmenter.model.answer_kind = AnswerKind("scores")
+    scores = segmenter.model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
+    assert (labels == scores[0]["sem_seg"].argmax(dim=0).numpy()).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (900, 1)])

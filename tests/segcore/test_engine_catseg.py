@@ -12,6 +12,7 @@ import catseg_d2  # noqa: F401
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
 from segcore.engine import Trainer, build_checkpointer
+from segcore.evaluation import SemanticEvaluator
 from segcore.scenes import SCENES_60, Settings, write_scenes
 
 DATASET = "engine_scenes"
@@ -101,3 +102,17 @@ def test_resuming_is_exact(cfg, tmp_path):
     assert all(tensor.equal(again[name]) for name, tensor in whole.items())
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "total_loss" in line] == [3, 3]
+
+
+def test_evaluators_are_answered_as_they_ask(cfg, monkeypatch):
+    """Labels alone where these suffice, and otherwise what the config says."""
+    model = Trainer.build_model(cfg).eval()
+    asked = {}
+    for evaluator in (SemanticEvaluator(DATASET, distributed=False), Recorder()):
+        keys = asked.setdefault(type(evaluator), set())
+        record = lambda _, outputs, keys=keys: keys.update(*outputs)  # noqa: E731
+        monkeypatch.setattr(evaluator, "process", record)
+        monkeypatch.setattr(evaluator, "evaluate", dict)
+        Trainer.test(cfg, model, [evaluator])
+    assert asked == {SemanticEvaluator: {"sem_seg_labels"}, Recorder: {"sem_seg"}}
+    assert model.answer_kind.output == "scores"
