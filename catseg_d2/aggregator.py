@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .category import ClassAggregation
 from .decoder import Decoder
-from .memory import CPU_BUDGET, Chunk
+from .memory import CPU_BUDGET, Chunk, recomputed
 from .spatial import SpatialAggregation
 
 OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"
@@ -106,8 +105,8 @@ class CostAggregator(nn.Module):
             upsampled_widths, decoder_guidance_widths: of each stage's guidance before and after its
                 projection.
             padded_classes: number that class attention fills fewer classes up to.
-            class_chunk: classes that pass together where no activations are kept for a gradient;
-                any number gives the same result; 0 = as many as ``chunk_memory`` holds.
+            class_chunk: classes that pass together; any number gives the same result; 0 = as many
+                as ``chunk_memory`` holds.
             chunk_memory: bytes.
             checkpointing: in training, compute activations again instead of keeping them.
         """
@@ -159,8 +158,7 @@ class CostAggregator(nn.Module):
             )
         ]
 
-        keeps_all = torch.is_grad_enabled() and not self.checkpointing
-        chunk = cost.shape[1] if keeps_all else self.chunk.size
+        chunk = self.chunk.size
         volume = torch.cat([self._embed(part) for part in cost.split(chunk, dim=1)], dim=1)
         for layer in self.layers:
             parts = [self._run(layer.spatial, x, appearance) for x in volume.split(chunk, dim=1)]
@@ -169,9 +167,7 @@ class CostAggregator(nn.Module):
         return torch.cat(logits, dim=1)
 
     def _run(self, layer: nn.Module, *inputs: Tensor | int) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
+        return recomputed(layer, *inputs) if self.checkpointing else layer(*inputs)
 
     def _embed(self, cost: Tensor) -> Tensor:
         """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""

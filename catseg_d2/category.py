@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .memory import recomputed
 from .spatial import GuidedLinear
 
 
@@ -78,7 +79,7 @@ class ClassAggregation(nn.Module):
         for part, token, n, g in zip(volumes, tokens, normed, guidances, strict=True):
             attended = self.attention.attend(self._split(self.query(n, g)), context)
             token = token + attended.flatten(-2)
-            token = token + self.mlp(self.norm2(token))
+            token = token + recomputed(lambda x: self.mlp(self.norm2(x)), token)
             # The pooled input is part of the token already: it counts twice, as published.
             result.append(part + self._unpool(token, part.shape[2:4]))
         return torch.cat(result, dim=1)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from segcore.errors import UserError
 
+from .memory import recomputed
+
 # Names of the published configs -> names of open_clip's model configs.
 PUBLISHED_NAMES = {
     "ViT-B/16": "ViT-B-16-quickgelu",
@@ -74,7 +76,7 @@ class SplitAttention(nn.Module):
 def run_block(block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
     """One pre-norm transformer block of open_clip on x (B, L, width)."""
     x = x + block.ls_1(block.attn(block.ln_1(x), is_causal=is_causal))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    return x + recomputed(lambda x: block.ls_2(block.mlp(block.ln_2(x))), x)
 
 
 class DenseCLIP(nn.Module):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .memory import recomputed
+
 
 class Decoder(nn.Module):
     """Up-sampling stages with image guidance, and a last convolution to one logit."""
@@ -54,16 +56,19 @@ class UpStage(nn.Module):
         self.norm2 = nn.GroupNorm(groups, out_width)
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """x (B*T, C, H, W), guidance (B, G, 2H, 2W) -> (B*T, C', 2H, 2W).
+        """x (B*T, C, H, W), guidance (B, G, 2H, 2W) -> (B*T, C', 2H, 2W)."""
+        x = recomputed(self._enlarge, x, guidance)
+        x = recomputed(lambda x: self.conv2(F.relu(self.norm1(x))), x)
+        return F.relu(self.norm2(x))
 
-        The first convolution reads x and the guidance side by side. It is linear, so the guidance's
-        part is computed once a crop and added to every class.
+    def _enlarge(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """The first convolution, which reads the enlarged x and the guidance side by side.
+
+        It is linear, so the guidance's part is computed once a crop and added to every class.
         """
         weight_x, weight_guidance = self.conv1.weight.split(
             [self.up_width, guidance.shape[1]], dim=1
         )
         x = F.conv2d(self.up(x), weight_x, padding=1)
         steer = F.conv2d(guidance, weight_guidance, padding=1)
-        x = (x.unflatten(0, (len(guidance), -1)) + steer[:, None]).flatten(0, 1)
-        x = F.relu(self.norm1(x))
-        return F.relu(self.norm2(self.conv2(x)))
+        return (x.unflatten(0, (len(guidance), -1)) + steer[:, None]).flatten(0, 1)

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from segcore.errors import UserError
 
@@ -59,6 +60,17 @@ class Chunk:
                 raise UserError(f"memory ran out: {self.advice} ({reason:.200})")
             self.size = min(self.size, size // 2)
             logger.warning("memory ran out with %d at a time: going on with %d", size, self.size)
+
+
+def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:
+    """``function(*inputs)``; where gradients flow, what it held is computed again for them.
+
+    The backward pass goes no further than the last thing that it needs: a function that ends with a
+    linear layer or a convolution does not compute that again.
+    """
+    if not torch.is_grad_enabled():
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def is_out_of_memory(error: Exception) -> bool:

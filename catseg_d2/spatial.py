@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .memory import recomputed
+
 
 class SpatialAggregation(nn.Module):
     """Two Swin blocks, the second with shifted windows, steered by the picture's appearance.
@@ -72,7 +74,7 @@ class SwinBlock(nn.Module):
         windows = self._to_windows(self.norm1(x))
         attended = self.attention(windows, self._to_windows(guidance[:, None]), self.mask)
         x = x + self._from_windows(attended, resolution)
-        return x + self.mlp(self.norm2(x))
+        return x + recomputed(lambda x: self.mlp(self.norm2(x)), x)
 
     def _to_windows(self, x: Tensor) -> Tensor:
         """(B, T, H, W, C) -> (B, T, n, s, C), windows row-major."""
@@ -107,7 +109,8 @@ class GuidedWindowAttention(nn.Module):
             for t in (self.query(x, guidance), self.key(x, guidance), self.value(x))
         )  # each (B*T, n*heads, s, C / heads)
         if mask is not None:
-            mask = mask.repeat_interleave(self.num_heads, dim=0)
+            # Of four dimensions, since the fused kernels take no mask of three.
+            mask = mask.repeat_interleave(self.num_heads, dim=0)[None]
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         attended = attended.unflatten(1, (-1, self.num_heads)).transpose(2, 3).flatten(3)
         return self.output(attended.view(x.shape))
