@@ -1,7 +1,8 @@
 """Evaluators on Detectron2's interface that keep counts or embeddings instead of predictions."""
 
 from segcore.evaluation.builder import build_evaluator
+from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
 
-__all__ = ["RetrievalEvaluator", "SemanticEvaluator", "build_evaluator"]
+__all__ = ["PanopticEvaluator", "RetrievalEvaluator", "SemanticEvaluator", "build_evaluator"]

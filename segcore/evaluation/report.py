@@ -1,0 +1,26 @@
+"""The files that evaluators leave."""
+
+import json
+import math
+from pathlib import Path
+
+from segcore.errors import UserError
+
+
+def write_report(path: Path, report: dict) -> None:
+    """Write a table as JSON; nan becomes null.
+
+    Raises:
+        UserError: the file or its folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
