@@ -1,3 +1,5 @@
-"""Small containers of tensors."""
+"""What models pass around: batches of pictures, objects, and their boxes."""
 
+from detectron2.structures.boxes import Boxes
 from detectron2.structures.image_list import ImageList
+from detectron2.structures.instances import Instances

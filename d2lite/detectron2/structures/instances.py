@@ -1,0 +1,115 @@
+"""What is known of the objects of a picture."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+
+
+class Instances:
+    """Fields of equal length, one entry an object: ``Instances(size, scores=...).scores``.
+
+    Args:
+        image_size: (height, width) of the picture.
+        **kwargs: the fields, tensors or whatever has a length and can be indexed by one.
+    """
+
+    def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
+        self._image_size, self._fields = image_size, {}
+        for name, value in kwargs.items():
+            self.set(name, value)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self._image_size
+
+    def __setattr__(self, name: str, val: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, val)
+        else:
+            self.set(name, val)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_fields" or name not in self._fields:
+            raise AttributeError(f"these instances have no field {name!r}")
+        return self._fields[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """Add a field or replace it; its length has to be that of the others."""
+        if name == "image_size":
+            raise AssertionError("image_size is no field")
+        if self._fields and len(value) != len(self):
+            raise AssertionError(f"{name} has {len(value)} entries, the others have {len(self)}")
+        self._fields[name] = value
+
+    def has(self, name: str) -> bool:
+        """Whether there is a field of that name."""
+        return name in self._fields
+
+    def get(self, name: str) -> Any:
+        """A field."""
+        return self._fields[name]
+
+    def remove(self, name: str) -> None:
+        """Remove a field."""
+        del self._fields[name]
+
+    def get_fields(self) -> dict[str, Any]:
+        """All fields by name; changing the dict changes the instances."""
+        return self._fields
+
+    def to(self, *args: Any, **kwargs: Any) -> "Instances":
+        """A new object, its fields moved where they can be."""
+        moved = Instances(self._image_size)
+        for name, value in self._fields.items():
+            moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
+        return moved
+
+    def __getitem__(self, item: int | slice | torch.Tensor) -> "Instances":
+        """The objects of an index, a slice, or a tensor of indices or of bool."""
+        if isinstance(item, int):
+            if not -len(self) <= item < len(self):
+                raise IndexError(f"there are {len(self)} instances, not one of index {item}")
+            item = slice(item, item + 1 or None)
+        chosen = Instances(self._image_size)
+        for name, value in self._fields.items():
+            chosen.set(name, value[item])
+        return chosen
+
+    def __len__(self) -> int:
+        for value in self._fields.values():
+            return len(value)
+        raise NotImplementedError("instances without any field have no length")
+
+    def __iter__(self) -> Iterator:
+        raise NotImplementedError("instances are taken by index, they cannot be iterated over")
+
+    @staticmethod
+    def cat(instance_lists: list["Instances"]) -> "Instances":
+        """All objects of one picture's lists, which have the same fields."""
+        if not instance_lists or not all(isinstance(i, Instances) for i in instance_lists):
+            raise AssertionError("cat takes a list of at least one Instances")
+        first = instance_lists[0]
+        if any(other.image_size != first.image_size for other in instance_lists):
+            raise AssertionError("the instances are of pictures of different sizes")
+        joined = Instances(first.image_size)
+        for name, value in first._fields.items():
+            parts = [instances.get(name) for instances in instance_lists]
+            if isinstance(value, torch.Tensor):
+                joined.set(name, torch.cat(parts))
+            elif isinstance(value, list):
+                joined.set(name, list(chain(*parts)))
+            elif hasattr(type(value), "cat"):
+                joined.set(name, type(value).cat(parts))
+            else:
+                raise ValueError(f"{name} is a {type(value).__name__}, which cannot be joined")
+        return joined
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
+        number = len(self) if self._fields else 0
+        return f"Instances(number={number}, image_size={self._image_size}, fields=[{fields}])"
+
+    __repr__ = __str__
