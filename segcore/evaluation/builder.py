@@ -8,30 +8,57 @@ from detectron2.evaluation import DatasetEvaluator
 
 from segcore.datasets import check_registered
 from segcore.errors import UserError
+from segcore.evaluation.by_output import EvaluatorsByOutput
+from segcore.evaluation.instances import InstanceEvaluator
+from segcore.evaluation.multilabel import TOP, MultilabelEvaluator
+from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
 
+SEMANTIC = {"sem_seg": SemanticEvaluator}
+PANOPTIC = {"panoptic_seg": PanopticEvaluator, "instances": InstanceEvaluator} | SEMANTIC
+# What a data set of a type can evaluate, by the start of the names of a model's outputs.
 EVALUATORS = {
-    "sem_seg": SemanticEvaluator,
-    "sem_seg_background": SemanticEvaluator,  # what differs stands in the metadata
-    "cityscapes_sem_seg": SemanticEvaluator,  # mIoU over the training ids, without iIoU
-    "retrieval": RetrievalEvaluator,
+    "sem_seg": SEMANTIC,
+    "sem_seg_background": SEMANTIC,  # what differs stands in the metadata
+    "cityscapes_sem_seg": SEMANTIC,  # mIoU over the training ids, without iIoU
+    "ade20k_panoptic_seg": PANOPTIC,
+    "coco_panoptic_seg": PANOPTIC,
+    "coco": {"instances": InstanceEvaluator},
+    "retrieval": {"image_embedding": RetrievalEvaluator},
 }
+# Panoptic data sets may come without these; the metadata tells.
+NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     """The evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
+    With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the pictures are evaluated too.
+
     Raises:
         UserError: the data set is unknown, or there is no evaluator of its type.
     """
     check_registered([dataset_name])
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type")
     if kind not in EVALUATORS:
         raise UserError(
             f"dataset {dataset_name!r} wants the evaluator {kind!r}; there are "
             f"{', '.join(EVALUATORS)}"
         )
-    return EVALUATORS[kind](
-        dataset_name, output_dir=Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
-    )
+    output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    evaluators = {
+        output: evaluator(dataset_name, output_dir=output_dir)
+        for output, evaluator in EVALUATORS[kind].items()
+        if len(EVALUATORS[kind]) == 1 or output not in NEEDED or metadata.get(NEEDED[output])
+    }
+    rankseg = cfg.MODEL.get("RANKSEG")
+    if rankseg is not None and rankseg.FLAG and kind != "retrieval":
+        top = (*TOP, rankseg.TOPK)
+        evaluators["category_scores"] = MultilabelEvaluator(
+            dataset_name, top=top, output_dir=output_dir
+        )
+    if len(evaluators) == 1:
+        return next(iter(evaluators.values()))
+    return EvaluatorsByOutput(dataset_name, evaluators)

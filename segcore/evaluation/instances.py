@@ -1,0 +1,219 @@
+"""COCO's average precision of instance masks over a data set, computed by pycocotools."""
+
+import contextlib
+import io
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from pycocotools import mask as run_lengths
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from segcore.annotations import read_annotations
+from segcore.datasets import check_registered
+from segcore.errors import UserError
+from segcore.evaluation.report import write_report
+
+logger = logging.getLogger(__name__)
+
+# In the order of pycocotools; AP is the mean over IoU thresholds of 0.5 to 0.95 and the classes,
+# s, m and l are small, medium and large objects, AR is the recall of so many answers a picture.
+SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+class InstanceEvaluator(DatasetEvaluator):
+    """Mask AP; keeps run lengths instead of masks.
+
+    Any number of processes gives the scores of one to the last digit.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | Path | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set whose metadata has ``json_file``, of COCO's instance
+                format, and ``thing_dataset_id_to_contiguous_id``, from its category ids to the
+                model's.
+            distributed: gather the answers of all processes; only the main one returns scores.
+            output_dir: folder for ``instances_evaluation.json``; None writes nothing.
+
+        Raises:
+            UserError: the data set is unknown or has no such files.
+        """
+        check_registered([dataset_name])
+        metadata = MetadataCatalog.get(dataset_name)
+        for key in ("json_file", "thing_dataset_id_to_contiguous_id"):
+            if not metadata.get(key):
+                raise UserError(
+                    f"dataset {dataset_name!r} has no instances: its metadata has no {key}"
+                )
+        self.dataset_name = dataset_name
+        self.json_file = metadata.json_file
+        ids = metadata.thing_dataset_id_to_contiguous_id
+        self._category = {ours: theirs for theirs, ours in ids.items()}
+        self.distributed = distributed
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.reset()
+
+    def reset(self) -> None:
+        self._num_images = 0
+        self._answers: list[dict] = []
+
+    @cached_property
+    def _truth(self) -> COCO:
+        return read_instances(self.json_file)
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        """Keep a batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``instances``, which have ``pred_masks`` (N, H, W), ``scores`` (N,)
+                and ``pred_classes`` (N,), the model's.
+
+        Raises:
+            UserError: ground truth and prediction do not fit each other.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            image = self._image(item["image_id"])
+            instances = output["instances"]
+            if tuple(instances.pred_masks.shape[1:]) != (image["height"], image["width"]):
+                raise UserError(
+                    f"picture {image['id']} has (height, width) {image['height'], image['width']} "
+                    f"in {self.json_file}, but the prediction has "
+                    f"{tuple(instances.pred_masks.shape[1:])}: the two must agree"
+                )
+            self._answers += [
+                {
+                    "image_id": image["id"],
+                    "category_id": self._category_of(found),
+                    "score": score,
+                    "segmentation": mask,
+                }
+                for mask, score, found in zip(
+                    encode_masks(instances.pred_masks),
+                    instances.scores.tolist(),
+                    instances.pred_classes.tolist(),
+                    strict=True,
+                )
+            ]
+            self._num_images += 1
+
+    def evaluate(self) -> OrderedDict | None:
+        """``{"segm": {score: percent}}``; None in all but the main process.
+
+        The scores are those of ``SCORES``, and ``AP-<class>``; nan where there is nothing to find.
+        """
+        answers, num_images = self._answers, self._num_images
+        if self.distributed:
+            everyone = comm.gather((answers, num_images))
+            if not comm.is_main_process():
+                return None
+            answers = [answer for theirs, _ in everyone for answer in theirs]
+            num_images = sum(number for _, number in everyone)
+        if num_images == 0:
+            raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
+        scores = average_precision(self._truth, answers)
+        summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SCORES)
+        logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
+        if self.output_dir is not None:
+            report = {"dataset": self.dataset_name, "num_images": num_images, "scores": scores}
+            write_report(self.output_dir / "instances_evaluation.json", report)
+        return OrderedDict(segm=scores)
+
+    def _image(self, image_id: int | str) -> dict:
+        image = self._truth.imgs.get(image_id)
+        if image is None:
+            raise UserError(f"{self.json_file} has no picture with the id {image_id!r}")
+        return image
+
+    def _category_of(self, predicted: int) -> int:
+        category = self._category.get(predicted)
+        if category not in self._truth.cats:
+            raise UserError(
+                f"the model predicts an instance of class {predicted}, which {self.json_file} does "
+                f"not know: give the model the classes of the data set {self.dataset_name!r}"
+            )
+        return category
+
+
+def read_instances(json_file: str | Path) -> COCO:
+    """COCO's instance annotations.
+
+    Raises:
+        UserError: the file cannot be read, is no such file, or an object has a picture or category
+            outside of its tables.
+    """
+    content = read_annotations(json_file)
+    try:
+        images = {entry["id"] for entry in content["images"] if entry["height"] and entry["width"]}
+        categories = {entry["id"] for entry in content["categories"] if entry["name"]}
+        for entry in content["annotations"]:
+            for key, known in (("image_id", images), ("category_id", categories)):
+                if entry[key] not in known:
+                    raise UserError(
+                        f"{json_file}: object {entry['id']} has the {key} {entry[key]!r}, which is "
+                        "not in the file's tables"
+                    )
+        truth = COCO()
+        truth.dataset = content
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth.createIndex()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{json_file} is no instance file of COCO's format: {error!r}") from error
+    return truth
+
+
+def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
+    """Masks (N, H, W) as N of COCO's compressed run lengths."""
+    columns_first = np.asfortranarray(masks.bool().permute(1, 2, 0).cpu().numpy(), dtype=np.uint8)
+    encoded = run_lengths.encode(columns_first)
+    return [{"size": each["size"], "counts": each["counts"].decode("ascii")} for each in encoded]
+
+
+def average_precision(truth: COCO, answers: list[dict]) -> dict[str, float]:
+    """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
+
+    Args:
+        truth: annotated objects.
+        answers: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        if answers:
+            found = truth.loadRes(answers)
+        else:  # which loadRes cannot do
+            found = COCO()
+            found.dataset = truth.dataset | {"annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(truth, found, "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    scores = {name: _percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
+    # (thresholds, recalls, classes, object sizes, answers a picture); the last two: all, and most
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    for k, category in enumerate(evaluation.params.catIds):
+        defined = precision[:, :, k][precision[:, :, k] > -1]
+        value = defined.mean() if defined.size else -1
+        scores[f"AP-{truth.cats[category]['name']}"] = _percent(value)
+    return scores
+
+
+def _percent(value: float) -> float:
+    """pycocotools writes -1 for nothing."""
+    return math.nan if value < 0 else 100 * float(value)

@@ -1,0 +1,120 @@
+"""Which evaluator a data set gets, and which answers each of several sees."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from segcore.config import default_config
+from segcore.errors import UserError
+from segcore.evaluation import (
+    EvaluatorsByOutput,
+    InstanceEvaluator,
+    MultilabelEvaluator,
+    PanopticEvaluator,
+    SemanticEvaluator,
+    build_evaluator,
+)
+
+
+class Counter(DatasetEvaluator):
+    """Counts what it sees."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def reset(self) -> None:
+        self.number = 0
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        self.number += len(inputs)
+
+    def evaluate(self) -> OrderedDict:
+        return OrderedDict({self.name: {"number": self.number}})
+
+
+@pytest.fixture
+def several() -> EvaluatorsByOutput:
+    return EvaluatorsByOutput("data", {name: Counter(name) for name in ("sem_seg", "instances")})
+
+
+def test_each_sees_its_own(several: EvaluatorsByOutput) -> None:
+    outputs = [{"sem_seg": 0}, {"sem_seg_labels": 0, "instances": 0}, {"other": 0}]
+    for _ in range(2):
+        several.reset()
+        several.process([{}] * 3, outputs)
+        assert several.evaluate() == {"sem_seg": {"number": 2}, "instances": {"number": 1}}
+
+
+def test_what_nobody_answered_is_left_out(several: EvaluatorsByOutput) -> None:
+    several.process([{}], [{"sem_seg": 0}])
+    assert several.evaluate() == {"sem_seg": {"number": 1}}
+    several.reset()
+    several.process([{}], [{"other": 0}])
+    with pytest.raises(UserError, match="about sem_seg, instances, but the model answered with"):
+        several.evaluate()
+
+
+def test_a_process_without_pictures_asks_along(several: EvaluatorsByOutput, monkeypatch) -> None:
+    """Otherwise the others would wait for it for ever."""
+    monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, {"instances"}])
+    assert several.evaluate() == {"instances": {"number": 0}}
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert several.evaluate() is None
+
+
+@pytest.fixture
+def register() -> Callable[..., str]:
+    name = "test_by_output"
+
+    def make(**metadata) -> str:
+        DatasetCatalog.register(name, list)
+        MetadataCatalog.get(name).set(
+            thing_dataset_id_to_contiguous_id={1: 0}, stuff_dataset_id_to_contiguous_id={2: 1}
+        )
+        MetadataCatalog.get(name).set(**metadata)
+        return name
+
+    yield make
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+PANOPTIC = {"panoptic_json": "gt.json", "panoptic_root": "png"}
+SEMANTIC = {"sem_seg_root": "labels", "stuff_classes": ["a", "b"], "ignore_label": 255}
+
+
+@pytest.mark.parametrize("kind", ["ade20k_panoptic_seg", "coco_panoptic_seg"])
+def test_panoptic_data_sets_evaluate_what_they_have(register, kind: str) -> None:
+    name = register(evaluator_type=kind, json_file="instances.json", **PANOPTIC, **SEMANTIC)
+    evaluators = build_evaluator(default_config(), name).evaluators
+    assert {key: type(evaluator) for key, evaluator in evaluators.items()} == {
+        "panoptic_seg": PanopticEvaluator,
+        "sem_seg": SemanticEvaluator,
+        "instances": InstanceEvaluator,
+    }
+
+
+def test_panoptic_data_sets_without_more(register) -> None:
+    name = register(evaluator_type="coco_panoptic_seg", **PANOPTIC)
+    assert isinstance(build_evaluator(default_config(), name), PanopticEvaluator)
+
+
+def test_instances(register) -> None:
+    name = register(evaluator_type="coco", json_file="instances.json")
+    assert isinstance(build_evaluator(default_config(), name), InstanceEvaluator)
+
+
+def test_with_rankseg_the_classes_of_the_picture_too(register) -> None:
+    cfg = default_config()
+    cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 7})
+    name = register(evaluator_type="sem_seg", **SEMANTIC)
+    evaluators = build_evaluator(cfg, name).evaluators
+    assert isinstance(evaluators["category_scores"], MultilabelEvaluator)
+    assert 7 in evaluators["category_scores"].top
+    cfg.MODEL.RANKSEG.FLAG = False
+    assert isinstance(build_evaluator(cfg, name), SemanticEvaluator)
