@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .category import ClassAggregation
 from .decoder import Decoder
-from .memory import CPU_BUDGET, Chunk, recomputed
+from .memory import CPU_BUDGET, Chunk, joined, recomputed
 from .spatial import SpatialAggregation
 
 OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"
@@ -105,8 +105,8 @@ class CostAggregator(nn.Module):
             upsampled_widths, decoder_guidance_widths: of each stage's guidance before and after its
                 projection.
             padded_classes: number that class attention fills fewer classes up to.
-            class_chunk: classes that pass together; any number gives the same result; 0 = as many
-                as ``chunk_memory`` holds.
+            class_chunk: classes that pass together where no activations are kept for a gradient;
+                any number gives the same result; 0 = as many as ``chunk_memory`` holds.
             chunk_memory: bytes.
             checkpointing: in training, compute activations again instead of keeping them.
         """
@@ -158,13 +158,14 @@ class CostAggregator(nn.Module):
             )
         ]
 
-        chunk = self.chunk.size
-        volume = torch.cat([self._embed(part) for part in cost.split(chunk, dim=1)], dim=1)
+        keeps_all = torch.is_grad_enabled() and not self.checkpointing
+        chunk = cost.shape[1] if keeps_all else self.chunk.size
+        volume = joined([self._embed(part) for part in cost.split(chunk, dim=1)])
         for layer in self.layers:
             parts = [self._run(layer.spatial, x, appearance) for x in volume.split(chunk, dim=1)]
-            volume = self._run(layer.category, torch.cat(parts, dim=1), words, chunk)
+            volume = self._run(layer.category, joined(parts), words, chunk)
         logits = [self._run(self.decoder, part, *images) for part in volume.split(chunk, dim=1)]
-        return torch.cat(logits, dim=1)
+        return joined(logits)
 
     def _run(self, layer: nn.Module, *inputs: Tensor | int) -> Tensor:
         return recomputed(layer, *inputs) if self.checkpointing else layer(*inputs)
@@ -172,4 +173,4 @@ class CostAggregator(nn.Module):
     def _embed(self, cost: Tensor) -> Tensor:
         """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""
         embedded = self.cost_embedding(cost.flatten(0, 1))
-        return embedded.permute(0, 2, 3, 1).unflatten(0, cost.shape[:2])
+        return embedded.permute(0, 2, 3, 1).contiguous().unflatten(0, cost.shape[:2])

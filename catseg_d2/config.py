@@ -64,7 +64,7 @@ def _add_head_keys(head: CfgNode) -> None:
     # Classes that pass through a per-class layer together where nothing is kept for a gradient;
     # 0 = as many as CHUNK_MEMORY holds.
     head.CLASS_CHUNK = 0
-    # Megabytes that the temporaries of a chunk of classes, crops or sentences may take; 0 = 128 on
+    # Megabytes that the temporaries of a chunk of classes, crops or sentences may take; 0 = 64 on
     # the CPU, a thirty-second of the memory on a GPU.
     head.CHUNK_MEMORY = 0
     # Training: compute the per-class layers again in the backward pass instead of keeping them.

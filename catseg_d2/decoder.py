@@ -37,9 +37,13 @@ class Decoder(nn.Module):
         """
         batch = volume.shape[:2]
         x = volume.flatten(0, 1).permute(0, 3, 1, 2).contiguous()
-        for stage, image in zip(self.stages, guidance, strict=True):
+        *first, last = zip(self.stages, guidance, strict=True)
+        for stage, image in first:
             x = stage(x, image)
-        return self.logit(x).unflatten(0, batch).squeeze(2)
+        stage, image = last
+        x = stage.convolve(x, image)
+        x = recomputed(lambda x: self.logit(stage.activate(x)), x)
+        return x.unflatten(0, batch).squeeze(2)
 
 
 class UpStage(nn.Module):
@@ -57,8 +61,15 @@ class UpStage(nn.Module):
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """x (B*T, C, H, W), guidance (B, G, 2H, 2W) -> (B*T, C', 2H, 2W)."""
+        return self.activate(self.convolve(x, guidance))
+
+    def convolve(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """All but the last norm. Of each step only what a convolution has made is kept."""
         x = recomputed(self._enlarge, x, guidance)
-        x = recomputed(lambda x: self.conv2(F.relu(self.norm1(x))), x)
+        return recomputed(lambda x: self.conv2(F.relu(self.norm1(x))), x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The last norm."""
         return F.relu(self.norm2(x))
 
     def _enlarge(self, x: Tensor, guidance: Tensor) -> Tensor:
@@ -71,4 +82,4 @@ class UpStage(nn.Module):
         )
         x = F.conv2d(self.up(x), weight_x, padding=1)
         steer = F.conv2d(guidance, weight_guidance, padding=1)
-        return (x.unflatten(0, (len(guidance), -1)) + steer[:, None]).flatten(0, 1)
+        return x.unflatten(0, (len(guidance), -1)).add_(steer[:, None]).flatten(0, 1)

@@ -9,10 +9,9 @@ Shapes: n crops, T classes, K of them that enter the aggregation, P sentences a 
 import itertools
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcore.answers import SemanticAnswer
 from segcore.errors import UserError
@@ -21,12 +20,9 @@ from .aggregator import cost_volume, select_classes, strongest_classes
 from .merging import CropLogits, merge_crops
 from .patches import WholePicture
 
-if TYPE_CHECKING:
-    from .meta_arch import CATSeg
 
-
-def segment(model: "CATSeg", batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-    """Answer a batch of pictures with the words that ``model`` has now; see its ``forward``."""
+def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
+    """Answer a batch of pictures with the words that a ``CATSeg`` has now; see its ``forward``."""
     vocabulary = model.vocabulary  # read once: another thread may change it meanwhile
     if vocabulary is None:
         raise UserError(
@@ -54,7 +50,7 @@ def segment(model: "CATSeg", batched_inputs: list[dict]) -> list[dict[str, Tenso
     return results
 
 
-def answer_crops(model: "CATSeg", crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:
+def answer_crops(model: nn.Module, crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:
     """The answers of crops (3, H, W), RGB, 0..255, in turn; text (T, P, C)."""
     while batch := list(itertools.islice(crops, model.crop_chunk.size)):
         batch = torch.cat([model.to_clip(crop[None]) for crop in batch])
@@ -74,7 +70,7 @@ def answer_crops(model: "CATSeg", crops: Iterator[Tensor], text: Tensor) -> Iter
             yield CropLogits(logits[0].float(), kept[0])
 
 
-def _encode(model: "CATSeg", crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _encode(model: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Dense features of crops (n, 3, H, W), and the two guidance features, as many at a time."""
     parts = [model.clip.encode_image(part) for part in crops.split(model.crop_chunk.size)]
     features, guidance = zip(*parts, strict=True)

@@ -1,10 +1,11 @@
 """How much passes at once: what a budget of memory holds, and less once memory has run out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from segcore.errors import UserError
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-CPU_BUDGET = 128 << 20  # bytes; temporaries of this size are used again instead of mapped again
+CPU_BUDGET = 64 << 20  # bytes; larger ones are mapped afresh each time, which takes as long
 GPU_SHARE = 1 / 32  # of a GPU's memory
 
 
@@ -60,6 +61,11 @@ class Chunk:
                 raise UserError(f"memory ran out: {self.advice} ({reason:.200})")
             self.size = min(self.size, size // 2)
             logger.warning("memory ran out with %d at a time: going on with %d", size, self.size)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Chunks of classes, each (B, t, ...), as one tensor (B, T, ...)."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:

@@ -70,11 +70,20 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """x (B, T, H, W, C), guidance (B, H, W, G) -> (B, T, H, W, C)."""
-        resolution = x.shape[2:4]
-        windows = self._to_windows(self.norm1(x))
-        attended = self.attention(windows, self._to_windows(guidance[:, None]), self.mask)
-        x = x + self._from_windows(attended, resolution)
-        return x + recomputed(lambda x: self.mlp(self.norm2(x)), x)
+        guidance = self._to_windows(guidance[:, None])
+        heads = recomputed(self._heads, x, guidance)
+        attended = self.attention.attend(*heads, self.mask)
+        x = x + recomputed(self._output, attended, x.shape)
+        return x + recomputed(self._mlp, x)
+
+    def _heads(self, x: Tensor, guidance: Tensor) -> Tensor:
+        return self.attention.heads(self._to_windows(self.norm1(x)), guidance)
+
+    def _output(self, attended: Tensor, shape: torch.Size) -> Tensor:
+        return self._from_windows(self.attention.join(attended), shape)
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm2(x))
 
     def _to_windows(self, x: Tensor) -> Tensor:
         """(B, T, H, W, C) -> (B, T, n, s, C), windows row-major."""
@@ -83,9 +92,10 @@ class SwinBlock(nn.Module):
         x = x.unflatten(3, (-1, self.window)).unflatten(2, (-1, self.window))
         return x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
 
-    def _from_windows(self, x: Tensor, resolution: tuple[int, int]) -> Tensor:
-        """(B, T, n, s, C) -> (B, T, H, W, C)."""
-        rows, columns = (side // self.window for side in resolution)
+    def _from_windows(self, x: Tensor, shape: torch.Size) -> Tensor:
+        """(B*T, n, s, C) -> ``shape`` (B, T, H, W, C)."""
+        x = x.unflatten(0, shape[:2])
+        rows, columns = (side // self.window for side in shape[2:4])
         x = x.unflatten(3, (self.window, self.window)).unflatten(2, (rows, columns))
         x = x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
         return x.roll((self.shift, self.shift), dims=(2, 3)) if self.shift else x
@@ -102,18 +112,30 @@ class GuidedWindowAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, guidance: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, T, n, s, C), guidance (B, 1, n, s, G), mask (n, s, s) -> (B, T, n, s, C)."""
-        query, key, value = (
-            t.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(2, 3).flatten(1, 2)
-            for t in (self.query(x, guidance), self.key(x, guidance), self.value(x))
-        )  # each (B*T, n*heads, s, C / heads)
+    def heads(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """Query, key and value, made by one product.
+
+        x (B, T, n, s, C), guidance (B, 1, n, s, G) -> (3, B*T, n*heads, s, C / heads).
+        """
+        query, steer_query = self.query.parts(guidance)
+        key, steer_key = self.key.parts(guidance)
+        steer = [steer_query, steer_key, self.value.bias.expand_as(steer_key)]
+        weight = torch.cat([query, key, self.value.weight])
+        joint = F.linear(x, weight).add_(torch.cat(steer, dim=-1))
+        joint = joint.flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
+        return joint.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Each (B*T, n*heads, s, d), mask (n, s, s) -> (B*T, n*heads, s, d)."""
         if mask is not None:
             # Of four dimensions, since the fused kernels take no mask of three.
             mask = mask.repeat_interleave(self.num_heads, dim=0)[None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    def join(self, attended: Tensor) -> Tensor:
+        """The heads' results, projected: (B*T, n*heads, s, d) -> (B*T, n, s, C)."""
         attended = attended.unflatten(1, (-1, self.num_heads)).transpose(2, 3).flatten(3)
-        return self.output(attended.view(x.shape))
+        return self.output(attended)
 
 
 class GuidedLinear(nn.Linear):
@@ -127,10 +149,15 @@ class GuidedLinear(nn.Linear):
         super().__init__(width + guidance_width, out_width)
         self.widths = (width, guidance_width)
 
+    def parts(self, guidance: Tensor) -> tuple[Tensor, Tensor]:
+        """The matrix of x, and what a guidance (..., guidance_width) adds (..., out_width)."""
+        weight_x, weight_guidance = self.weight.split(self.widths, dim=1)
+        return weight_x, F.linear(guidance, weight_guidance, self.bias)
+
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """x (..., width), guidance (..., guidance_width), broadcast -> (..., out_width)."""
-        weight_x, weight_guidance = self.weight.split(self.widths, dim=1)
-        return F.linear(x, weight_x) + F.linear(guidance, weight_guidance, self.bias)
+        weight_x, steer = self.parts(guidance)
+        return F.linear(x, weight_x) + steer
 
 
 def shift_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
