@@ -285,3 +285,24 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path, repository: Pat
             torch.testing.assert_close(torch.cat([part[1] for part in parts]), masks)
             if i == 0:
                 torch.testing.assert_close(torch.cat([part[0] for part in parts]), classes)
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_the_losses_of_the_cpu() -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        predictions, labels, masks = inputs((3, 0, 2))
+        predictions = [
+            tuple(t.detach().to(device).requires_grad_() for t in p) for p in predictions
+        ]
+        criterion = Criterion(5, points=criterion_run.FixedPoints(64))
+        losses = criterion(
+            predictions,
+            [label.to(device) for label in labels],
+            [mask.to(device) for mask in masks],
+            selected=torch.tensor([[1, 3, 0, 2, 4]] * 3, device=device),
+            category_logits=torch.zeros(3, 5, device=device),
+        )
+        backward(losses, predictions)
+        found.append({name: loss.item() for name, loss in losses.items()})
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
