@@ -12,7 +12,7 @@ from segcore.page import Card, LegendEntry, Page
 from segcore.vocabulary import Vocabulary
 
 HONEST_LINE = (
-    "This model knows drawings, a few minutes' worth of them. Photographs and the words of the "
+    "This model knows drawings, half an hour's worth of them. Photographs and the words of the "
     "world are beyond it: for those load a published checkpoint (see README.md)."
 )
 SIDE = 384  # pixels of a picture on the page
@@ -83,9 +83,9 @@ def write_page(results: Results, folder: Path) -> Path:
     """
     page = Page(folder, "CatRank: a very small CAT-Seg, trained from nothing")
     page.text(
-        "CAT-Seg compares every place of a picture with every word of a vocabulary. Here it was "
-        "trained on drawn pictures on this machine, and then asked for classes that training "
-        "showed it and for combinations that it never saw."
+        "CAT-Seg compares every place of a picture with every word of a vocabulary. This one was "
+        "trained on drawn pictures (demo/models/README.md says how), and is asked here for classes "
+        "that training showed it and for combinations that it never saw."
     )
     page.note(HONEST_LINE)
     _write_scores(page, results)

@@ -1,9 +1,10 @@
 """The main job in one command: `make demo`, or `python demo/run_demo.py`.
 
-Draws a small Scenes data set, trains a very small CAT-Seg on it, evaluates that beside the nearest
-mean colour, segments twelve drawings and four photographs with words given on the command line, and
-writes output/demo/index.html. What is done and unchanged is not done again. Exit code 1: the model
-does not beat the nearest mean colour on seen and on unseen classes.
+Draws a small Scenes data set, evaluates the very small CAT-Seg of demo/models on it beside the
+nearest mean colour, segments twelve drawings and four photographs with words given on the command
+line, and writes output/demo/index.html. Some seconds of training from nothing show that it can.
+What is done and unchanged is not done again. Exit code 1: the model does not beat the nearest mean
+colour on seen and on unseen classes.
 """
 
 import argparse
@@ -24,8 +25,9 @@ from segcore.vocabulary import Vocabulary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = Path("output/demo")  # relative to the repository, where the commands run
-CONFIG = "catseg_d2/scenes_demo.yaml"
-TOWERS_CONFIG = "catseg_d2/scenes_demo_towers.yaml"
+CONFIG = "catseg_d2/scenes_60.yaml"
+TOWERS_CONFIG = "catseg_d2/scenes_60_towers.yaml"
+WEIGHTS = Path("demo/models/scenes_60.safetensors")
 VOCABULARY = "scenes_60"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 PHOTOGRAPH_WORDS = "astronaut, flag, cat, cup of coffee, spoon, rocket, sky, wood, water, grass"
@@ -39,13 +41,13 @@ MODEL = (
     "configs/catseg_d2/scenes*.yaml",
     "train_net.py",
 )
-SEGMENTING = ("demo/demo.py", "demo/files.py", "demo/predictor.py")
+SEGMENTING = (str(WEIGHTS), "demo/demo.py", "demo/files.py", "demo/predictor.py")
 
 
 def plan_steps() -> list[Step]:
     """The commands of the demo, in order."""
-    trained = ["MODEL.WEIGHTS", _weights("model")]
-    untested = ["DATASETS.TEST", "()"]  # evaluating is a step of its own
+    trained = ["MODEL.WEIGHTS", str(WEIGHTS)]
+    moments = ["SOLVER.MAX_ITER", "20", "SOLVER.WARMUP_ITERS", "5", "DATASETS.TEST", "()"]
     drawn_words = ", ".join(Vocabulary.registered(VOCABULARY).names)
 
     def train_net(config: str, target: Path, *more: str) -> list[str]:
@@ -59,7 +61,7 @@ def plan_steps() -> list[Step]:
         Step(
             name="draw",
             title="Draw pictures",
-            command=["datasets/prepare_scenes.py", "--num-images", "3000", "300", "--size", "96"],
+            command=["datasets/prepare_scenes.py", "--num-images", "1000", "300", "--size", "96"],
             sources=DRAWING,
             output=OUTPUT / "datasets",
         ),
@@ -70,26 +72,17 @@ def plan_steps() -> list[Step]:
             sources=["tools/nearest_colour.py"],
         ),
         Step(
-            name="towers",
-            title="Train the towers of a very small CAT-Seg",
-            command=train_net(TOWERS_CONFIG, OUTPUT / "towers", *untested),
-            sources=MODEL,
-            output=OUTPUT / "towers",
-        ),
-        Step(
             name="train",
-            title="Train the whole of it",
-            command=train_net(
-                CONFIG, OUTPUT / "model", *untested, "MODEL.WEIGHTS", _weights("towers")
-            ),
+            title="Train one from nothing, for some seconds",
+            command=train_net(TOWERS_CONFIG, OUTPUT / "training", *moments),
             sources=MODEL,
-            output=OUTPUT / "model",
+            output=OUTPUT / "training",
         ),
         Step(
             name="evaluate",
-            title="Evaluate it",
+            title="Evaluate the trained one",
             command=train_net(CONFIG, OUTPUT / "evaluation", "--eval-only", *trained),
-            sources=MODEL,
+            sources=[*MODEL, str(WEIGHTS)],
             output=OUTPUT / "evaluation",
         ),
         Step(
@@ -161,10 +154,6 @@ def read_model(evaluation: Path) -> Scores:
     path = evaluation / "inference" / f"{VOCABULARY}_test" / "sem_seg_evaluation.json"
     scores = json.loads(path.read_text())["scores"]
     return Scores("CAT-Seg, very small", scores["mIoU-seen"], scores["mIoU-unseen"])
-
-
-def _weights(step: str) -> str:
-    return str(OUTPUT / step / "model_final.pth")
 
 
 def _drawings() -> Path:

@@ -18,7 +18,7 @@ from segcore.scenes import SCENES_60, Settings, write_scenes
 
 pytestmark = pytest.mark.gpu
 
-CONFIG = "catseg_d2/scenes_demo.yaml"
+CONFIG = "catseg_d2/scenes_60.yaml"
 DEVICES = ("cpu", "cuda")
 
 

@@ -46,7 +46,7 @@ def run(data, repository, tmp_path_factory):
         opts = [word for word in words if not word.startswith("--")]
         small = [str(part) for pair in SMALL.items() for part in pair]
         command = [sys.executable, *launcher, str(repository / "train_net.py")]
-        command += ["--config-file", "catseg_d2/scenes_demo.yaml"]
+        command += ["--config-file", "catseg_d2/scenes_60.yaml"]
         command += [part for flag in flags for part in flag.split("=")]
         done = subprocess.run(
             [*command, *small, "OUTPUT_DIR", str(folder / out), *opts],
@@ -105,7 +105,7 @@ def test_two_processes_compute_the_gradients_of_one(repository, tmp_path):
     for processes in ("1", "2"):
         path = tmp_path / f"{processes}.pth"
         command = [sys.executable, str(repository / "tests" / "gradients_run.py")]
-        command += ["--config-file", "catseg_d2/scenes_demo.yaml", "--num-gpus", processes]
+        command += ["--config-file", "catseg_d2/scenes_60.yaml", "--num-gpus", processes]
         command += ["OUTPUT_DIR", str(path), "MODEL.SEM_SEG_HEAD.COST_LOSS_WEIGHT", "0.0"]
         command += ["MODEL.SEM_SEG_HEAD.TRAIN_CANDIDATES", "0"]
         environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
@@ -159,7 +159,7 @@ def test_mistakes(repository, tmp_path, monkeypatch, words, sentence):
     spec.loader.exec_module(train_net)
     flags = [word for word in words if word.startswith("--")]
     opts = [str(part) for pair in SMALL.items() for part in pair] + words[len(flags) :]
-    args = ["--config-file", "catseg_d2/scenes_demo.yaml", *flags, "OUTPUT_DIR", "out", *opts]
+    args = ["--config-file", "catseg_d2/scenes_60.yaml", *flags, "OUTPUT_DIR", "out", *opts]
     with pytest.raises(UserError) as caught:
         launch(train_net.main, default_argument_parser().parse_args(args))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)

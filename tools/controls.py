@@ -6,8 +6,8 @@
 
 Every row is the mIoU of the seen and of the unseen classes, and their harmonic mean:
 
-- decoded: the model as it is. ``--kept 32`` adds it with the 32 best-ranked classes of each crop
-  alone, beside all of them;
+- decoded: the model as it is, all classes competing; ``--kept 32`` decodes the 32 best-ranked
+  classes of each crop alone, and ``--kept 0 32`` does both, in two rows;
 - raw cost volume: the towers without the aggregation, each place the class of the nearest words;
 - shuffled words: decoded, but every class is asked for by the words of another. A model that reads
   the words fails here; one that learned the classes by their numbers does not.
@@ -98,13 +98,15 @@ class Controls:
                 'are seen: give every class "seen": true or false'
             )
 
-    def table(self, kept: Sequence[int] = ()) -> dict[str, dict[str, float]]:
-        """Row -> the evaluator's scores in percent; ``kept`` adds rows with so many classes."""
+    def table(self, kept: Sequence[int] = (0,)) -> dict[str, dict[str, float]]:
+        """Row -> the evaluator's scores in percent; ``kept`` classes are decoded, 0 = all."""
         words, aggregator = self.vocabulary, self.model.aggregator
-        rows = {"decoded": (words, 0, aggregator)}
-        rows |= {f"decoded, best {number} kept": (words, number, aggregator) for number in kept}
+        rows = {
+            f"decoded, best {number} kept" if number else "decoded": (words, number, aggregator)
+            for number in kept
+        }
         rows["raw cost volume"] = (words, 0, CostAlone())
-        rows["shuffled words"] = (shuffled(words), 0, aggregator)
+        rows["shuffled words"] = (shuffled(words), kept[-1], aggregator)
         return {row: self._scores(row, *how) for row, how in rows.items()}
 
     def recall(self, numbers: Sequence[int]) -> dict[int, float]:
@@ -159,7 +161,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, help="config of the model")
-    parser.add_argument("--kept", type=int, nargs="+", default=[], metavar="K")
+    parser.add_argument("--kept", type=int, nargs="+", default=[0], metavar="K")
     parser.add_argument("--recall", type=int, nargs="+", default=[], metavar="K")
     parser.add_argument(
         "opts", nargs="*", help="KEY VALUE pairs, after -- where they follow a list"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
 
 VITB = "catseg_d2/vitb_384.yaml"
-TINY = "catseg_d2/scenes_demo.yaml"
+TINY = "catseg_d2/scenes_60.yaml"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,7 +91,7 @@ def test_what_decides_a_trained_model_is_among_its_sources(repository):
     planned = {step.name: step for step in importlib.import_module("run_demo").plan_steps()}
     for step in planned.values():
         assert all(any(repository.glob(pattern)) for pattern in step.sources), step.name
-    for name in ("towers", "train", "evaluate"):
+    for name in ("train", "evaluate"):
         found = {path for pattern in planned[name].sources for path in repository.glob(pattern)}
         for part in ("catseg_d2/text.py", "catseg_d2/clip_models/scenes-tiny.json"):
             assert repository / part in found

@@ -44,7 +44,7 @@ def cfg(dataset, tmp_path):
         "OUTPUT_DIR": str(tmp_path),
     }
     opts = [part for pair in settings.items() for part in pair]
-    return load_config("catseg_d2/scenes_demo.yaml", opts)
+    return load_config("catseg_d2/scenes_60.yaml", opts)
 
 
 class Recorder(DatasetEvaluator):

@@ -33,7 +33,7 @@ def test_attention_is_counted(analyze):
 
 @pytest.mark.filterwarnings("ignore")
 def test_table_of_a_small_model(analyze):
-    cfg = load_config("catseg_d2/scenes_demo.yaml")
+    cfg = load_config("catseg_d2/scenes_60.yaml")
     cells = {}
     for words in ("sky", "sky, tree, dog, cat"):
         table = analyze.analyze(cfg, words, (96, 96), depth=1)

@@ -49,7 +49,7 @@ def submit(repository, tmp_path):
 
 
 def test_the_arguments_reach_train_net_in_every_process(submit, tmp_path):
-    words = ["--config-file", "catseg_d2/scenes_demo.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
+    words = ["--config-file", "catseg_d2/scenes_60.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
     done = submit(*words, "MODEL.DEVICE", "cpu")
     assert done.returncode == 1, "torchrun's own"
     assert f"has no folder {tmp_path / 'gone'}" in done.stderr, done.stderr[-3000:]
