@@ -58,16 +58,12 @@ def compare(cfg: CfgNode, model: catseg_d2.CATSeg) -> Iterator[tuple[str, dict[s
     Yields:
         name, the evaluator's scores in percent, crops of a square picture.
     """
-    before = model.patches
+    before, side = model.patches, cfg.INPUT.MIN_SIZE_TEST
     try:
         for name, geometry in strategies(model.side[0]):
             model.patches = geometry
             scores = Trainer.test(cfg, model)["sem_seg"]
-            yield (
-                name,
-                scores,
-                1 if geometry is None else len(geometry.plan(*[cfg.INPUT.MIN_SIZE_TEST] * 2)),
-            )
+            yield name, scores, 1 if geometry is None else len(geometry.plan(side, side))
     finally:
         model.patches = before
 
