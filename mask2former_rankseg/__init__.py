@@ -1,1 +1,25 @@
-"""Mask2Former with RankSeg: semantic, panoptic and instance segmentation."""
+"""Mask2Former and RankSeg: universal segmentation by queries, with the classes of a picture ranked.
+
+Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022; He et
+al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Segmentation", ECCV
+2022. Importing the package adds its keys to the configs and registers the meta-architecture
+``MaskFormer`` and its parts.
+"""
+
+from .config import add_maskformer_config
+from .heads import (
+    TRANSFORMER_DECODER_REGISTRY,
+    MaskFormerHead,
+    MSDeformAttnPixelDecoder,
+    MultiScaleMaskedTransformerDecoder,
+)
+from .meta_arch import MaskFormer
+
+__all__ = [
+    "TRANSFORMER_DECODER_REGISTRY",
+    "MSDeformAttnPixelDecoder",
+    "MaskFormer",
+    "MaskFormerHead",
+    "MultiScaleMaskedTransformerDecoder",
+    "add_maskformer_config",
+]

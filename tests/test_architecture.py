@@ -7,14 +7,22 @@ from pathlib import Path
 
 import pytest
 
-FAMILIES = {"catseg_d2"}
+FAMILIES = {"catseg_d2", "mask2former_rankseg"}
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Where a family may speak to Detectron2 and to all of segcore. The rest is its mathematics, which
 # is used and tested without a config.
-SHELL = {"__init__", "config", "meta_arch", "contrastive", "checkpoint"}
-MATHEMATICS_MAY_IMPORT = ("torch", "segcore.errors", "segcore.vocabulary")
-# The towers are open_clip's modules, and its tokenizer reads the words.
-LIBRARIES = {"clip": ("open_clip",), "text": ("open_clip",)}
+SHELL = {"__init__", "config", "meta_arch", "heads", "contrastive", "checkpoint"}
+# Of segcore: what knows neither configs nor Detectron2.
+MATHEMATICS_MAY_IMPORT = (
+    "torch",
+    "segcore.answers",
+    "segcore.errors",
+    "segcore.rankseg",
+    "segcore.vocabulary",
+    "segcore.windows",
+)
+# The towers are open_clip's modules, and its tokenizer reads the words; scipy matches.
+LIBRARIES = {"clip": ("open_clip",), "text": ("open_clip",), "matcher": ("scipy",)}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -93,6 +101,19 @@ def test_segcore_knows_no_family_and_no_entry_point(repository: Path) -> None:
     for path in (repository / "segcore").rglob("*.py"):
         wrong = packages(path) & (FAMILIES | ENTRY_POINTS)
         assert not wrong, f"{path} imports {wrong}"
+
+
+def test_rankseg_knows_no_host(repository: Path) -> None:
+    files = list((repository / "segcore" / "rankseg").glob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        foreign = {
+            name
+            for name in imported(path)
+            if not name.startswith(("torch", "segcore.errors", "."))
+            and name.split(".")[0] not in sys.stdlib_module_names
+        }
+        assert not foreign and ".." not in "".join(imported(path)), f"{path} imports {foreign}"
 
 
 def test_nothing_imports_the_stand_in_by_its_folder(repository: Path) -> None:

@@ -1,0 +1,111 @@
+"""Names in published Mask2Former and RankSeg checkpoints, and files that hold a backbone alone."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from segcore.backbones.checkpoint import backbone_weights
+
+logger = logging.getLogger(__name__)
+
+PIXEL, PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+
+
+def _patterns() -> list[tuple[str, str]]:
+    """(published, ours): # stands for a number, * for the rest. The first that fits is taken."""
+    pairs = [
+        (PIXEL + "transformer.level_embed", PIXEL + "level_embed"),
+        (PIXEL + "transformer.encoder.layers.#.self_attn.*", PIXEL + "layers.#.attention.*"),
+        (PIXEL + "transformer.encoder.layers.#.*", PIXEL + "layers.#.*"),
+    ]
+    for published, ours in (("adapter_1.", "lateral."), ("layer_1.", "smooth.")):
+        pairs.append((f"{PIXEL}{published}norm.*", f"{PIXEL}{ours}1.*"))
+        pairs.append((f"{PIXEL}{published}*", f"{PIXEL}{ours}0.*"))
+    for kind, inner in (("cross", "multihead_attn"), ("self", "self_attn")):
+        published = f"{PREDICTOR}transformer_{kind}_attention_layers.#."
+        ours = f"{PREDICTOR}layers.#.{kind}_"
+        for part in ("weight", "bias"):
+            pairs.append((f"{published}{inner}.in_proj_{part}", f"{ours}attention.in_proj.{part}"))
+        pairs.append((f"{published}{inner}.out_proj.*", f"{ours}attention.out_proj.*"))
+        pairs.append((f"{published}norm.*", f"{ours}norm.*"))
+    # The small network of mask embeddings: numbered without and with the activations between.
+    for index in range(3):
+        pairs.append(
+            (f"{PREDICTOR}mask_embed.layers.{index}.*", f"{PREDICTOR}mask_embed.{2 * index}.*")
+        )
+    return [
+        *pairs,
+        (PREDICTOR + "transformer_ffn_layers.#.*", PREDICTOR + "layers.#.*"),
+        (PREDICTOR + "decoder_norm.*", PREDICTOR + "norm.*"),
+        (PREDICTOR + "class_embed.*", PREDICTOR + "classifier.*"),
+        ("ml_head.cls_emb", "ranking.head.class_embeddings"),
+        ("ml_head.proj_dec.*", "ranking.head.input_proj.*"),
+        ("ml_head.fc.W", "ranking.head.classifier.weight"),
+        ("ml_head.fc.b", "ranking.head.classifier.bias"),
+        ("ml_head.*", "ranking.head.*"),
+        ("ml_norm.*", "ranking.scores.*"),
+    ]
+
+
+def _rules(pairs: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
+    """A regular expression for the first of each pair, a template to expand for the second."""
+    rules = []
+    for source, target in pairs:
+        pattern = re.escape(source).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)")
+        groups = iter((r"\1", r"\2"))
+        template = "".join(next(groups) if sign in "#*" else sign for sign in target)
+        rules.append((re.compile(pattern), template))
+    return rules
+
+
+TO_OURS = _rules(_patterns())
+TO_PUBLISHED = _rules([(ours, published) for published, ours in _patterns()])
+
+
+def from_published(name: str) -> str:
+    """Our name of a published parameter, of today's or of an older file."""
+    name = name.replace(".static_query.", ".query_feat.")
+    if name.startswith("sem_seg_head.") and not name.startswith((PIXEL, PREDICTOR)):
+        name = PIXEL + name.removeprefix("sem_seg_head.")
+    return _rename(name, TO_OURS)
+
+
+def to_published(name: str) -> str:
+    """The published name of one of our parameters."""
+    return _rename(name, TO_PUBLISHED)
+
+
+def _rename(name: str, rules: Sequence[tuple[re.Pattern, str]]) -> str:
+    for pattern, template in rules:
+        if match := pattern.fullmatch(name):
+            return match.expand(template)
+    return name
+
+
+def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A ``load_state_dict`` pre-hook of the whole model: published names become ours, in place.
+
+    Of a file that holds a backbone alone, as pre-training leaves it, the backbone is taken; all
+    else keeps its values.
+    """
+    names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+    tensors = {name: state_dict.pop(prefix + name) for name in names}
+    # Weights of the classes in the loss, which the config determines.
+    tensors.pop("criterion.empty_weight", None)
+    renamed = {from_published(name): value for name, value in tensors.items()}
+    backbone = backbone_weights(tensors)
+    if backbone is not None:
+        logger.warning("the checkpoint is of a backbone: all other weights keep their values")
+        renamed = {
+            name: value for name, value in module.state_dict().items() if not _is_needed(name)
+        }
+        renamed |= {f"backbone.{name}": value for name, value in backbone.items()}
+    state_dict.update({prefix + name: value for name, value in renamed.items()})
+
+
+def _is_needed(name: str) -> bool:
+    """Whether a file of a backbone has to hold this: all of it but the norms of Swin's outputs."""
+    return name.startswith("backbone.") and not re.match(r"backbone\.norm\d\.", name)

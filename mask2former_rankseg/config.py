@@ -1,0 +1,127 @@
+"""Configs of Mask2Former and RankSeg: the keys that they add. Released yaml files merge."""
+
+from detectron2.config import CfgNode
+from detectron2.projects.deeplab import add_deeplab_config
+
+import segcore.backbones  # noqa: F401  (Swin and its keys)
+from segcore.config import register_config_keys
+from segcore.errors import UserError
+from segcore.rankseg.heads import build_multilabel_head
+from segcore.rankseg.scores import build_rank_scores
+from segcore.rankseg.selection import check_kappa
+
+from .ranking import QueryRanking, check_layers
+
+
+@register_config_keys
+def add_maskformer_config(cfg: CfgNode) -> None:
+    """Add the keys to ``cfg``; names and defaults are those of the published code."""
+    add_deeplab_config(cfg)  # released files borrow keys of ResNet and of the schedule from it
+    _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
+    _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
+    _add_rankseg_keys(cfg.MODEL.setdefault("RANKSEG", CfgNode()))
+    # Factor on the learning rate of the multi-label head.
+    cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
+    # Large-scale jitter: the side of the crop, and the range of sizes relative to it.
+    cfg.INPUT.IMAGE_SIZE = 1024
+    cfg.INPUT.MIN_SCALE = 0.1
+    cfg.INPUT.MAX_SCALE = 2.0
+
+
+def _add_head_keys(head: CfgNode) -> None:
+    head.MASK_DIM = 256
+    head.TRANSFORMER_ENC_LAYERS = 0
+    head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
+    head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
+    head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
+    head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
+    # Class logits are cosines between queries and classes: the name misleads.
+    head.USE_LAYERNORM = False
+
+
+def _add_maskformer_keys(node: CfgNode) -> None:
+    node.DEEP_SUPERVISION = True
+    node.NO_OBJECT_WEIGHT = 0.1
+    node.CLASS_WEIGHT = 1.0
+    node.DICE_WEIGHT = 1.0
+    node.MASK_WEIGHT = 20.0
+    node.NHEADS = 8
+    node.DROPOUT = 0.1
+    node.DIM_FEEDFORWARD = 2048
+    node.ENC_LAYERS = 0
+    node.DEC_LAYERS = 6
+    node.PRE_NORM = False
+    node.HIDDEN_DIM = 256
+    node.NUM_OBJECT_QUERIES = 100
+    node.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
+    node.ENFORCE_INPUT_PROJ = False
+    node.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
+    node.SIZE_DIVISIBILITY = 32
+    node.TRAIN_NUM_POINTS = 12544
+    node.OVERSAMPLE_RATIO = 3.0
+    node.IMPORTANCE_SAMPLE_RATIO = 0.75
+    node.TEST = CfgNode()
+    node.TEST.SEMANTIC_ON = True
+    node.TEST.INSTANCE_ON = False
+    node.TEST.PANOPTIC_ON = False
+    # Panoptic: score that a segment has to exceed, and share of its mask that must be left to it.
+    node.TEST.OBJECT_MASK_THRESHOLD = 0.0
+    node.TEST.OVERLAP_THRESHOLD = 0.0
+    # Published for one-stage models of the predecessor; nothing here reads it.
+    node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
+
+
+def _add_rankseg_keys(node: CfgNode) -> None:
+    node.FLAG = False
+    # Oracle: drop the classes that are not in the ground truth (evaluation only).
+    node.USE_GT = False
+    node.LOSS_WEIGHT = 0.0
+    node.TOPK = 0
+    node.SHARE_EMBEDDING = False
+    node.HIDDEN_DIM = 512
+    # Not in the published code. The head ("encoder", "decoder", "gap"), the form of the scores
+    # ("norm", "temperature", "shared"), how many classes are selected in evaluation (0 = TOPK),
+    # and the probability below which they are dropped there (0 = none).
+    node.HEAD = "encoder"
+    node.SCORES = "norm"
+    node.TEST_TOPK = 0
+    node.CONFIDENCE = 0.0
+
+
+def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
+    """What ``MODEL.RANKSEG`` describes; None where FLAG is off.
+
+    Raises:
+        UserError: its keys do not fit each other.
+    """
+    node, width = cfg.MODEL.RANKSEG, cfg.MODEL.MASK_FORMER.HIDDEN_DIM
+    num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if not node.FLAG:
+        return None
+    check_layers(cfg.MODEL.MASK_FORMER.DEC_LAYERS - 1)
+    check_kappa(node.TOPK, num_classes)
+    test_kappa = node.TEST_TOPK or node.TOPK
+    if not 1 <= test_kappa <= num_classes:
+        raise UserError(
+            f"MODEL.RANKSEG.TEST_TOPK is {node.TEST_TOPK}; it has to be a number of classes, at "
+            f"most {num_classes}, or 0 for as many as TOPK."
+        )
+    if not 0 <= node.CONFIDENCE < 1:
+        raise UserError(
+            f"MODEL.RANKSEG.CONFIDENCE is {node.CONFIDENCE}; it has to be a probability below 1."
+        )
+    head = build_multilabel_head(
+        node.HEAD,
+        width,
+        num_classes,
+        hidden_dim=node.HIDDEN_DIM,
+        shared_width=width if node.SHARE_EMBEDDING else None,
+    )
+    return QueryRanking(
+        head,
+        build_rank_scores(node.SCORES, node.TOPK),
+        kappa=node.TOPK,
+        test_kappa=test_kappa,
+        confidence=node.CONFIDENCE,
+        share_classes=node.SHARE_EMBEDDING,
+    )

@@ -1,0 +1,194 @@
+"""From class and mask logits of queries to segmentations of a picture.
+
+Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
+2022.
+
+Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answer.
+"""
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segcore.answers import AnswerKind, SemanticAnswer
+from segcore.windows import Window
+
+from .masked_decoder import resize
+
+Size = tuple[int, int]
+CLASS_CHUNK = 32  # classes whose scores are computed together
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a picture lies in the batch, and how large the answer is; each (height, width).
+
+    Attributes:
+        padded: of the batch.
+        picture: without padding, at the left upper corner.
+        answer: asked for.
+    """
+
+    padded: Size
+    picture: Size
+    answer: Size
+
+    def place(self, masks: Tensor) -> Tensor:
+        """Mask logits (N, h, w) of the padded picture -> (N, *answer), bilinear."""
+        if not len(masks):
+            return masks.new_zeros(0, *self.answer)
+        masks = resize(masks[None], self.padded)[..., : self.picture[0], : self.picture[1]]
+        return masks[0] if self.answer == self.picture else resize(masks, self.answer)[0]
+
+
+def semantic(
+    class_logits: Tensor, mask_logits: Tensor, frame: Frame, kind: AnswerKind, classes: Tensor
+) -> dict[str, Tensor]:
+    """Scores of every class at every pixel: mask probabilities weighted by class probabilities.
+
+    Args:
+        class_logits: (Q, C + 1), the last one "no object".
+        mask_logits: (Q, h, w).
+        frame: size and place of the picture.
+        kind: what is asked for.
+        classes: ids (n,) of the classes that can have a score, all others have 0.
+    Returns:
+        See :meth:`segcore.answers.SemanticAnswer.result`; scores are not normalised.
+    """
+    weights = class_logits.float().softmax(dim=-1)[:, :-1]
+    answer = SemanticAnswer(kind, weights.shape[1], frame.answer, weights.device)
+    masks = frame.place(mask_logits.float()).sigmoid_().flatten(1)
+    window = Window(0, frame.answer[0], 0, frame.answer[1])
+    for ids in answer.order(classes).split(CLASS_CHUNK):
+        answer.add(window, ids, (weights[:, ids].T @ masks).unflatten(1, frame.answer))
+    return answer.result()
+
+
+def panoptic(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    frame: Frame,
+    things: Collection[int],
+    *,
+    score_threshold: float,
+    overlap_threshold: float,
+) -> tuple[Tensor, list[dict]]:
+    """Each pixel goes to one segment or to none.
+
+    Args:
+        class_logits: (Q, C + 1), the last one "no object".
+        mask_logits: (Q, h, w).
+        frame: size and place of the picture.
+        things: ids of the classes of which every query is a segment of its own.
+        score_threshold: a query takes part if its class probability exceeds this.
+        overlap_threshold: share of its mask that a query must win from the others.
+    Returns:
+        Segment of every pixel, (H, W) int32, 0 = none; and for each segment "id" (from 1),
+        "isthing" and "category_id".
+    """
+    scores, labels = class_logits.float().softmax(dim=-1).max(dim=-1)
+    kept = ((labels != class_logits.shape[1] - 1) & (scores > score_threshold)).nonzero()[:, 0]
+    segments = torch.zeros(frame.answer, dtype=torch.int32, device=mask_logits.device)
+    if not len(kept):
+        warnings.warn(_no_segment("OBJECT_MASK_THRESHOLD", score_threshold), stacklevel=2)
+        return segments, []
+    masks = frame.place(mask_logits[kept].float()).sigmoid_()
+    owner, owned_well, areas = _divide(scores[kept], masks)
+    # One transfer: what follows decides about at most Q numbers.
+    *areas, labels = torch.stack([*areas, labels[kept]]).tolist()
+    queries = list(zip(*areas, labels, strict=True))
+    numbers, info = _number_segments(queries, things, overlap_threshold)
+    if not info:
+        warnings.warn(_no_segment("OVERLAP_THRESHOLD", overlap_threshold), stacklevel=2)
+    return torch.tensor(numbers, dtype=torch.int32, device=owner.device)[owner] * owned_well, info
+
+
+def _divide(scores: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Which query has the best score at each pixel.
+
+    Args:
+        scores: (N,).
+        masks: probabilities (N, H, W).
+    Returns:
+        (H, W) int64; whether the pixel is inside the mask of that query, (H, W) bool; and (N,)
+        each: pixels won, pixels of the mask, pixels won inside the mask.
+    """
+    best, owner = scores[0] * masks[0], torch.zeros_like(masks[0], dtype=torch.int64)
+    for query in range(1, len(masks)):
+        value = scores[query] * masks[query]
+        passes = value > best
+        best, owner = value.where(passes, best), owner.masked_fill_(passes, query)
+    owned_well = masks.gather(0, owner[None])[0] >= 0.5
+    number, flat = len(masks), owner.flatten()
+    won = flat.bincount(minlength=number)
+    won_inside = flat.bincount(owned_well.flatten().double(), minlength=number).long()
+    return owner, owned_well, [won, (masks >= 0.5).flatten(1).sum(dim=1), won_inside]
+
+
+def _number_segments(
+    queries: list[tuple[int, int, int, int]], things: Collection[int], overlap_threshold: float
+) -> tuple[list[int], list[dict]]:
+    """Segments of the queries, 0 = none, and what they are.
+
+    Args:
+        queries: for each the pixels won, those of its mask, those won inside the mask, its class.
+    """
+    numbers, info, stuff = [], [], {}
+    for won, size, won_inside, label in queries:
+        if not (won and size and won_inside) or won / size < overlap_threshold:
+            numbers.append(0)
+        elif label in stuff:  # one segment a class
+            numbers.append(stuff[label])
+        else:
+            numbers.append(len(info) + 1)
+            isthing = label in things
+            info.append({"id": numbers[-1], "isthing": isthing, "category_id": label})
+            if not isthing:
+                stuff[label] = numbers[-1]
+    return numbers, info
+
+
+def _no_segment(key: str, value: float) -> str:
+    return (
+        f"no query is a segment of its picture: MODEL.MASK_FORMER.TEST.{key} {value} filters all, "
+        "or the model is not trained"
+    )
+
+
+def instances(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    frame: Frame,
+    number: int,
+    things: Collection[int] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs of query and class.
+
+    Args:
+        class_logits: (Q, C + 1), the last one "no object".
+        mask_logits: (Q, h, w).
+        frame: size and place of the picture.
+        number: of pairs at most; a query may answer with several classes.
+        things: classes to keep of these; None keeps all.
+    Returns:
+        Best first: scores (N,), classes (N,) int64, masks (N, H, W) bool.
+    """
+    scores = class_logits.float().softmax(dim=-1)[:, :-1]
+    num_classes = scores.shape[1]
+    best, index = scores.flatten().topk(min(number, scores.numel()))
+    queries, classes = index // num_classes, index % num_classes
+    if things is not None:
+        is_thing = torch.zeros(num_classes, dtype=torch.bool)
+        is_thing[list(things)] = True
+        kept = is_thing.to(classes.device)[classes]
+        best, queries, classes = best[kept], queries[kept], classes[kept]
+    used, which = queries.unique(return_inverse=True)
+    masks = frame.place(mask_logits[used].float())
+    inside = masks > 0
+    # How sure the mask is where it is.
+    sure = (masks.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
+    best, order = (best * sure[which]).sort(descending=True, stable=True)
+    return best, classes[order], inside[which[order]]

@@ -1,0 +1,242 @@
+"""The meta-architecture ``MaskFormer``: pictures in, semantic, panoptic and instance answers out.
+
+Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
+2022; He et al., "RankSeg", ECCV 2022.
+
+Shapes: B pictures, Q queries, C classes, kappa selected classes.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from segcore.answers import SCORES, AnswerKind
+from segcore.errors import UserError
+from segcore.rankseg.oracle import drop_absent
+from segcore.rankseg.scores import scatter_columns
+from segcore.rankseg.selection import presence, with_no_object
+
+from .checkpoint import rename_published
+from .config import ranking_from_config
+from .inference import Frame, instances, panoptic, semantic
+from .ranking import QueryRanking, Ranked
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What is answered: ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
+
+    Attributes:
+        semantic, panoptic, instance: whether to answer with that.
+        score_threshold, overlap_threshold: see :func:`panoptic`.
+        num_instances: at most.
+    """
+
+    semantic: bool = True
+    panoptic: bool = False
+    instance: bool = False
+    score_threshold: float = 0.8
+    overlap_threshold: float = 0.8
+    num_instances: int = 100
+
+
+@META_ARCH_REGISTRY.register()
+class MaskFormer(nn.Module):
+    """Mask2Former, with RankSeg on its queries where that is asked for."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        sem_seg_head: nn.Module,
+        num_classes: int,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        size_divisibility: int = 32,
+        ranking: QueryRanking | None = None,
+        tasks: Tasks | None = None,
+        answer_kind: AnswerKind = SCORES,
+        things: Collection[int] | None = None,
+        only_present: bool = False,
+    ) -> None:
+        """
+        Args:
+            backbone: pictures -> feature maps by name.
+            sem_seg_head: feature maps -> predictions of the queries.
+            num_classes: C.
+            pixel_mean, pixel_std: in the order of the channels, 0..255.
+            size_divisibility: batches are padded to multiples of it.
+            ranking: RankSeg; None for plain Mask2Former.
+            tasks: what is answered outside training.
+            answer_kind: how the semantic task is answered.
+            things: ids of the classes with instances, for the panoptic task.
+            only_present: oracle: outside training, answer only with classes of the ground truth.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = sem_seg_head
+        self.ranking = ranking
+        self.num_classes = num_classes
+        self.size_divisibility = size_divisibility
+        self.tasks = tasks or Tasks()
+        self.answer_kind = answer_kind
+        self.things = things
+        self.only_present = only_present
+        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.register_load_state_dict_pre_hook(rename_published)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Translate a config into the arguments of the constructor."""
+        backbone = build_backbone(cfg)
+        node = cfg.MODEL.MASK_FORMER
+        tasks = Tasks(
+            semantic=node.TEST.SEMANTIC_ON,
+            panoptic=node.TEST.PANOPTIC_ON,
+            instance=node.TEST.INSTANCE_ON,
+            score_threshold=node.TEST.OBJECT_MASK_THRESHOLD,
+            overlap_threshold=node.TEST.OVERLAP_THRESHOLD,
+            num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+        return {
+            "backbone": backbone,
+            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "size_divisibility": max(node.SIZE_DIVISIBILITY, backbone.size_divisibility),
+            "ranking": ranking_from_config(cfg),
+            "tasks": tasks,
+            "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "things": _things(cfg) if tasks.panoptic else None,
+            "only_present": cfg.MODEL.RANKSEG.USE_GT,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+        """Segment pictures.
+
+        Args:
+            batched_inputs: one dict a picture: "image" (3, H, W), 0..255, of any size; "height" and
+                "width" of the answer, by default those of "image". The oracle of ground truth reads
+                "instances", with ``gt_classes`` (N,).
+        Returns:
+            One dict a picture, with what the tasks ask for: "sem_seg" (C, height, width) or
+            "sem_seg_labels" (height, width), as ``answer_kind`` says; "panoptic_seg", a map
+            (height, width) int32 and a list of its segments; "instances" with ``scores``,
+            ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, all of them zero. With RankSeg
+            also "category_scores" (C,), probabilities that a class is in the picture, and
+            "category_ids" (kappa,), the selected classes, the likeliest first.
+        """
+        with torch.no_grad():
+            return self._segment(batched_inputs)
+
+    def to_batch(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalised pictures, padded with zeros to a common size."""
+        images = [item["image"].to(self.device) for item in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        return ImageList.from_tensors(images, self.size_divisibility)
+
+    def _segment(self, batched_inputs: list[dict]) -> list[dict]:
+        images = self.to_batch(batched_inputs)
+        decoded = self.sem_seg_head(self.backbone(images.tensor), every_layer=False)
+        class_logits, mask_logits = decoded.predictions[-1]
+        if self.only_present:
+            class_logits = drop_absent(class_logits, self._present(batched_inputs))
+        ranked = self.rank(decoded.states, [class_logits])
+        if ranked is not None:
+            columns = with_no_object(ranked.selected, self.num_classes)
+            class_logits = scatter_columns(ranked.logits[0], columns, self.num_classes + 1)
+        answers = []
+        for i, item in enumerate(batched_inputs):
+            picture = images.image_sizes[i]
+            size = (item.get("height", picture[0]), item.get("width", picture[1]))
+            frame = Frame(tuple(images.tensor.shape[-2:]), tuple(picture), size)
+            selected = None if ranked is None else ranked.selected[i]
+            answer = self._answer(class_logits[i], mask_logits[i], frame, selected)
+            if ranked is not None:
+                answer["category_scores"] = ranked.category_logits[i].float().sigmoid()
+                answer["category_ids"] = selected
+            answers.append(answer)
+        return answers
+
+    def rank(self, states: Sequence[Tensor], logits: Sequence[Tensor]) -> Ranked | None:
+        """RankSeg over the queries (B, Q, D) behind every layer and class logits (B, Q, C + 1)."""
+        if self.ranking is None:
+            return None
+        class_vectors = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
+        return self.ranking(states, logits, class_vectors)
+
+    def _answer(
+        self, class_logits: Tensor, mask_logits: Tensor, frame: Frame, selected: Tensor | None
+    ) -> dict:
+        """Answers to all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
+        tasks, answer = self.tasks, {}
+        queries = class_logits, mask_logits, frame
+        if tasks.semantic:
+            every = torch.arange(self.num_classes, device=class_logits.device)
+            classes = every if selected is None else selected
+            answer |= semantic(*queries, self.answer_kind, classes)
+        if tasks.panoptic:
+            answer["panoptic_seg"] = panoptic(
+                *queries,
+                self.things,
+                score_threshold=tasks.score_threshold,
+                overlap_threshold=tasks.overlap_threshold,
+            )
+        if tasks.instance:
+            things = self.things if tasks.panoptic else None
+            answer["instances"] = _pack(
+                frame.answer, *instances(*queries, tasks.num_instances, things)
+            )
+        return answer
+
+    def _present(self, batched_inputs: list[dict]) -> Tensor:
+        """Which classes the ground truth of each picture has: (B, C) bool."""
+        try:
+            labels = [item["instances"].gt_classes for item in batched_inputs]
+        except (KeyError, AttributeError) as error:
+            raise UserError(
+                "MODEL.RANKSEG.USE_GT answers with classes of the ground truth only, but a picture "
+                "comes without: set it to False, or evaluate with a mapper that reads labels."
+            ) from error
+        return presence(labels, self.num_classes).to(self.device)
+
+
+def _pack(size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor) -> Instances:
+    """Detectron2's container; masks answer here, boxes are left at zero."""
+    return Instances(
+        size,
+        scores=scores,
+        pred_classes=classes,
+        pred_masks=masks,
+        pred_boxes=Boxes(scores.new_zeros(len(scores), 4)),
+    )
+
+
+def _things(cfg: CfgNode) -> frozenset[int]:
+    """Ids of the classes with instances, of the first data set that tells them."""
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
+        if ids and max(ids.values()) >= (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}, but the data set {name} has a thing "
+                f"of number {max(ids.values())}: set it to the number of its classes."
+            )
+        if ids:
+            return frozenset(ids.values())
+    raise UserError(
+        "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
+        "whose classes are divided into things and stuff: name one, or set it to False."
+    )

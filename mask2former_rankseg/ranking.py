@@ -1,0 +1,93 @@
+"""RankSeg on object queries: select the classes of the picture, and score those by their rank.
+
+Source: He et al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for
+Segmentation", ECCV 2022.
+
+Shapes: B pictures, Q queries, D their width, C classes, kappa selected classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from segcore.errors import UserError
+from segcore.rankseg.scores import RankScores, gather_columns
+from segcore.rankseg.selection import confident_ranks, select_top, with_no_object
+
+STATE = 2  # the multi-label head reads the queries behind the third layer
+
+
+class Ranked(NamedTuple):
+    """Class logits in the order of the ranks.
+
+    Attributes:
+        logits: of every prediction, (B, Q, kappa + 1), the last one "no object".
+        selected: (B, kappa), the classes that the columns stand for.
+        category_logits: (B, C) of the multi-label head.
+    """
+
+    logits: list[Tensor]
+    selected: Tensor
+    category_logits: Tensor
+
+
+class QueryRanking(nn.Module):
+    """A multi-label head over the queries, and scores by rank that all predictions share."""
+
+    def __init__(
+        self,
+        head: nn.Module,
+        scores: RankScores,
+        *,
+        kappa: int,
+        test_kappa: int,
+        confidence: float = 0.0,
+        share_classes: bool = False,
+    ) -> None:
+        """
+        Args:
+            head: features (B, L, D) -> logits (B, C), see ``segcore.rankseg.heads``.
+            scores: see ``segcore.rankseg.scores``.
+            kappa, test_kappa: how many classes are selected in training and otherwise.
+            confidence: probability below which a class is dropped outside training; 0 drops none.
+            share_classes: the head takes the classifier's vectors of the classes.
+        """
+        super().__init__()
+        self.head, self.scores = head, scores
+        self.kappa, self.test_kappa = kappa, test_kappa
+        self.confidence = confidence
+        self.share_classes = share_classes
+
+    def forward(
+        self, states: Sequence[Tensor], logits: Sequence[Tensor], class_vectors: Tensor
+    ) -> Ranked:
+        """
+        Args:
+            states: the queries (B, Q, D) behind every layer.
+            logits: class logits (B, Q, C + 1) of every prediction.
+            class_vectors: (C, D) of the classifier.
+        """
+        shared = (class_vectors,) if self.share_classes else ()
+        category_logits = self.head(states[STATE], *shared)
+        selected = select_top(category_logits, self.kappa if self.training else self.test_kappa)
+        kept = None
+        if self.confidence and not self.training:
+            kept = confident_ranks(category_logits, selected, self.confidence)
+        columns = with_no_object(selected, category_logits.shape[1])
+        ranked = [self.scores(gather_columns(classes, columns), kept) for classes in logits]
+        return Ranked(ranked, selected, category_logits)
+
+
+def check_layers(num_layers: int) -> None:
+    """Refuse a decoder without the layer that the multi-label head reads.
+
+    Raises:
+        UserError: there are fewer than three layers.
+    """
+    if num_layers <= STATE:
+        raise UserError(
+            f"RankSeg reads the queries behind layer {STATE + 1} of the decoder, which has "
+            f"{num_layers}: set MODEL.MASK_FORMER.DEC_LAYERS to {STATE + 2} or more, or "
+            "MODEL.RANKSEG.FLAG False"
+        )

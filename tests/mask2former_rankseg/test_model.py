@@ -1,0 +1,217 @@
+"""The models as others use them: batches, predictors, RankSeg's outputs, wrong configs."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from mask2former_rankseg.masked_decoder import MaskedDecoder, inside_mask, resize
+from segcore.answers import AnswerKind
+from segcore.config import load_config
+from segcore.errors import UserError
+from segcore.rankseg.scores import DROPPED
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import deterministic
+from mask2former_models import RANKED, SWIN_T, TINY
+
+ALL_TASKS = {
+    "MODEL.MASK_FORMER.TEST.PANOPTIC_ON": True,
+    "MODEL.MASK_FORMER.TEST.INSTANCE_ON": True,
+    "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD": 0.0,
+    "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD": 0.0,
+    "DATASETS.TEST": ("twelve_classes",),
+}
+
+
+def picture(height: int, width: int, /, **more: object) -> dict:
+    return {"image": deterministic.picture("m2f/model", height, width), **more}
+
+
+@pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
+def test_answers(tiny, options: dict) -> None:
+    model = tiny(ALL_TASKS | options)
+    answer = model([picture(40, 70)])[0]
+    assert answer["sem_seg"].shape == (12, 40, 70)
+    segments, info = answer["panoptic_seg"]
+    assert segments.shape == (40, 70)
+    assert {entry["id"] for entry in info} >= set(segments.unique().tolist()) - {0}
+    found = answer["instances"]
+    assert found.image_size == (40, 70) and found.pred_masks.shape == (len(found), 40, 70)
+    assert found.pred_masks.dtype == torch.bool
+    ranked = {"category_scores", "category_ids"}
+    assert answer.keys() & ranked == (ranked if options else set())
+
+
+@pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
+def test_a_batch_of_two_sizes(tiny, options: dict) -> None:
+    """Alone, padded as in the batch, a picture gets the same answer; the other size is its own."""
+    model = tiny(options)
+    together = model([picture(64, 64), picture(40, 50, height=20, width=25)])
+    assert together[1]["sem_seg"].shape == (12, 20, 25)
+    model.size_divisibility = 64  # pads the small one as the batch did
+    alone = model([picture(40, 50, height=20, width=25)])[0]
+    torch.testing.assert_close(together[1]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
+    model.size_divisibility = 32
+    alone = model([picture(64, 64)])[0]
+    torch.testing.assert_close(together[0]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
+
+
+def test_labels_are_the_arg_max(tiny) -> None:
+    model, items = tiny(RANKED), [picture(64, 40), picture(33, 70, height=50, width=41)]
+    scores = [answer["sem_seg"] for answer in model(items)]
+    model.answer_kind = AnswerKind("labels")
+    for answer, expected in zip(model(items), scores, strict=True):
+        assert "sem_seg" not in answer
+        assert torch.equal(answer["sem_seg_labels"], expected.argmax(dim=0))
+
+
+def test_default_predictor(tmp_path) -> None:
+    """No ground truth is needed where there is none."""
+    from detectron2.engine import DefaultPredictor
+
+    options = [item for pair in (TINY | RANKED).items() for item in pair]
+    cfg = load_config(SWIN_T, [*options, "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", 64])
+    path = tmp_path / "model.pth"
+    torch.save(build_model(cfg).state_dict(), path)
+    cfg.MODEL.WEIGHTS = str(path)
+    answer = DefaultPredictor(cfg)(np.zeros((48, 60, 3), np.uint8))
+    assert answer["sem_seg"].shape == (12, 48, 60)
+
+
+# ------------------------------------------------------------------ the decoder
+
+
+def decoder(**options: object) -> MaskedDecoder:
+    torch.manual_seed(0)
+    sizes = {"width": 16, "mask_width": 8, "num_queries": 5, "num_layers": 4, "num_heads": 2}
+    return MaskedDecoder(6, feedforward=16, **(sizes | options)).eval()
+
+
+def maps(batch: int = 2) -> tuple[list[torch.Tensor], torch.Tensor]:
+    torch.manual_seed(1)
+    levels = [torch.randn(batch, 16, 2 * n, 3 * n) for n in (1, 2, 4)]
+    return levels, torch.randn(batch, 8, 16, 24)
+
+
+@torch.no_grad()
+def test_the_last_prediction_does_not_depend_on_the_others() -> None:
+    model = decoder()
+    every, last = model(*maps(), every_layer=True), model(*maps(), every_layer=False)
+    assert (len(every.predictions), len(last.predictions)) == (5, 1)
+    assert len(every.states) == len(last.states) == 4
+    for ours, theirs in zip(every.predictions[-1], last.predictions[0], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_masks_at_a_level_are_resized_masks() -> None:
+    """The decoder resizes features in place of masks: resizing is linear."""
+    _, features = maps()
+    embedding = torch.randn(2, 5, 8)
+    masks = torch.einsum("bqc,bchw->bqhw", embedding, features)
+    coarse = resize(features, (4, 6)).flatten(2)
+    torch.testing.assert_close(embedding @ coarse, resize(masks, (4, 6)).flatten(2))
+
+
+def test_a_query_without_a_mask_looks_everywhere() -> None:
+    features = torch.tensor([[[1.0, -1.0, 2.0], [0.0, 0.0, 1.0]]])  # (1, 2, 3)
+    embedding = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [-3.0, -4.0], [-1.0, 2.5]]])
+    expected = [[True, False, True], [True, True, False], [False, True, False], [False, True, True]]
+    assert inside_mask(embedding, features)[0].tolist() == expected
+    everywhere = inside_mask(torch.tensor([[[-1.0, 0.0]]]), features[..., [0, 2]])
+    assert everywhere.tolist() == [[[True, True]]]
+
+
+@torch.no_grad()
+def test_class_logits_as_cosines() -> None:
+    logits, _ = decoder(cosine_classes=True)(*maps(), every_layer=False).predictions[0]
+    assert logits.shape == (2, 5, 7) and logits.abs().max() <= 1 + 1e-6
+    assert decoder(cosine_classes=True).classifier.bias is None
+
+
+def test_every_parameter_learns(tiny) -> None:
+    model = tiny(RANKED).train()
+    images = model.to_batch([picture(64, 64)])
+    decoded = model.sem_seg_head(model.backbone(images.tensor), every_layer=True)
+    ranked = model.rank(decoded.states, [classes for classes, _ in decoded.predictions])
+    loss = ranked.category_logits.square().sum() + sum(x.square().sum() for x in ranked.logits)
+    loss = loss + sum(masks.square().mean() for _, masks in decoded.predictions)
+    loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+# ------------------------------------------------------------------ RankSeg
+
+
+@torch.no_grad()
+def test_ranks(tiny) -> None:
+    model, item = tiny(RANKED), picture(64, 64)
+    answer = model([item])[0]
+    scores = answer["category_scores"]
+    assert scores.shape == (12,) and (scores > 0).all() and (scores < 1).all()
+    assert answer["category_ids"].tolist() == scores.argsort(descending=True)[:5].tolist()
+    present = answer["sem_seg"].flatten(1).amax(dim=1) > 0
+    assert present.nonzero()[:, 0].tolist() == sorted(answer["category_ids"].tolist())
+
+
+@torch.no_grad()
+def test_fewer_classes_in_evaluation(tiny) -> None:
+    answer = tiny(RANKED | {"MODEL.RANKSEG.TEST_TOPK": 2})([picture(64, 64)])[0]
+    assert len(answer["category_ids"]) == 2
+    assert (answer["sem_seg"].flatten(1).amax(dim=1) > 0).sum() == 2
+
+
+@torch.no_grad()
+def test_classes_that_the_head_does_not_believe_in_are_dropped(tiny) -> None:
+    model = tiny(RANKED)
+    ranked = model.rank([torch.randn(1, 9, 32)] * 4, [torch.randn(1, 9, 13)])
+    probabilities = ranked.category_logits.sigmoid().sort(descending=True).values[0]
+    model.ranking.confidence = float(probabilities[2:4].mean())
+    states, logits = [torch.randn(1, 9, 32)] * 4, [torch.randn(1, 9, 13)]
+    ranked = model.rank(states, logits)
+    kept = ranked.category_logits.sigmoid().gather(1, ranked.selected) > model.ranking.confidence
+    dropped = (ranked.logits[0] == DROPPED).all(dim=1)
+    assert dropped[0].tolist()[1:] == [*(~kept[0, 1:]).tolist(), False]
+
+
+def test_the_oracle_needs_ground_truth(tiny) -> None:
+    model = tiny({"MODEL.RANKSEG.USE_GT": True})
+    with pytest.raises(UserError, match="USE_GT"):
+        model([picture(64, 64)])
+
+
+# ------------------------------------------------------------------ wrong configs
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (RANKED | {"MODEL.RANKSEG.TOPK": 13}, "TOPK"),
+        (RANKED | {"MODEL.RANKSEG.TOPK": 0}, "TOPK"),
+        (RANKED | {"MODEL.RANKSEG.TEST_TOPK": 13}, "TEST_TOPK"),
+        (RANKED | {"MODEL.RANKSEG.CONFIDENCE": 1.0}, "CONFIDENCE"),
+        (RANKED | {"MODEL.RANKSEG.SHARE_EMBEDDING": True}, "HIDDEN_DIM 32"),
+        (RANKED | {"MODEL.RANKSEG.HEAD": "mlp"}, "no multi-label head 'mlp'"),
+        (RANKED | {"MODEL.MASK_FORMER.DEC_LAYERS": 3}, "DEC_LAYERS"),
+        ({"MODEL.MASK_FORMER.DEC_LAYERS": 1}, "DEC_LAYERS"),
+        ({"MODEL.MASK_FORMER.NHEADS": 5}, "NHEADS"),
+        ({"MODEL.MASK_FORMER.PRE_NORM": True}, "PRE_NORM"),
+        ({"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME": "Nope"}, "TRANSFORMER_DECODER_NAME"),
+        ({"MODEL.SEM_SEG_HEAD.CONVS_DIM": 64}, "CONVS_DIM"),
+        ({"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res3", "res9"]}, "IN_FEATURES"),
+        ({"MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "Nope"}, "PIXEL_DECODER_NAME"),
+        (ALL_TASKS | {"DATASETS.TEST": (), "DATASETS.TRAIN": ()}, "PANOPTIC_ON"),
+        (ALL_TASKS | {"DATASETS.TEST": ("ade20k_panoptic_val",)}, "NUM_CLASSES"),
+    ],
+)
+def test_one_sentence(tiny, options: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tiny(options)
+
+
+def test_one_class_may_be_selected(tiny) -> None:
+    answer = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([picture(64, 64)])[0]
+    assert answer["category_ids"].shape == (1,)
