@@ -1,5 +1,7 @@
 """Objects of a picture and their boxes."""
 
+import copy
+
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
@@ -39,6 +41,7 @@ def test_instances(facts, objects, raised):
     assert objects.has("scores") is fact["remove_then_has"]
     assert list(objects.to("cpu").image_size) == fact["to_keeps_size"]
     assert str(objects).startswith(fact["str_starts"])
+    assert copy.deepcopy(objects).gt_classes.tolist() == [0, 1, 2]
 
 
 def test_joined_instances(facts, objects, raised):

@@ -16,25 +16,24 @@ class Instances:
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
-        self._image_size, self._fields = image_size, {}
+        # Behind the attributes, which are the fields.
+        vars(self).update(_size=image_size, _fields={})
         for name, value in kwargs.items():
             self.set(name, value)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width)."""
-        return self._image_size
-
-    def __setattr__(self, name: str, val: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, val)
-        else:
-            self.set(name, val)
+        return self._size
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_fields" or name not in self._fields:
-            raise AttributeError(f"these instances have no field {name!r}")
-        return self._fields[name]
+        fields = vars(self).get("_fields", {})  # none yet while an object is copied
+        if name in fields:
+            return fields[name]
+        raise AttributeError(f"these instances have no field {name!r}")
+
+    def __setattr__(self, name: str, val: Any) -> None:
+        self.set(name, val)
 
     def set(self, name: str, value: Any) -> None:
         """Add a field or replace it; its length has to be that of the others."""
@@ -62,7 +61,7 @@ class Instances:
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
         """A new object, its fields moved where they can be."""
-        moved = Instances(self._image_size)
+        moved = Instances(self._size)
         for name, value in self._fields.items():
             moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
         return moved
@@ -73,7 +72,7 @@ class Instances:
             if not -len(self) <= item < len(self):
                 raise IndexError(f"there are {len(self)} instances, not one of index {item}")
             item = slice(item, item + 1 or None)
-        chosen = Instances(self._image_size)
+        chosen = Instances(self._size)
         for name, value in self._fields.items():
             chosen.set(name, value[item])
         return chosen
@@ -110,6 +109,6 @@ class Instances:
     def __str__(self) -> str:
         fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
         number = len(self) if self._fields else 0
-        return f"Instances(number={number}, image_size={self._image_size}, fields=[{fields}])"
+        return f"Instances(number={number}, image_size={self._size}, fields=[{fields}])"
 
     __repr__ = __str__
