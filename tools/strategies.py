@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ways to look at a picture larger than those of training: an ablation of patch inference.
 
-    python datasets/prepare_scenes.py --num-images 0 200 --size 288 --seed 7 --root /tmp/large
+    python datasets/prepare_scenes.py --num-images 0 100 --size 288 --seed 7 --root /tmp/large
     DETECTRON2_DATASETS=/tmp/large python tools/strategies.py \
         --config-file configs/catseg_d2/scenes_60.yaml \
         MODEL.WEIGHTS demo/models/scenes_60.safetensors INPUT.MIN_SIZE_TEST 288
@@ -36,7 +36,7 @@ def strategies(tile: int) -> Iterator[tuple[str, PatchGeometry | None]]:
     """Name and geometry of every strategy; None is the whole picture."""
     published = 5 / 3  # the side of the resized picture over that of a tile, 640 / 384
     yield "whole picture, training resolution", None
-    for scale in (4 / 3, published, 2, 3):
+    for scale in (4 / 3, published, 2):
         for global_view in (True, False):
             view = "with" if global_view else "without"
             side = round(scale * tile)
