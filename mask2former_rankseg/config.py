@@ -10,6 +10,9 @@ from segcore.rankseg.heads import build_multilabel_head
 from segcore.rankseg.scores import build_rank_scores
 from segcore.rankseg.selection import check_kappa
 
+from .criterion import Criterion
+from .matcher import Weights
+from .points import RandomPoints
 from .ranking import QueryRanking, check_layers
 
 
@@ -81,11 +84,27 @@ def _add_rankseg_keys(node: CfgNode) -> None:
     node.HIDDEN_DIM = 512
     # Not in the published code. The head ("encoder", "decoder", "gap"), the form of the scores
     # ("norm", "temperature", "shared"), how many classes are selected in evaluation (0 = TOPK),
-    # and the probability below which they are dropped there (0 = none).
+    # the probability below which they are dropped there (0 = none), and the oracle that selects the
+    # classes of the ground truth in place of a head's, in training and evaluation.
     node.HEAD = "encoder"
     node.SCORES = "norm"
     node.TEST_TOPK = 0
     node.CONFIDENCE = 0.0
+    node.ORACLE = False
+
+
+def criterion_from_config(cfg: CfgNode) -> Criterion:
+    """The losses that ``cfg`` describes."""
+    node = cfg.MODEL.MASK_FORMER
+    return Criterion(
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+        weights=Weights(node.CLASS_WEIGHT, node.MASK_WEIGHT, node.DICE_WEIGHT),
+        no_object_weight=node.NO_OBJECT_WEIGHT,
+        multilabel_weight=cfg.MODEL.RANKSEG.LOSS_WEIGHT,
+        points=RandomPoints(
+            node.TRAIN_NUM_POINTS, node.OVERSAMPLE_RATIO, node.IMPORTANCE_SAMPLE_RATIO
+        ),
+    )
 
 
 def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
@@ -118,7 +137,7 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         shared_width=width if node.SHARE_EMBEDDING else None,
     )
     return QueryRanking(
-        head,
+        None if node.ORACLE else head,
         build_rank_scores(node.SCORES, node.TOPK),
         kappa=node.TOPK,
         test_kappa=test_kappa,

@@ -86,7 +86,8 @@ def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> T
         (B, Q, M * D).
     """
     batch, num_tokens, heads, width = value.shape
-    rows, shares = _neighbours(sizes, locations.float(), weights)
+    precise = torch.promote_types(locations.dtype, torch.float32)
+    rows, shares = _neighbours(sizes, locations.to(precise), weights)
     table = torch.arange(batch * heads, device=value.device).view(batch, 1, heads, 1)
     bags = (rows + table * num_tokens).flatten(0, 2)
     head_major = value.transpose(1, 2).reshape(-1, width)

@@ -23,9 +23,12 @@ from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
 
 from .checkpoint import rename_published
-from .config import ranking_from_config
+from .config import criterion_from_config, ranking_from_config
+from .criterion import Criterion
 from .inference import Frame, instances, panoptic, semantic
+from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
+from .targets import checked_labels, padded_masks
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class MaskFormer(nn.Module):
         *,
         backbone: nn.Module,
         sem_seg_head: nn.Module,
+        criterion: Criterion,
         num_classes: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -65,11 +69,13 @@ class MaskFormer(nn.Module):
         answer_kind: AnswerKind = SCORES,
         things: Collection[int] | None = None,
         only_present: bool = False,
+        deep_supervision: bool = True,
     ) -> None:
         """
         Args:
             backbone: pictures -> feature maps by name.
             sem_seg_head: feature maps -> predictions of the queries.
+            criterion: the losses of training.
             num_classes: C.
             pixel_mean, pixel_std: in the order of the channels, 0..255.
             size_divisibility: batches are padded to multiples of it.
@@ -78,10 +84,12 @@ class MaskFormer(nn.Module):
             answer_kind: how the semantic task is answered.
             things: ids of the classes with instances, for the panoptic task.
             only_present: oracle: outside training, answer only with classes of the ground truth.
+            deep_supervision: the predictions behind every layer learn, not the last alone.
         """
         super().__init__()
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
+        self.criterion = criterion
         self.ranking = ranking
         self.num_classes = num_classes
         self.size_divisibility = size_divisibility
@@ -89,6 +97,7 @@ class MaskFormer(nn.Module):
         self.answer_kind = answer_kind
         self.things = things
         self.only_present = only_present
+        self.deep_supervision = deep_supervision
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.register_load_state_dict_pre_hook(rename_published)
@@ -109,6 +118,7 @@ class MaskFormer(nn.Module):
         return {
             "backbone": backbone,
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "criterion": criterion_from_config(cfg),
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -118,27 +128,31 @@ class MaskFormer(nn.Module):
             "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "things": _things(cfg) if tasks.panoptic else None,
             "only_present": cfg.MODEL.RANKSEG.USE_GT,
+            "deep_supervision": node.DEEP_SUPERVISION,
         }
 
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        """Segment pictures.
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Segment pictures, or in training return the losses.
 
         Args:
             batched_inputs: one dict a picture: "image" (3, H, W), 0..255, of any size; "height" and
-                "width" of the answer, by default those of "image". The oracle of ground truth reads
-                "instances", with ``gt_classes`` (N,).
+                "width" of the answer, by default those of "image". Training, and the oracles of
+                ground truth, read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
-            One dict a picture, with what the tasks ask for: "sem_seg" (C, height, width) or
-            "sem_seg_labels" (height, width), as ``answer_kind`` says; "panoptic_seg", a map
+            training: see :class:`Criterion`.
+            otherwise: one dict a picture, with what the tasks ask for: "sem_seg" (C, height, width)
+            or "sem_seg_labels" (height, width), as ``answer_kind`` says; "panoptic_seg", a map
             (height, width) int32 and a list of its segments; "instances" with ``scores``,
             ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, all of them zero. With RankSeg
             also "category_scores" (C,), probabilities that a class is in the picture, and
             "category_ids" (kappa,), the selected classes, the likeliest first.
         """
+        if self.training:
+            return self._losses(batched_inputs)
         with torch.no_grad():
             return self._segment(batched_inputs)
 
@@ -148,13 +162,43 @@ class MaskFormer(nn.Module):
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
 
+    def rank(
+        self, decoded: Decoded, logits: Sequence[Tensor], batched_inputs: list[dict]
+    ) -> Ranked | None:
+        """RankSeg over the queries of ``decoded`` and class logits (B, Q, C + 1); None without."""
+        if self.ranking is None:
+            return None
+        present = self._present(batched_inputs) if self.ranking.head is None else None
+        class_vectors = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
+        return self.ranking(decoded.states, logits, class_vectors, present)
+
+    def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        images = self.to_batch(batched_inputs)
+        labels = [
+            label.to(self.device) for label in checked_labels(batched_inputs, self.num_classes)
+        ]
+        masks = padded_masks(batched_inputs, images.tensor.shape[-2:], self.device)
+        features = self.backbone(images.tensor)
+        decoded = self.sem_seg_head(features, every_layer=self.deep_supervision)
+        logits, mask_logits = zip(*decoded.predictions, strict=True)
+        ranked = self.rank(decoded, logits, batched_inputs)
+        if ranked is None:
+            return self.criterion(decoded.predictions, labels, masks)
+        return self.criterion(
+            list(zip(ranked.logits, mask_logits, strict=True)),
+            labels,
+            masks,
+            selected=ranked.selected,
+            category_logits=None if self.ranking.head is None else ranked.category_logits,
+        )
+
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         images = self.to_batch(batched_inputs)
         decoded = self.sem_seg_head(self.backbone(images.tensor), every_layer=False)
         class_logits, mask_logits = decoded.predictions[-1]
         if self.only_present:
             class_logits = drop_absent(class_logits, self._present(batched_inputs))
-        ranked = self.rank(decoded.states, [class_logits])
+        ranked = self.rank(decoded, [class_logits], batched_inputs)
         if ranked is not None:
             columns = with_no_object(ranked.selected, self.num_classes)
             class_logits = scatter_columns(ranked.logits[0], columns, self.num_classes + 1)
@@ -170,13 +214,6 @@ class MaskFormer(nn.Module):
                 answer["category_ids"] = selected
             answers.append(answer)
         return answers
-
-    def rank(self, states: Sequence[Tensor], logits: Sequence[Tensor]) -> Ranked | None:
-        """RankSeg over the queries (B, Q, D) behind every layer and class logits (B, Q, C + 1)."""
-        if self.ranking is None:
-            return None
-        class_vectors = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
-        return self.ranking(states, logits, class_vectors)
 
     def _answer(
         self, class_logits: Tensor, mask_logits: Tensor, frame: Frame, selected: Tensor | None
@@ -208,8 +245,8 @@ class MaskFormer(nn.Module):
             labels = [item["instances"].gt_classes for item in batched_inputs]
         except (KeyError, AttributeError) as error:
             raise UserError(
-                "MODEL.RANKSEG.USE_GT answers with classes of the ground truth only, but a picture "
-                "comes without: set it to False, or evaluate with a mapper that reads labels."
+                "MODEL.RANKSEG.USE_GT and ORACLE answer with classes of the ground truth, but a "
+                "picture comes without: set them to False, or take a mapper that reads labels."
             ) from error
         return presence(labels, self.num_classes).to(self.device)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from segcore.errors import UserError
+from segcore.rankseg.oracle import oracle_logits
 from segcore.rankseg.scores import RankScores, gather_columns
 from segcore.rankseg.selection import confident_ranks, select_top, with_no_object
 
@@ -24,7 +25,7 @@ class Ranked(NamedTuple):
     Attributes:
         logits: of every prediction, (B, Q, kappa + 1), the last one "no object".
         selected: (B, kappa), the classes that the columns stand for.
-        category_logits: (B, C) of the multi-label head.
+        category_logits: (B, C) of the multi-label head, or the oracle's.
     """
 
     logits: list[Tensor]
@@ -37,7 +38,7 @@ class QueryRanking(nn.Module):
 
     def __init__(
         self,
-        head: nn.Module,
+        head: nn.Module | None,
         scores: RankScores,
         *,
         kappa: int,
@@ -47,7 +48,8 @@ class QueryRanking(nn.Module):
     ) -> None:
         """
         Args:
-            head: features (B, L, D) -> logits (B, C), see ``segcore.rankseg.heads``.
+            head: features (B, L, D) -> logits (B, C), see ``segcore.rankseg.heads``; None is the
+                oracle, which selects the classes of the ground truth and no other.
             scores: see ``segcore.rankseg.scores``.
             kappa, test_kappa: how many classes are selected in training and otherwise.
             confidence: probability below which a class is dropped outside training; 0 drops none.
@@ -60,20 +62,27 @@ class QueryRanking(nn.Module):
         self.share_classes = share_classes
 
     def forward(
-        self, states: Sequence[Tensor], logits: Sequence[Tensor], class_vectors: Tensor
+        self,
+        states: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        class_vectors: Tensor,
+        present: Tensor | None,
     ) -> Ranked:
         """
         Args:
             states: the queries (B, Q, D) behind every layer.
             logits: class logits (B, Q, C + 1) of every prediction.
             class_vectors: (C, D) of the classifier.
+            present: (B, C) bool, the classes of the ground truth, for the oracle.
         """
-        shared = (class_vectors,) if self.share_classes else ()
-        category_logits = self.head(states[STATE], *shared)
+        if self.head is None:
+            category_logits, confidence = oracle_logits(present), 0.5
+        else:
+            shared = (class_vectors,) if self.share_classes else ()
+            category_logits = self.head(states[STATE], *shared)
+            confidence = 0.0 if self.training else self.confidence
         selected = select_top(category_logits, self.kappa if self.training else self.test_kappa)
-        kept = None
-        if self.confidence and not self.training:
-            kept = confident_ranks(category_logits, selected, self.confidence)
+        kept = confident_ranks(category_logits, selected, confidence) if confidence else None
         columns = with_no_object(selected, category_logits.shape[1])
         ranked = [self.scores(gather_columns(classes, columns), kept) for classes in logits]
         return Ranked(ranked, selected, category_logits)

@@ -63,13 +63,12 @@ def test_equals_the_definition(sizes) -> None:
     value, locations, weights = tensors
     found = sample(value, sizes, locations, weights)
     expected = map_by_map(value, sizes, locations, weights)
-    # Positions are computed in float32.
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected)
     gradients = [
         torch.autograd.grad(output.square().sum(), tensors) for output in (found, expected)
     ]
     for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_half_the_precision() -> None:

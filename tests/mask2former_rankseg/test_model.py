@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
 
-from mask2former_rankseg.masked_decoder import MaskedDecoder, inside_mask, resize
+from mask2former_rankseg.masked_decoder import Decoded, MaskedDecoder, inside_mask, resize
 from segcore.answers import AnswerKind
 from segcore.config import load_config
 from segcore.errors import UserError
@@ -136,7 +137,7 @@ def test_every_parameter_learns(tiny) -> None:
     model = tiny(RANKED).train()
     images = model.to_batch([picture(64, 64)])
     decoded = model.sem_seg_head(model.backbone(images.tensor), every_layer=True)
-    ranked = model.rank(decoded.states, [classes for classes, _ in decoded.predictions])
+    ranked = model.rank(decoded, [classes for classes, _ in decoded.predictions], [])
     loss = ranked.category_logits.square().sum() + sum(x.square().sum() for x in ranked.logits)
     loss = loss + sum(masks.square().mean() for _, masks in decoded.predictions)
     loss.backward()
@@ -167,18 +168,28 @@ def test_fewer_classes_in_evaluation(tiny) -> None:
 @torch.no_grad()
 def test_classes_that_the_head_does_not_believe_in_are_dropped(tiny) -> None:
     model = tiny(RANKED)
-    ranked = model.rank([torch.randn(1, 9, 32)] * 4, [torch.randn(1, 9, 13)])
-    probabilities = ranked.category_logits.sigmoid().sort(descending=True).values[0]
-    model.ranking.confidence = float(probabilities[2:4].mean())
-    states, logits = [torch.randn(1, 9, 32)] * 4, [torch.randn(1, 9, 13)]
-    ranked = model.rank(states, logits)
-    kept = ranked.category_logits.sigmoid().gather(1, ranked.selected) > model.ranking.confidence
-    dropped = (ranked.logits[0] == DROPPED).all(dim=1)
-    assert dropped[0].tolist()[1:] == [*(~kept[0, 1:]).tolist(), False]
+    decoded, logits = Decoded([], [torch.randn(1, 9, 32)] * 4), [torch.randn(1, 9, 13)]
+    probabilities = model.rank(decoded, logits, []).category_logits.sigmoid()[0]
+    best = probabilities.sort(descending=True).values
+    model.ranking.confidence = float(best[1:3].mean())  # between the second and the third
+    dropped = (model.rank(decoded, logits, []).logits[0][0] == DROPPED).all(dim=0)
+    assert dropped.tolist() == [False, False, True, True, True, False]
 
 
-def test_the_oracle_needs_ground_truth(tiny) -> None:
-    model = tiny({"MODEL.RANKSEG.USE_GT": True})
+@torch.no_grad()
+def test_the_oracle_selects_what_is_there(tiny) -> None:
+    model = tiny(RANKED | {"MODEL.RANKSEG.ORACLE": True})
+    assert not any("ranking.head" in name for name, _ in model.named_parameters())
+    item = picture(64, 64, instances=Instances((64, 64), gt_classes=torch.tensor([7, 2, 7])))
+    answer = model([item])[0]
+    assert answer["category_ids"].tolist()[:2] == [2, 7]
+    present = answer["sem_seg"].flatten(1).amax(dim=1) > 1e-6
+    assert present.nonzero()[:, 0].tolist() == [2, 7]
+
+
+@pytest.mark.parametrize("key", ["USE_GT", "ORACLE"])
+def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
+    model = tiny(RANKED | {f"MODEL.RANKSEG.{key}": True})
     with pytest.raises(UserError, match="USE_GT"):
         model([picture(64, 64)])
 

@@ -87,7 +87,7 @@ def stages(model, batch: list[dict]) -> dict[str, Tensor]:
     found |= {f"head/query_feature_{i}": x.transpose(0, 1) for i, x in enumerate(decoded.states)}
     found["head/pred_logits_raw"], found["head/pred_logits_raw_aux0"] = logits[-1], logits[0]
     found["head/pred_masks"] = decoded.predictions[-1][1]
-    if (ranked := model.rank(decoded.states, logits)) is not None:
+    if (ranked := model.rank(decoded, logits, batch)) is not None:
         found["rank/img_pred"] = ranked.category_logits
         found["rank/topk_index"] = ranked.selected
         found["rank/pred_logits_normed"] = ranked.logits[-1]
