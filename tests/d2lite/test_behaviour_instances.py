@@ -27,7 +27,7 @@ def test_instances(facts, objects, raised):
     assert sorted(objects.get_fields()) == fact["fields"]
     assert raised(objects.set, "scores", torch.zeros(2)) == fact["wrong_length_set"]
     assert raised(getattr, objects, "nothing") == fact["unknown_field"]
-    assert raised(objects.set, "image_size", torch.zeros(3)) == fact["image_size_set_as_field"]
+    assert raised(setattr, objects, "image_size", (9, 9)) == fact["image_size_set_as_field"]
     assert len(objects[1]) == fact["int_index_len"]
     assert objects[-1].gt_classes.tolist() == [2]
     assert len(objects[1:]) == fact["slice_len"]

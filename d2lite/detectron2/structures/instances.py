@@ -37,8 +37,6 @@ class Instances:
 
     def set(self, name: str, value: Any) -> None:
         """Add a field or replace it; its length has to be that of the others."""
-        if name == "image_size":
-            raise AssertionError("image_size is no field")
         if self._fields and len(value) != len(self):
             raise AssertionError(f"{name} has {len(value)} entries, the others have {len(self)}")
         self._fields[name] = value
