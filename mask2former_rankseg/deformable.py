@@ -65,7 +65,7 @@ class DeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).unflatten(-1, (*grid, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.softmax(dim=-1).unflatten(-1, grid[1:])
-        extent = offsets.new_tensor([(width, height) for height, width in sizes])
+        extent = references.new_tensor([(width, height) for height, width in sizes])
         locations = references[:, None, None, None] + offsets / extent[:, None]
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
         return self.output_proj(sample(value, sizes, locations, weights))

@@ -160,6 +160,7 @@ class MaskFormer(nn.Module):
         """Normalised pictures, padded with zeros to a common size."""
         images = [item["image"].to(self.device) for item in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        images = [image.to(self.pixel_mean.dtype) for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
 
     def rank(

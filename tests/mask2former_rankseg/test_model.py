@@ -226,3 +226,11 @@ def test_one_sentence(tiny, options: dict, sentence: str) -> None:
 def test_one_class_may_be_selected(tiny) -> None:
     answer = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([picture(64, 64)])[0]
     assert answer["category_ids"].shape == (1,)
+
+
+@torch.no_grad()
+def test_bfloat16(tiny) -> None:
+    model, item = tiny(), picture(64, 64)
+    exact = model([item])[0]["sem_seg"]
+    rounded = model.bfloat16()([item])[0]["sem_seg"]
+    assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()
