@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .category import ClassAggregation
 from .decoder import Decoder
-from .memory import CPU_BUDGET, Chunk, joined, recomputed
+from .memory import CPU_BUDGET, Chunk, by_chunks, recomputed, return_freed_memory
 from .spatial import SpatialAggregation
 
 OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"
@@ -160,15 +160,20 @@ class CostAggregator(nn.Module):
 
         keeps_all = torch.is_grad_enabled() and not self.checkpointing
         chunk = cost.shape[1] if keeps_all else self.chunk.size
-        volume = joined([self._embed(part) for part in cost.split(chunk, dim=1)])
+        volume = by_chunks(self._embed, cost, chunk)
         for layer in self.layers:
-            parts = [self._run(layer.spatial, x, appearance) for x in volume.split(chunk, dim=1)]
-            volume = self._run(layer.category, joined(parts), words, chunk)
-        logits = [self._run(self.decoder, part, *images) for part in volume.split(chunk, dim=1)]
-        return joined(logits)
+            spatial = layer.spatial
+            volume = by_chunks(lambda x, f=spatial: self._run(f, x, appearance), volume, chunk)
+            volume = self._run(layer.category, volume, words, chunk)
+        return by_chunks(lambda x: self._run(self.decoder, x, *images), volume, chunk)
 
     def _run(self, layer: nn.Module, *inputs: Tensor | int) -> Tensor:
-        return recomputed(layer, *inputs) if self.checkpointing else layer(*inputs)
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return layer(*inputs)
+        result = recomputed(layer, *inputs)
+        if not result.is_cuda:
+            return_freed_memory()
+        return result
 
     def _embed(self, cost: Tensor) -> Tensor:
         """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .memory import joined, recomputed
+from .memory import recomputed
 from .spatial import GuidedLinear
 
 
@@ -82,7 +82,7 @@ class ClassAggregation(nn.Module):
             token = token + recomputed(lambda x: self.mlp(self.norm2(x)), token)
             # The pooled input is part of the token already: it counts twice, as published.
             result.append(part + self._unpool(token, part.shape[2:4]))
-        return joined(result)
+        return torch.cat(result, dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., heads, d)."""

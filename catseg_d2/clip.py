@@ -85,7 +85,14 @@ class DenseCLIP(nn.Module):
     Parameter names are those of OpenAI's and open_clip's checkpoints, but for the split attention.
     """
 
-    def __init__(self, name: str, *, prompt_length: int = 0, prompt_depth: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        prompt_length: int = 0,
+        prompt_depth: int = 0,
+        checkpointing: bool = False,
+    ) -> None:
         """Build the towers with random weights.
 
         Args:
@@ -93,6 +100,7 @@ class DenseCLIP(nn.Module):
                 one of ``catseg_d2/clip_models``.
             prompt_length, prompt_depth: learned tokens put before each of the first blocks. Those
                 of the last block have no influence, since its dense form uses no attention.
+            checkpointing: in training, compute the blocks again instead of keeping what they hold.
         """
         super().__init__()
         clip = _build_open_clip(name)
@@ -112,6 +120,7 @@ class DenseCLIP(nn.Module):
                 f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} "
                 "blocks: lower it."
             )
+        self.checkpointing = checkpointing
         self.prompt_tokens = (
             nn.Parameter(0.02 * torch.randn(prompt_depth, prompt_length, self.vision_width))
             if prompt_length and prompt_depth
@@ -180,7 +189,7 @@ class DenseCLIP(nn.Module):
         length = int(end.max()) + 1
         x = self.token_embedding(tokens[:, :length]) + self.positional_embedding[:length]
         for block in self.transformer.resblocks:
-            x = run_block(block, x, is_causal=True)
+            x = self._run(block, x, is_causal=True)
         x = self.ln_final(x[torch.arange(len(x), device=x.device), end])
         return F.normalize(x @ self.text_projection, dim=-1)
 
@@ -204,12 +213,16 @@ class DenseCLIP(nn.Module):
         grid = F.interpolate(grid, (h, w), mode="bicubic", align_corners=False)
         return torch.cat([class_position, grid[0].flatten(1).T])
 
+    def _run(self, block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
+        run = recomputed if self.checkpointing else lambda function, x: function(x)
+        return run(lambda x: run_block(block, x, is_causal), x)
+
     def _run_prompted(self, block: nn.Module, x: Tensor, index: int) -> Tensor:
         """A vision block, with the learned prompt of its depth beside the tokens if it has one."""
         if self.prompt_tokens is None or index >= len(self.prompt_tokens):
-            return run_block(block, x)
+            return self._run(block, x)
         prompt = self.prompt_tokens[index].expand(len(x), -1, -1)
-        x = run_block(block, torch.cat([x[:, :1], prompt, x[:, 1:]], dim=1))
+        x = self._run(block, torch.cat([x[:, :1], prompt, x[:, 1:]], dim=1))
         return torch.cat([x[:, :1], x[:, 1 + prompt.shape[1] :]], dim=1)
 
 

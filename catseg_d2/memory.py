@@ -1,7 +1,10 @@
 """How much passes at once: what a budget of memory holds, and less once memory has run out."""
 
+import ctypes
+import functools
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -63,9 +66,21 @@ class Chunk:
             logger.warning("memory ran out with %d at a time: going on with %d", size, self.size)
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Chunks of classes, each (B, t, ...), as one tensor (B, T, ...)."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+def by_chunks(function: Callable[[Tensor], Tensor], volume: Tensor, chunk: int) -> Tensor:
+    """``function``, which treats every class alone, of (B, T, ...), ``chunk`` classes at a time.
+
+    Each part is put in its place at once, so that parts and whole are never there together.
+    """
+    classes = volume.shape[1]
+    if classes <= chunk:
+        return function(volume)
+    result = None
+    for start in range(0, classes, chunk):
+        part = function(volume[:, start : start + chunk])
+        if result is None:
+            result = part.new_empty(part.shape[0], classes, *part.shape[2:])
+        result[:, start : start + chunk] = part
+    return result
 
 
 def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:
@@ -77,6 +92,22 @@ def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:
     if not torch.is_grad_enabled():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def return_freed_memory() -> None:
+    """Give what is free back to the system where the C library keeps it (glibc); else do nothing.
+
+    Small objects that live on between large tensors that do not, such as the graph of checkpointed
+    layers, keep the free memory around them from being used again: gigabytes in a training step.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -124,6 +124,7 @@ class CATSeg(nn.Module):
             head.CLIP_PRETRAINED,
             prompt_length=head.PROMPT_LENGTH,
             prompt_depth=head.PROMPT_DEPTH,
+            checkpointing=head.ACTIVATION_CHECKPOINTING,
         )
         set_trainable(clip, head.CLIP_FINETUNE)
         if not head.COST_LOSS_WEIGHT:
