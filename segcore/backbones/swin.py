@@ -7,13 +7,15 @@ Shapes: B pictures, (H, W) a feature map, C its width, w the side of a window, n
 N = w * w tokens a window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
+
+from segcore.rankseg.layers import Mlp
 
 APART = -100.0  # added to the attention between tokens that only the shift brought together
 
@@ -61,8 +63,7 @@ class SwinTransformer(nn.Module):
         self.layers = nn.ModuleList()
         for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             options = (self.widths[stage], heads, window, mlp_ratio, qkv_bias, qk_scale)
-            layer = nn.Module()
-            layer.blocks = nn.ModuleList(
+            blocks = (
                 SwinBlock(
                     *options,
                     shift=window // 2 if index % 2 else 0,
@@ -72,9 +73,8 @@ class SwinTransformer(nn.Module):
                 )
                 for index in range(depth)
             )
-            if stage + 1 < len(depths):
-                layer.downsample = PatchMerging(self.widths[stage])
-            self.layers.append(layer)
+            merging = PatchMerging(self.widths[stage]) if stage + 1 < len(depths) else None
+            self.layers.append(Stage(blocks, merging))
             self.add_module(f"norm{stage}", nn.LayerNorm(self.widths[stage]))
         self.apply(_initialise)
         self.register_load_state_dict_pre_hook(_drop_derived)
@@ -88,9 +88,18 @@ class SwinTransformer(nn.Module):
                 keep = not (self.checkpointing and torch.is_grad_enabled())
                 x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
             maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2).contiguous())
-            if stage + 1 < len(self.layers):
+            if layer.downsample is not None:
                 x = layer.downsample(x)
         return maps
+
+
+class Stage(nn.Module):
+    """Blocks of one width, and what leads to the next stage."""
+
+    def __init__(self, blocks: Iterable[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
 
 
 class PatchEmbedding(nn.Module):
@@ -218,20 +227,6 @@ class WindowAttention(nn.Module):
         )
         x = self.dropout(self.proj(x.transpose(1, 2).flatten(2)))
         return x.unflatten(0, (batch, windows))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
-
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> the same shape."""
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
