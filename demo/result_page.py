@@ -12,7 +12,7 @@ from segcore.page import Card, LegendEntry, Page
 from segcore.vocabulary import Vocabulary
 
 HONEST_LINE = (
-    "This model knows drawings, half an hour's worth of them. Photographs and the words of the "
+    "This model knows drawings, an hour's worth of them. Photographs and the words of the "
     "world are beyond it: for those load a published checkpoint (see README.md)."
 )
 SIDE = 384  # pixels of a picture on the page
