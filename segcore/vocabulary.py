@@ -16,6 +16,7 @@ import colorsys
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -161,19 +162,28 @@ def _aliases() -> dict[str, str]:
 def distinct_colors(count: int, taken: Iterable[Color] = ()) -> list[Color]:
     """``count`` RGB colours, all different, none of ``taken``; the same ones at every call.
 
-    Hues go round by the golden ratio, so that neighbours in the list lie far apart.
+    Hues go round by the golden ratio, so that neighbours in the list lie far apart. There are only
+    some thousand of these; after them comes a walk through all colours there are.
     """
     used, colors = set(taken), []
-    step = 0
-    while len(colors) < count:
-        saturation, value = (0.85, 0.55, 0.7)[step % 3], (0.95, 0.8, 0.6, 0.45)[step % 4]
-        rgb = colorsys.hsv_to_rgb(step * 0.618033988749895 % 1.0, saturation, value)
-        color = tuple(round(255 * channel) for channel in rgb)
-        step += 1
+    for step in itertools.count():
+        if len(colors) == count:
+            return colors
+        color = _hue(step) if step < 8192 else _scattered(step)
         if color not in used:
             used.add(color)
             colors.append(color)
-    return colors
+
+
+def _hue(step: int) -> Color:
+    saturation, value = (0.85, 0.55, 0.7)[step % 3], (0.95, 0.8, 0.6, 0.45)[step % 4]
+    rgb = colorsys.hsv_to_rgb(step * 0.618033988749895 % 1.0, saturation, value)
+    return tuple(round(255 * channel) for channel in rgb)
+
+
+def _scattered(step: int) -> Color:
+    number = step * 10_368_889 % (1 << 24)  # odd, so each colour comes once
+    return number >> 16, number >> 8 & 255, number & 255
 
 
 def _is_file(text: str) -> bool:

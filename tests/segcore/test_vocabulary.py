@@ -117,6 +117,8 @@ def test_colors_are_distinct_and_fixed() -> None:
     colors = distinct_colors(2000)
     assert len(set(colors)) == 2000
     assert colors[:10] == distinct_colors(10)
+    many = distinct_colors(20_000)
+    assert len(set(many)) == 20_000 and many[:2000] == colors
     assert not set(distinct_colors(50, taken=colors[:50])) & set(colors[:50])
 
 
