@@ -44,8 +44,8 @@ def strategies(tile: int) -> Iterator[tuple[str, PatchGeometry | None]]:
                 f"tiles of a picture of {side}, {view} global view",
                 PatchGeometry(output_size=side, tile=tile, global_view=global_view),
             )
-    for overlap in (0.0, 0.5, 0.667):
-        side = round(published * tile)
+    side = 2 * tile
+    for overlap in (0.0, 0.5):
         yield (
             f"tiles of a picture of {side}, overlap {overlap:.0%}, with global view",
             PatchGeometry(output_size=side, tile=tile, overlap=overlap),

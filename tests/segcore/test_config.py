@@ -8,6 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+import catseg_d2
 from segcore import config
 from segcore.config import default_config, find_config, load_config
 from segcore.errors import UserError
@@ -110,10 +111,10 @@ def test_wrong_content_is_one_sentence(write, text, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_a_section_may_take_keys_that_nobody_declared(write):
-    """Released configs hold keys of a backbone that CAT-Seg does not have."""
-    import catseg_d2  # noqa: F401
-
+def test_a_section_may_take_keys_that_nobody_declared(write, monkeypatch):
+    """Released configs hold keys of a backbone that CAT-Seg does not have; another family does."""
+    families = [config.add_shared_keys, catseg_d2.add_catseg_config]
+    monkeypatch.setattr(config, "_config_keys", families)
     path = write("MODEL: {SWIN: {DEPTHS: [2, 2], ATTENTION: {HEADS: 3}}}")
     cfg = load_config(path, ["MODEL.SWIN.EMBED_DIM", "128", "MODEL.SWIN.DEPTHS", "[4, 4]"])
     assert cfg.MODEL.SWIN == {"DEPTHS": [4, 4], "ATTENTION": {"HEADS": 3}, "EMBED_DIM": 128}

@@ -39,7 +39,7 @@ def test_names_say_what_is_done(tool):
     published = plans["tiles of a picture of 640, with global view"]
     assert (published.output_size, published.tile, published.overlap) == (640, 384, 0.333)
     assert not plans["tiles of a picture of 512, without global view"].global_view
-    assert plans["tiles of a picture of 640, overlap 50%, with global view"].overlap == 0.5
+    assert plans["tiles of a picture of 768, overlap 50%, with global view"].overlap == 0.5
 
 
 def test_every_strategy_is_evaluated(tool, dataset, monkeypatch, tmp_path):
