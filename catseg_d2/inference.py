@@ -52,8 +52,9 @@ def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tens
 
 def answer_crops(model: nn.Module, crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:
     """The answers of crops (3, H, W), RGB, 0..255, in turn; text (T, P, C)."""
-    while batch := list(itertools.islice(crops, model.crop_chunk.size)):
-        batch = torch.cat([model.to_clip(crop[None]) for crop in batch])
+    small = (model.to_clip(crop[None]) for crop in crops)
+    while batch := list(itertools.islice(small, model.crop_chunk.size)):
+        batch = torch.cat(batch)
         features, guidance = model.crop_chunk.run(partial(_encode, model, batch))
         for crop in range(len(batch)):
             one = slice(crop, crop + 1)

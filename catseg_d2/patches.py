@@ -14,7 +14,7 @@ from torch import Tensor
 from segcore.errors import UserError
 from segcore.windows import Window
 
-from .resampling import resize
+from .resampling import WindowResize
 
 MAX_ASPECT_RATIO = 32  # of pictures that keep it; their tiles grow with it
 
@@ -97,9 +97,9 @@ class PatchPlan:
     def cut(self, image: Tensor) -> Iterator[Tensor]:
         """image (3, h, w), RGB, 0..255 -> its crops in turn, each (3, tile, tile) float."""
         if self.global_view:
-            yield resize(image[None].float(), (self.tile, self.tile))[0]
+            yield _resized(image, (self.tile, self.tile))
         if image.shape[1:] != self.size:
-            image = resize(image[None].float(), self.size)[0]
+            image = _resized(image, self.size)
         for index in range(self.global_view, len(self)):
             yield self.place_of(index).of(image).float()
 
@@ -149,3 +149,8 @@ class WholePicture:
 
     def place_of(self, index: int) -> None:
         """It is no tile."""
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """image (3, h, w) -> (3, *size) float."""
+    return WindowResize(image.shape[1:], size, Window(0, size[0], 0, size[1]))(image)

@@ -30,7 +30,7 @@ class WindowResize:
         self.needs = Window(*self._rows.needs, *self._columns.needs)
 
     def __call__(self, part: Tensor) -> Tensor:
-        """The window ``needs`` of maps (C, H, W) -> (C, h, w)."""
+        """The window ``needs`` of maps (C, H, W), of any number type -> (C, h, w) float."""
         return self._rows.apply(self._columns.apply(part, dim=2), dim=1)
 
 
@@ -51,7 +51,9 @@ class _Axis:
 
     def apply(self, maps: Tensor, dim: int) -> Tensor:
         if self.same:
-            return maps
+            return maps.float()
         low, high, weight = (x.to(maps.device) for x in (self.low, self.high, self.weight))
         weight = weight if dim == 2 else weight[:, None]
-        return maps.index_select(dim, low).lerp_(maps.index_select(dim, high), weight)
+        # Few of a large picture's bytes are read, and only those become floats.
+        low, high = (maps.index_select(dim, x).float() for x in (low, high))
+        return low.lerp_(high, weight)

@@ -1,0 +1,200 @@
+"""Bounded memory: chunks, memory that runs out, very many words, very large pictures."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from catseg_d2.memory import Chunk, by_chunks, recomputed, return_freed_memory
+from segcore.answers import AnswerKind
+from segcore.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import deterministic
+
+PATCHES = "TEST.PATCH_INFERENCE"
+LABELS = ("TEST.SEM_SEG_OUTPUT", "labels")
+CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+
+
+def picture(height: int, width: int) -> dict:
+    return {"image": deterministic.picture("memory", height, width)}
+
+
+def many_words(number: int) -> list[str]:
+    return [f"thing {i:05}" for i in range(number)]
+
+
+class SmallMachine:
+    """Stands before a function and runs out of memory where its input has too many rows."""
+
+    def __init__(self, function, rows: int, error: Exception, dim: int = 0) -> None:
+        self.function, self.rows, self.error, self.dim = function, rows, error, dim
+        self.refused = 0
+
+    def __call__(self, *inputs, **options):
+        if inputs[0].shape[self.dim] > self.rows:
+            self.refused += 1
+            raise self.error
+        return self.function(*inputs, **options)
+
+
+ERRORS = {
+    "device": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "machine": RuntimeError(CPU_MESSAGE),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_fewer_classes_pass_together_once_memory_has_run_out(tiny, monkeypatch, error: str) -> None:
+    model, item = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 40), picture(96, 96)
+    expected = model([item])[0]["sem_seg"]
+    decoder = model.aggregator.decoder
+    machine = SmallMachine(decoder.forward, 12, ERRORS[error], dim=1)
+    monkeypatch.setattr(decoder, "forward", machine)
+    torch.testing.assert_close(model([item])[0]["sem_seg"], expected)
+    assert model.class_chunk.size == 10 and machine.refused == 2
+    model([item])
+    assert machine.refused == 2  # it does not try in vain again
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "setting"),
+    [
+        ("decoder", "forward", "MODEL.SEM_SEG_HEAD.MAX_CLASSES"),
+        ("clip", "encode_image", "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION"),
+        ("clip", "encode_text", "fewer words"),
+    ],
+)
+def test_no_memory_at_all_is_one_sentence(tiny, monkeypatch, part, name, setting) -> None:
+    model = tiny()
+    module = model.clip if part == "clip" else model.aggregator.decoder
+    monkeypatch.setattr(module, name, SmallMachine(None, 0, ERRORS["machine"]))
+    with pytest.raises(UserError, match=f"memory ran out: .*{setting}") as error:
+        model([picture(96, 96)])
+    assert "\n" not in str(error.value)
+
+
+def test_merging_goes_on_with_less(tiny, monkeypatch) -> None:
+    model, item = tiny(*LABELS), picture(96, 96)
+    expected = model([item])[0]["sem_seg_labels"]
+    from catseg_d2 import merging
+
+    machine = SmallMachine(lambda ids, *rest: whole(*rest[:2], ids, *rest[2:]), 3, ERRORS["device"])
+    whole = merging.merged_window
+    monkeypatch.setattr(merging, "merged_window", lambda a, b, ids, *c: machine(ids, a, b, *c))
+    assert torch.equal(model([item])[0]["sem_seg_labels"], expected)
+    assert machine.refused > 0
+
+
+def test_other_errors_pass_through() -> None:
+    def fail() -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        Chunk(4, "").run(fail)
+
+
+def test_chunks_of_classes_are_put_together() -> None:
+    volume = torch.randn(2, 7, 3, requires_grad=True)
+    for chunk in (1, 3, 7, 9):
+        result = by_chunks(lambda x: x[..., None].sin(), volume, chunk)
+        assert torch.equal(result, volume[..., None].sin())
+        (gradient,) = torch.autograd.grad(result.sum(), volume)
+        torch.testing.assert_close(gradient, volume.cos())
+
+
+def test_recomputed_keeps_nothing_but_its_input() -> None:
+    kept = []
+    x = torch.randn(1000, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = recomputed(lambda x: x.sin().exp().tanh(), x)
+    assert {t.data_ptr() for t in kept if t.numel() == 1000} <= {x.data_ptr()}
+    expected = torch.autograd.grad(x.sin().exp().tanh().sum(), x)
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x), expected)
+    return_freed_memory()
+
+
+def test_twenty_thousand_words(tiny) -> None:
+    model = tiny(*LABELS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", 32, "TEST.TOP_K", 2)
+    model.set_vocabulary(many_words(20_000))
+    answer = model([picture(60, 80)])[0]
+    assert answer["sem_seg_labels"].shape == (60, 80)
+    assert len(answer["top_k_labels"].unique()) <= 32
+
+
+@pytest.mark.parametrize("output", ["scores", "labels"])
+def test_one_word(tiny, output: str) -> None:
+    model = tiny()
+    model.set_vocabulary(["grass"])
+    model.answer_kind = AnswerKind(output)
+    (answer,) = model([picture(60, 80)])[0].values()
+    assert answer.shape[-2:] == (60, 80)
+
+
+def test_threads_with_vocabularies_of_their_own(tiny) -> None:
+    """As many words in either list, so that a mixture would show in the labels alone."""
+    model, item = tiny(*LABELS), picture(96, 96)
+    lists = [["sand", "sky", "my dog"], ["a red circle", "grass", "wood"]]
+    expected = []
+    for words in lists:
+        model.set_vocabulary(words)
+        expected.append(model([item])[0]["sem_seg_labels"])
+    assert not torch.equal(*expected)
+    strange = []
+
+    def ask(words: list[str]) -> None:
+        for _ in range(8):
+            model.set_vocabulary(words)
+            labels = model([item])[0]["sem_seg_labels"]
+            if not any(torch.equal(labels, x) for x in expected):
+                strange.append(labels)
+
+    threads = [threading.Thread(target=ask, args=(words,)) for words in lists]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not strange
+
+
+FIFTY_MEGAPIXELS = f"""
+import resource, sys, torch
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import catseg_d2
+from detectron2.modeling import build_model
+from segcore.config import load_config
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+torch.manual_seed(0)
+tiles = ["TEST.SLIDING_WINDOW", "True", "{PATCHES}.OUTPUT_SIZE", "0", "{PATCHES}.TILE", "1024"]
+few = ["MODEL.SEM_SEG_HEAD.MAX_CLASSES", "16", "TEST.SEM_SEG_OUTPUT", "labels"]
+cfg = load_config("catseg_d2/scenes_60.yaml", [*tiles, *few, "MODEL.DEVICE", "cpu"])
+model = build_model(cfg)
+model = model.eval()
+model([{{"image": torch.zeros(3, 1024, 1024, dtype=torch.uint8)}}])
+image = torch.randint(0, 256, (3, 5800, 8700), dtype=torch.uint8)
+before = peak()
+labels = model([{{"image": image}}])[0]["sem_seg_labels"]
+print((peak() - before) / (5800 * 8700))
+assert labels.shape == (5800, 8700) and len(labels.unique()) > 1
+"""
+
+
+@pytest.mark.slow
+def test_fifty_megapixels_in_tiles_of_native_size(repository) -> None:
+    """Beside the picture: its labels (8 bytes a pixel), their scores (4), temporaries of chunks."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIFTY_MEGAPIXELS],
+        capture_output=True,
+        text=True,
+        cwd=repository,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 30, "bytes a pixel"
