@@ -67,7 +67,7 @@ test: setup
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(JOBS) $(ARGS)
 
 bench: setup
-	$(PY) bench/run.py $(ARGS)
+	$(PY) bench/catseg.py $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -1,0 +1,198 @@
+"""CAT-Seg's speed and memory on this machine, beside the plain formulation: `make bench`.
+
+    python bench/catseg.py --words 20 150 --runs 1
+    python bench/catseg.py --training
+    python bench/catseg.py --rounding
+
+Weights are random and so is the picture: neither changes the arithmetic. Patch inference as
+published, five crops, labels out. "plain" is bench/plain.py: every class in one batch, guidance
+repeated, classes padded to 256, text at 77 tokens, all scores at full size. Every number is the
+median of --runs processes of its own, plain and ours in turn. "GB" is the peak above the loaded
+model. "limit" is the time that the multiply-adds of the exact formulation take at the rate of a
+2048^3 float32 product, measured between the runs: no code that does them can be faster.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from functools import partial
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2
+
+# isort: split
+import torch
+from detectron2.modeling import build_model
+from measure import alone, memory_now, memory_peak, product_rate, seconds
+from plain import PlainCATSeg
+from words import many_words
+
+from segcore.config import load_config
+from segcore.errors import UserError, exit_on_user_error
+
+HEIGHT, WIDTH = 480, 640
+PUBLISHED_WORDS = {20: "voc20", 150: "ade20k_150", 847: "ade20k_847"}
+# Multiply-adds of one picture, by the number of words, ViT-B: counted over the exact formulation.
+ARITHMETIC = {20: 0.40e12, 150: 1.21e12, 847: 1.87e12}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians, or one run: seconds to embed the words, seconds a picture, bytes above the model."""
+
+    text: float
+    picture: float
+    memory: float
+
+
+def build(config: str, **keys: object) -> catseg_d2.CATSeg:
+    """A model with random weights, always the same; ``__`` in a key stands for a point."""
+    settings = {
+        "MODEL.CLIP_WEIGHTS": "",
+        "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON": "",
+        **{key.replace("__", "."): value for key, value in keys.items()},
+    }
+    torch.manual_seed(0)
+    return build_model(load_config(config, [item for pair in settings.items() for item in pair]))
+
+
+def random_picture() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
+
+
+def segment(config: str, number: int, plain: bool) -> Measured:
+    """Embeds the words, segments two pictures, times the second."""
+    model = build(
+        config,
+        TEST__SLIDING_WINDOW=True,
+        TEST__SEM_SEG_OUTPUT="labels",
+        MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
+    ).eval()
+    words = PUBLISHED_WORDS.get(number) or many_words(number)
+    image = random_picture()
+    segmenter = PlainCATSeg(model) if plain else model
+    answer = partial(_labels, segmenter, image.to(model.device))
+    loaded = memory_now()
+    text = seconds(partial(segmenter.set_vocabulary, words))
+    answer()
+    return Measured(text, seconds(answer), memory_peak() - loaded)
+
+
+def _labels(segmenter: PlainCATSeg | catseg_d2.CATSeg, image: torch.Tensor) -> torch.Tensor:
+    if isinstance(segmenter, PlainCATSeg):
+        return segmenter(image).argmax(dim=0)
+    return segmenter([{"image": image}])[0]["sem_seg_labels"]
+
+
+def train(config: str, way: str) -> Measured:
+    """Forward and backward of one picture with the 171 classes of COCO-Stuff, without optimizer."""
+    keep = way != "recomputed"
+    model = build(config, MODEL__SEM_SEG_HEAD__ACTIVATION_CHECKPOINTING=not keep).train()
+    generator = torch.Generator().manual_seed(0)
+    size = model.side
+    image = torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, len(model.train_vocabulary), size, generator=generator)
+
+    def step() -> None:
+        if way == "plain":
+            loss = PlainCATSeg(model).loss(image.to(model.device), labels.to(model.device))
+        else:
+            loss = sum(model([{"image": image, "sem_seg": labels}]).values())
+        loss.backward()
+
+    memory_now()
+    return Measured(0.0, seconds(step), memory_peak())
+
+
+def median(runs: list[Measured | None]) -> Measured | None:
+    """Value by value; None where a run did not fit the memory."""
+    if None in runs:
+        return None
+    return Measured(
+        *(statistics.median(values) for values in zip(*map(astuple, runs), strict=True))
+    )
+
+
+def in_turn(
+    function: Callable[..., Measured], cases: dict[str, tuple], runs: int
+) -> tuple[dict[str, Measured | None], float]:
+    """The median of each case, and of the machine's rate meanwhile. Cases take turns."""
+    results: dict[str, list[Measured | None]] = {name: [] for name in cases}
+    rates = []
+    for _ in range(runs):
+        for name, arguments in cases.items():
+            rates.append(product_rate())
+            if None not in results[name]:
+                results[name].append(alone(function, *arguments))
+    return {name: median(found) for name, found in results.items()}, statistics.median(rates)
+
+
+def table_of_words(args: argparse.Namespace) -> None:
+    print(
+        f"{'words':>7}  {'':<6}{'text s':>9}{'picture s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}"
+    )
+    ways = ("ours",) if args.ours_alone else ("plain", "ours")
+    for number in args.words:
+        cases = {way: (args.config_file, number, way == "plain") for way in ways}
+        results, rate = in_turn(segment, cases, args.runs)
+        limit = f"{ARITHMETIC[number] / rate:.2f}" if number in ARITHMETIC else ""
+        for way, found in results.items():
+            numbers = (
+                f"{found.text:>9.2f}{found.picture:>11.2f}{found.memory / 1e9:>7.2f}"
+                if found
+                else f"{'does not fit the memory':>27}"
+            )
+            print(f"{number:>7}  {way:<6}{numbers}{limit:>9}{rate / 1e9:>8.1f}", flush=True)
+
+
+def table_of_training(args: argparse.Namespace) -> None:
+    print("one training step, 171 classes, one picture; GB: the whole process")
+    cases = {way: (args.config_file, way) for way in ("plain", "kept", "recomputed")}
+    if args.ours_alone:
+        del cases["plain"]
+    results, rate = in_turn(train, cases, args.runs)
+    for way, found in results.items():
+        numbers = (
+            f"{found.picture:>8.2f} s{found.memory / 1e9:>7.2f} GB"
+            if found
+            else "  does not fit the memory"
+        )
+        print(f"{way:<12}{numbers}{rate / 1e9:>8.1f} GMAC/s", flush=True)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", default="catseg_d2/vitb_384.yaml")
+    add("--words", type=int, nargs="+", default=[20, 150, 847, 20_000], help="how many")
+    add("--runs", type=int, default=5, help="processes a number (default: 5)")
+    add("--ours-alone", action="store_true", help="leave out the plain formulation")
+    add("--training", action="store_true", help="a training step instead")
+    add("--rounding", action="store_true", help="error and speed of what rounds instead")
+    args = parser.parse_args(arguments)
+    if args.runs < 1 or not all(1 <= number <= 20_000 for number in args.words):
+        raise UserError("--runs takes 1 or more, --words numbers from 1 to 20000")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{args.config_file}, {WIDTH} x {HEIGHT}, {where}, {torch.get_num_threads()} threads")
+    if args.rounding:
+        from rounding import table_of_rounding
+
+        table_of_rounding(args.config_file, args.words, args.runs)
+    elif args.training:
+        table_of_training(args)
+    else:
+        table_of_words(args)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

@@ -1,0 +1,72 @@
+"""What rounds: how far off and how much faster than float32, kernel by kernel."""
+
+from collections.abc import Callable
+
+import torch
+from catseg import Measured, build, in_turn, random_picture
+from measure import seconds
+from words import many_words
+
+import catseg_d2
+from segcore.answers import AnswerKind
+
+
+def half_precision(model: catseg_d2.CATSeg) -> Callable:
+    """Products in bfloat16, sums in float32."""
+
+    def answer(inputs: list[dict]) -> list[dict]:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            return model(inputs)
+
+    return answer
+
+
+def compiled(model: catseg_d2.CATSeg) -> Callable:
+    """Kernels fused by torch.compile; the aggregation is one graph."""
+    model.aggregator = torch.compile(model.aggregator, fullgraph=True)
+    return model
+
+
+def channels_last(model: catseg_d2.CATSeg) -> Callable:
+    """Convolutions whose channels lie side by side in memory."""
+    return model.to(memory_format=torch.channels_last)
+
+
+WAYS = {
+    "float32": lambda model: model,
+    "bfloat16": half_precision,
+    "compiled": compiled,
+    "channels last": channels_last,
+}
+
+
+def compare(config: str, number: int, way: str) -> Measured:
+    """Seconds of a picture; how far its scores are off float32, and the share of other labels."""
+    model = build(
+        config, TEST__SLIDING_WINDOW=True, MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1]
+    ).eval()
+    model.set_vocabulary(many_words(number))
+    item = {"image": random_picture()}
+    expected = model([item])[0]["sem_seg"]
+    answer = WAYS[way](model)
+    scores = answer([item])[0]["sem_seg"]
+    error = (scores - expected).abs().max().item()
+    other = (scores.argmax(dim=0) != expected.argmax(dim=0)).float().mean().item()
+    del scores, expected
+    model.answer_kind = AnswerKind("labels")
+    return Measured(error, seconds(lambda: answer([item])), other)
+
+
+def table_of_rounding(config: str, words: list[int], runs: int) -> None:
+    """Prints a line for every number of words and way."""
+    print(f"{'words':>7}  {'':<15}{'picture s':>10}{'largest error':>15}{'other labels':>14}")
+    for number in words:
+        cases = {way: (config, number, way) for way in WAYS}
+        results, _ = in_turn(compare, cases, runs)
+        for way, found in results.items():
+            numbers = (
+                f"{found.picture:>10.2f}{found.text:>15.1e}{found.memory:>14.2%}"
+                if found
+                else "  does not fit the memory"
+            )
+            print(f"{number:>7}  {way:<15}{numbers}", flush=True)
