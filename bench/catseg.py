@@ -6,15 +6,15 @@
 
 Weights are random and so is the picture: neither changes the arithmetic. Patch inference as
 published, five crops, labels out. "plain" is bench/plain.py: every class in one batch, guidance
-repeated, classes padded to 256, text at 77 tokens, all scores at full size. Every number is the
-median of --runs processes of its own, plain and ours in turn. "GB" is the peak above the loaded
-model. "limit" is the time that the multiply-adds of the exact formulation take at the rate of a
-2048^3 float32 product, measured between the runs: no code that does them can be faster.
+repeated, classes padded to 256, text at 77 tokens, all scores at full size. --reference runs the
+authors' code, too. Every number is the median of --runs processes of its own, the ways in turn.
+"GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of the exact
+formulation take at the rate of a 2048^3 float32 product, measured between the runs: no code that
+does them can be faster.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import partial
 
@@ -26,10 +26,12 @@ import torch
 from detectron2.modeling import build_model
 from measure import alone, memory_now, memory_peak, product_rate, seconds
 from plain import PlainCATSeg
+from reference import build_reference
 from words import many_words
 
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
+from segcore.vocabulary import Vocabulary
 
 HEIGHT, WIDTH = 480, 640
 PUBLISHED_WORDS = {20: "voc20", 150: "ade20k_150", 847: "ade20k_847"}
@@ -86,6 +88,18 @@ def _labels(segmenter: PlainCATSeg | catseg_d2.CATSeg, image: torch.Tensor) -> t
     return segmenter([{"image": image}])[0]["sem_seg_labels"]
 
 
+def segment_reference(checkout: str, number: int) -> Measured:
+    """The same with the authors' code, whose first picture embeds the words, too."""
+    words = Vocabulary.load(PUBLISHED_WORDS.get(number) or many_words(number))
+    model = build_reference(checkout, list(words.prompts))
+    item = {"image": random_picture(), "height": HEIGHT, "width": WIDTH}
+    loaded = memory_now()
+    with torch.no_grad():
+        first = seconds(lambda: model([item]))
+        second = seconds(lambda: model([item])[0]["sem_seg"].argmax(dim=0))
+    return Measured(max(first - second, 0.0), second, memory_peak() - loaded)
+
+
 def train(config: str, way: str) -> Measured:
     """Forward and backward of one picture with the 171 classes of COCO-Stuff, without optimizer."""
     keep = way != "recomputed"
@@ -115,28 +129,31 @@ def median(runs: list[Measured | None]) -> Measured | None:
     )
 
 
-def in_turn(
-    function: Callable[..., Measured], cases: dict[str, tuple], runs: int
-) -> tuple[dict[str, Measured | None], float]:
-    """The median of each case, and of the machine's rate meanwhile. Cases take turns."""
+def in_turn(cases: dict[str, tuple], runs: int) -> tuple[dict[str, Measured | None], float]:
+    """The median of each case, (function, arguments), and of the machine's rate meanwhile.
+
+    The cases take turns, so that a machine that slows down slows all of them.
+    """
     results: dict[str, list[Measured | None]] = {name: [] for name in cases}
     rates = []
     for _ in range(runs):
-        for name, arguments in cases.items():
+        for name, case in cases.items():
             rates.append(product_rate())
             if None not in results[name]:
-                results[name].append(alone(function, *arguments))
+                results[name].append(alone(*case))
     return {name: median(found) for name, found in results.items()}, statistics.median(rates)
 
 
 def table_of_words(args: argparse.Namespace) -> None:
     print(
-        f"{'words':>7}  {'':<6}{'text s':>9}{'picture s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}"
+        f"{'words':>7}  {'':<10}{'text s':>9}{'picture s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}"
     )
     ways = ("ours",) if args.ours_alone else ("plain", "ours")
     for number in args.words:
-        cases = {way: (args.config_file, number, way == "plain") for way in ways}
-        results, rate = in_turn(segment, cases, args.runs)
+        cases = {way: (segment, args.config_file, number, way == "plain") for way in ways}
+        if args.reference:
+            cases["reference"] = (segment_reference, args.reference, number)
+        results, rate = in_turn(cases, args.runs)
         limit = f"{ARITHMETIC[number] / rate:.2f}" if number in ARITHMETIC else ""
         for way, found in results.items():
             numbers = (
@@ -144,15 +161,15 @@ def table_of_words(args: argparse.Namespace) -> None:
                 if found
                 else f"{'does not fit the memory':>27}"
             )
-            print(f"{number:>7}  {way:<6}{numbers}{limit:>9}{rate / 1e9:>8.1f}", flush=True)
+            print(f"{number:>7}  {way:<10}{numbers}{limit:>9}{rate / 1e9:>8.1f}", flush=True)
 
 
 def table_of_training(args: argparse.Namespace) -> None:
     print("one training step, 171 classes, one picture; GB: the whole process")
-    cases = {way: (args.config_file, way) for way in ("plain", "kept", "recomputed")}
+    cases = {way: (train, args.config_file, way) for way in ("plain", "kept", "recomputed")}
     if args.ours_alone:
         del cases["plain"]
-    results, rate = in_turn(train, cases, args.runs)
+    results, rate = in_turn(cases, args.runs)
     for way, found in results.items():
         numbers = (
             f"{found.picture:>8.2f} s{found.memory / 1e9:>7.2f} GB"
@@ -171,6 +188,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--words", type=int, nargs="+", default=[20, 150, 847, 20_000], help="how many")
     add("--runs", type=int, default=5, help="processes a number (default: 5)")
     add("--ours-alone", action="store_true", help="leave out the plain formulation")
+    add("--reference", metavar="FOLDER", help="a checkout of the authors' code, to run beside ours")
     add("--training", action="store_true", help="a training step instead")
     add("--rounding", action="store_true", help="error and speed of what rounds instead")
     args = parser.parse_args(arguments)

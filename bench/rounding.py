@@ -61,8 +61,8 @@ def table_of_rounding(config: str, words: list[int], runs: int) -> None:
     """Prints a line for every number of words and way."""
     print(f"{'words':>7}  {'':<15}{'picture s':>10}{'largest error':>15}{'other labels':>14}")
     for number in words:
-        cases = {way: (config, number, way) for way in WAYS}
-        results, _ = in_turn(compare, cases, runs)
+        cases = {way: (compare, config, number, way) for way in WAYS}
+        results, _ = in_turn(cases, runs)
         for way, found in results.items():
             numbers = (
                 f"{found.picture:>10.2f}{found.text:>15.1e}{found.memory:>14.2%}"

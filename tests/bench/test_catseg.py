@@ -75,7 +75,7 @@ def test_words_are_different(bench):
 
 
 def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, monkeypatch, capsys):
-    def alone(function, config, number, plain):
+    def alone(_, config, number, plain):
         return None if plain else bench.Measured(1, number, 3e9)
 
     monkeypatch.setattr(bench, "alone", alone)
