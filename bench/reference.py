@@ -1,0 +1,60 @@
+"""The authors' released code beside ours: needs Detectron2 itself and what that code imports.
+
+It names CUDA everywhere and downloads CLIP as it is built. Here the one becomes a request for
+nothing, and the other a file of random weights, which change no time and no memory.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import open_clip
+import torch
+
+from segcore.errors import UserError
+
+
+def build_reference(checkout: str, words: list[str]) -> torch.nn.Module:
+    """The released ViT-B model with random weights, patch inference on, asked for ``words``.
+
+    Args:
+        checkout: folder of its repository.
+        words: the classes.
+    Raises:
+        UserError: the folder is not that repository, or something that it imports is missing.
+    """
+    config = Path(checkout) / "configs" / "vitb_384.yaml"
+    if not config.is_file():
+        raise UserError(f"--reference {checkout} holds no configs/vitb_384.yaml: name a checkout")
+    sys.path.insert(0, checkout)
+    if not torch.cuda.is_available():
+        torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self
+    try:
+        from detectron2.modeling import META_ARCH_REGISTRY
+
+        META_ARCH_REGISTRY._obj_map.pop("CATSeg", None)  # ours, of the same name
+        from cat_seg import add_cat_seg_config
+        from cat_seg.third_party import clip
+        from detectron2.config import get_cfg
+        from detectron2.projects.deeplab import add_deeplab_config
+    except ImportError as error:
+        raise UserError(f"--reference {checkout} cannot be imported: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        names, weights = Path(folder, "words.json"), Path(folder, "clip.pt")
+        names.write_text(json.dumps(words))
+        tower = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16-quickgelu"))
+        torch.save(tower.state_dict(), weights)
+        del tower
+        clip._download = lambda *_, **__: str(weights)
+
+        cfg = get_cfg()
+        add_deeplab_config(cfg)
+        add_cat_seg_config(cfg)
+        cfg.merge_from_file(str(config))
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+        cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = str(names)
+        cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = str(names)
+        cfg.MODEL.SEM_SEG_HEAD.POOLING_SIZES = [1, 1]
+        cfg.TEST.SLIDING_WINDOW = True
+        return META_ARCH_REGISTRY.get("CATSeg")(cfg).to(cfg.MODEL.DEVICE).eval()
