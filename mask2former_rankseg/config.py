@@ -1,7 +1,6 @@
 """Configs of Mask2Former and RankSeg: the keys that they add. Released yaml files merge."""
 
 from detectron2.config import CfgNode
-from detectron2.projects.deeplab import add_deeplab_config
 
 import segcore.backbones  # noqa: F401  (Swin and its keys)
 from segcore.config import register_config_keys
@@ -19,12 +18,9 @@ from .ranking import QueryRanking, check_layers
 @register_config_keys
 def add_maskformer_config(cfg: CfgNode) -> None:
     """Add the keys to ``cfg``; names and defaults are those of the published code."""
-    add_deeplab_config(cfg)  # released files borrow keys of ResNet and of the schedule from it
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
     _add_rankseg_keys(cfg.MODEL.setdefault("RANKSEG", CfgNode()))
-    # Factor on the learning rate of the multi-label head.
-    cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
     # Large-scale jitter: the side of the crop, and the range of sizes relative to it.
     cfg.INPUT.IMAGE_SIZE = 1024
     cfg.INPUT.MIN_SCALE = 0.1

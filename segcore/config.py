@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2
 from segcore.errors import UserError
@@ -27,6 +28,7 @@ CONFIG_FOLDERS = (
     Path(__file__).resolve().parent / "configs",
 )
 MAX_CONFIG_BYTES = 256 << 10
+WHOLE_NUMBER = re.compile(r"[+-]?\d{1,300}")
 
 _config_keys: list[Callable[[CfgNode], None]] = []
 
@@ -40,13 +42,18 @@ def register_config_keys(add_keys: Callable[[CfgNode], None]) -> Callable[[CfgNo
 @register_config_keys
 def add_shared_keys(cfg: CfgNode) -> None:
     """Add the keys that all families share."""
+    # The polynomial schedule, and keys of crops and of ResNet that released files borrow.
+    add_deeplab_config(cfg)
+
     # False: a checkpoint must fit the model key by key.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
     cfg.SOLVER.OPTIMIZER = "ADAMW"  # or "SGD"
-    # Factors on the learning rate of modules whose path contains "backbone" or "clip".
+    # Factors on the learning rate of modules whose path contains "backbone", "clip" and
+    # "ranking.head", which is RankSeg's multi-label head in every model that has one.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01
+    cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
 
     # What a semantic model answers: "scores" of every class (Detectron2's "sem_seg"), or "labels"
@@ -60,8 +67,6 @@ def add_shared_keys(cfg: CfgNode) -> None:
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False
-    # A random crop is drawn again while one category covers more than this share of it.
-    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # Training pictures are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
@@ -239,6 +244,9 @@ def _set(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
         near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
         hint = _family_hint(source)
         raise UserError(f"{source}: there is no key {key}; the nearest is {near}{hint}")
+    # Whole numbers for keys with a point are all over released files.
+    if isinstance(keys[key], float) and WHOLE_NUMBER.fullmatch(str(value)):
+        value = float(value)
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, RecursionError, MemoryError) as error:
@@ -280,7 +288,7 @@ def _kind(default: Any) -> str:
     kinds = {
         bool: "True or False",
         int: "a whole number",
-        float: "a number with a point",
+        float: "a number",
         str: "text",
         tuple: "a list",
         list: "a list",

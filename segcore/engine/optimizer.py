@@ -1,5 +1,6 @@
 """The optimizer: a rate and a weight decay for every parameter, clipping over the whole model."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,21 +10,25 @@ from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
 from segcore.errors import UserError
+from segcore.rankseg.scores import RankScores
 
 NORM_LAYERS = (
     nn.modules.batchnorm._NormBase,  # every batch and instance norm
     nn.GroupNorm,
     nn.LayerNorm,
     nn.LocalResponseNorm,
+    RankScores,  # gains and biases of ranks, which published code keeps in a layer norm
 )
+# Positions that are no nn.Embedding but a table of their own.
+POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """AdamW or SGD with one group per parameter that learns, in the order of the modules.
 
-    The rate is ``SOLVER.BASE_LR``, times ``BACKBONE_MULTIPLIER`` where the path of the module holds
-    "backbone" and ``CLIP_MULTIPLIER`` where it holds "clip". The decay is ``WEIGHT_DECAY``, but
-    ``WEIGHT_DECAY_NORM`` in norm layers and ``WEIGHT_DECAY_EMBED`` in embedding tables.
+    The rate is ``SOLVER.BASE_LR``, times the factor of each of :func:`rate_factors` that the path
+    of the module holds. The decay is ``WEIGHT_DECAY``, but ``WEIGHT_DECAY_NORM`` in norm layers,
+    ``WEIGHT_DECAY_EMBED`` in embedding tables and 0 in ``POSITION_TABLES``.
 
     ``CLIP_GRADIENTS.CLIP_TYPE`` may be ``full_model`` (the norm of all gradients together, clipped
     inside ``step``) beside Detectron2's ``value`` and ``norm``, which clip each parameter alone.
@@ -44,26 +49,33 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return _add_clipping(cfg, optimizer)
 
 
+def rate_factors(solver: CfgNode) -> dict[str, float]:
+    """Part of a module's path -> factor on the rate of its parameters."""
+    return {
+        "backbone": solver.BACKBONE_MULTIPLIER,
+        "clip": solver.CLIP_MULTIPLIER,
+        "ranking.head": solver.MLHEAD_MULTIPLIER,
+    }
+
+
 def _parameter_groups(solver: CfgNode, model: nn.Module) -> Iterator[dict[str, Any]]:
-    seen = set()
+    seen, factors = set(), rate_factors(solver)
     for path, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
+        factor = math.prod(factors[part] for part in factors if part in path)
+        for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
             yield {
                 "params": [parameter],
-                "lr": solver.BASE_LR * _rate_factor(solver, path),
-                "weight_decay": _weight_decay(solver, module),
+                "lr": solver.BASE_LR * factor,
+                "weight_decay": _weight_decay(solver, module, name),
             }
 
 
-def _rate_factor(solver: CfgNode, path: str) -> float:
-    factor = solver.BACKBONE_MULTIPLIER if "backbone" in path else 1.0
-    return factor * (solver.CLIP_MULTIPLIER if "clip" in path else 1.0)
-
-
-def _weight_decay(solver: CfgNode, module: nn.Module) -> float:
+def _weight_decay(solver: CfgNode, module: nn.Module, name: str) -> float:
+    if name in POSITION_TABLES:
+        return 0.0
     if isinstance(module, NORM_LAYERS):
         return solver.WEIGHT_DECAY_NORM
     if isinstance(module, nn.Embedding):

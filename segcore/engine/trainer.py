@@ -18,7 +18,7 @@ from detectron2.data import (
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.solver import build_lr_scheduler
+from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -113,7 +113,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """Detectron2's schedule of ``SOLVER.LR_SCHEDULER_NAME``."""
+        """The schedule of ``SOLVER.LR_SCHEDULER_NAME``: Detectron2's, or ``WarmupPolyLR``."""
         try:
             return build_lr_scheduler(cfg, optimizer)
         except ValueError as error:

@@ -88,7 +88,8 @@ def test_unknown_key_names_the_nearest(write, key, nearest):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("SOLVER: {BASE_LR: 1}", "SOLVER.BASE_LR is 1, but takes a number with a point, such as"),
+        ("SOLVER: {BASE_LR: high}", "SOLVER.BASE_LR is 'high', but takes a number, such as"),
+        ("SOLVER: {BASE_LR: true}", "SOLVER.BASE_LR is True, but takes a number, such as"),
         ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER is 'many', but takes a whole number"),
         ("DATASETS: {TRAIN: ade}", "DATASETS.TRAIN is 'ade', but takes a list"),
         ("INPUT: {COLOR_AUG_SSD: 1}", "INPUT.COLOR_AUG_SSD is 1, but takes True or False"),
@@ -109,6 +110,12 @@ def test_wrong_content_is_one_sentence(write, text, sentence):
         load_config(path)
     assert sentence in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_are_numbers(write):
+    cfg = load_config(write("SOLVER: {BASE_LR: 1}"), ["SOLVER.WEIGHT_DECAY", "2", "SEED", "3"])
+    values = cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SEED
+    assert values == (1.0, 2.0, 3) and [*map(type, values)] == [float, float, int]
 
 
 def test_a_section_may_take_keys_that_nobody_declared(write, monkeypatch):
