@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Train and evaluate any model of this project.
+"""Train and evaluate any model of this project: CAT-Seg, Mask2Former, RankSeg.
 
-On the CPU, or on one GPU where there is one:
+A config settles the model and the task; those that come with the project are listed in
+configs/INDEX.md. On the CPU, or on one GPU where there is one:
 
     python train_net.py --config-file configs/catseg_d2/vitb_384.yaml
 
@@ -34,8 +35,10 @@ go to OUTPUT_DIR.
 import argparse
 from typing import Any
 
-# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-import catseg_d2  # noqa: F401  (adds its model and its config keys)
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded. Each
+# family adds its models and its config keys.
+import catseg_d2  # noqa: F401
+import mask2former_rankseg  # noqa: F401
 
 # isort: split
 from detectron2.config import CfgNode
