@@ -22,6 +22,8 @@ CASES = (
     "r50_stem_type_ignored",
     "r101_3x3",
     "r18",
+    "r50_deeplab_stem",
+    "r50_deeplab_builder_basic_stem",
 )
 
 
@@ -30,8 +32,9 @@ def facts(behaviour):
     return behaviour["structures_and_layers"]["ResNet"]
 
 
-def config(depth=50, s1=True, stem=None, **keys):
+def config(depth=50, s1=True, stem=None, name="build_resnet_backbone", **keys):
     cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = name
     if stem:
         add_deeplab_config(cfg)
         cfg.MODEL.RESNETS.STEM_TYPE = stem
@@ -44,7 +47,7 @@ def config(depth=50, s1=True, stem=None, **keys):
 
 
 def build(cfg):
-    return build_resnet_backbone(cfg, ShapeSpec(channels=3)).eval()
+    return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg, ShapeSpec(channels=3)).eval()
 
 
 def fill(module):

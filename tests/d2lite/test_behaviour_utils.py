@@ -168,3 +168,21 @@ def test_one_process(facts, raised):
     expected = np.random.randint(2**31)
     np.random.seed(0)
     assert comm.shared_random_seed() == expected
+
+
+def test_names_of_published_weights(tmp_path, monkeypatch):
+    """The folder of files that were fetched before is one for both."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    name = "ImageNetPretrained/torchvision/R-50.pkl"
+    path = tmp_path / "detectron2" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert PathManager.get_local_path(f"detectron2://{name}") == str(path)
+    with PathManager.open(f"detectron2://{name}", "rb") as file:
+        assert file.read() == b"weights"
+
+
+def test_published_weights_are_not_fetched(lite_only, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match=r"fetch https://.*/x/R-50\.pkl and save it as .*MODEL\.W"):
+        PathManager.get_local_path("detectron2://x/R-50.pkl")

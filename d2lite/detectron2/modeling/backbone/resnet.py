@@ -26,7 +26,7 @@ _NUM_BLOCKS = {
 }
 
 
-def _conv_norm(
+def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm: Any, **kwargs: Any
 ) -> Conv2d:
     """A convolution without a bias, initialised for the ReLU behind it, and its normalisation."""
@@ -49,7 +49,7 @@ class _ResidualBlock(CNNBlockBase):
         super().__init__(in_channels, out_channels, stride)
         self.shortcut = None
         if in_channels != out_channels:
-            self.shortcut = _conv_norm(in_channels, out_channels, 1, norm, stride=stride)
+            self.shortcut = conv_norm(in_channels, out_channels, 1, norm, stride=stride)
 
     def _add_shortcut(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return F.relu_(out + (x if self.shortcut is None else self.shortcut(x)))
@@ -62,8 +62,8 @@ class BasicBlock(_ResidualBlock):
         self, in_channels: int, out_channels: int, *, stride: int = 1, norm: Any = "BN"
     ) -> None:
         super().__init__(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv_norm(in_channels, out_channels, 3, norm, stride=stride, padding=1)
-        self.conv2 = _conv_norm(out_channels, out_channels, 3, norm, padding=1)
+        self.conv1 = conv_norm(in_channels, out_channels, 3, norm, stride=stride, padding=1)
+        self.conv2 = conv_norm(out_channels, out_channels, 3, norm, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
@@ -92,8 +92,8 @@ class BottleneckBlock(_ResidualBlock):
     ) -> None:
         super().__init__(in_channels, out_channels, stride, norm)
         strides = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = _conv_norm(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
-        self.conv2 = _conv_norm(
+        self.conv1 = conv_norm(in_channels, bottleneck_channels, 1, norm, stride=strides[0])
+        self.conv2 = conv_norm(
             bottleneck_channels,
             bottleneck_channels,
             3,
@@ -103,7 +103,7 @@ class BottleneckBlock(_ResidualBlock):
             groups=num_groups,
             dilation=dilation,
         )
-        self.conv3 = _conv_norm(bottleneck_channels, out_channels, 1, norm)
+        self.conv3 = conv_norm(bottleneck_channels, out_channels, 1, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
@@ -116,7 +116,7 @@ class BasicStem(CNNBlockBase):
 
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm: Any = "BN") -> None:
         super().__init__(in_channels, out_channels, 4)
-        self.conv1 = _conv_norm(in_channels, out_channels, 7, norm, stride=2, padding=3)
+        self.conv1 = conv_norm(in_channels, out_channels, 7, norm, stride=2, padding=3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / 4, W / 4)."""
@@ -265,6 +265,8 @@ def _last_needed(out_features: Sequence[str] | None, num_stages: int) -> int:
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """The network that ``MODEL.RESNETS`` describes, frozen up to ``MODEL.BACKBONE.FREEZE_AT``."""
     node = cfg.MODEL.RESNETS
+    if node.RES5_DILATION not in (1, 2):
+        raise AssertionError(f"MODEL.RESNETS.RES5_DILATION is {node.RES5_DILATION}, not 1 or 2")
     stem = BasicStem(input_shape.channels, node.STEM_OUT_CHANNELS, node.NORM)
     return ResNet(
         stem,
@@ -291,8 +293,6 @@ def stages_from_config(
     counts = _NUM_BLOCKS[node.DEPTH]
     if any(node.DEFORM_ON_PER_STAGE):
         raise NotImplementedError(sentence("MODEL.RESNETS.DEFORM_ON_PER_STAGE True"))
-    if node.RES5_DILATION not in (1, 2):
-        raise AssertionError(f"MODEL.RESNETS.RES5_DILATION is {node.RES5_DILATION}, not 1 or 2")
     is_basic = node.DEPTH < 50
     if is_basic and (
         node.RES2_OUT_CHANNELS != 64 or node.RES5_DILATION != 1 or node.NUM_GROUPS != 1
