@@ -26,3 +26,26 @@ def read_annotations(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} instead of a table")
     return content
+
+
+def read_instance_annotations(json_file: str | Path) -> dict:
+    """A file of COCO's instance format: ``images``, ``annotations`` and ``categories``.
+
+    Raises:
+        UserError: the file cannot be read, is no such file, or an object has a picture or category
+            outside of its tables.
+    """
+    content = read_annotations(json_file)
+    try:
+        images = {entry["id"] for entry in content["images"] if entry["height"] and entry["width"]}
+        categories = {entry["id"] for entry in content["categories"] if entry["name"]}
+        for entry in content["annotations"]:
+            for key, known in (("image_id", images), ("category_id", categories)):
+                if entry[key] not in known:
+                    raise UserError(
+                        f"{json_file}: object {entry['id']} has the {key} {entry[key]!r}, which is "
+                        "not in the file's tables"
+                    )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{json_file} is no instance file of COCO's format: {error!r}") from error
+    return content

@@ -7,21 +7,25 @@ is read from the disk until a data set is asked for.
 
 from segcore.datasets.builtin import data_root, register_builtin_datasets
 from segcore.datasets.captions import register_caption_dataset
+from segcore.datasets.instance import register_instance_dataset
 from segcore.datasets.own import register_own_datasets
-from segcore.datasets.semantic import (
-    check_registered,
-    register_semantic_dataset,
-    semantic_metadata,
-)
+from segcore.datasets.panoptic import register_panoptic_dataset
+from segcore.datasets.presence import shown_classes
+from segcore.datasets.registering import check_registered, first_training_metadata
+from segcore.datasets.semantic import register_semantic_dataset, semantic_metadata
 
 __all__ = [
     "check_registered",
     "data_root",
+    "first_training_metadata",
     "register_builtin_datasets",
     "register_caption_dataset",
+    "register_instance_dataset",
     "register_own_datasets",
+    "register_panoptic_dataset",
     "register_semantic_dataset",
     "semantic_metadata",
+    "shown_classes",
 ]
 
 register_builtin_datasets(data_root())

@@ -13,8 +13,8 @@ def data_root() -> Path:
 
 
 def register_builtin_datasets(root: Path) -> None:
-    """Register every data set that a semantic vocabulary lists, with its files under ``root``."""
+    """Register every data set of pictures that a vocabulary lists; its files are below ``root``."""
     for name in registered_names():
         table = vocabulary_table(name)
-        if table["task"] == "semantic":
+        if table["task"] in ("semantic", "panoptic"):
             register_table(table, Vocabulary.registered(name), root)

@@ -1,16 +1,20 @@
 """Semantic data sets: a folder of pictures, a folder of label maps, a vocabulary."""
 
-import difflib
 import functools
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 
+from segcore.datasets.registering import (
+    check_places,
+    check_registered,
+    register,
+    vocabulary_reference,
+)
 from segcore.errors import UserError
 from segcore.images import picture_suffixes
-from segcore.vocabulary import Vocabulary, clean, registered_names
+from segcore.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -57,19 +61,12 @@ def register_semantic_dataset(
         "sem_seg_root": str(label_dir),
         "image_suffix": image_suffix,
         "label_suffix": label_suffix,
-        "vocabulary": _reference(vocabulary),
+        "vocabulary": vocabulary_reference(vocabulary),
     } | metadata
-    if name in DatasetCatalog.list():
-        _check_agreement(name, vocabulary, fields)
-    else:
-        read = functools.partial(
-            read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix
-        )
-        DatasetCatalog.register(name, read)
-    known = MetadataCatalog.get(name)
-    for key, value in fields.items():
-        if not hasattr(known, key):
-            setattr(known, key, value)
+    read = functools.partial(
+        read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix
+    )
+    register(name, read, vocabulary, fields)
 
 
 def read_pairs(
@@ -106,20 +103,6 @@ def read_pairs(
     return [{"file_name": images[stem], "sem_seg_file_name": labels[stem]} for stem in stems]
 
 
-def check_registered(names: Iterable[str]) -> None:
-    """For entry points: are all these data sets known?
-
-    Raises:
-        UserError: one is not; the sentence tells the nearest name.
-    """
-    known = DatasetCatalog.list()
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            hint = f"; the nearest registered one is {near[0]!r}" if near else ""
-            raise UserError(f"there is no dataset named {name!r}{hint}")
-
-
 def semantic_metadata(name: str) -> Metadata:
     """The metadata of a data set that has ``stuff_classes`` and an ``ignore_label``.
 
@@ -148,11 +131,7 @@ def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[st
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"dataset {name!r} has no folder {folder}: prepare it as datasets/README.md says, or "
-            "set DETECTRON2_DATASETS to the folder that holds the data sets"
-        )
+    check_places(name, folder)
     suffixes = picture_suffixes()
     files: dict[str, list[str]] = {}
     for path in sorted(folder.rglob(f"*{suffix or ''}")):
@@ -173,39 +152,3 @@ def _single_files(name: str, folder: Path, suffix: str | None) -> dict[str, str]
                 "one of them, or say which ending counts (image_suffix, label_suffix)"
             )
     return {below: paths[0] for below, paths in files.items()}
-
-
-def _reference(vocabulary: Vocabulary) -> str | Vocabulary:
-    """What :meth:`Vocabulary.load` finds this vocabulary by: its name if it is a registered one."""
-    known = vocabulary.name in registered_names()
-    return (
-        vocabulary.name
-        if known and vocabulary == Vocabulary.registered(vocabulary.name)
-        else vocabulary
-    )
-
-
-def _check_agreement(name: str, vocabulary: Vocabulary, fields: dict) -> None:
-    """Does the registered data set of this name have our classes and ignore label?
-
-    Two lists of names go round for some benchmarks, so a class agrees in any of its words.
-    """
-    known = MetadataCatalog.get(name)
-    theirs, ours = known.get("stuff_classes", ()), fields["stuff_classes"]
-    more = zip(vocabulary.names, vocabulary.prompts, vocabulary.synonyms, strict=True)
-    more = {class_name: (prompt, *synonyms) for class_name, prompt, synonyms in more}
-
-    def words(class_name: str) -> set[str]:
-        return set(map(clean, (class_name, *class_name.split(", "), *more.get(class_name, ()))))
-
-    if len(theirs) != len(ours) or any(
-        words(their).isdisjoint(words(our)) for their, our in zip(theirs, ours, strict=True)
-    ):
-        raise UserError(
-            f"dataset {name!r} is registered already with other classes: choose another name"
-        )
-    if known.get("ignore_label", fields["ignore_label"]) != fields["ignore_label"]:
-        raise UserError(
-            f"dataset {name!r} is registered already with the ignore label {known.ignore_label} "
-            f"instead of {fields['ignore_label']}: choose another name"
-        )

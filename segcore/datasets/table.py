@@ -4,37 +4,70 @@ which tables hold captions of its pictures."""
 from pathlib import Path
 
 from segcore.datasets.captions import register_caption_dataset
+from segcore.datasets.instance import register_instance_dataset
+from segcore.datasets.panoptic import register_panoptic_dataset
 from segcore.datasets.semantic import register_semantic_dataset
 from segcore.vocabulary import Vocabulary
+
+PANOPTIC = "coco_panoptic_seg"
 
 
 def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
     """Register every data set of a table.
 
     Args:
-        table: ``datasets`` maps a name to its folders ``images`` and ``labels``, and where given
-            ``image_suffix`` and ``label_suffix``; ``evaluator_type`` and ``background`` are those
-            of all of them. With ``captions``, a table, instead of ``labels`` it is one of captions.
+        table: ``datasets`` maps a name to its folders and files; ``evaluator_type`` and
+            ``background`` are those of all of them. What they have tells the kind:
+
+            - ``captions``, a table: pictures with captions;
+            - ``panoptic_json`` and ``labels``, where given ``semantic_labels`` and
+              ``instance_json``: panoptic;
+            - ``instance_json`` alone: instances;
+            - ``labels``, where given ``image_suffix`` and ``label_suffix``: semantic.
+
+            All have ``images``.
         vocabulary: the classes of the same table.
         root: the folder that the others are relative to.
 
     Raises:
-        UserError: as :func:`register_semantic_dataset`.
+        UserError: as the functions that register one of the kind.
     """
     for name, files in table.get("datasets", {}).items():
+        images = root / files["images"]
         if "captions" in files:
-            register_caption_dataset(name, root / files["captions"], root / files["images"])
-            continue
-        register_semantic_dataset(
-            name,
-            root / files["images"],
-            root / files["labels"],
-            vocabulary,
-            image_suffix=files.get("image_suffix"),
-            label_suffix=files.get("label_suffix"),
-            evaluator_type=table.get("evaluator_type", "sem_seg"),
-            **_background(vocabulary, table.get("background")),
-        )
+            register_caption_dataset(name, root / files["captions"], images)
+        elif "panoptic_json" in files:
+            _register_panoptic(name, table, files, vocabulary, root)
+        elif "instance_json" in files:
+            register_instance_dataset(name, images, root / files["instance_json"], vocabulary)
+        else:
+            register_semantic_dataset(
+                name,
+                images,
+                root / files["labels"],
+                vocabulary,
+                image_suffix=files.get("image_suffix"),
+                label_suffix=files.get("label_suffix"),
+                evaluator_type=table.get("evaluator_type", "sem_seg"),
+                **_background(vocabulary, table.get("background")),
+            )
+
+
+def _register_panoptic(
+    name: str, table: dict, files: dict, vocabulary: Vocabulary, root: Path
+) -> None:
+    semantic, instances = files.get("semantic_labels"), files.get("instance_json")
+    evaluator_type = table["evaluator_type"] if table["task"] == "panoptic" else PANOPTIC
+    register_panoptic_dataset(
+        name,
+        root / files["images"],
+        root / files["panoptic_json"],
+        root / files["labels"],
+        vocabulary,
+        semantic_dir=None if semantic is None else root / semantic,
+        instance_json=None if instances is None else root / instances,
+        evaluator_type=evaluator_type,
+    )
 
 
 def _background(vocabulary: Vocabulary, background: dict | None) -> dict:

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from segcore.annotations import read_annotations
+from segcore.annotations import read_instance_annotations
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
@@ -156,26 +156,12 @@ def read_instances(json_file: str | Path) -> COCO:
     """COCO's instance annotations.
 
     Raises:
-        UserError: the file cannot be read, is no such file, or an object has a picture or category
-            outside of its tables.
+        UserError: as :func:`segcore.annotations.read_instance_annotations`.
     """
-    content = read_annotations(json_file)
-    try:
-        images = {entry["id"] for entry in content["images"] if entry["height"] and entry["width"]}
-        categories = {entry["id"] for entry in content["categories"] if entry["name"]}
-        for entry in content["annotations"]:
-            for key, known in (("image_id", images), ("category_id", categories)):
-                if entry[key] not in known:
-                    raise UserError(
-                        f"{json_file}: object {entry['id']} has the {key} {entry[key]!r}, which is "
-                        "not in the file's tables"
-                    )
-        truth = COCO()
-        truth.dataset = content
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth.createIndex()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{json_file} is no instance file of COCO's format: {error!r}") from error
+    truth = COCO()
+    truth.dataset = read_instance_annotations(json_file)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
     return truth
 
 

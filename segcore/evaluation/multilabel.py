@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import Tensor
 
-from segcore.datasets import check_registered
+from segcore.datasets import check_registered, shown_classes
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
-from segcore.images import check_labels, read_labels
 
 logger = logging.getLogger(__name__)
 
@@ -109,25 +107,9 @@ class MultilabelEvaluator(DatasetEvaluator):
         item = self._items.get(file_name)
         if item is None:
             raise UserError(f"{file_name} is no picture of dataset {self.dataset_name!r}")
-        if "sem_seg_file_name" in item and "segments_info" not in item:
-            labels = read_labels(item["sem_seg_file_name"])
-            check_labels(labels, num_classes, self.ignore_label, item["sem_seg_file_name"])
-            ids = np.unique(labels[labels != self.ignore_label])
-        else:
-            objects = item.get("segments_info", item.get("annotations"))
-            if objects is None:
-                raise UserError(
-                    f"dataset {self.dataset_name!r} does not tell which classes its pictures show: "
-                    "it has neither label maps nor segments nor annotations"
-                )
-            ids = np.array([each["category_id"] for each in objects], dtype=np.int64)
-        if (ids >= num_classes).any() or (ids < 0).any():
-            raise UserError(
-                f"{file_name} shows class {ids.max()} of dataset {self.dataset_name!r}, but the "
-                f"model knows {num_classes}: give the model the classes of the data set"
-            )
+        ids = shown_classes(item, num_classes, self.ignore_label)
         present = torch.zeros(num_classes, dtype=torch.bool)
-        present[torch.from_numpy(ids.astype(np.int64))] = True
+        present[torch.from_numpy(ids)] = True
         return present
 
 

@@ -58,7 +58,8 @@ def count_segments(prediction: Segments, truth: Segments) -> dict[int, Counts]:
     Raises:
         UserError: a map of ids and its list of segments do not agree.
     """
-    overlap = _overlap(truth.index(), prediction.index())
+    shape = len(truth.categories) + 1, len(prediction.categories) + 1
+    overlap = _overlap(truth.index(), prediction.index(), shape)
     areas = [truth.areas.get(i, overlap[row].sum()) for row, i in enumerate(truth.categories, 1)]
     true_area, area = np.array(areas, dtype=np.int64), overlap[:, 1:].sum(axis=0)
     true_category = np.array(list(truth.categories.values()), dtype=np.int64)
@@ -106,9 +107,8 @@ def mean_quality(counts: Iterable[Counts]) -> dict[str, float]:
     }
 
 
-def _overlap(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """How many pixels have each pair of positions: two (H, W) -> (n, m) int64."""
-    shape = rows.max(initial=0) + 1, columns.max(initial=0) + 1
+def _overlap(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """How many pixels have each pair of positions: two (H, W) -> ``shape`` int64."""
     return np.bincount((rows * shape[1] + columns).ravel(), minlength=math.prod(shape)).reshape(
         shape
     )

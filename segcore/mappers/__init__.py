@@ -7,10 +7,19 @@ from detectron2.config import CfgNode
 
 from segcore.errors import UserError
 from segcore.mappers.captions import CaptionMapper
+from segcore.mappers.instance import InstanceMapper
+from segcore.mappers.panoptic import PanopticMapper
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.semantic import SemanticMapper
 
-__all__ = ["MAPPER_REGISTRY", "CaptionMapper", "SemanticMapper", "build_mapper"]
+__all__ = [
+    "MAPPER_REGISTRY",
+    "CaptionMapper",
+    "InstanceMapper",
+    "PanopticMapper",
+    "SemanticMapper",
+    "build_mapper",
+]
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:

@@ -36,6 +36,12 @@ def describe(catalogue: Catalogue) -> dict:
                 f"{name}_{split}_captions": _describe_captions(catalogue, split)
                 for split in CAPTIONED_SPLITS
             },
+            **{
+                f"{name}_{split}_panoptic": _describe_panoptic(catalogue, split) for split in SPLITS
+            },
+            **{
+                f"{name}_{split}_instance": _describe_instance(catalogue, split) for split in SPLITS
+            },
         },
         "classes": [
             _describe_class(entry, colour)
@@ -59,6 +65,26 @@ def _describe_captions(catalogue: Catalogue, split: str) -> dict:
         "split": split,
         "images": f"{catalogue.name}/{split}/images",
         "captions": f"{catalogue.name}/{split}/captions.tsv",
+    }
+
+
+def _describe_panoptic(catalogue: Catalogue, split: str) -> dict:
+    folder = f"{catalogue.name}/{split}"
+    return {
+        "split": split,
+        "images": f"{folder}/images",
+        "labels": f"{folder}/panoptic",
+        "panoptic_json": f"{folder}/panoptic.json",
+        "semantic_labels": f"{folder}/labels",
+        "instance_json": f"{folder}/instances.json",
+    }
+
+
+def _describe_instance(catalogue: Catalogue, split: str) -> dict:
+    return {
+        "split": split,
+        "images": f"{catalogue.name}/{split}/images",
+        "instance_json": f"{catalogue.name}/{split}/instances.json",
     }
 
 

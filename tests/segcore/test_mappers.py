@@ -17,7 +17,7 @@ from segcore.config import default_config
 from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
 from segcore.mappers import SemanticMapper, build_mapper
-from segcore.mappers.semantic import training_augmentations
+from segcore.mappers.augmentations import resized_crop
 
 NAME = "test_mappers"
 HEIGHT, WIDTH, CLASSES, IGNORE = 45, 61, 9, 255
@@ -89,7 +89,7 @@ def test_training_item_equals_the_steps_one_by_one(cfg: CfgNode, item: dict, tri
 
 
 def test_published_order(cfg: CfgNode) -> None:
-    kinds = [type(step).__name__ for step in training_augmentations(cfg, IGNORE)]
+    kinds = [type(step).__name__ for step in resized_crop(cfg)]
     assert kinds == [
         "ResizeShortestEdge",
         "RandomCrop_CategoryAreaConstraint",
@@ -97,7 +97,7 @@ def test_published_order(cfg: CfgNode) -> None:
         "RandomFlip",
     ]
     cfg.INPUT.CROP.ENABLED = cfg.INPUT.COLOR_AUG_SSD = False
-    kinds = [type(step).__name__ for step in training_augmentations(cfg, IGNORE)]
+    kinds = [type(step).__name__ for step in resized_crop(cfg)]
     assert kinds == ["ResizeShortestEdge", "RandomFlip"]
 
 

@@ -1,0 +1,123 @@
+"""Instance data sets: a folder of pictures and COCO's instance JSON."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from segcore.annotations import read_instance_annotations
+from segcore.datasets.registering import check_places, register
+from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
+
+
+def register_instance_dataset(
+    name: str,
+    image_dir: str | Path,
+    instance_json: str | Path,
+    vocabulary: Vocabulary | str | Path,
+    *,
+    evaluator_type: str = "coco",
+    **metadata: object,
+) -> None:
+    """Make pictures with annotated objects known under a name; nothing is read yet.
+
+    The classes of a model are the things of the vocabulary, counted from 0. A name that is
+    registered already is accepted when it stands for the same classes.
+
+    Args:
+        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        image_dir: the folder of the pictures that the JSON file names.
+        instance_json: objects in COCO's format.
+        vocabulary: classes whose ``dataset_ids`` are the category ids of the JSON file; anything
+            that :meth:`Vocabulary.load` takes.
+        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        metadata: further entries for ``MetadataCatalog``.
+
+    Raises:
+        UserError: the classes do not say what they are, or the name stands for others already.
+    """
+    vocabulary = Vocabulary.load(vocabulary)
+    categories = category_ids(vocabulary)
+    things = {theirs: index for theirs, index in categories.items() if vocabulary.isthing[index]}
+    ids = {theirs: ours for ours, theirs in enumerate(things)}
+    fields = {
+        "thing_classes": [vocabulary.names[index] for index in things.values()],
+        "thing_colors": [vocabulary.colors[index] for index in things.values()],
+        "thing_dataset_id_to_contiguous_id": ids,
+        "evaluator_type": evaluator_type,
+        "image_root": str(image_dir),
+        "json_file": str(instance_json),
+    } | metadata
+    read = functools.partial(read_instance_records, name, Path(image_dir), Path(instance_json), ids)
+    register(name, read, vocabulary, fields)
+
+
+def read_instance_records(
+    name: str, image_dir: Path, instance_json: Path, ids: Mapping[int, int]
+) -> list[dict]:
+    """Detectron2 dataset dicts with ``annotations``, in the order of the file's pictures.
+
+    Args:
+        name: of the data set, for messages.
+        image_dir: the folder of the pictures.
+        instance_json: objects in COCO's format.
+        ids: category ids of the file -> the model's.
+
+    Raises:
+        UserError: a place is missing, the file is wrong, or a category is not among ``ids``.
+    """
+    check_places(name, image_dir, instance_json)
+    content = read_instance_annotations(instance_json)
+    objects: dict[int | str, list[dict]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        category = our_category(name, instance_json, entry["category_id"], ids)
+        kept = {key: entry[key] for key in ("iscrowd", "bbox", "segmentation") if key in entry}
+        objects[entry["image_id"]].append(kept | {"category_id": category})
+    return [
+        describe_image(image, image_dir, instance_json) | {"annotations": objects[image["id"]]}
+        for image in content["images"]
+    ]
+
+
+def describe_image(image: dict, image_dir: Path, json_file: Path) -> dict:
+    """What every dataset dict says, of an entry of a COCO file's ``images``.
+
+    Raises:
+        UserError: the entry lacks something, or its file name leads out of the folder.
+    """
+    try:
+        path = image_dir / image["file_name"]
+        outside = ".." in path.relative_to(image_dir).parts
+        record = {key: int(image[key]) for key in ("height", "width")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{json_file}: a picture is described badly ({error!r})") from error
+    if outside:
+        raise UserError(f"{json_file} names the picture {path}, which is outside of its folder")
+    return {"file_name": str(path), "image_id": image["id"]} | record
+
+
+def category_ids(vocabulary: Vocabulary) -> dict[int, int]:
+    """Category ids in a data set's JSON files -> class ids, in the order of the classes.
+
+    Raises:
+        UserError: the vocabulary does not tell, or not what are things.
+    """
+    ids = vocabulary.dataset_ids
+    if vocabulary.isthing is None or ids is None or not all(type(each) is int for each in ids):
+        raise UserError(
+            f"vocabulary {vocabulary.name} needs 'isthing' and 'dataset_id', the category id in "
+            "the JSON file, for every class"
+        )
+    if len(set(ids)) < len(ids):
+        raise UserError(f"vocabulary {vocabulary.name} gives one dataset_id to several classes")
+    return {theirs: ours for ours, theirs in enumerate(ids)}
+
+
+def our_category(name: str, json_file: Path, category: int, ids: Mapping[int, int]) -> int:
+    """The class id of a category of a JSON file, or UserError if there is none."""
+    if category not in ids:
+        raise UserError(
+            f"{json_file} has the category id {category!r}, which is none of the {len(ids)} "
+            f"classes of dataset {name!r}"
+        )
+    return ids[category]

@@ -1,0 +1,130 @@
+"""Panoptic data sets: a folder of pictures, COCO's panoptic JSON, and the folder of its PNGs."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from segcore.datasets.instance import category_ids, describe_image, our_category
+from segcore.datasets.registering import check_places, register, vocabulary_reference
+from segcore.errors import UserError
+from segcore.panoptic import PanopticFile
+from segcore.vocabulary import Vocabulary
+
+LABEL_DIVISOR = 1000  # Detectron2's convention; nothing here reads it
+
+
+def register_panoptic_dataset(
+    name: str,
+    image_dir: str | Path,
+    panoptic_json: str | Path,
+    panoptic_dir: str | Path,
+    vocabulary: Vocabulary | str | Path,
+    *,
+    semantic_dir: str | Path | None = None,
+    instance_json: str | Path | None = None,
+    evaluator_type: str = "coco_panoptic_seg",
+    **metadata: object,
+) -> None:
+    """Make pictures with segments known under a name; nothing is read yet.
+
+    A name that is registered already, by Detectron2 itself for instance, is accepted when it stands
+    for the same classes; its reader and its metadata are kept, and what it lacks of ours is added.
+
+    Args:
+        name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        image_dir: the folder of the pictures that the JSON file names.
+        panoptic_json, panoptic_dir: segments in COCO's format.
+        vocabulary: the classes, things and stuff, whose ``dataset_ids`` are the category ids of the
+            JSON file; anything that :meth:`Vocabulary.load` takes.
+        semantic_dir: label maps with the names of the PNG files, for semantic scores.
+        instance_json: objects in COCO's format, for scores of instances.
+        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        metadata: further entries for ``MetadataCatalog``.
+
+    Raises:
+        UserError: the classes do not say what they are, or the name stands for others already.
+    """
+    vocabulary = Vocabulary.load(vocabulary)
+    ids = category_ids(vocabulary)
+    things, stuff = (
+        {theirs: ours for theirs, ours in ids.items() if vocabulary.isthing[ours] is kind}
+        for kind in (True, False)
+    )
+    # Indexed by class ids; where things come first, these are their names alone.
+    last = max(things.values(), default=-1) + 1
+    fields = {
+        "thing_classes": list(vocabulary.names[:last]),
+        "thing_colors": list(vocabulary.colors[:last]),
+        "thing_dataset_id_to_contiguous_id": things,
+        "stuff_classes": list(vocabulary.names),
+        "stuff_colors": list(vocabulary.colors),
+        "stuff_dataset_id_to_contiguous_id": stuff,
+        "ignore_label": vocabulary.ignore_label,
+        "label_divisor": LABEL_DIVISOR,
+        "evaluator_type": evaluator_type,
+        "image_root": str(image_dir),
+        "panoptic_root": str(panoptic_dir),
+        "panoptic_json": str(panoptic_json),
+        "vocabulary": vocabulary_reference(vocabulary),
+    } | metadata
+    for key, place in (("sem_seg_root", semantic_dir), ("json_file", instance_json)):
+        if place is not None:
+            fields[key] = str(place)
+    read = functools.partial(
+        read_panoptic_records,
+        name,
+        Path(image_dir),
+        Path(panoptic_json),
+        Path(panoptic_dir),
+        things,
+        stuff,
+        None if semantic_dir is None else Path(semantic_dir),
+    )
+    register(name, read, vocabulary, fields)
+
+
+def read_panoptic_records(
+    name: str,
+    image_dir: Path,
+    panoptic_json: Path,
+    panoptic_dir: Path,
+    things: Mapping[int, int],
+    stuff: Mapping[int, int],
+    semantic_dir: Path | None = None,
+) -> list[dict]:
+    """Detectron2 dataset dicts with ``pan_seg_file_name`` and ``segments_info``, in the order of
+    the file's pictures, and with ``sem_seg_file_name`` where there is such a folder.
+
+    Args:
+        name: of the data set, for messages.
+        image_dir: the folder of the pictures.
+        panoptic_json, panoptic_dir: segments in COCO's format.
+        things, stuff: category ids of the file -> the model's.
+        semantic_dir: label maps with the names of the PNG files.
+
+    Raises:
+        UserError: a place is missing, the file is wrong, or a category is neither among ``things``
+            nor among ``stuff``.
+    """
+    folders = [image_dir, panoptic_dir] + ([] if semantic_dir is None else [semantic_dir])
+    check_places(name, *folders, panoptic_json)
+    file, ids = PanopticFile(panoptic_json, panoptic_dir), {**things, **stuff}
+    records = []
+    for image in file.images:
+        if image["id"] not in file:
+            raise UserError(f"{panoptic_json} has no segments of the picture {image['id']!r}")
+        entry = file.entries[str(image["id"])]
+        record = describe_image(image, image_dir, panoptic_json)
+        record["pan_seg_file_name"] = str(panoptic_dir / entry["file_name"])
+        if semantic_dir is not None:
+            record["sem_seg_file_name"] = str(semantic_dir / entry["file_name"])
+        record["segments_info"] = [
+            {
+                **segment,
+                "category_id": our_category(name, panoptic_json, segment["category_id"], ids),
+                "isthing": segment["category_id"] in things,
+            }
+            for segment in entry["segments_info"]
+        ]
+        records.append(record)
+    return records

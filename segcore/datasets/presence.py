@@ -1,0 +1,43 @@
+"""Which classes a picture shows, by its ground truth."""
+
+import numpy as np
+
+from segcore.errors import UserError
+from segcore.images import check_labels, read_labels
+
+
+def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    """The classes of a picture in its own size, so that small things count.
+
+    Args:
+        record: a dataset dict with ``segments_info``, ``sem_seg_file_name`` or ``annotations``;
+            where it has several, the first of these is looked at.
+        num_classes: C, of the model.
+        ignore_label: of label maps.
+
+    Returns:
+        (n,) int64, ascending.
+
+    Raises:
+        UserError: the record does not tell, its label map cannot be read, or it shows a class that
+            is not in 0 ... C - 1.
+    """
+    name = record["file_name"]
+    if "sem_seg_file_name" in record and "segments_info" not in record:
+        labels = read_labels(record["sem_seg_file_name"])
+        check_labels(labels, num_classes, ignore_label, record["sem_seg_file_name"])
+        ids = np.unique(labels[labels != ignore_label])
+    else:
+        objects = record.get("segments_info", record.get("annotations"))
+        if objects is None:
+            raise UserError(
+                f"nothing tells which classes {name} shows: its data set has neither label maps "
+                "nor segments nor annotations"
+            )
+        ids = np.unique([each["category_id"] for each in objects])
+    if (ids >= num_classes).any() or (ids < 0).any():
+        raise UserError(
+            f"{name} shows class {ids.max()}, but the model knows {num_classes}: give the model "
+            "the classes of the data set"
+        )
+    return ids.astype(np.int64)

@@ -1,0 +1,81 @@
+"""Instance segmentation: every annotated object has a polygon or a mask of its own."""
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from detectron2.data import transforms as T
+
+from segcore.errors import UserError
+from segcore.mappers.augmentations import large_scale_jitter, resized_crop
+from segcore.mappers.registry import MAPPER_REGISTRY
+from segcore.mappers.segmentation import SegmentationMapper, make_instances
+from segcore.outlines import check_polygons, decode_mask, rasterise
+
+
+class InstanceMapper(SegmentationMapper):
+    """Training reads ``annotations``; crowds, and objects that the crop cuts away, are left out."""
+
+    @classmethod
+    def check_kind(cls, metadata: Metadata, cfg: CfgNode) -> None:
+        if not metadata.get("json_file"):
+            raise UserError(
+                f"INPUT.DATASET_MAPPER_NAME is {cfg.INPUT.DATASET_MAPPER_NAME!r}, but dataset "
+                f"{metadata.name!r} has no instances: use 'mask_former_semantic'"
+            )
+        if cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA < 1:
+            raise UserError(
+                "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA needs a label map of the whole picture, which "
+                f"dataset {metadata.name!r} has not: set it to 1.0"
+            )
+
+    def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
+        if "annotations" not in dataset_dict:
+            raise UserError(
+                f"{dataset_dict['file_name']} has no annotated instances: training needs a data "
+                "set that has"
+            )
+        inputs = T.AugInput(image)
+        transforms = self.augmentations(inputs)
+        size, classes, masks = image.shape[:2], [], []
+        for annotation in dataset_dict["annotations"]:
+            if annotation.get("iscrowd"):
+                continue
+            mask = self._mask(annotation, size, transforms, inputs.image.shape[:2], dataset_dict)
+            if mask.any():
+                classes.append(annotation["category_id"])
+                masks.append(torch.from_numpy(mask))
+        height, width = inputs.image.shape[:2]
+        stacked = torch.stack(masks) if masks else torch.zeros(0, height, width, dtype=torch.bool)
+        return {
+            "image": self.pad_image(inputs.image),
+            "instances": make_instances(classes, self.pad(stacked, 0)),
+        }
+
+    def _mask(
+        self,
+        annotation: dict,
+        size: tuple[int, int],
+        transforms: T.TransformList,
+        new_size: tuple[int, int],
+        dataset_dict: dict,
+    ) -> np.ndarray:
+        """An object of a picture (H, W) after the transforms: (h, w) bool."""
+        where, outline = f"an object of {dataset_dict['file_name']}", annotation.get("segmentation")
+        if isinstance(outline, list):
+            polygons = check_polygons(outline, size, where)
+            return rasterise([transforms.apply_coords(points) for points in polygons], new_size)
+        mask = decode_mask(outline, size, where)
+        return transforms.apply_segmentation(mask.astype(np.uint8)) == 1
+
+
+@MAPPER_REGISTRY.register()
+def mask_former_instance(cfg: CfgNode, is_train: bool) -> InstanceMapper:
+    """The mapper of the published runs on ADE20K instances."""
+    return InstanceMapper(cfg, is_train, resized_crop)
+
+
+@MAPPER_REGISTRY.register()
+def coco_instance_lsj(cfg: CfgNode, is_train: bool) -> InstanceMapper:
+    """The mapper of the published runs on COCO instances."""
+    return InstanceMapper(cfg, is_train, large_scale_jitter)
