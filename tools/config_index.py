@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""The page of the published experiments, as configs/INDEX.md holds it.
+
+    python tools/config_index.py > configs/INDEX.md
+
+Task, data set, backbone and RankSeg's settings are read from the configs; results and the names of
+the files of weights from configs/published.json, where every published experiment has an entry.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg_d2  # noqa: F401
+import mask2former_rankseg  # noqa: F401
+
+# isort: split
+from detectron2.config import CfgNode
+
+from segcore.config import load_config
+from segcore.errors import exit_on_user_error
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PUBLISHED = CONFIGS / "published.json"
+
+HEADER = """\
+# Published experiments
+
+Each line is a config for `python train_net.py --config-file`, which trains it, or with
+`--eval-only` and `MODEL.WEIGHTS` evaluates the file of weights in the last column. Folders and
+files are called as in the releases. Results are in percent, as published with those weights, and
+not measured here; "ms+flip" is a mean over several sizes and their mirror images. A dash: nothing
+was published.
+
+`-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it
+answers with the classes of the ground truth alone. Mask2Former's models of Cityscapes and Mapillary
+Vistas are not here, because their data sets are not.
+
+`python tools/config_index.py > configs/INDEX.md` writes this page.
+"""
+COLUMNS = ("config", "task", "trained on", "backbone", "RankSeg", "published", "where", "weights")
+SWIN_SIZES = {(96, 6): "T", (96, 18): "S", (128, 18): "B", (192, 18): "L"}
+
+
+def published() -> dict[str, dict]:
+    """``results``, ``source`` and ``weights`` of every published experiment, by its config."""
+    return json.loads(PUBLISHED.read_text())
+
+
+def index() -> str:
+    """The whole page."""
+    return "\n".join([HEADER, *_lines()]).rstrip("\n") + "\n"
+
+
+def _lines() -> Iterator[str]:
+    experiments = published()
+    for folder, names in groupby(sorted(experiments, key=_place), key=_folder):
+        yield f"## {folder}\n"
+        yield _row(COLUMNS)
+        yield _row("---" for _ in COLUMNS)
+        yield from (_row(cells(name, experiments[name])) for name in names)
+        yield ""
+
+
+def cells(name: str, facts: dict) -> list[str]:
+    """The cells of one experiment, in the order of ``COLUMNS``."""
+    cfg = load_config(name)
+    path = Path(name)
+    return [
+        f"[{path.stem}]({name})",
+        task(cfg),
+        " ".join(f"`{dataset}`" for dataset in cfg.DATASETS.TRAIN),
+        backbone(cfg),
+        rankseg(cfg),
+        ", ".join(f"{metric} {value}" for metric, value in facts["results"].items()) or "-",
+        facts["source"] or "-",
+        f"`{facts['weights']}`" if facts["weights"] else "-",
+    ]
+
+
+def task(cfg: CfgNode) -> str:
+    """What the labels of training are, which the name of the mapper tells."""
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        return "open vocabulary"
+    words = ("semantic", "panoptic", "instance")
+    return next(word for word in words if word in cfg.INPUT.DATASET_MAPPER_NAME)
+
+
+def backbone(cfg: CfgNode) -> str:
+    """Its usual short name, with the pre-training where that is not ImageNet-1k's."""
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        return f"CLIP {cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}"
+    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
+        return f"R{cfg.MODEL.RESNETS.DEPTH}"
+    size = SWIN_SIZES[cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]]
+    return f"Swin-{size}" + (" (IN-22k)" if "22k" in cfg.MODEL.WEIGHTS else "")
+
+
+def rankseg(cfg: CfgNode) -> str:
+    """Kappa and the weight of the multi-label loss, or which oracle there is."""
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        return ""
+    node = cfg.MODEL.RANKSEG
+    if node.FLAG:
+        return f"kappa {node.TOPK}, weight {node.LOSS_WEIGHT:g}"
+    return "oracle" if node.USE_GT else ""
+
+
+def _folder(name: str) -> str:
+    return Path(name).parent.as_posix().removesuffix("/swin")
+
+
+def _place(name: str) -> tuple:
+    """Small backbones first; what is built on an experiment behind it."""
+    stem = Path(name).stem
+    sizes = ("vitb", "vitl", "R50", "R101", "tiny", "small", "base_384", "base", "large")
+    size = next(i for i, word in enumerate(sizes) if word in stem)
+    return _folder(name), size, ["", "-rankseg", "-gt"].index(_suffix(stem))
+
+
+def _suffix(stem: str) -> str:
+    return next((end for end in ("-rankseg", "-gt") if stem.endswith(end)), "")
+
+
+def _row(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        print(index(), end="")
