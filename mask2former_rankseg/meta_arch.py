@@ -98,6 +98,8 @@ class MaskFormer(nn.Module):
         self.things = things
         self.only_present = only_present
         self.deep_supervision = deep_supervision
+        # What the multi-label head said of the last training batch, and what is there: for logs.
+        self.category_answers: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.register_load_state_dict_pre_hook(rename_published)
@@ -185,6 +187,9 @@ class MaskFormer(nn.Module):
         ranked = self.rank(decoded, logits, batched_inputs)
         if ranked is None:
             return self.criterion(decoded.predictions, labels, masks)
+        if self.ranking.head is not None:
+            there = presence(labels, self.num_classes)
+            self.category_answers = ranked.category_logits.detach(), there
         return self.criterion(
             list(zip(ranked.logits, mask_logits, strict=True)),
             labels,

@@ -15,7 +15,7 @@ from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
 )
-from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.projects.deeplab import build_lr_scheduler
@@ -30,6 +30,7 @@ from segcore.evaluation import build_evaluator
 from segcore.mappers import build_mapper
 
 from .batches import build_train_loader
+from .categories import CategoryScores
 from .optimizer import build_optimizer
 from .step import AutocastTrainer, autocast_dtype
 from .together import inference_together, together
@@ -90,6 +91,13 @@ class Trainer(DefaultTrainer):
         start = getattr(self.checkpointer.model, "load_pretrained", None)
         if start is not None and not continued and not self.cfg.MODEL.WEIGHTS:
             _main_process_first(start)
+
+    def build_hooks(self) -> list[HookBase]:
+        """Detectron2's, behind one that notes how a model with RankSeg knows the classes."""
+        hooks, model = super().build_hooks(), self.checkpointer.model
+        if hasattr(model, "category_answers") and self.cfg.MODEL.RANKSEG.FLAG:
+            hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
+        return hooks
 
     def before_train(self) -> None:
         super().before_train()
