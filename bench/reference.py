@@ -1,7 +1,7 @@
 """The authors' released code beside ours: needs Detectron2 itself and what that code imports.
 
 It names CUDA everywhere and downloads CLIP as it is built. Here the one becomes a request for
-nothing, and the other a file of random weights, which change no time and no memory.
+nothing, and the other towers with random weights, which change no time and no memory.
 """
 
 import json
@@ -13,6 +13,18 @@ import open_clip
 import torch
 
 from segcore.errors import UserError
+
+
+class RandomTowers(torch.nn.Module):
+    """What is read of OpenAI's archive of ViT-B/16."""
+
+    input_resolution = torch.tensor(224)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Random weights, and the three sizes that stand beside them."""
+        towers = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16-quickgelu"))
+        sizes = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+        return towers.state_dict() | {name: torch.tensor(size) for name, size in sizes.items()}
 
 
 def build_reference(checkout: str, words: list[str]) -> torch.nn.Module:
@@ -41,12 +53,10 @@ def build_reference(checkout: str, words: list[str]) -> torch.nn.Module:
     except ImportError as error:
         raise UserError(f"--reference {checkout} cannot be imported: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
-        names, weights = Path(folder, "words.json"), Path(folder, "clip.pt")
+        names = Path(folder, "words.json")
         names.write_text(json.dumps(words))
-        tower = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16-quickgelu"))
-        torch.save(tower.state_dict(), weights)
-        del tower
-        clip._download = lambda *_, **__: str(weights)
+        clip._download = lambda *_, **__: ""
+        torch.jit.load = lambda *_, **__: RandomTowers()
 
         cfg = get_cfg()
         add_deeplab_config(cfg)

@@ -18,6 +18,7 @@ best-ranked K.
 """
 
 import argparse
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -84,13 +85,17 @@ class Controls:
         cfg: how its pictures are read.
         model: any CAT-Seg; after each call it is as it was.
         dataset: a registered semantic data set.
+        pictures: how many of it, from the first on; 0 = all.
 
     Raises:
         UserError: the data set is unknown, or does not say which classes are seen.
     """
 
-    def __init__(self, cfg: CfgNode, model: catseg_d2.CATSeg, dataset: str) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: catseg_d2.CATSeg, dataset: str, pictures: int = 0
+    ) -> None:
         self.cfg, self.model, self.dataset = cfg, model.eval(), dataset
+        self.pictures = pictures
         self.vocabulary = Vocabulary.load(semantic_metadata(dataset).vocabulary)
         if self.vocabulary.seen is None:
             raise UserError(
@@ -98,8 +103,8 @@ class Controls:
                 'are seen: give every class "seen": true or false'
             )
 
-    def table(self, kept: Sequence[int] = (0,)) -> dict[str, dict[str, float]]:
-        """Row -> the evaluator's scores in percent; ``kept`` classes are decoded, 0 = all."""
+    def table(self, kept: Sequence[int] = (0,)) -> Iterator[tuple[str, dict[str, float]]]:
+        """Each row, and the evaluator's scores in percent; ``kept`` classes decode, 0 = all."""
         words, aggregator = self.vocabulary, self.model.aggregator
         rows = {
             f"decoded, best {number} kept" if number else "decoded": (words, number, aggregator)
@@ -107,7 +112,8 @@ class Controls:
         }
         rows["raw cost volume"] = (words, 0, CostAlone())
         rows["shuffled words"] = (shuffled(words), kept[-1], aggregator)
-        return {row: self._scores(row, *how) for row, how in rows.items()}
+        for row, how in rows.items():
+            yield row, self._scores(row, *how)
 
     def recall(self, numbers: Sequence[int]) -> dict[int, float]:
         """Share, in percent, of the classes that pictures show which are among their best-ranked.
@@ -148,7 +154,9 @@ class Controls:
         model.set_vocabulary(words)
         model.max_classes, model.aggregator = max_classes, aggregator
         try:
-            for batch in tqdm(Trainer.build_test_loader(self.cfg, self.dataset), desc=row):
+            batches = Trainer.build_test_loader(self.cfg, self.dataset)
+            number = min(self.pictures or len(batches), len(batches))
+            for batch in tqdm(itertools.islice(batches, number), desc=row, total=number):
                 yield batch, model(batch)
         finally:
             model.max_classes, model.aggregator = before[1:]
@@ -164,18 +172,26 @@ def main() -> None:
     parser.add_argument("--kept", type=int, nargs="+", default=[0], metavar="K")
     parser.add_argument("--recall", type=int, nargs="+", default=[], metavar="K")
     parser.add_argument(
+        "--pictures", type=int, default=0, metavar="N", help="the first N pictures; 0: all"
+    )
+    parser.add_argument(
         "opts", nargs="*", help="KEY VALUE pairs, after -- where they follow a list"
     )
     arguments = parser.parse_args()
-    cfg = load_config(arguments.config_file, arguments.opts)
+    if arguments.pictures < 0:
+        raise UserError(f"--pictures is {arguments.pictures}: use a number of pictures, 0 for all")
+    # Of some thousand classes the scores at every pixel take longer than the model.
+    labels = ["TEST.SEM_SEG_OUTPUT", "labels"]
+    cfg = load_config(arguments.config_file, labels + arguments.opts)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     logging.getLogger("fvcore").setLevel(logging.WARNING)
     model = Trainer.build_model(cfg)
     build_checkpointer(cfg, model).load(cfg.MODEL.WEIGHTS)
-    controls = Controls(cfg, model, cfg.DATASETS.TEST[0])
-    for row, scores in controls.table(arguments.kept).items():
-        print(f"{row:24}" + "".join(f"  {name} {scores[name]:5.2f}" for name in COLUMNS))
+    controls = Controls(cfg, model, cfg.DATASETS.TEST[0], arguments.pictures)
+    for row, scores in controls.table(arguments.kept):
+        columns = "".join(f"  {name} {scores[name]:5.2f}" for name in COLUMNS)
+        print(f"{row:24}{columns}", flush=True)
     if arguments.recall:
         for number, recall in controls.recall(arguments.recall).items():
             print(f"among the best {number:4}: {recall:5.1f} % of the classes shown")

@@ -65,7 +65,7 @@ def test_no_class_keeps_its_words(tool):
 
 def test_rows_of_the_table(controls, model):
     """The scores are those of the label maps that each row stands for."""
-    table = controls.table(kept=[0, 5])
+    table = dict(controls.table(kept=[0, 5]))
     assert list(table) == ["decoded", "decoded, best 5 kept", "raw cost volume", "shuffled words"]
     assert all(0 <= scores["mIoU-seen"] <= 100 for scores in table.values())
     assert len({scores["pACC"] for scores in table.values()}) == 4, "every row is another answer"
@@ -88,6 +88,14 @@ def test_the_raw_cost_volume_is_the_nearest_words(controls, tool, model):
 def test_recall_counts_the_classes_shown(controls):
     recall = controls.recall([1, 30, 60])
     assert recall[60] == 100 and 0 <= recall[1] <= recall[30] < 100
+
+
+def test_the_first_pictures_alone(tool, dataset, model):
+    cfg = load_config(CONFIG, ["DATALOADER.NUM_WORKERS", "0"])
+    controls = tool.Controls(cfg, model, dataset, pictures=3)
+    answers = controls._answers("raw", controls.vocabulary, 0, tool.CostAlone())
+    files = [batch[0]["file_name"] for batch, _ in answers]
+    assert files == [record["file_name"] for record in DatasetCatalog.get(dataset)][:3]
 
 
 def test_a_vocabulary_without_unseen_classes_is_one_sentence(tool, root, model):
