@@ -14,7 +14,14 @@ from segcore.outlines import check_polygons, decode_mask, rasterise
 
 
 class InstanceMapper(SegmentationMapper):
-    """Training reads ``annotations``; crowds, and objects that the crop cuts away, are left out."""
+    """Training reads ``annotations``; crowds are no objects.
+
+    Attributes:
+        drops_unseen: leave objects out that the crop cuts away. The published runs on COCO did;
+            those on ADE20K kept them, with empty masks.
+    """
+
+    drops_unseen = False
 
     @classmethod
     def check_kind(cls, metadata: Metadata, cfg: CfgNode) -> None:
@@ -42,7 +49,7 @@ class InstanceMapper(SegmentationMapper):
             if annotation.get("iscrowd"):
                 continue
             mask = self._mask(annotation, size, transforms, inputs.image.shape[:2], dataset_dict)
-            if mask.any():
+            if mask.any() or not self.drops_unseen:
                 classes.append(annotation["category_id"])
                 masks.append(torch.from_numpy(mask))
         height, width = inputs.image.shape[:2]
@@ -69,6 +76,12 @@ class InstanceMapper(SegmentationMapper):
         return transforms.apply_segmentation(mask.astype(np.uint8)) == 1
 
 
+class VisibleInstanceMapper(InstanceMapper):
+    """Without the objects that the crop cuts away."""
+
+    drops_unseen = True
+
+
 @MAPPER_REGISTRY.register()
 def mask_former_instance(cfg: CfgNode, is_train: bool) -> InstanceMapper:
     """The mapper of the published runs on ADE20K instances."""
@@ -78,4 +91,4 @@ def mask_former_instance(cfg: CfgNode, is_train: bool) -> InstanceMapper:
 @MAPPER_REGISTRY.register()
 def coco_instance_lsj(cfg: CfgNode, is_train: bool) -> InstanceMapper:
     """The mapper of the published runs on COCO instances."""
-    return InstanceMapper(cfg, is_train, large_scale_jitter)
+    return VisibleInstanceMapper(cfg, is_train, large_scale_jitter)

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Prepare ADE20K with 150 classes for semantic, panoptic and instance segmentation.
+
+    python datasets/prepare_ade20k.py
+
+reads, below <root>/ADEChallengeData2016 (<root> is $DETECTRON2_DATASETS or "datasets"),
+
+    images/{training,validation}/*.jpg                 ADEChallengeData2016.zip
+    annotations/{training,validation}/*.png            the same
+    annotations_instance/{training,validation}/*.png   annotations_instance.tar
+
+and writes
+
+    annotations_detectron2/{training,validation}/*.png   label maps: 0..149, 255 = no class
+    ade20k_panoptic_{train,val}/*.png and .json          segments in COCO's format
+    ade20k_instance_{train,val}.json                     objects in COCO's format
+
+With --task semantic the label maps alone, which need no annotations_instance.
+"""
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segcore.datasets import data_root
+from segcore.datasets.preparing import (
+    describe_mask,
+    find_files,
+    for_all,
+    label_table,
+    relabel,
+    write_png,
+)
+from segcore.errors import UserError, exit_on_user_error
+from segcore.images import read_image, read_labels
+from segcore.panoptic import encode_ids
+from segcore.scenes.coco import encode_mask
+from segcore.scenes.files import write_json
+from segcore.vocabulary import Vocabulary, vocabulary_table
+
+FOLDER = "ADEChallengeData2016"
+SPLITS = {"training": "train", "validation": "val"}
+IGNORED = 255
+LABELS = label_table(
+    {theirs: ours for ours, theirs in enumerate(Vocabulary.registered("ade20k_150").dataset_ids)},
+    IGNORED,
+)
+CLASSES = vocabulary_table("ade20k_panoptic_150")["classes"]
+THINGS = {entry["instance_id"]: id for id, entry in enumerate(CLASSES) if entry["isthing"]}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=("all", "semantic"), default="all")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
+    )
+    parser.add_argument("--root", type=Path, default=data_root())
+    return parser.parse_args(arguments)
+
+
+def prepare(root: Path, *, panoptic: bool, workers: int) -> None:
+    """Write everything for both splits.
+
+    Raises:
+        UserError: a file is missing or wrong, or cannot be written.
+    """
+    folder = root / FOLDER
+    for split, short in SPLITS.items():
+        files = find_files(folder / "annotations" / split, ".png")
+        work = partial(prepare_picture, folder, split, panoptic=panoptic)
+        described = for_all(work, files, workers, split)
+        if panoptic:
+            write_json(folder / f"ade20k_panoptic_{short}.json", panoptic_document(described))
+            write_json(folder / f"ade20k_instance_{short}.json", instance_document(described))
+
+
+def prepare_picture(folder: Path, split: str, path: Path, *, panoptic: bool) -> dict | None:
+    """Write the label map of a picture, and the PNG of its segments.
+
+    Returns:
+        ``image``, ``segments`` and ``objects`` as COCO's files describe them.
+    """
+    labels = relabel(read_labels(path), LABELS, path)
+    write_png(folder / "annotations_detectron2" / split / path.name, labels)
+    if not panoptic:
+        return None
+    instance_path = folder / "annotations_instance" / split / path.name
+    ids, segments, objects = merge(labels, read_image(instance_path), instance_path)
+    write_png(folder / f"ade20k_panoptic_{SPLITS[split]}" / path.name, encode_ids(ids))
+    height, width = labels.shape
+    image = {"id": path.stem, "file_name": f"{path.stem}.jpg", "height": height, "width": width}
+    return {"image": image, "segments": segments, "objects": objects}
+
+
+def merge(
+    labels: np.ndarray, instances: np.ndarray, path: Path
+) -> tuple[np.ndarray, list[dict], list[dict]]:
+    """Stuff of the label map, and over it the objects of other annotators.
+
+    Things of the label map that no object covers belong to no segment. As in the published
+    preparation, a stuff segment is described before objects are painted over it, and stays listed
+    where nothing of it is left: panoptic quality counts with these areas.
+
+    Args:
+        labels: (H, W), class ids and 255.
+        instances: (H, W, 3); red is the class from 1, green the number of the object from 1.
+        path: of the latter, for messages.
+
+    Returns:
+        segment ids (H, W), 0 = none; their list; the list of the objects with their masks.
+
+    Raises:
+        UserError: the two do not fit each other, or an object is of no class or of several.
+    """
+    if instances.shape[:2] != labels.shape:
+        raise UserError(
+            f"{path} has (height, width) {instances.shape[:2]}, but the label map of the same name "
+            f"has {labels.shape}: the two must agree"
+        )
+    ids, segments, objects = np.zeros(labels.shape, dtype=np.int64), [], []
+
+    def paint(mask: np.ndarray, category: int) -> dict:
+        segment = {"id": len(segments) + 1, "category_id": category, "iscrowd": 0}
+        segments.append(segment | describe_mask(mask))
+        ids[mask] = segment["id"]
+        return segments[-1]
+
+    for label in np.setdiff1d(labels, IGNORED).tolist():
+        if not CLASSES[label]["isthing"]:
+            paint(labels == label, label)
+    for number in np.setdiff1d(instances[..., 1], 0).tolist():
+        mask = instances[..., 1] == number
+        painted = paint(mask, _thing(np.unique(instances[mask][:, 0]).tolist(), number, path))
+        objects.append(painted | {"segmentation": encode_mask(mask)})
+    return ids, segments, objects
+
+
+def _thing(values: list[int], number: int, path: Path) -> int:
+    """The class id of an object by the values of the red channel."""
+    if len(values) > 1 or values[0] not in THINGS:
+        raise UserError(
+            f"object {number} of {path} has the classes {values}: it needs one of 1..{len(THINGS)}"
+        )
+    return THINGS[values[0]]
+
+
+def panoptic_document(described: list[dict]) -> dict:
+    """The content of COCO's panoptic JSON."""
+    return {
+        "images": [each["image"] for each in described],
+        "annotations": [
+            {
+                "image_id": each["image"]["id"],
+                "file_name": f"{each['image']['id']}.png",
+                "segments_info": each["segments"],
+            }
+            for each in described
+        ],
+        "categories": [
+            _category(id) | {"isthing": int(entry["isthing"]), "color": entry["color"]}
+            for id, entry in enumerate(CLASSES)
+        ],
+    }
+
+
+def instance_document(described: list[dict]) -> dict:
+    """The content of COCO's instance JSON; the ids of its pictures are those of the other file."""
+    objects = [(each["image"]["id"], entry) for each in described for entry in each["objects"]]
+    return {
+        "images": [each["image"] for each in described],
+        "annotations": [
+            entry | {"id": number, "image_id": image_id}
+            for number, (image_id, entry) in enumerate(objects, start=1)
+        ],
+        "categories": [_category(id) for id in THINGS.values()],
+    }
+
+
+def _category(id: int) -> dict:
+    return {"id": id, "name": CLASSES[id]["name"]}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    prepare(arguments.root, panoptic=arguments.task == "all", workers=arguments.workers)
+
+
+if __name__ == "__main__":
+    try:
+        with exit_on_user_error():
+            main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: start again")
