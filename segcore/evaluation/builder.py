@@ -1,5 +1,6 @@
 """The evaluator of a data set, by the ``evaluator_type`` in its metadata."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -29,15 +30,20 @@ EVALUATORS = {
 }
 # Panoptic data sets may come without these; the metadata tells.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
+# What a model of several tasks answers with: keys of ``MODEL.MASK_FORMER.TEST``.
+SWITCHES = {"sem_seg": "SEMANTIC_ON", "panoptic_seg": "PANOPTIC_ON", "instances": "INSTANCE_ON"}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     """The evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
-    With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the pictures are evaluated too.
+    A data set that knows several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST``
+    switches on. With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the pictures are
+    evaluated too.
 
     Raises:
-        UserError: the data set is unknown, or there is no evaluator of its type.
+        UserError: the data set is unknown, there is no evaluator of its type, or the model answers
+            nothing that it could evaluate.
     """
     check_registered([dataset_name])
     metadata = MetadataCatalog.get(dataset_name)
@@ -47,11 +53,15 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
             f"dataset {dataset_name!r} wants the evaluator {kind!r}; there are "
             f"{', '.join(EVALUATORS)}"
         )
+    outputs = [
+        output
+        for output in EVALUATORS[kind]
+        if len(EVALUATORS[kind]) == 1 or output not in NEEDED or metadata.get(NEEDED[output])
+    ]
+    outputs = _switched_on(cfg, dataset_name, outputs)
     output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
     evaluators = {
-        output: evaluator(dataset_name, output_dir=output_dir)
-        for output, evaluator in EVALUATORS[kind].items()
-        if len(EVALUATORS[kind]) == 1 or output not in NEEDED or metadata.get(NEEDED[output])
+        output: EVALUATORS[kind][output](dataset_name, output_dir=output_dir) for output in outputs
     }
     rankseg = cfg.MODEL.get("RANKSEG")
     if rankseg is not None and rankseg.FLAG and kind != "retrieval":
@@ -62,3 +72,18 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     if len(evaluators) == 1:
         return next(iter(evaluators.values()))
     return EvaluatorsByOutput(dataset_name, evaluators)
+
+
+def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> list[str]:
+    """Those of a data set's outputs that the model answers with."""
+    tasks = cfg.MODEL.get("MASK_FORMER")
+    if tasks is None:
+        return list(outputs)
+    chosen = [each for each in outputs if each not in SWITCHES or tasks.TEST[SWITCHES[each]]]
+    if not chosen:
+        keys = " or ".join(f"MODEL.MASK_FORMER.TEST.{SWITCHES[each]}" for each in outputs)
+        raise UserError(
+            f"dataset {dataset_name!r} evaluates {', '.join(outputs)}, which the model does not "
+            f"answer with: set {keys} to True"
+        )
+    return chosen

@@ -88,10 +88,18 @@ PANOPTIC = {"panoptic_json": "gt.json", "panoptic_root": "png"}
 SEMANTIC = {"sem_seg_root": "labels", "stuff_classes": ["a", "b"], "ignore_label": 255}
 
 
+def config(semantic: bool = True, panoptic: bool = True, instance: bool = True) -> CfgNode:
+    """The keys of a model that answers with these."""
+    cfg = default_config()
+    switches = {"SEMANTIC_ON": semantic, "PANOPTIC_ON": panoptic, "INSTANCE_ON": instance}
+    cfg.MODEL.MASK_FORMER = CfgNode({"TEST": switches})
+    return cfg
+
+
 @pytest.mark.parametrize("kind", ["ade20k_panoptic_seg", "coco_panoptic_seg"])
 def test_panoptic_data_sets_evaluate_what_they_have(register, kind: str) -> None:
     name = register(evaluator_type=kind, json_file="instances.json", **PANOPTIC, **SEMANTIC)
-    evaluators = build_evaluator(default_config(), name).evaluators
+    evaluators = build_evaluator(config(), name).evaluators
     assert {key: type(evaluator) for key, evaluator in evaluators.items()} == {
         "panoptic_seg": PanopticEvaluator,
         "sem_seg": SemanticEvaluator,
@@ -101,16 +109,37 @@ def test_panoptic_data_sets_evaluate_what_they_have(register, kind: str) -> None
 
 def test_panoptic_data_sets_without_more(register) -> None:
     name = register(evaluator_type="coco_panoptic_seg", **PANOPTIC)
-    assert isinstance(build_evaluator(default_config(), name), PanopticEvaluator)
+    assert isinstance(build_evaluator(config(), name), PanopticEvaluator)
+
+
+def test_what_the_model_does_not_answer_is_not_evaluated(register) -> None:
+    name = register(
+        evaluator_type="coco_panoptic_seg", json_file="instances.json", **PANOPTIC, **SEMANTIC
+    )
+    evaluator = build_evaluator(config(instance=False), name)
+    assert list(evaluator.evaluators) == ["panoptic_seg", "sem_seg"]
+    evaluator = build_evaluator(config(panoptic=False, instance=False), name)
+    assert isinstance(evaluator, SemanticEvaluator)
+    with pytest.raises(UserError, match=r"set MODEL\.MASK_FORMER\.TEST\.PANOPTIC_ON or .* to True"):
+        build_evaluator(config(False, False, False), name)
+
+
+def test_models_of_one_task_have_no_switches(register) -> None:
+    cfg = default_config()
+    cfg.MODEL.pop("MASK_FORMER", None)
+    name = register(evaluator_type="coco", json_file="instances.json")
+    assert isinstance(build_evaluator(cfg, name), InstanceEvaluator)
 
 
 def test_instances(register) -> None:
     name = register(evaluator_type="coco", json_file="instances.json")
-    assert isinstance(build_evaluator(default_config(), name), InstanceEvaluator)
+    assert isinstance(build_evaluator(config(), name), InstanceEvaluator)
+    with pytest.raises(UserError, match=r"evaluates instances.* set .*INSTANCE_ON to True"):
+        build_evaluator(config(instance=False), name)
 
 
 def test_with_rankseg_the_classes_of_the_picture_too(register) -> None:
-    cfg = default_config()
+    cfg = config()
     cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 7})
     name = register(evaluator_type="sem_seg", **SEMANTIC)
     evaluators = build_evaluator(cfg, name).evaluators
