@@ -14,8 +14,7 @@ does them can be faster.
 """
 
 import argparse
-import statistics
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
@@ -24,7 +23,7 @@ import catseg_d2
 # isort: split
 import torch
 from detectron2.modeling import build_model
-from measure import alone, memory_now, memory_peak, product_rate, seconds
+from measure import in_turn, memory_now, memory_peak, seconds
 from plain import PlainCATSeg
 from reference import build_reference
 from words import many_words
@@ -118,30 +117,6 @@ def train(config: str, way: str) -> Measured:
 
     memory_now()
     return Measured(0.0, seconds(step), memory_peak())
-
-
-def median(runs: list[Measured | None]) -> Measured | None:
-    """Value by value; None where a run did not fit the memory."""
-    if None in runs:
-        return None
-    return Measured(
-        *(statistics.median(values) for values in zip(*map(astuple, runs), strict=True))
-    )
-
-
-def in_turn(cases: dict[str, tuple], runs: int) -> tuple[dict[str, Measured | None], float]:
-    """The median of each case, (function, arguments), and of the machine's rate meanwhile.
-
-    The cases take turns, so that a machine that slows down slows all of them.
-    """
-    results: dict[str, list[Measured | None]] = {name: [] for name in cases}
-    rates = []
-    for _ in range(runs):
-        for name, case in cases.items():
-            rates.append(product_rate())
-            if None not in results[name]:
-                results[name].append(alone(*case))
-    return {name: median(found) for name, found in results.items()}, statistics.median(rates)
 
 
 def table_of_words(args: argparse.Namespace) -> None:

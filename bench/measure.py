@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import resource
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,3 +85,26 @@ def product_rate() -> float:
     a, b = torch.rand(2, PRODUCT, PRODUCT, device=device)
     a @ b
     return PRODUCT**3 / min(seconds(lambda: a @ b) for _ in range(3))
+
+
+def median(runs: list[Result | None]) -> Result | None:
+    """Of dataclasses of numbers, value by value; None where a run did not fit the memory."""
+    if None in runs:
+        return None
+    values = zip(*map(astuple, runs), strict=True)
+    return type(runs[0])(*map(statistics.median, values))
+
+
+def in_turn(cases: Mapping[str, tuple], runs: int) -> tuple[dict[str, Any], float]:
+    """The median of each case, (function, arguments), and of the machine's rate meanwhile.
+
+    The cases take turns, so that a machine that slows down slows all of them.
+    """
+    results: dict[str, list] = {name: [] for name in cases}
+    rates = []
+    for _ in range(runs):
+        for name, case in cases.items():
+            rates.append(product_rate())
+            if None not in results[name]:
+                results[name].append(alone(*case))
+    return {name: median(found) for name, found in results.items()}, statistics.median(rates)

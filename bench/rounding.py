@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import torch
-from catseg import Measured, build, in_turn, random_picture
-from measure import seconds
+from catseg import Measured, build, random_picture
+from measure import in_turn, seconds
 from words import many_words
 
 import catseg_d2

@@ -78,8 +78,9 @@ def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, mon
     def alone(_, config, number, plain):
         return None if plain else bench.Measured(1, number, 3e9)
 
-    monkeypatch.setattr(bench, "alone", alone)
-    monkeypatch.setattr(bench, "product_rate", lambda: 1e11)
+    measure = importlib.import_module("measure")
+    monkeypatch.setattr(measure, "alone", alone)
+    monkeypatch.setattr(measure, "product_rate", lambda: 1e11)
     monkeypatch.setattr("sys.argv", ["catseg.py", "--words", "20", "7", "--runs", "3"])
     bench.main()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
