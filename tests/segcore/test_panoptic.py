@@ -127,6 +127,9 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
                 for i in np.unique(ids)
                 if i
             ]
+            if kind == "gt":  # stuff below objects: all of it, and a part
+                segments[0]["area"] += 7
+                segments.append({"id": 99, "category_id": 2, "area": 30, "iscrowd": 0})
             entry = {"image_id": image, "file_name": f"{image}.png", "segments_info": segments}
             listed[kind].append(entry)
     theirs = evaluation.pq_compute_single_core(
@@ -154,6 +157,12 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
             ours[category].fn,
         )
         assert ours[category].sum_iou == pytest.approx(stat.iou, rel=1e-14)
+
+
+def test_stuff_below_objects_is_missed() -> None:
+    truth = segments([[1, 1]], {1: 7, 5: 9}, coverable=frozenset([5]))
+    found = count_segments(segments([[1, 1]], {1: 7}), truth)
+    assert found == {7: Counts(tp=1, iou_units=2**53), 9: Counts(fn=1)}
 
 
 def test_an_iou_of_one_half_is_no_match() -> None:

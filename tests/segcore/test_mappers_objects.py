@@ -1,0 +1,453 @@
+"""Mappers that make objects: of label maps, of segments, of annotations; and their faults."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.projects.point_rend import ColorAugSSDTransform
+from PIL import Image
+
+from segcore.config import default_config
+from segcore.datasets import (
+    register_instance_dataset,
+    register_panoptic_dataset,
+    register_semantic_dataset,
+)
+from segcore.errors import UserError
+from segcore.mappers import build_mapper
+from segcore.mappers.augmentations import RandomScale, large_scale_jitter, resized_crop
+from segcore.panoptic import encode_ids
+from segcore.scenes.coco import encode_mask
+from segcore.vocabulary import Vocabulary
+
+HEIGHT, WIDTH, IGNORE = 40, 60, 255
+CAT, DOG, GRASS, SKY = range(4)
+IDS = {CAT: 1, DOG: 7, GRASS: 11, SKY: 30}  # category ids of the files
+# Segments of the picture: id, class, box (top, left, bottom, right), whether it is a crowd.
+SEGMENTS = (
+    (70000, CAT, (5, 5, 30, 20), False),
+    (3, CAT, (5, 30, 30, 50), False),
+    (4, DOG, (35, 40, 40, 60), True),
+    (9, GRASS, (30, 0, 35, 60), False),
+)
+NAMES = [f"test_{kind}" for kind in ("semantic", "panoptic", "instance")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    classes = [
+        {"name": name, "isthing": id in (CAT, DOG), "dataset_id": IDS[id]}
+        for id, name in enumerate(("cat", "dog", "grass", "sky"))
+    ]
+    path = tmp_path_factory.mktemp("words") / "pets.json"
+    path.write_text(json.dumps({"name": "pets", "ignore_label": IGNORE, "classes": classes}))
+    yield path
+    for name in NAMES:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def ids_of(segments: tuple = SEGMENTS) -> np.ndarray:
+    ids = np.zeros((HEIGHT, WIDTH), dtype=np.int64)
+    for id, _, (top, left, bottom, right), _ in segments:
+        ids[top:bottom, left:right] = id
+    return ids
+
+
+@pytest.fixture(scope="module")
+def folder(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One picture, with label map, segments and objects; registered under NAMES."""
+    root = tmp_path_factory.mktemp("pets")
+    for name in ("images", "labels", "segments"):
+        (root / name).mkdir()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "images/1.png")
+    ids = ids_of()
+    Image.fromarray(encode_ids(ids)).save(root / "segments/1.png")
+    labels = np.full(ids.shape, IGNORE, dtype=np.uint8)
+    for id, label, _, _ in SEGMENTS:
+        labels[ids == id] = label
+    Image.fromarray(labels).save(root / "labels/1.png")
+    image = {"id": 1, "file_name": "1.png", "height": HEIGHT, "width": WIDTH}
+    listed = [
+        {"id": id, "category_id": IDS[label], "iscrowd": int(crowd)}
+        for id, label, _, crowd in SEGMENTS
+    ]
+    categories = [{"id": IDS[id], "name": str(id), "isthing": int(id < GRASS)} for id in IDS]
+    panoptic = {
+        "images": [image],
+        "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": listed}],
+        "categories": categories,
+    }
+    (root / "panoptic.json").write_text(json.dumps(panoptic))
+    objects = []
+    for number, (id, label, (top, left, bottom, right), crowd) in enumerate(SEGMENTS[:3], start=1):
+        corners = [left, top, right, top, right, bottom, left, bottom]
+        outline = [corners] if id == 3 else encode_mask(ids == id)
+        entry = {"id": number, "image_id": 1, "category_id": IDS[label], "iscrowd": int(crowd)}
+        objects.append(entry | {"segmentation": outline})
+    instances = {"images": [image], "annotations": objects, "categories": categories[:2]}
+    (root / "instances.json").write_text(json.dumps(instances))
+    images = root / "images"
+    register_semantic_dataset(NAMES[0], images, root / "labels", vocabulary, image_suffix=".png")
+    register_panoptic_dataset(
+        NAMES[1], images, root / "panoptic.json", root / "segments", vocabulary
+    )
+    register_instance_dataset(NAMES[2], images, root / "instances.json", vocabulary)
+    return root
+
+
+@pytest.fixture
+def config(folder: Path) -> Callable[[str], CfgNode]:
+    def make(mapper: str) -> CfgNode:
+        kind = next(kind for kind in ("semantic", "panoptic", "instance") if kind in mapper)
+        cfg = default_config()
+        cfg.DATASETS.TRAIN = (f"test_{kind}",)
+        cfg.INPUT.DATASET_MAPPER_NAME = mapper
+        cfg.INPUT.FORMAT = "RGB"
+        cfg.INPUT.MIN_SIZE_TRAIN = (30, 40, 80)
+        cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
+        cfg.INPUT.CROP.ENABLED = True
+        cfg.INPUT.CROP.TYPE = "absolute"
+        cfg.INPUT.CROP.SIZE = [32, 32]
+        cfg.INPUT.COLOR_AUG_SSD = True
+        cfg.INPUT.SIZE_DIVISIBILITY = 32 if mapper.startswith("mask_former") else -1
+        cfg.INPUT.IMAGE_SIZE, cfg.INPUT.MIN_SCALE, cfg.INPUT.MAX_SCALE = 64, 0.5, 2.0
+        return cfg
+
+    return make
+
+
+def plain(cfg: CfgNode) -> CfgNode:
+    """Nothing random, nothing resized."""
+    cfg.INPUT.MIN_SIZE_TRAIN = (HEIGHT,)
+    cfg.INPUT.CROP.ENABLED = cfg.INPUT.COLOR_AUG_SSD = False
+    cfg.INPUT.RANDOM_FLIP = "none"
+    return cfg
+
+
+def seed(value: int) -> None:
+    random.seed(value)
+    np.random.seed(value)
+
+
+def record(cfg: CfgNode) -> dict:
+    return copy.deepcopy(DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[0])
+
+
+MAPPERS = (
+    "mask_former_semantic",
+    "mask_former_panoptic",
+    "mask_former_instance",
+    "coco_panoptic_lsj",
+    "coco_instance_lsj",
+)
+
+
+class TestAll:
+    @pytest.mark.parametrize("mapper", MAPPERS)
+    def test_objects_without_augmentation(self, config, mapper: str) -> None:
+        cfg = plain(config(mapper))
+        if mapper.endswith("lsj"):
+            cfg.INPUT.IMAGE_SIZE, cfg.INPUT.MIN_SCALE, cfg.INPUT.MAX_SCALE = 64, 60 / 64, 60 / 64
+        item = record(cfg)
+        before = copy.deepcopy(item)
+        output = build_mapper(cfg, is_train=True)(item)
+        assert item == before
+        expected = {
+            "semantic": [(CAT, (70000, 3)), (DOG, (4,)), (GRASS, (9,))],
+            "panoptic": [(CAT, (70000,)), (CAT, (3,)), (GRASS, (9,))],
+            "instance": [(CAT, (70000,)), (CAT, (3,))],
+        }[cfg.DATASETS.TRAIN[0].removeprefix("test_")]
+        objects = output["instances"]
+        assert objects.gt_classes.tolist() == [label for label, _ in expected]
+        assert objects.gt_classes.dtype == torch.int64 and objects.gt_masks.dtype == torch.bool
+        assert objects.image_size == tuple(objects.gt_masks.shape[1:]) == (64, 64)
+        assert output["image"].shape == (3, 64, 64) and output["image"].dtype == torch.uint8
+        assert (output["height"], output["width"]) == (HEIGHT, WIDTH)
+        assert (output["image"][:, HEIGHT:] == 128).all()
+        assert (output["image"][..., WIDTH:] == 128).all()
+        for mask, (_, ids) in zip(objects.gt_masks.numpy(), expected, strict=True):
+            np.testing.assert_array_equal(mask[:HEIGHT, :WIDTH], np.isin(ids_of(), ids))
+            assert not mask[HEIGHT:].any() and not mask[:, WIDTH:].any()
+        kept = {"file_name", "image_id", "height", "width", "image", "instances", "sem_seg"}
+        assert output.keys() <= kept
+        if "sem_seg" in output:
+            labels = output["sem_seg"]
+            assert (labels[HEIGHT:] == IGNORE).all() and (labels[:, WIDTH:] == IGNORE).all()
+            shown = np.asarray(Image.open(Path(item["file_name"]).parents[1] / "labels/1.png"))
+            np.testing.assert_array_equal(labels[:HEIGHT, :WIDTH], shown)
+
+    @pytest.mark.parametrize("mapper", MAPPERS)
+    def test_masks_go_where_the_picture_goes(self, config, mapper: str) -> None:
+        """A picture that is painted with its own segments."""
+        cfg = config(mapper)
+        cfg.INPUT.COLOR_AUG_SSD = False
+        cfg.INPUT.MIN_SIZE_TRAIN = (80,)
+        item = record(cfg)
+        painted = Path(item["file_name"]).parents[1] / "painted.png"
+        grey = {0: 128, 70000: 0, 3: 255, 4: 128, 9: 128}
+        values = np.vectorize(grey.get)(ids_of()).astype(np.uint8)
+        Image.fromarray(values.repeat(3).reshape(HEIGHT, WIDTH, 3)).save(painted)
+        item["file_name"] = str(painted)
+        mapped = build_mapper(cfg, is_train=True)
+        for trial in range(10):
+            seed(trial)
+            output = mapped(item)
+            cats = output["instances"].gt_masks[output["instances"].gt_classes == CAT].any(dim=0)
+            looks = (output["image"][0].int() - 128).abs() > 100
+            assert (cats != looks).float().mean() < 0.06  # edges, where resizing mixes
+            assert not looks.any() or (cats & looks).sum() > 0.8 * looks.sum()
+
+    @pytest.mark.parametrize("mapper", MAPPERS)
+    def test_the_same_seed_gives_the_same_item(self, config, mapper: str) -> None:
+        mapped, outputs = build_mapper(config(mapper), is_train=True), []
+        for value in (5, 5, 6):
+            seed(value)
+            outputs.append(mapped(record(config(mapper))))
+        assert torch.equal(outputs[0]["image"], outputs[1]["image"])
+        masks = [output["instances"].gt_masks for output in outputs]
+        assert torch.equal(masks[0], masks[1])
+        assert not torch.equal(outputs[0]["image"], outputs[2]["image"])
+
+    @pytest.mark.parametrize("mapper", MAPPERS)
+    def test_testing_reads_no_ground_truth(self, config, mapper: str) -> None:
+        cfg = config(mapper)
+        cfg.INPUT.MIN_SIZE_TEST = 80
+        item = record(cfg)
+        for key in ("sem_seg_file_name", "pan_seg_file_name"):
+            if key in item:
+                item[key] = "nowhere.png"
+        output = build_mapper(cfg, is_train=False)(item)
+        assert output.keys() <= {"file_name", "image_id", "height", "width", "image"}
+        assert output["image"].shape == (3, 80, 120)
+
+    @pytest.mark.parametrize("mapper", MAPPERS)
+    def test_oracles_are_told_the_classes(self, config, mapper: str) -> None:
+        cfg = config(mapper)
+        cfg.MODEL.RANKSEG = CfgNode({"FLAG": False, "USE_GT": True, "ORACLE": False})
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, cfg.INPUT.MIN_SIZE_TEST = 4, 4
+        output = build_mapper(cfg, is_train=False)(record(cfg))
+        shown = [CAT, DOG] if "instance" in mapper else [CAT, DOG, GRASS]
+        assert output["instances"].gt_classes.tolist() == shown
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 1
+        with pytest.raises(UserError, match=r"1\.png (shows class|holds the value) "):
+            build_mapper(cfg, is_train=False)(record(cfg))
+        with pytest.raises(UserError, match="nothing tells which classes"):
+            build_mapper(cfg, is_train=False)({"file_name": record(cfg)["file_name"]})
+
+
+class TestAugmentations:
+    def test_published_orders(self, config) -> None:
+        names = [type(step).__name__ for step in resized_crop(config("mask_former_panoptic"))]
+        assert names[0] == "ResizeShortestEdge" and names[-1] == "RandomFlip"
+        assert names[2] == ColorAugSSDTransform.__name__ or "Color" in names[2]
+        names = [type(step).__name__ for step in large_scale_jitter(config("coco_panoptic_lsj"))]
+        assert names == ["RandomFlip", "RandomScale", "FixedSizeCrop"]
+
+    def test_jitter_equals_its_steps_one_by_one(self, config) -> None:
+        cfg = config("coco_panoptic_lsj")
+        mapped, item = build_mapper(cfg, is_train=True), record(cfg)
+        for trial in range(4):
+            seed(trial)
+            output = mapped(item)
+            seed(trial)
+            inputs = T.AugInput(np.asarray(Image.open(item["file_name"])))
+            for step in (
+                T.RandomFlip(),
+                RandomScale(0.5, 2.0, (64, 64)),
+                T.FixedSizeCrop((64, 64)),
+            ):
+                inputs.apply_augmentations([step])
+            np.testing.assert_array_equal(output["image"].numpy(), inputs.image.transpose(2, 0, 1))
+
+    def test_scales_are_detectron2s(self, golden: Path) -> None:
+        """Sizes after its ``ResizeScale``, with the same draws."""
+        facts = json.loads((golden / "detectron2" / "behaviour.json").read_text("utf-8"))
+        facts = facts["data"]["ResizeScale"]
+        low, high, *box = facts["args"]
+        np.random.seed(facts["seed"])
+        for height, width, new_height, new_width in facts["rows_h_w_newh_neww"]:
+            step = RandomScale(low, high, tuple(box)).get_transform(np.zeros((height, width, 3)))
+            assert (step.new_h, step.new_w) == (new_height, new_width)
+
+    def test_a_very_thin_picture_keeps_a_pixel(self) -> None:
+        step = RandomScale(0.1, 0.1, (10, 10)).get_transform(np.zeros((1000, 2, 3)))
+        assert (step.new_h, step.new_w) == (1, 1)
+
+    @pytest.mark.parametrize(("kind", "changes"), [("none", False), ("vertical", True)])
+    def test_flip(self, config, kind: str, changes: bool) -> None:
+        cfg = plain(config("mask_former_panoptic"))
+        cfg.INPUT.RANDOM_FLIP = kind
+        mapped, seen = build_mapper(cfg, is_train=True), set()
+        for trial in range(8):
+            seed(trial)
+            seen.add(mapped(record(cfg))["image"].numpy().tobytes())
+        assert len(seen) == 1 + changes
+
+    def test_the_crop_looks_at_the_labels_of_segments(self, config) -> None:
+        cfg = plain(config("mask_former_panoptic"))
+        cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, [12, 12]
+        cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
+        mapped, shares = build_mapper(cfg, is_train=True), []
+        for trial in range(12):
+            seed(trial)
+            labels = mapped(record(cfg))["sem_seg"]
+            counts = labels[labels != IGNORE].bincount()
+            shares.append((counts.max() / counts.sum()).item() if len(counts) else 1)
+        assert np.mean(np.array(shares) < 0.75) > 0.6  # of single windows it is a third
+
+    def test_the_crop_cannot_look_at_labels_of_instances(self, config) -> None:
+        cfg = config("mask_former_instance")
+        cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
+        with pytest.raises(UserError, match=r"SINGLE_CATEGORY_MAX_AREA needs a label map"):
+            build_mapper(cfg, is_train=True)
+
+
+class TestPanoptic:
+    def test_a_segment_that_the_crop_cuts_away_stays_empty(self, config) -> None:
+        cfg = config("mask_former_panoptic")
+        cfg.INPUT.CROP.SIZE, cfg.INPUT.MIN_SIZE_TRAIN = [8, 8], (HEIGHT,)
+        mapped, sizes = build_mapper(cfg, is_train=True), []
+        for trial in range(6):
+            seed(trial)
+            objects = mapped(record(cfg))["instances"]
+            assert objects.gt_classes.tolist() == [CAT, CAT, GRASS]
+            sizes += objects.gt_masks.flatten(1).sum(dim=1).tolist()
+        assert 0 in sizes and max(sizes) > 0
+
+    def test_nothing_but_void(self, config, tmp_path: Path) -> None:
+        cfg = config("mask_former_panoptic")
+        item = record(cfg) | {"segments_info": [], "pan_seg_file_name": str(tmp_path / "a.png")}
+        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+        output = build_mapper(cfg, is_train=True)(item)
+        assert len(output["instances"]) == 0
+        assert output["instances"].gt_masks.shape == (0, 32, 32)
+        assert (output["sem_seg"] == IGNORE).all()
+
+    def test_five_hundred_objects(self, config, tmp_path: Path) -> None:
+        cfg = plain(config("mask_former_panoptic"))
+        ids = (np.arange(HEIGHT * WIDTH) % 500 + 1).reshape(HEIGHT, WIDTH)
+        Image.fromarray(encode_ids(ids)).save(tmp_path / "a.png")
+        listed = [{"id": i, "category_id": CAT, "isthing": True} for i in range(1, 501)]
+        item = record(cfg) | {"segments_info": listed, "pan_seg_file_name": str(tmp_path / "a.png")}
+        masks = build_mapper(cfg, is_train=True)(item)["instances"].gt_masks
+        for number in (0, 255, 256, 499):
+            expected = ids == number + 1
+            np.testing.assert_array_equal(masks[number, :HEIGHT, :WIDTH], expected)
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ({"pan_seg_file_name": None}, r"1\.png has no segments: this needs a panoptic"),
+            ({"segments_info": []}, r"1\.png holds the segment id \d+, which the JSON file"),
+            ({"pan_seg_file_name": "nowhere.png"}, r"no file at nowhere\.png"),
+        ],
+    )
+    def test_faults(self, config, change: dict, sentence: str) -> None:
+        cfg = config("mask_former_panoptic")
+        with pytest.raises(UserError, match=sentence):
+            build_mapper(cfg, is_train=True)(record(cfg) | change)
+
+    def test_png_and_list_disagree(self, config, tmp_path: Path) -> None:
+        cfg = config("mask_former_panoptic")
+        mapped, item = build_mapper(cfg, is_train=True), record(cfg)
+        lonely = {"id": 77, "category_id": DOG, "isthing": True}
+        with pytest.raises(UserError, match=r"has no pixel of the segment id 77"):
+            mapped(item | {"segments_info": [*item["segments_info"], lonely]})
+        covered = {"id": 77, "category_id": SKY, "isthing": False}  # below objects
+        objects = mapped(item | {"segments_info": [*item["segments_info"], covered]})["instances"]
+        assert objects.gt_classes.tolist()[-1] == SKY and not objects.gt_masks[-1].any()
+        Image.fromarray(encode_ids(ids_of()[:-1])).save(tmp_path / "a.png")
+        with pytest.raises(UserError, match=r"a\.png has \(height, width\) \(39, 60\), but its"):
+            mapped(item | {"pan_seg_file_name": str(tmp_path / "a.png")})
+
+
+class TestInstance:
+    def test_objects_that_the_crop_cuts_away(self, config) -> None:
+        """Kept by the mapper of ADE20K, left out by that of COCO."""
+        numbers = {}
+        for mapper in ("mask_former_instance", "coco_instance_lsj"):
+            cfg = config(mapper)
+            cfg.INPUT.CROP.SIZE, cfg.INPUT.MIN_SIZE_TRAIN = [8, 8], (HEIGHT,)
+            cfg.INPUT.IMAGE_SIZE, cfg.INPUT.MIN_SCALE = 16, 2.0
+            mapped, found = build_mapper(cfg, is_train=True), []
+            for trial in range(12):
+                seed(trial)
+                objects = mapped(record(cfg))["instances"]
+                found.append((len(objects), int(objects.gt_masks.flatten(1).any(dim=1).sum())))
+            numbers[mapper] = found
+        assert {total for total, _ in numbers["mask_former_instance"]} == {2}
+        assert min(seen for _, seen in numbers["mask_former_instance"]) < 2
+        assert all(total == seen for total, seen in numbers["coco_instance_lsj"])
+        assert len({total for total, _ in numbers["coco_instance_lsj"]}) > 1
+
+    def test_no_object(self, config) -> None:
+        cfg = config("coco_instance_lsj")
+        objects = build_mapper(cfg, is_train=True)(record(cfg) | {"annotations": []})["instances"]
+        assert objects.gt_masks.shape == (0, 64, 64) and objects.gt_classes.shape == (0,)
+
+    @pytest.mark.parametrize(
+        ("outline", "sentence"),
+        [
+            (None, r"an object of .*1\.png has neither polygons nor run lengths"),
+            ([[0, 0, 1e7, 0, 5, 5]], r"a polygon of an object of .*1\.png lies outside"),
+            ({"size": [3, 3], "counts": [9]}, r"\(3, 3\), but the picture has \(40, 60\)"),
+            ({"size": [40, 60], "counts": "?"}, r"1\.png are damaged"),
+        ],
+    )
+    def test_faults_of_outlines(self, config, outline: object, sentence: str) -> None:
+        cfg = config("mask_former_instance")
+        item = record(cfg) | {"annotations": [{"category_id": CAT, "segmentation": outline}]}
+        with pytest.raises(UserError, match=sentence):
+            build_mapper(cfg, is_train=True)(item)
+
+    def test_no_annotations(self, config) -> None:
+        cfg = config("mask_former_instance")
+        with pytest.raises(UserError, match=r"1\.png has no annotated instances"):
+            build_mapper(cfg, is_train=True)({"file_name": record(cfg)["file_name"]})
+
+
+class TestSemantic:
+    def test_nothing_but_ignored_pixels(self, config, tmp_path: Path) -> None:
+        cfg = config("mask_former_semantic")
+        Image.fromarray(np.full((HEIGHT, WIDTH), IGNORE, dtype=np.uint8)).save(tmp_path / "a.png")
+        item = record(cfg) | {"sem_seg_file_name": str(tmp_path / "a.png")}
+        objects = build_mapper(cfg, is_train=True)(item)["instances"]
+        assert objects.gt_masks.shape == (0, 32, 32) and objects.gt_classes.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("mapper", "dataset", "sentence"),
+    [
+        ("mask_former_panoptic", "test_semantic", "'test_semantic' has no segments: use"),
+        ("coco_instance_lsj", "test_semantic", "'test_semantic' has no instances: use"),
+        ("mask_former_panoptic", "test_instance", "'test_instance' is no semantic one"),
+        ("mask_former_semantic", "test_instance", "'test_instance' is no semantic one"),
+    ],
+)
+def test_data_sets_of_another_kind(config, mapper: str, dataset: str, sentence: str) -> None:
+    cfg = config(mapper)
+    cfg.DATASETS.TRAIN = (dataset,)
+    with pytest.raises(UserError, match=sentence):
+        build_mapper(cfg, is_train=True)
+
+
+def test_words_of_the_vocabulary(vocabulary: Path, folder: Path) -> None:
+    words = Vocabulary.load(vocabulary)
+    metadata = MetadataCatalog.get("test_panoptic")
+    assert metadata.stuff_classes == list(words.names)
+    assert metadata.thing_classes == ["cat", "dog"]
+    assert metadata.thing_dataset_id_to_contiguous_id == {1: 0, 7: 1}
+    assert metadata.stuff_dataset_id_to_contiguous_id == {11: 2, 30: 3}
+    assert MetadataCatalog.get("test_instance").thing_classes == ["cat", "dog"]

@@ -1,0 +1,332 @@
+"""Panoptic and instance data sets: published names, records, answers that are right, and faults."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from segcore.config import default_config
+from segcore.datasets import (
+    data_root,
+    register_instance_dataset,
+    register_panoptic_dataset,
+)
+from segcore.datasets.instance import read_instance_records
+from segcore.datasets.panoptic import read_panoptic_records
+from segcore.errors import UserError
+from segcore.evaluation import build_evaluator
+from segcore.images import read_labels
+from segcore.outlines import decode_mask
+from segcore.panoptic import encode_ids, segments_of_record
+from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.vocabulary import Vocabulary
+
+PUBLISHED = {  # name: evaluator, classes, things, and a place
+    "ade20k_panoptic_train": ("ade20k_panoptic_seg", 150, 100, "ade20k_panoptic_train.json"),
+    "ade20k_panoptic_val": ("ade20k_panoptic_seg", 150, 100, "ade20k_panoptic_val.json"),
+    "coco_2017_train_panoptic": ("coco_panoptic_seg", 133, 80, "panoptic_train2017.json"),
+    "coco_2017_val_panoptic": ("coco_panoptic_seg", 133, 80, "panoptic_val2017.json"),
+    "coco_2017_val_panoptic_with_sem_seg": (
+        "coco_panoptic_seg",
+        133,
+        80,
+        "panoptic_val2017.json",
+    ),
+    "scenes_60_train_panoptic": ("coco_panoptic_seg", 60, 54, "train/panoptic.json"),
+    "scenes_1k_test_panoptic": ("coco_panoptic_seg", 1120, 1080, "test/panoptic.json"),
+    "ade20k_instance_train": ("coco", None, 100, "ade20k_instance_train.json"),
+    "ade20k_instance_val": ("coco", None, 100, "ade20k_instance_val.json"),
+    "coco_2017_train": ("coco", None, 80, "instances_train2017.json"),
+    "coco_2017_val": ("coco", None, 80, "instances_val2017.json"),
+    "scenes_60_test_instance": ("coco", None, 54, "test/instances.json"),
+    "scenes_1k_train_instance": ("coco", None, 1080, "train/instances.json"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_names(name: str) -> None:
+    """On Detectron2 itself some of these are its own."""
+    evaluator, classes, things, place = PUBLISHED[name]
+    assert name in DatasetCatalog.list()
+    metadata = MetadataCatalog.get(name)
+    assert metadata.evaluator_type == evaluator
+    ids = metadata.thing_dataset_id_to_contiguous_id
+    assert len(ids) == things == len(set(ids.values()))
+    assert len(metadata.thing_classes) == len(metadata.thing_colors) == max(ids.values()) + 1
+    assert str(getattr(metadata, "panoptic_json", metadata.json_file)).endswith(place)
+    assert metadata.image_root.startswith(str(data_root()))
+    if classes is None:
+        assert sorted(ids.values()) == list(range(things))
+        return
+    assert len(metadata.stuff_classes) == len(metadata.stuff_colors) == classes
+    every = [*ids.values(), *metadata.stuff_dataset_id_to_contiguous_id.values()]
+    assert sorted(every) == list(range(classes))
+    assert metadata.label_divisor == 1000
+    assert metadata.vocabulary in (
+        "ade20k_panoptic_150",
+        "coco_panoptic_133",
+        "scenes_60",
+        "scenes_1k",
+    )
+
+
+def test_semantic_scores_need_label_maps() -> None:
+    has = {name: MetadataCatalog.get(name).get("sem_seg_root") for name in PUBLISHED}
+    assert has["coco_2017_val_panoptic"] is None
+    assert has["coco_2017_val_panoptic_with_sem_seg"].endswith("panoptic_semseg_val2017")
+    assert has["ade20k_panoptic_val"].endswith("annotations_detectron2/validation")
+
+
+def test_ids_of_ade20k_instances_are_packed() -> None:
+    panoptic = MetadataCatalog.get("ade20k_panoptic_val").thing_dataset_id_to_contiguous_id
+    assert panoptic == {id: id for id in panoptic} and 7 in panoptic and 149 in panoptic
+    ids = MetadataCatalog.get("ade20k_instance_val").thing_dataset_id_to_contiguous_id
+    assert ids == {theirs: ours for ours, theirs in enumerate(panoptic)}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, SCENES_60, Settings(num_train=1, num_test=4, size=48), panoptic=True)
+    return root / "scenes-60" / "test"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest):
+    """A free data set name, forgotten after the test."""
+    name = f"test_{request.node.name}"
+    yield name
+    DatasetCatalog.pop(name, None)
+    MetadataCatalog.pop(name, None)
+
+
+def register_drawn(name: str, folder: Path) -> list[dict]:
+    register_panoptic_dataset(
+        name,
+        folder / "images",
+        folder / "panoptic.json",
+        folder / "panoptic",
+        "scenes_60",
+        semantic_dir=folder / "labels",
+        instance_json=folder / "instances.json",
+    )
+    return DatasetCatalog.get(name)
+
+
+def every_task(output_dir: Path) -> CfgNode:
+    cfg = default_config()
+    cfg.OUTPUT_DIR = str(output_dir)
+    switches = {"SEMANTIC_ON": True, "PANOPTIC_ON": True, "INSTANCE_ON": True}
+    cfg.MODEL.MASK_FORMER = CfgNode({"TEST": switches})
+    return cfg
+
+
+def right_answer(record: dict) -> dict:
+    """What the ground truth of a picture says, as a model would say it."""
+    segments = segments_of_record(record)
+    listed = [
+        {key: segment[key] for key in ("id", "category_id", "isthing")}
+        for segment in record["segments_info"]
+    ]
+    things = [segment for segment in listed if segment["isthing"]]
+    masks = [torch.from_numpy(segments.ids == segment["id"]) for segment in things]
+    return {
+        "sem_seg_labels": torch.from_numpy(
+            read_labels(record["sem_seg_file_name"]).astype(np.int64)
+        ),
+        "panoptic_seg": (torch.from_numpy(segments.ids), listed),
+        "instances": SimpleNamespace(
+            pred_masks=torch.stack(masks),
+            scores=torch.ones(len(masks)),
+            pred_classes=torch.tensor([segment["category_id"] for segment in things]),
+        ),
+    }
+
+
+def test_right_answers_have_full_marks(drawn: Path, name: str, tmp_path: Path) -> None:
+    """Records, metadata and evaluators fit each other in all three tasks."""
+    records = register_drawn(name, drawn)
+    assert len(records) == 4
+    evaluator = build_evaluator(every_task(tmp_path), name)
+    evaluator.process(records, [right_answer(record) for record in records])
+    results = evaluator.evaluate()
+    assert results["panoptic_seg"]["PQ"] == results["sem_seg"]["mIoU"] == 100
+    assert results["segm"]["AP"] == pytest.approx(100)
+    assert {path.name for path in (tmp_path / "inference" / name).iterdir()} == {
+        "panoptic_evaluation.json",
+        "sem_seg_evaluation.json",
+        "instances_evaluation.json",
+    }
+
+
+def test_records(drawn: Path, name: str) -> None:
+    record = register_drawn(name, drawn)[2]
+    assert record["image_id"] == 2 and (record["height"], record["width"]) == (48, 48)
+    for key, folder in (
+        ("file_name", "images"),
+        ("pan_seg_file_name", "panoptic"),
+        ("sem_seg_file_name", "labels"),
+    ):
+        assert record[key] == str(drawn / folder / "000002.png")
+    for segment in record["segments_info"]:
+        assert segment["isthing"] is (segment["id"] % 1000 > 0)
+        assert segment["category_id"] == segment["id"] // 1000
+
+
+def test_records_of_instances(drawn: Path, name: str) -> None:
+    register_instance_dataset(name, drawn / "images", drawn / "instances.json", "scenes_60")
+    labels = drawn / "labels"
+    for record in DatasetCatalog.get(name):
+        assert record["annotations"]
+        shown = read_labels(labels / Path(record["file_name"]).name)
+        for entry in record["annotations"]:
+            mask = decode_mask(entry["segmentation"], shown.shape, "it")
+            assert (shown[mask] == entry["category_id"]).all()
+
+
+def test_a_taken_name(drawn: Path, name: str) -> None:
+    DatasetCatalog.register(name, lambda: [{"file_name": "theirs"}])
+    MetadataCatalog.get(name).set(thing_classes=["sky"])
+    with pytest.raises(UserError, match="registered already with other classes"):
+        register_instance_dataset(name, drawn, drawn / "instances.json", "scenes_60")
+    with pytest.raises(UserError, match="registered already with other classes"):
+        register_drawn(name, drawn)
+
+
+def test_a_taken_name_with_the_same_classes(drawn: Path, name: str) -> None:
+    DatasetCatalog.register(name, lambda: [{"file_name": "theirs"}])
+    words = Vocabulary.registered("scenes_60").names
+    MetadataCatalog.get(name).set(stuff_classes=list(words), ignore_label=65535)
+    assert register_drawn(name, drawn) == [{"file_name": "theirs"}]
+    assert MetadataCatalog.get(name).panoptic_json == str(drawn / "panoptic.json")
+
+
+class TestFaults:
+    """A picture of a cat on grass."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "images").mkdir()
+        (tmp_path / "png").mkdir()
+        ids = np.array([[1, 1, 2], [1, 1, 2]])
+        Image.fromarray(encode_ids(ids)).save(tmp_path / "png/a.png")
+        image = {"id": "a", "file_name": "a.jpg", "height": 2, "width": 3}
+        listed = [{"id": 1, "category_id": 5}, {"id": 2, "category_id": 8}]
+        categories = [
+            {"id": 5, "name": "cat", "isthing": 1},
+            {"id": 8, "name": "grass", "isthing": 0},
+        ]
+        self.write(
+            tmp_path / "panoptic.json",
+            images=[image],
+            annotations=[{"image_id": "a", "file_name": "a.png", "segments_info": listed}],
+            categories=categories,
+        )
+        box = [0, 0, 2, 0, 2, 2, 0, 2]
+        self.write(
+            tmp_path / "instances.json",
+            images=[image],
+            annotations=[{"id": 1, "image_id": "a", "category_id": 5, "segmentation": [box]}],
+            categories=categories[:1],
+        )
+        return tmp_path
+
+    @staticmethod
+    def write(path: Path, **content: object) -> None:
+        path.write_text(json.dumps(content))
+
+    @staticmethod
+    def change(path: Path, edit: Callable[[dict], object]) -> None:
+        content = json.loads(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content))
+
+    @staticmethod
+    def read(folder: Path, **places: Path) -> list[dict]:
+        return read_panoptic_records(
+            "pets",
+            folder / "images",
+            folder / "panoptic.json",
+            folder / "png",
+            {5: 0},
+            {8: 1},
+            **places,
+        )
+
+    @staticmethod
+    def read_instances(folder: Path) -> list[dict]:
+        return read_instance_records("pets", folder / "images", folder / "instances.json", {5: 0})
+
+    def test_without_a_fault(self, folder: Path) -> None:
+        (record,) = self.read(folder)
+        assert [each["category_id"] for each in record["segments_info"]] == [0, 1]
+        (record,) = self.read_instances(folder)
+        assert record["image_id"] == "a" and record["annotations"][0]["category_id"] == 0
+
+    @pytest.mark.parametrize("place", ["images", "png", "panoptic.json"])
+    def test_missing_places(self, folder: Path, place: str) -> None:
+        (folder / place).rename(folder / "elsewhere")
+        with pytest.raises(UserError, match=rf"'pets' has no (file|folder) .*{place}: prepare it"):
+            self.read(folder)
+
+    def test_missing_label_maps(self, folder: Path) -> None:
+        with pytest.raises(UserError, match=r"'pets' has no folder .*labels: prepare it"):
+            self.read(folder, semantic_dir=folder / "labels")
+
+    def test_missing_objects(self, folder: Path) -> None:
+        (folder / "instances.json").unlink()
+        with pytest.raises(UserError, match=r"'pets' has no file .*instances\.json: prepare it"):
+            self.read_instances(folder)
+
+    def test_a_category_outside_of_the_table(self, folder: Path) -> None:
+        def add(content: dict) -> None:
+            content["categories"].append({"id": 9, "name": "dog", "isthing": 1})
+            for entry in content["annotations"]:
+                for segment in entry.get("segments_info", [entry])[:1]:
+                    segment["category_id"] = 9
+
+        for path, read in (("panoptic", self.read), ("instances", self.read_instances)):
+            self.change(folder / f"{path}.json", add)
+            with pytest.raises(
+                UserError, match=rf"{path}\.json has the category id 9, which is none"
+            ):
+                read(folder)
+
+    @pytest.mark.parametrize(
+        ("entry", "sentence"),
+        [
+            ({"file_name": "../../a.jpg"}, "which is outside of its folder"),
+            ({"file_name": "/etc/a.jpg"}, "a picture is described badly"),
+            ({"file_name": 7}, "a picture is described badly"),
+            ({"height": "tall"}, "a picture is described badly"),
+            ({"id": "b"}, r"has no segments of the picture 'b'"),
+        ],
+    )
+    def test_pictures(self, folder: Path, entry: dict, sentence: str) -> None:
+        self.change(folder / "panoptic.json", lambda content: content["images"][0].update(entry))
+        with pytest.raises(UserError, match=sentence):
+            self.read(folder)
+
+    def test_vocabularies(self, folder: Path, name: str) -> None:
+        places = (folder / "images", folder / "panoptic.json", folder / "png")
+        with pytest.raises(UserError, match="needs 'isthing' and 'dataset_id'"):
+            register_panoptic_dataset(name, *places, ["cat", "grass"])
+        classes = [{"name": n, "isthing": True, "dataset_id": 5} for n in ("cat", "dog")]
+        self.write(folder / "words.json", name="words", classes=classes)
+        with pytest.raises(UserError, match="gives one dataset_id to several classes"):
+            register_panoptic_dataset(name, *places, folder / "words.json")
+        assert name not in DatasetCatalog.list()
+
+    def test_records_do_not_share_what_a_mapper_may_change(self, folder: Path) -> None:
+        first = self.read(folder)
+        copied = copy.deepcopy(first)
+        first[0]["segments_info"].clear()
+        assert self.read(folder) == copied

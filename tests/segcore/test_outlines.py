@@ -1,0 +1,80 @@
+"""Polygons and run lengths: pycocotools' numbers, and what it would not refuse."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as run_lengths
+
+from segcore.errors import UserError
+from segcore.outlines import check_polygons, decode_mask, rasterise
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
+def test_run_lengths_are_those_of_pycocotools(share: float) -> None:
+    rng = np.random.default_rng(0)
+    for size in ((1, 1), (7, 300), (40, 3)):
+        mask = rng.random(size) < share
+        encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+        text = {"size": list(size), "counts": encoded["counts"].decode()}
+        np.testing.assert_array_equal(decode_mask(encoded, size, "it"), mask)
+        np.testing.assert_array_equal(decode_mask(text, size, "it"), mask)
+
+
+def test_run_lengths_as_numbers() -> None:
+    mask = decode_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3), "it")
+    assert mask.tolist() == [[False, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        b"",
+        b"1000000",
+        "\u00ff",
+        "ab",
+        "_" * 1000,
+        5,
+        None,
+        [[6]],
+        ["a"],
+        [-1, 7],
+        [10**30],
+        [2**62] * 4,
+    ],
+)
+def test_damaged_run_lengths(counts: object) -> None:
+    with pytest.raises(UserError, match="the run lengths of it are damaged"):
+        decode_mask({"size": [2, 3], "counts": counts}, (2, 3), "it")
+
+
+@pytest.mark.parametrize(
+    ("runs", "sentence"),
+    [
+        (None, "it has neither polygons nor run lengths"),
+        ({"size": 3, "counts": [6]}, "it has neither"),
+        ({"size": [3, 2], "counts": [6]}, r"\(3, 2\), but the picture has \(2, 3\)"),
+    ],
+)
+def test_what_are_no_run_lengths(runs: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        decode_mask(runs, (2, 3), "it")
+
+
+def test_polygons_of_an_object_are_one_mask() -> None:
+    squares = [[1, 1, 3, 1, 3, 3, 1, 3], [5, 0, 6, 0, 6, 1, 5, 1], [0, 0, 1, 1]]
+    mask = rasterise(check_polygons(squares, (4, 8), "it"), (4, 8))
+    expected = np.zeros((4, 8), dtype=bool)
+    expected[1:3, 1:3] = expected[0, 5] = True
+    np.testing.assert_array_equal(mask, expected)
+    assert not rasterise([], (4, 8)).any()
+
+
+@pytest.mark.parametrize("polygon", [[1, 2, 3], "abcdef", [None] * 6, [[1, 2], [3]]])
+def test_what_is_no_polygon(polygon: object) -> None:
+    with pytest.raises(UserError, match=r"a polygon of it (is no list of pairs|lies outside)"):
+        check_polygons([polygon], (4, 8), "it")
+
+
+@pytest.mark.parametrize("number", [1e9, -1e9, float("nan"), float("inf")])
+def test_polygons_far_away_are_not_drawn(number: float) -> None:
+    with pytest.raises(UserError, match="a polygon of it lies outside of its picture of 8 x 4"):
+        check_polygons([[0, 0, 1, 0, number, 1]], (4, 8), "it")
