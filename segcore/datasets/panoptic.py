@@ -50,11 +50,10 @@ def register_panoptic_dataset(
         {theirs: ours for theirs, ours in ids.items() if vocabulary.isthing[ours] is kind}
         for kind in (True, False)
     )
-    # Indexed by class ids; where things come first, these are their names alone.
-    last = max(things.values(), default=-1) + 1
+    # Both lists are indexed by class ids, so both have all classes, as Detectron2's own have.
     fields = {
-        "thing_classes": list(vocabulary.names[:last]),
-        "thing_colors": list(vocabulary.colors[:last]),
+        "thing_classes": list(vocabulary.names),
+        "thing_colors": list(vocabulary.colors),
         "thing_dataset_id_to_contiguous_id": things,
         "stuff_classes": list(vocabulary.names),
         "stuff_colors": list(vocabulary.colors),
