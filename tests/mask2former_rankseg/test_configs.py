@@ -142,7 +142,7 @@ class TestSteps:
     def test_selection_and_scores(self, steps) -> None:
         selection = steps["and selection"].ranking
         adaptive = steps["and rank-adaptive scores"].ranking
-        assert selection.kappa == adaptive.kappa == 50
+        assert selection.kappa == adaptive.kappa == 200
         assert isinstance(selection.scores, SharedScores)
         assert isinstance(adaptive.scores, NormScores)
 
