@@ -320,10 +320,33 @@ def test_dataset_dicts(facts, name, raised):
     assert raised(get_detection_dataset_dicts, [name]) == facts["empty_dataset"]
 
 
-def test_boxes_are_left_out(lite_only, name):
-    DatasetCatalog.register(name, lambda: [{"annotations": []}])
+def test_pictures_without_objects(facts, name, raised):
+    facts = facts["get_detection_dataset_dicts"]
+    crowd = {"iscrowd": 1, "category_id": 0}
+    records = [{"annotations": [crowd]}, {"annotations": [crowd, {"category_id": 0}]}]
+    DatasetCatalog.register(name, lambda: records)
+    assert len(get_detection_dataset_dicts(name)) == facts["kept_with_filter_empty"]
+    assert get_detection_dataset_dicts(name) == records[1:]
+    assert len(get_detection_dataset_dicts(name, filter_empty=False)) == facts["kept_without"]
+    DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: records[:1])
+    assert raised(get_detection_dataset_dicts, name) == facts["empty_dataset"]
+
+
+def test_data_sets_that_name_their_objects_otherwise(name, raised):
+    records, names = [{"annotations": [{"category_id": 0}]}], [name, f"{name}/other"]
+    for each, words in zip(names, (["cat"], ["dog"]), strict=True):
+        DatasetCatalog.register(each, lambda: records)
+        MetadataCatalog.get(each).thing_classes = words
+    assert raised(get_detection_dataset_dicts, names) == "ValueError"
+    assert len(get_detection_dataset_dicts(names, check_consistency=False)) == 2
+    DatasetCatalog.remove(names[1])
+    MetadataCatalog.pop(names[1], None)
+
+
+def test_boxes_are_left_out(lite_only, record):
     with pytest.raises(NotImplementedError, match="install Detectron2"):
-        get_detection_dataset_dicts(name)
+        DatasetMapper(get_cfg(), True)(record | {"annotations": []})
 
 
 def test_reading_gives_no_warning(record):

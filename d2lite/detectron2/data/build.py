@@ -8,7 +8,7 @@ import torch.utils.data as torchdata
 
 from detectron2._absent import sentence
 from detectron2.config import CfgNode, configurable
-from detectron2.data.catalog import DatasetCatalog
+from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
@@ -33,7 +33,15 @@ def get_detection_dataset_dicts(
 ) -> list[dict] | torchdata.Dataset:
     """Load the records of data sets, given by one name or several, and join them.
 
-    The other arguments are about records with "annotations", which are refused here.
+    Args:
+        names: of the data sets.
+        filter_empty: where the records have "annotations", leave out those that have none but
+            crowds.
+        min_keypoints, proposal_files: refused here.
+        check_consistency: data sets with "annotations" must agree in their ``thing_classes``.
+
+    Raises:
+        ValueError: they do not.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
@@ -46,9 +54,23 @@ def get_detection_dataset_dicts(
     for name, part in zip(names, parts, strict=True):
         if not part:
             raise AssertionError(f"data set {name} is empty")
-        if "annotations" in part[0]:
-            raise NotImplementedError(sentence(f"Reading boxes and masks, as {name} has them,"))
-    return [record for part in parts for record in part]
+    records = [record for part in parts for record in part]
+    if "annotations" not in records[0]:
+        return records
+    if check_consistency and len({_thing_classes(name) for name in names}) > 1:
+        raise ValueError(f"the thing_classes of the data sets {', '.join(names)} differ")
+    kept = [record for record in records if _has_objects(record) or not filter_empty]
+    if not kept:
+        raise AssertionError(f"no picture of {', '.join(names)} has an object that is no crowd")
+    return kept
+
+
+def _thing_classes(name: str) -> tuple[str, ...]:
+    return tuple(MetadataCatalog.get(name).get("thing_classes", ()))
+
+
+def _has_objects(record: dict) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
 
 
 def trivial_batch_collator(batch: list) -> list:
