@@ -10,10 +10,12 @@ Training and test data, looked at for pictures that they have in common:
     python datasets/check.py --images train/images test/images \
         --labels train/labels test/labels --vocabulary pets.json --output out/check
 
-The data sets of a file for DATASETS.OWN (docs/your_data.md), and registered ones:
+The data sets of a file for DATASETS.OWN (docs/your_data.md), and registered ones, among them those
+of segments and of objects:
 
     python datasets/check.py --own pets.json --output out/check
     python datasets/check.py --dataset ade20k_150_test_sem_seg
+    python datasets/check.py --dataset scenes_60_train_panoptic scenes_60_test_panoptic
 
 With --output a page with overlays and class frequencies is written (index.html), and everything
 that was found as report.json. The exit code is 0 if there is nothing to mend, 1 if there is, 2 for

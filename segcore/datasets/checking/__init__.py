@@ -2,6 +2,7 @@
 
 ``findings``  the kinds of faults, and which of them stop a training run or spoil it
 ``pair``      one picture with its label map
+``objects``   segments and objects as label maps
 ``survey``    all pairs of a data set together, and two data sets beside each other
 ``sample``    which pairs to look at, and the page that shows them
 """

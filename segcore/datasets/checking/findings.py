@@ -18,6 +18,7 @@ KINDS = {
     "no_picture": Kind("label maps without a picture", True),
     "ambiguous": Kind("several files that differ in their endings only", True),
     "unreadable": Kind("files that cannot be read", True),
+    "objects": Kind("segments or objects that cannot be read, or do not fit their lists", True),
     "lossy": Kind("label maps in a lossy format", True),
     "colours": Kind("label maps that hold colours instead of class ids", True),
     "size": Kind("label maps of another size than their picture", True),

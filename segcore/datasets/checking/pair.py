@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segcore.datasets.checking.findings import Finding
+from segcore.datasets.checking.objects import paint_record
 from segcore.errors import UserError
 from segcore.images import Header, read_header, read_image, read_labels
 
@@ -16,10 +17,12 @@ MOST_VALUES = 20  # wrong values that are told apart in one label map
 
 
 class Pair(NamedTuple):
-    """A picture and its label map: two paths."""
+    """A picture and its label map: two paths; for segments and objects their PNG or JSON file, and
+    the dataset dict that lists them."""
 
     image: str
     labels: str
+    record: dict | None = None
 
 
 @dataclass
@@ -45,14 +48,14 @@ class Examined:
     findings: list[Finding] = field(default_factory=list)
 
     def note(self, kind: str, text: str, *files: str) -> None:
-        self.findings.append(Finding(kind, text, files or tuple(self.pair)))
+        self.findings.append(Finding(kind, text, files or self.pair[:2]))
 
 
 def examine(pair: Pair, num_classes: int, ignore_label: int) -> Examined:
     """Read both files of a pair and look for faults."""
     result = Examined(pair)
     turned, picture_size = _examine_picture(result)
-    labels = _read_label_map(result)
+    labels = _read_label_map(result, ignore_label)
     if labels is None:
         return result
     _count(result, labels, num_classes, ignore_label)
@@ -74,9 +77,22 @@ def _examine_picture(result: Examined) -> tuple[Header | None, tuple[int, int] |
     return header, result.size
 
 
-def _read_label_map(result: Examined) -> np.ndarray | None:
-    path = result.pair.labels
+def read_pair_labels(pair: Pair, ignore_label: int) -> np.ndarray:
+    """The label map of a pair, (H, W) integers.
+
+    Raises:
+        UserError: a file cannot be read, or does not agree with the dataset dict.
+    """
+    if pair.record is not None:
+        return paint_record(pair.record, ignore_label)
+    return read_labels(pair.labels)
+
+
+def _read_label_map(result: Examined, ignore_label: int) -> np.ndarray | None:
+    path, described = result.pair.labels, result.pair.record is not None
     try:
+        if described:
+            return read_pair_labels(result.pair, ignore_label)
         header = read_header(path)
         if header.lossy:
             result.note("lossy", f"{path} is {header.format}: store label maps as PNG", path)
@@ -85,9 +101,9 @@ def _read_label_map(result: Examined) -> np.ndarray | None:
             text = f"{path} is of mode {header.mode}: store one integer a pixel{_grey_hint(path)}"
             result.note("colours", text, path)
             return None
-        return read_labels(path)
+        return read_pair_labels(result.pair, ignore_label)
     except UserError as error:
-        result.note("unreadable", str(error), path)
+        result.note("objects" if described else "unreadable", str(error), path)
         return None
 
 
@@ -122,7 +138,7 @@ def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label:
 
 def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
     """``size`` is that of the label map, ``header`` the picture's."""
-    image, labels = result.pair
+    image, labels, record = result.pair
     if size != result.size:
         if header.orientation >= FIRST_TURNED and size == (header.width, header.height):
             text = (
@@ -133,7 +149,7 @@ def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> N
         else:
             text = f"{labels} is {_times(size)}, its picture {image} is {_times(result.size)}"
             result.note("size", text)
-    elif _may_be_turned(header) and read_header(labels).orientation == 1:
+    elif record is None and _may_be_turned(header) and read_header(labels).orientation == 1:
         text = f"{image} has the EXIF orientation {header.orientation}, {labels} has none"
         result.note("orientation", text)
 

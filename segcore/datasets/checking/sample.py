@@ -7,10 +7,10 @@ import numpy as np
 
 from segcore import visualize
 from segcore.datasets.checking.findings import KINDS, Finding, by_kind, has_errors
-from segcore.datasets.checking.pair import Examined
+from segcore.datasets.checking.pair import Examined, read_pair_labels
 from segcore.datasets.checking.survey import Source, Survey
 from segcore.errors import UserError
-from segcore.images import read_image, read_labels
+from segcore.images import read_image
 from segcore.page import Card, LegendEntry, Page
 
 SIDE = 384  # pixels of a picture on the page
@@ -109,7 +109,7 @@ def _write_findings(page: Page, findings: Sequence[Finding]) -> None:
 
 def _card(pair: Examined, source: Source) -> Card:
     image = visualize.fit(read_image(pair.pair.image), SIDE)
-    labels = visualize.fit(read_labels(pair.pair.labels), SIDE)
+    labels = visualize.fit(read_pair_labels(pair.pair, source.ignore_label), SIDE)
     drawn = visualize.overlay(image, labels, source.colors, ignore_label=source.ignore_label)
     entries = [
         LegendEntry(source.classes[class_id], source.colors[class_id], share)

@@ -7,10 +7,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from tqdm import tqdm
 
 from segcore.datasets.checking.findings import Finding
 from segcore.datasets.checking.pair import Examined, Pair, examine
+from segcore.datasets.registering import check_registered
 from segcore.datasets.semantic import list_files, semantic_metadata
 from segcore.errors import UserError
 from segcore.processes import process_map
@@ -23,11 +25,13 @@ class Source:
 
     Attributes:
         name: what the data set is called in the report.
-        image_dir, label_dir: its two folders.
+        image_dir, label_dir: its two folders; of objects the latter is their JSON file.
         image_suffix, label_suffix: how its files' names end; None takes every picture.
         classes, colors: one a class, in the order of the label values.
         ignore_label: label value of pixels without a class.
         may_be_partial: whether pictures without a label map are nothing to mend.
+        records: dataset dicts that list segments or objects, which then take the place of the
+            files in the two folders.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Source:
     colors: tuple[Color, ...]
     ignore_label: int
     may_be_partial: bool = False
+    records: tuple[dict, ...] | None = None
 
     @classmethod
     def from_folders(
@@ -70,7 +75,11 @@ class Source:
 
     @classmethod
     def registered(cls, name: str, may_be_partial: bool = True) -> "Source":
-        """A data set of :func:`segcore.datasets.register_semantic_dataset`."""
+        """A data set that this project has registered, of label maps, segments or objects."""
+        check_registered([name])
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("panoptic_json") or metadata.get("json_file"):
+            return cls._of_records(name, metadata)
         metadata = semantic_metadata(name)
         if metadata.get("sem_seg_root") is None or not hasattr(metadata, "label_suffix"):
             raise UserError(f"dataset {name!r} is not read from two folders: it cannot be checked")
@@ -85,6 +94,41 @@ class Source:
             metadata.ignore_label,
             may_be_partial,
         )
+
+    @classmethod
+    def _of_records(cls, name: str, metadata: Metadata) -> "Source":
+        stuff = bool(metadata.get("panoptic_json"))
+        return cls(
+            name,
+            Path(metadata.image_root),
+            Path(metadata.panoptic_root if stuff else metadata.json_file),
+            None,
+            None,
+            tuple(metadata.stuff_classes if stuff else metadata.thing_classes),
+            tuple(map(tuple, metadata.stuff_colors if stuff else metadata.thing_colors)),
+            metadata.ignore_label if stuff else len(metadata.thing_classes),
+            records=tuple(DatasetCatalog.get(name)),
+        )
+
+    def find_pairs(self) -> tuple[list[Pair], tuple[int, int], list[Finding]]:
+        """The pairs in order, the numbers of pictures and label maps, and what has no partner.
+
+        Raises:
+            UserError: a folder is missing.
+        """
+        if self.records is not None:
+            labels = str(self.label_dir)
+            pairs = [
+                Pair(record["file_name"], record.get("pan_seg_file_name", labels), record)
+                for record in self.records
+            ]
+            return pairs, (len(pairs), len(pairs)), []
+        images = list_files(self.name, self.image_dir, self.image_suffix)
+        labels = list_files(self.name, self.label_dir, self.label_suffix)
+        shared = sorted(images.keys() & labels.keys())
+        pairs = [Pair(images[key][0], labels[key][0]) for key in shared]
+        numbers = sum(map(len, images.values())), sum(map(len, labels.values()))
+        return pairs, numbers, _find_partners(self, images, labels)
 
 
 @dataclass(frozen=True)
@@ -150,15 +194,11 @@ def survey(source: Source, *, workers: int = 1, rare: float = 0.0) -> Survey:
     Raises:
         UserError: a folder is missing.
     """
-    images = list_files(source.name, source.image_dir, source.image_suffix)
-    labels = list_files(source.name, source.label_dir, source.label_suffix)
-    findings = _find_partners(source, images, labels)
-    pairs = [Pair(images[key][0], labels[key][0]) for key in sorted(images.keys() & labels.keys())]
+    pairs, numbers, findings = source.find_pairs()
     look = partial(examine, num_classes=len(source.classes), ignore_label=source.ignore_label)
     with process_map(workers) as parallel_map:
         results = parallel_map(look, pairs)
         examined = list(tqdm(results, desc=source.name, total=len(pairs), unit="pair"))
-    numbers = [sum(map(len, files.values())) for files in (images, labels)]
     known = Survey(source, *numbers, examined, findings)
     findings += [finding for pair in examined for finding in pair.findings]
     findings += _find_duplicates(examined) + _judge_classes(known, rare)
