@@ -1,6 +1,7 @@
 """Names in Detectron2's catalogs, some of which Detectron2 itself has taken before us."""
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -28,14 +29,37 @@ def register(
     known = MetadataCatalog.get(name)
     if name not in DatasetCatalog.list():
         DatasetCatalog.register(name, read)
-    elif "stuff_classes" in fields:
+    else:
+        _accept(name, vocabulary, fields)
+    for key, value in fields.items():
+        if not hasattr(known, key):
+            setattr(known, key, value)
+
+
+def _accept(name: str, vocabulary: Vocabulary, fields: dict[str, object]) -> None:
+    """A name that is taken by the same classes keeps its reader, whose errors become sentences."""
+    known = MetadataCatalog.get(name)
+    if "stuff_classes" in fields:
         check_agreement(name, vocabulary, known.get("stuff_classes", ()), fields["stuff_classes"])
         _check_ignore_label(name, fields["ignore_label"])
     else:
         check_agreement(name, vocabulary, known.get("thing_classes", ()), fields["thing_classes"])
-    for key, value in fields.items():
-        if not hasattr(known, key):
-            setattr(known, key, value)
+    theirs = DatasetCatalog[name]
+    if getattr(theirs, "func", None) is not _read_as_they_do:
+        DatasetCatalog[name] = functools.partial(_read_as_they_do, name, theirs)
+
+
+def _read_as_they_do(name: str, read: Callable[[], list[dict]]) -> list[dict]:
+    try:
+        return read()
+    except UserError:
+        raise
+    except (OSError, AssertionError, KeyError, ValueError) as error:
+        raise UserError(
+            f"dataset {name!r} cannot be read ({type(error).__name__}: {error}): prepare it as "
+            "datasets/README.md says, or set DETECTRON2_DATASETS to the folder that holds the data "
+            "sets"
+        ) from error
 
 
 def check_registered(names: Iterable[str]) -> None:

@@ -209,6 +209,26 @@ def test_a_taken_name_with_the_same_classes(drawn: Path, name: str) -> None:
     assert MetadataCatalog.get(name).panoptic_json == str(drawn / "panoptic.json")
 
 
+def test_a_taken_name_that_cannot_be_read(drawn: Path, name: str) -> None:
+    def read() -> list[dict]:
+        return json.loads(Path("/nowhere/gt.json").read_text())
+
+    DatasetCatalog.register(name, read)
+    words = Vocabulary.registered("scenes_60").names
+    MetadataCatalog.get(name).set(stuff_classes=list(words), ignore_label=65535)
+    with pytest.raises(UserError, match=rf"{name}' cannot be read .*gt\.json.*: prepare it as"):
+        register_drawn(name, drawn)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_data_sets_that_are_not_there(name: str) -> None:
+    """Whoever reads them: one sentence that names the data set and says what to do."""
+    if Path(MetadataCatalog.get(name).image_root).is_dir():
+        pytest.skip("this data set is there")
+    with pytest.raises(UserError, match=rf"'{name}' .*: prepare it as datasets/README\.md says"):
+        DatasetCatalog.get(name)
+
+
 class TestFaults:
     """A picture of a cat on grass."""
 
