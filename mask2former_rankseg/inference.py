@@ -9,6 +9,7 @@ Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answ
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def panoptic(
     kept = ((labels != class_logits.shape[1] - 1) & (scores > score_threshold)).nonzero()[:, 0]
     segments = torch.zeros(frame.answer, dtype=torch.int32, device=mask_logits.device)
     if not len(kept):
-        warnings.warn(_no_segment("OBJECT_MASK_THRESHOLD", score_threshold), stacklevel=2)
+        warn_of_no_segment("OBJECT_MASK_THRESHOLD", score_threshold)
         return segments, []
     masks = frame.place(mask_logits[kept].float()).sigmoid_()
     owner, owned_well, areas = _divide(scores[kept], masks)
@@ -102,7 +103,7 @@ def panoptic(
     queries = list(zip(*areas, labels, strict=True))
     numbers, info = _number_segments(queries, things, overlap_threshold)
     if not info:
-        warnings.warn(_no_segment("OVERLAP_THRESHOLD", overlap_threshold), stacklevel=2)
+        warn_of_no_segment("OVERLAP_THRESHOLD", overlap_threshold)
     return torch.tensor(numbers, dtype=torch.int32, device=owner.device)[owner] * owned_well, info
 
 
@@ -151,10 +152,13 @@ def _number_segments(
     return numbers, info
 
 
-def _no_segment(key: str, value: float) -> str:
-    return (
+@cache  # once, however often something else changes the filters of warnings
+def warn_of_no_segment(key: str, value: float) -> None:
+    """Say that a threshold, or a model that has not learned, leaves a picture empty."""
+    warnings.warn(
         f"no query is a segment of its picture: MODEL.MASK_FORMER.TEST.{key} {value} filters all, "
-        "or the model is not trained"
+        "or the model is not trained",
+        stacklevel=3,
     )
 
 

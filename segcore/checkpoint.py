@@ -202,9 +202,9 @@ def writing(path: Path) -> Iterator[Any]:
 
 def _require_file(path: str) -> None:
     if not path or not Path(path).is_file():
-        what = (
-            "is a folder: name the checkpoint file in it" if Path(path).is_dir() else "is no file"
-        )
+        what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from nothing"
+        if Path(path).is_dir():
+            what = "is a folder: name the checkpoint file in it"
         raise UserError(f"the checkpoint {path} {what}")
 
 

@@ -9,7 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mask2former_rankseg.inference import Frame, instances, panoptic, semantic
+from mask2former_rankseg.inference import (
+    Frame,
+    instances,
+    panoptic,
+    semantic,
+    warn_of_no_segment,
+)
 from segcore.answers import SCORES, AnswerKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -161,6 +167,7 @@ def test_panoptic_query_by_query(frame: Frame, thresholds: tuple[float, float]) 
 
 @pytest.mark.parametrize(("score", "overlap", "key"), [(1.1, 0.0, "OBJECT"), (0.0, 9.0, "OVERLAP")])
 def test_thresholds_that_filter_every_segment_say_so(score, overlap, key: str) -> None:
+    warn_of_no_segment.cache_clear()
     with pytest.warns(UserWarning, match=f"MODEL.MASK_FORMER.TEST.{key}.*filters all"):
         segments, info = panoptic(
             *queries(), FRAMES[0], {0}, score_threshold=score, overlap_threshold=overlap
