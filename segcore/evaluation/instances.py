@@ -156,10 +156,16 @@ def read_instances(json_file: str | Path) -> COCO:
     """COCO's instance annotations.
 
     Raises:
-        UserError: as :func:`segcore.annotations.read_instance_annotations`.
+        UserError: as :func:`segcore.annotations.read_instance_annotations`, and for an object
+            without an outline or its area.
     """
     truth = COCO()
     truth.dataset = read_instance_annotations(json_file)
+    for entry in truth.dataset["annotations"]:
+        entry.setdefault("iscrowd", 0)
+        for key in ("area", "segmentation"):
+            if key not in entry:
+                raise UserError(f"{json_file}: object {entry['id']} has no {key!r}: add it")
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth

@@ -158,9 +158,11 @@ def make_instances(classes: Sequence[int] | np.ndarray, masks: Tensor) -> Instan
 
 
 def masks_of_values(values: Tensor, wanted: Sequence[int] | np.ndarray) -> Tensor:
-    """Where a map (h, w) of integers has each of the N values: (N, h, w) bool."""
+    """Where a map (h, w) of integers from 0 on has each of N values: (N, h, w) bool."""
     wanted = torch.as_tensor(np.asarray(wanted, dtype=np.int64))
-    return values[None] == wanted[:, None, None]
+    bytes_suffice = max([values.max(), *wanted]) < 256  # they are compared faster
+    dtype = torch.uint8 if bytes_suffice else torch.int32
+    return values.to(dtype)[None] == wanted.to(dtype)[:, None, None]
 
 
 def check_size(path: str, size: tuple[int, int], dataset_dict: dict, image: np.ndarray) -> None:

@@ -162,6 +162,7 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
     [
         ('"category_id": 7', '"category_id": 8', "object 1 has the category_id 8, which is not"),
         ('"image_id": 5', '"image_id": 6', "object 1 has the image_id 6, which is not"),
+        ('"area": 12, ', "", r"gt\.json: object 1 has no 'area': add it"),
         ("annotations", "notes", "is no instance file of COCO's format: KeyError"),
         ('"height": 4, ', "", "is no instance file"),
         ("{", "", "is not valid JSON"),

@@ -24,6 +24,7 @@ from segcore.datasets import (
 from segcore.errors import UserError
 from segcore.mappers import build_mapper
 from segcore.mappers.augmentations import RandomScale, large_scale_jitter, resized_crop
+from segcore.mappers.segmentation import masks_of_values
 from segcore.panoptic import encode_ids
 from segcore.scenes.coco import encode_mask
 from segcore.vocabulary import Vocabulary
@@ -312,6 +313,14 @@ class TestAugmentations:
         cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
         with pytest.raises(UserError, match=r"SINGLE_CATEGORY_MAX_AREA needs a label map"):
             build_mapper(cfg, is_train=True)
+
+
+@pytest.mark.parametrize("wanted", [[], [1], [44, 300], [300], [255, 256], [70000]])
+def test_masks_of_values(wanted: list[int]) -> None:
+    """Also of values that the map has not, and that are no bytes though all that it has are."""
+    for values in ([[44, 1], [255, 0]], [[300, 1], [256, 70000]]):
+        masks = masks_of_values(torch.tensor(values), wanted)
+        assert masks.tolist() == [(np.array(values) == value).tolist() for value in wanted]
 
 
 class TestPanoptic:

@@ -138,10 +138,7 @@ def right_answer(record: dict) -> dict:
     ]
     things = [segment for segment in listed if segment["isthing"]]
     masks = [torch.from_numpy(segments.ids == segment["id"]) for segment in things]
-    return {
-        "sem_seg_labels": torch.from_numpy(
-            read_labels(record["sem_seg_file_name"]).astype(np.int64)
-        ),
+    answer = {
         "panoptic_seg": (torch.from_numpy(segments.ids), listed),
         "instances": SimpleNamespace(
             pred_masks=torch.stack(masks),
@@ -149,6 +146,10 @@ def right_answer(record: dict) -> dict:
             pred_classes=torch.tensor([segment["category_id"] for segment in things]),
         ),
     }
+    if "sem_seg_file_name" in record:
+        labels = read_labels(record["sem_seg_file_name"]).astype(np.int64)
+        answer["sem_seg_labels"] = torch.from_numpy(labels)
+    return answer
 
 
 def test_right_answers_have_full_marks(drawn: Path, name: str, tmp_path: Path) -> None:
@@ -251,10 +252,11 @@ class TestFaults:
             categories=categories,
         )
         box = [0, 0, 2, 0, 2, 2, 0, 2]
+        cat = {"id": 1, "image_id": "a", "category_id": 5, "segmentation": [box], "area": 4}
         self.write(
             tmp_path / "instances.json",
             images=[image],
-            annotations=[{"id": 1, "image_id": "a", "category_id": 5, "segmentation": [box]}],
+            annotations=[cat],
             categories=categories[:1],
         )
         return tmp_path
@@ -290,6 +292,32 @@ class TestFaults:
         assert [each["category_id"] for each in record["segments_info"]] == [0, 1]
         (record,) = self.read_instances(folder)
         assert record["image_id"] == "a" and record["annotations"][0]["category_id"] == 0
+
+    def test_right_answers_of_pictures_whose_ids_are_text(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        """As in ADE20K; class ids are those of the panoptic file, instances have them too."""
+        classes = [
+            {"name": "grass", "isthing": False, "dataset_id": 8},
+            {"name": "cat", "isthing": True, "dataset_id": 5},
+        ]
+        self.write(folder / "words.json", name="words", classes=classes)
+        places = (folder / "images", folder / "panoptic.json", folder / "png")
+        name = "test_text_ids"
+        register_panoptic_dataset(
+            name, *places, folder / "words.json", instance_json=folder / "instances.json"
+        )
+        try:
+            evaluator = build_evaluator(every_task(tmp_path), name)
+            (record,) = DatasetCatalog.get(name)
+            assert [each["category_id"] for each in record["segments_info"]] == [1, 0]
+            evaluator.process([record], [right_answer(record)])
+            results = evaluator.evaluate()
+        finally:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        assert results["panoptic_seg"]["PQ"] == 100
+        assert results["segm"]["AP-cat"] == pytest.approx(100)
 
     @pytest.mark.parametrize("place", ["images", "png", "panoptic.json"])
     def test_missing_places(self, folder: Path, place: str) -> None:
