@@ -20,7 +20,7 @@ from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import Checkpointer
@@ -166,6 +166,7 @@ class Trainer(DefaultTrainer):
         """
         if isinstance(model, DistributedDataParallel):
             model = model.module
+        _share_buffers(model)
         results = OrderedDict()
         for index, name in enumerate(cfg.DATASETS.TEST):
             data_loader = cls.build_test_loader(cfg, name)
@@ -192,6 +193,13 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """The model itself in one process; its gradients averaged over the processes otherwise."""
     on_cpu = {"device_ids": None} if device.type == "cpu" else {}
     return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give all processes what checkpoints hold, the main one's statistics of batch norms."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, src=0)
 
 
 def _scale(cfg: CfgNode) -> CfgNode:

@@ -119,6 +119,15 @@ def test_two_processes_evaluate_as_one(run, trained) -> None:
 
 
 @pytest.mark.slow
+def test_what_two_processes_evaluate_is_what_they_save(run) -> None:
+    """Each has seen other pictures, so that its batch norms know other statistics."""
+    folder, _ = run(PANOPTIC, "by_two", "--num-gpus=2")
+    weights = ("MODEL.WEIGHTS", str(folder / "model_final.pth"))
+    again, _ = run(PANOPTIC, "again", "--eval-only", *weights)
+    assert scores(folder) == scores(again)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("config", TASKS)
 def test_resume_ends_where_it_was_told_to(run, trained, config: str) -> None:
     trained(config)
