@@ -9,6 +9,7 @@ of a head.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,12 +67,13 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.softmax(dim=-1).unflatten(-1, grid[1:])
         extent = references.new_tensor([(width, height) for height, width in sizes])
-        locations = references[:, None, None, None] + offsets / extent[:, None]
+        pixels = references[:, None] * extent - 0.5  # (Q, L, 2)
+        positions = offsets + pixels[:, None, :, None].repeat(1, 1, 1, self.num_points, 1)
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(sample(value, sizes, locations, weights))
+        return self.output_proj(sample(value, sizes, positions, weights))
 
 
-def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
+def sample(value: Tensor, sizes: Sizes, positions: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of bilinear samples; zero outside the maps.
 
     The four neighbours of every point are rows of one table, and what a head gives a query is a
@@ -80,43 +82,90 @@ def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> T
     Args:
         value: (B, S, M, D), level after level, row by row.
         sizes: of the L levels.
-        locations: (B, Q, M, L, P, 2), (x, y); 0 ... 1 is the map, pixel i of n lies at (i + 0.5)/n.
+        positions: (B, Q, M, L, P, 2), (x, y) in pixels of the level, whole numbers on pixels.
         weights: (B, Q, M, L, P).
     Returns:
         (B, Q, M * D).
     """
     batch, num_tokens, heads, width = value.shape
-    precise = torch.promote_types(locations.dtype, torch.float32)
-    rows, shares = _neighbours(sizes, locations.to(precise), weights)
-    table = torch.arange(batch * heads, device=value.device).view(batch, 1, heads, 1)
-    bags = (rows + table * num_tokens).flatten(0, 2)
-    head_major = value.transpose(1, 2).reshape(-1, width)
-    sums = F.embedding_bag(
-        bags, head_major, mode="sum", per_sample_weights=shares.flatten(0, 2).to(value.dtype)
-    )
+    precise = torch.promote_types(positions.dtype, torch.float32)
+    tokens, shares = _neighbours(sizes, positions.to(precise), weights)
+    # Rows are a head's tokens, and there are less than 2^31: half the memory of int64.
+    head = torch.arange(batch * heads, dtype=torch.int32, device=value.device)
+    first = (head * num_tokens).view(batch, 1, heads, 1)
+    rows = torch.cat([first + neighbour.int() for neighbour in tokens], dim=-1)
+    shares = torch.cat(shares, dim=-1).flatten(0, 2).to(value.dtype)
+    sums = weighted_sums(rows.flatten(0, 2), value.transpose(1, 2).reshape(-1, width), shares)
     return sums.view(batch, -1, heads * width)
 
 
-def _neighbours(sizes: Sizes, locations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens around every location, int64, and their shares: each (B, Q, M, 4 * L * P)."""
-    extent = torch.tensor([(width, height) for height, width in sizes], device=locations.device)
-    starts = [0]
+def weighted_sums(rows: Tensor, table: Tensor, shares: Tensor) -> Tensor:
+    """Sums of rows of a table: rows (N, n) int32, table (R, D), shares (N, n) -> (N, D)."""
+    sums = F.embedding_bag(rows, table.detach(), mode="sum", per_sample_weights=shares)
+    return _TableGradient.apply(sums, table, rows, shares.detach())
+
+
+class _TableGradient(torch.autograd.Function):
+    """Returns the sums as they are; backward, the table gets sums of their gradients.
+
+    A row collects from the sums that it went into as these did from the rows: with the pairs in
+    the order of the rows that is an embedding bag, too. PyTorch's own gradient goes through the
+    pairs one by one and takes twice as long on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, shares)
+        ctx.num_rows = len(table)
+        return sums.view_as(sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        if not ctx.needs_input_grad[1]:
+            return gradient, None, None, None
+        rows, shares = ctx.saved_tensors
+        pairs, order = rows.flatten().sort(stable=True)
+        numbers = torch.arange(ctx.num_rows, dtype=torch.int32, device=rows.device)
+        table = F.embedding_bag(
+            (order // rows.shape[1]).int(),
+            gradient.contiguous(),
+            torch.searchsorted(pairs, numbers, out_int32=True),
+            mode="sum",
+            per_sample_weights=shares.flatten()[order],
+        )
+        return gradient, table, None, None
+
+
+def _neighbours(
+    sizes: Sizes, positions: Tensor, weights: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Tokens around every position, and their shares: four of each, (B, Q, M, L * P).
+
+    On a CPU operations with a long last axis take a fraction of the time: heads, levels and points
+    are one axis, and both coordinates are computed together.
+    """
+    _, _, heads, _, points, _ = positions.shape
+    starts, extents = [0], []
     for height, width in sizes:
         starts.append(starts[-1] + height * width)
-    start = torch.tensor(starts[:-1], device=locations.device)[:, None]
-    position = locations * extent[:, None] - 0.5
-    corner = position.detach().floor()
-    fraction = position - corner
-    corner = corner.long()
-    width, height = extent[:, None].unbind(-1)
-    rows, shares = [], []
-    for right in (0, 1):
-        x = corner[..., 0] + right
-        share_x = fraction[..., 0] if right else 1 - fraction[..., 0]
-        for below in (0, 1):
-            y = corner[..., 1] + below
-            share_y = fraction[..., 1] if below else 1 - fraction[..., 1]
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            rows.append(((start + y * width + x) * inside).flatten(-2))
-            shares.append((weights * share_x * share_y * inside).flatten(-2))
-    return torch.cat(rows, dim=-1), torch.cat(shares, dim=-1)
+        extents.append((width, height))
+    # Of every level, then of every point of every head; counts of pixels are exact in float32.
+    of_levels = torch.tensor([starts[:-1], *zip(*extents, strict=True)], device=positions.device)
+    of_points = of_levels.to(positions.dtype).repeat_interleave(points, dim=1).repeat(1, heads)
+    start, extent = of_points[0], of_points[1:]
+    both = positions.flatten(2, 4).movedim(-1, 0).contiguous()  # (2, B, Q, M * L * P)
+    first = both.detach().floor().nan_to_num()
+    beyond = both - first
+    axes = []
+    for cell, share in ((first, 1 - beyond), (first + 1, beyond)):
+        inside = cell.clamp(min=0).minimum(extent[:, None, None] - 1)
+        axes.append((inside, share * (inside == cell)))
+    flat = weights.flatten(2)
+    tokens, shares = [], []
+    for (_, y), (_, share_y) in axes:
+        in_row, row_start = flat * share_y, y * extent[0] + start
+        for (x, _), (share_x, _) in axes:
+            tokens.append((row_start + x).unflatten(-1, (heads, -1)))
+            shares.append((in_row * share_x).unflatten(-1, (heads, -1)))
+    return tokens, shares
