@@ -1,6 +1,6 @@
 # make demo     set up, draw pictures, train a small model, segment, write output/demo/index.html
 # make test     set up, run the tests
-# make bench    speed and memory beside the plain formulation
+# make bench    speed and memory beside the plain formulation; BENCH=mask2former: of that family
 # make lint     ruff: rules and layout
 # make clean    remove what these targets wrote; .venv stays
 #
@@ -14,6 +14,7 @@ SHELL := bash
 .PHONY: help setup demo test bench lint clean
 
 JOBS ?= 2
+BENCH ?= catseg
 # Threads that wait for others sleep: spinning, they take the cores from the very threads that they
 # wait for wherever something else runs too, and a training step takes several times as long.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -67,7 +68,7 @@ test: setup
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(JOBS) $(ARGS)
 
 bench: setup
-	$(PY) bench/catseg.py $(ARGS)
+	$(PY) bench/$(BENCH).py $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -6,11 +6,12 @@ Weights, pictures and objects are random: they change neither the arithmetic nor
 picture is 512 x 512, answers are label maps or segments, 150 classes; a step of training is
 forward and backward of two such pictures with ten objects each, without optimizer. "plain" is
 bench/plain_mask2former.py, the published computation; "transformers" is the same model with the
-same weights in that library (extra `bench`), which has no RankSeg. Every number is the median of
---runs processes of its own, the ways in turn. "rest" is post-processing, in training matcher and
-criterion; "+" stands between forward and backward. "GB" is the peak above the loaded model.
-"limit" is the time that the products and convolutions of ours take at the rate of a 2048^3 float32
-product, measured between the runs: no code that does them can be faster.
+same weights in that library (extra `bench`), which has no RankSeg and brings masks to 384 x 384
+before it answers. Every number is the median of --runs processes of its own, the ways in turn.
+"rest" is post-processing, in training matcher and criterion; "+" stands between forward and
+backward. "GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of our
+products and convolutions take at the rate of a 2048^3 float32 product, measured between the runs;
+only a 3 x 3 convolution can be had for less, by Winograd's method.
 """
 
 import argparse

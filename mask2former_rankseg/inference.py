@@ -20,7 +20,8 @@ from segcore.windows import Window
 from .masked_decoder import resize
 
 Size = tuple[int, int]
-CLASS_CHUNK = 32  # classes whose scores are computed together
+# Scores that are computed together: as many as stay in a CPU's cache; elsewhere, fewer steps count.
+TOGETHER, TOGETHER_ON_GPU = 1 << 21, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,16 @@ def semantic(
     """
     weights = class_logits.float().softmax(dim=-1)[:, :-1]
     answer = SemanticAnswer(kind, weights.shape[1], frame.answer, weights.device)
-    masks = frame.place(mask_logits.float()).sigmoid_().flatten(1)
-    window = Window(0, frame.answer[0], 0, frame.answer[1])
-    for ids in answer.order(classes).split(CLASS_CHUNK):
-        answer.add(window, ids, (weights[:, ids].T @ masks).unflatten(1, frame.answer))
+    ids = answer.order(classes)
+    weights = weights[:, ids].T.contiguous()
+    masks = frame.place(mask_logits.float())
+    top, width = 0, frame.answer[1]
+    together = TOGETHER if masks.device.type == "cpu" else TOGETHER_ON_GPU
+    for rows in masks.split(max(together // (len(ids) * width), 1), dim=1):
+        window = Window(top, top + rows.shape[1], 0, width)
+        scores = weights @ rows.sigmoid().flatten(1)
+        answer.add(window, ids, scores.unflatten(1, window.size))
+        top = window.bottom
     return answer.result()
 
 
