@@ -7,6 +7,7 @@ Task, data set, backbone and RankSeg's settings are read from the configs; resul
 the files of weights from configs/published.json, where every published experiment has an entry.
 """
 
+import argparse
 import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -128,6 +129,13 @@ def _row(texts: Iterable[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    print(index(), end="")
+
+
 if __name__ == "__main__":
     with exit_on_user_error():
-        print(index(), end="")
+        main()
