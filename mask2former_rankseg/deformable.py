@@ -63,17 +63,19 @@ class DeformableAttention(nn.Module):
             (B, Q, C).
         """
         grid = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*grid, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.softmax(dim=-1).unflatten(-1, grid[1:])
         extent = references.new_tensor([(width, height) for height, width in sizes])
-        pixels = references[:, None] * extent - 0.5  # (Q, L, 2)
-        positions = offsets + pixels[:, None, :, None].repeat(1, 1, 1, self.num_points, 1)
+        extent = extent.repeat_interleave(self.num_points, dim=0).repeat(self.num_heads, 1)
+        extent = extent.flatten()  # of every point, in the order of the offsets
+        centres = references.repeat(1, len(extent) // 2)
+        locations = centres + self.sampling_offsets(query) / extent
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(sample(value, sizes, positions, weights))
+        sums = sample(value, sizes, locations.unflatten(-1, (*grid, 2)), weights)
+        return self.output_proj(sums)
 
 
-def sample(value: Tensor, sizes: Sizes, positions: Tensor, weights: Tensor) -> Tensor:
+def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of bilinear samples; zero outside the maps.
 
     The four neighbours of every point are rows of one table, and what a head gives a query is a
@@ -82,14 +84,14 @@ def sample(value: Tensor, sizes: Sizes, positions: Tensor, weights: Tensor) -> T
     Args:
         value: (B, S, M, D), level after level, row by row.
         sizes: of the L levels.
-        positions: (B, Q, M, L, P, 2), (x, y) in pixels of the level, whole numbers on pixels.
+        locations: (B, Q, M, L, P, 2), (x, y); 0 ... 1 is the map, pixel i of n lies at (i + 0.5)/n.
         weights: (B, Q, M, L, P).
     Returns:
         (B, Q, M * D).
     """
     batch, num_tokens, heads, width = value.shape
-    precise = torch.promote_types(positions.dtype, torch.float32)
-    tokens, shares = _neighbours(sizes, positions.to(precise), weights)
+    precise = torch.promote_types(locations.dtype, torch.float32)
+    tokens, shares = _neighbours(sizes, locations.to(precise), weights)
     # Rows are a head's tokens, and there are less than 2^31: half the memory of int64.
     head = torch.arange(batch * heads, dtype=torch.int32, device=value.device)
     first = (head * num_tokens).view(batch, 1, heads, 1)
@@ -138,28 +140,29 @@ class _TableGradient(torch.autograd.Function):
 
 
 def _neighbours(
-    sizes: Sizes, positions: Tensor, weights: Tensor
+    sizes: Sizes, locations: Tensor, weights: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Tokens around every position, and their shares: four of each, (B, Q, M, L * P).
+    """Tokens around every location, and their shares: four of each, (B, Q, M, L * P).
 
     On a CPU operations with a long last axis take a fraction of the time: heads, levels and points
     are one axis, and both coordinates are computed together.
     """
-    _, _, heads, _, points, _ = positions.shape
+    _, _, heads, _, points, _ = locations.shape
     starts, extents = [0], []
     for height, width in sizes:
         starts.append(starts[-1] + height * width)
         extents.append((width, height))
     # Of every level, then of every point of every head; counts of pixels are exact in float32.
-    of_levels = torch.tensor([starts[:-1], *zip(*extents, strict=True)], device=positions.device)
-    of_points = of_levels.to(positions.dtype).repeat_interleave(points, dim=1).repeat(1, heads)
-    start, extent = of_points[0], of_points[1:]
-    both = positions.flatten(2, 4).movedim(-1, 0).contiguous()  # (2, B, Q, M * L * P)
-    first = both.detach().floor().nan_to_num()
-    beyond = both - first
+    of_levels = torch.tensor([starts[:-1], *zip(*extents, strict=True)], device=locations.device)
+    of_points = of_levels.to(locations.dtype).repeat_interleave(points, dim=1).repeat(1, heads)
+    start, extent = of_points[0], of_points[1:, None, None]
+    both = locations.flatten(2, 4).movedim(-1, 0).contiguous()  # (2, B, Q, M * L * P)
+    pixels = both * extent - 0.5
+    first = pixels.detach().floor().nan_to_num()
+    beyond = pixels - first
     axes = []
     for cell, share in ((first, 1 - beyond), (first + 1, beyond)):
-        inside = cell.clamp(min=0).minimum(extent[:, None, None] - 1)
+        inside = cell.clamp(min=0).minimum(extent - 1)
         axes.append((inside, share * (inside == cell)))
     flat = weights.flatten(2)
     tokens, shares = [], []

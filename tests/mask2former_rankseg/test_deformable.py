@@ -27,12 +27,6 @@ def inputs(sizes=SIZES, batch=2, queries=50, heads=8, width=32, points=4):
     return value, locations, weights.softmax(-1).view(grid)
 
 
-def to_pixels(locations, sizes):
-    """From 0 ... 1 over the map to pixels, where whole numbers are their centres."""
-    extent = torch.tensor([(width, height) for height, width in sizes])
-    return locations * extent[:, None] - 0.5
-
-
 def map_by_map(value, sizes, locations, weights):
     """The definition, a level at a time."""
     batch, _, heads, _ = value.shape
@@ -50,7 +44,7 @@ def map_by_map(value, sizes, locations, weights):
 def test_equals_reference(golden) -> None:
     expected = np.load(golden / "mask2former_rankseg" / "msdeform_attn.npz")
     value, locations, weights = (tensor.requires_grad_() for tensor in inputs())
-    output = sample(value, SIZES, to_pixels(locations, SIZES), weights)
+    output = sample(value, SIZES, locations, weights)
     output.backward(deterministic.noise("m2f/msda/gout", tuple(output.shape)))
     for found, name, share in (
         (output, "output", 2e-6),
@@ -67,7 +61,7 @@ def test_equals_the_definition(sizes) -> None:
     arguments = inputs(sizes, batch=3, queries=4, heads=2, width=5, points=3)
     tensors = [tensor.double().requires_grad_() for tensor in arguments]
     value, locations, weights = tensors
-    found = sample(value, sizes, to_pixels(locations, sizes), weights)
+    found = sample(value, sizes, locations, weights)
     expected = map_by_map(value, sizes, locations, weights)
     torch.testing.assert_close(found, expected)
     gradients = [
@@ -79,9 +73,8 @@ def test_equals_the_definition(sizes) -> None:
 
 def test_half_the_precision() -> None:
     value, locations, weights = inputs()
-    positions = to_pixels(locations, SIZES)
-    exact = sample(value, SIZES, positions, weights)
-    rounded = sample(value.bfloat16(), SIZES, positions, weights.bfloat16())
+    exact = sample(value, SIZES, locations, weights)
+    rounded = sample(value.bfloat16(), SIZES, locations, weights.bfloat16())
     assert rounded.dtype == torch.bfloat16
     assert (rounded.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
@@ -103,14 +96,13 @@ def test_a_fresh_layer_looks_around() -> None:
 def test_at_the_centre_of_a_pixel_is_the_pixel() -> None:
     value, sizes = torch.randn(1, 15, 1, 2), ((3, 5),)
     locations = pixel_centres(3, 5).view(1, 15, 1, 1, 1, 2)
-    found = sample(value, sizes, to_pixels(locations, sizes), torch.ones(1, 15, 1, 1, 1))
+    found = sample(value, sizes, locations, torch.ones(1, 15, 1, 1, 1))
     torch.testing.assert_close(found, value[:, :, 0], rtol=0, atol=1e-5)
 
 
 def test_numbers_that_are_none_stay_none() -> None:
     """A model that diverged says so by its losses: it must not read outside the maps."""
     value, locations, weights = inputs()
-    positions = to_pixels(locations, SIZES)
-    positions[0, 0, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
-    found = sample(value, SIZES, positions, weights)
+    locations[0, 0, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
+    found = sample(value, SIZES, locations, weights)
     assert found[0, 0].isnan().any() and not found[0, 1:].isnan().any()
