@@ -171,8 +171,8 @@ def text_fingerprint(clip: DenseCLIP) -> int:
         clip.text_projection,
     ):
         bits = parameter.detach().flatten().view(torch.uint8)
-        words = F.pad(bits, (0, -len(bits) % 8)).view(torch.int64)
-        for part in words.split(_PART):
+        whole = len(bits) // 8 * 8
+        for part in (*bits[:whole].view(torch.int64).split(_PART), bits[whole:].long()):
             total = total * 31 + (part * factors[: len(part)]).sum()
     return int(total)
 
