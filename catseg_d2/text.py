@@ -12,7 +12,6 @@ from functools import partial
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
