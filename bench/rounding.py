@@ -1,14 +1,24 @@
 """What rounds: how far off and how much faster than float32, kernel by kernel."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from catseg import Measured, build, random_picture
+from catseg import build, random_picture
 from measure import in_turn, seconds
 from words import many_words
 
 import catseg_d2
 from segcore.answers import AnswerKind
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Seconds a picture, largest error of a score, share of pixels with another label."""
+
+    picture: float
+    error: float
+    other_labels: float
 
 
 def half_precision(model: catseg_d2.CATSeg) -> Callable:
@@ -40,7 +50,7 @@ WAYS = {
 }
 
 
-def compare(config: str, number: int, way: str) -> Measured:
+def compare(config: str, number: int, way: str) -> Rounded:
     """Seconds of a picture; how far its scores are off float32, and the share of other labels."""
     model = build(
         config, TEST__SLIDING_WINDOW=True, MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1]
@@ -54,7 +64,7 @@ def compare(config: str, number: int, way: str) -> Measured:
     other = (scores.argmax(dim=0) != expected.argmax(dim=0)).float().mean().item()
     del scores, expected
     model.answer_kind = AnswerKind("labels")
-    return Measured(error, seconds(lambda: answer([item])), other)
+    return Rounded(seconds(lambda: answer([item])), error, other)
 
 
 def table_of_rounding(config: str, words: list[int], runs: int) -> None:
@@ -65,7 +75,7 @@ def table_of_rounding(config: str, words: list[int], runs: int) -> None:
         results, _ = in_turn(cases, runs)
         for way, found in results.items():
             numbers = (
-                f"{found.picture:>10.2f}{found.text:>15.1e}{found.memory:>14.2%}"
+                f"{found.picture:>10.2f}{found.error:>15.1e}{found.other_labels:>14.2%}"
                 if found
                 else "  does not fit the memory"
             )

@@ -19,19 +19,18 @@ With --task semantic the label maps alone, which need no annotations_instance.
 """
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from segcore.datasets import data_root
 from segcore.datasets.preparing import (
     describe_mask,
     find_files,
     for_all,
     label_table,
+    preparing_parser,
     relabel,
     write_png,
 )
@@ -53,16 +52,10 @@ CLASSES = vocabulary_table("ade20k_panoptic_150")["classes"]
 THINGS = {entry["instance_id"]: id for id, entry in enumerate(CLASSES) if entry["isthing"]}
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments() -> argparse.Namespace:
+    parser = preparing_parser(__doc__)
     parser.add_argument("--task", choices=("all", "semantic"), default="all")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
-    )
-    parser.add_argument("--root", type=Path, default=data_root())
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 def prepare(root: Path, *, panoptic: bool, workers: int) -> None:

@@ -15,17 +15,14 @@ and writes
 A split that is not there is left out.
 """
 
-import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from segcore.datasets import data_root
 from segcore.datasets.instance import category_ids, our_category
-from segcore.datasets.preparing import for_all, write_png
+from segcore.datasets.preparing import for_all, preparing_parser, write_png
 from segcore.errors import UserError, exit_on_user_error
 from segcore.panoptic import PanopticFile, read_segments
 from segcore.vocabulary import Vocabulary
@@ -34,17 +31,6 @@ VOCABULARY = Vocabulary.registered("coco_panoptic_133")
 IDS = category_ids(VOCABULARY)
 THINGS = {theirs for theirs, ours in IDS.items() if VOCABULARY.isthing[ours]}
 SPLITS = ("train2017", "val2017")
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
-    )
-    parser.add_argument("--root", type=Path, default=data_root())
-    return parser.parse_args(arguments)
 
 
 def prepare(root: Path, *, workers: int) -> None:
@@ -89,7 +75,7 @@ def prepare_picture(json_file: Path, source: Path, target: Path, entry: dict) ->
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = preparing_parser(__doc__).parse_args()
     prepare(arguments.root, workers=arguments.workers)
 
 

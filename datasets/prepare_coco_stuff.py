@@ -14,14 +14,18 @@ and writes
 A split that is not there is left out.
 """
 
-import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
-from segcore.datasets import data_root
-from segcore.datasets.preparing import find_files, for_all, label_table, relabel, write_png
+from segcore.datasets.preparing import (
+    find_files,
+    for_all,
+    label_table,
+    preparing_parser,
+    relabel,
+    write_png,
+)
 from segcore.errors import UserError, exit_on_user_error
 from segcore.images import read_labels
 from segcore.vocabulary import vocabulary_table
@@ -32,17 +36,6 @@ LABELS = label_table(
     {entry["png_value_164k"]: id for id, entry in enumerate(TABLE["classes"])},
     TABLE["ignore_label"],
 )
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
-    )
-    parser.add_argument("--root", type=Path, default=data_root())
-    return parser.parse_args(arguments)
 
 
 def prepare(root: Path, *, workers: int) -> None:
@@ -66,7 +59,7 @@ def prepare_picture(folder: Path, path: Path) -> None:
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = preparing_parser(__doc__).parse_args()
     prepare(arguments.root, workers=arguments.workers)
 
 

@@ -1,5 +1,7 @@
 """What the scripts that prepare downloads share: tables of labels, segments, files."""
 
+import argparse
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,11 +10,24 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from segcore.datasets.builtin import data_root
 from segcore.errors import UserError
 from segcore.processes import process_map
 from segcore.scenes.files import replace
 
 MOST_VALUES = 1 << 16  # of a label map
+
+
+def preparing_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of ``--workers`` and ``--root``, which every script of this kind takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
+    )
+    parser.add_argument("--root", type=Path, default=data_root())
+    return parser
 
 
 def find_files(folder: Path, suffix: str) -> list[Path]:
