@@ -121,6 +121,9 @@ class BestClasses:
         A later class has the higher id, so it must be better, not as good, to pass an earlier one.
         """
         best, labels = window.of(self.scores), window.of(self.labels)
+        if len(best) == 1:  # then only the best of the new ones, the lowest id of equals, can pass
+            scores, index = scores.max(dim=0, keepdim=True)
+            classes = classes[index]
         for score, label in zip(scores, classes, strict=True):
             label = label.expand_as(score)
             passes = torch.zeros_like(score, dtype=torch.bool)
