@@ -35,10 +35,10 @@ from segcore.datasets.preparing import (
     write_png,
 )
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import write_json
 from segcore.images import read_image, read_labels
 from segcore.panoptic import encode_ids
 from segcore.scenes.coco import encode_mask
-from segcore.scenes.files import write_json
 from segcore.vocabulary import Vocabulary, vocabulary_table
 
 FOLDER = "ADEChallengeData2016"

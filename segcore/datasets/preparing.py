@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from segcore.datasets.builtin import data_root
 from segcore.errors import UserError
+from segcore.files import replace
 from segcore.processes import process_map
-from segcore.scenes.files import replace
 
 MOST_VALUES = 1 << 16  # of a label map
 

@@ -1,16 +1,7 @@
-"""Files that are whole or absent, drawn by several processes.
-
-A file is written beside its place and then renamed. What is there and readable is kept: the same
-command continues an interrupted run.
-"""
+"""What is there and readable is kept: the same command continues an interrupted run."""
 
 import json
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
+from segcore.files import replace, write_text
 from segcore.scenes.plan import Scene
 from segcore.scenes.render import Picture, render
 
@@ -61,21 +53,6 @@ def prepare(folder: Path, names: Sequence[str]) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for leftover in (folder / name).glob("*.part"):
             leftover.unlink()
-
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path``, then rename: ``path`` never holds half a file."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(beside)
-    beside.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    replace(path, lambda beside: beside.write_text(text, "utf-8"))
-
-
-def write_json(path: Path, content: object) -> None:
-    write_text(path, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -140,23 +117,3 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder} cannot be written ({error.strerror or error}): choose another --root."
         ) from error
-
-
-@contextmanager
-def mapping(workers: int, chunk: int = 16) -> Iterator[Callable[..., Iterator]]:
-    """A ``map`` over so many processes, ``chunk`` items at a time; results come in order."""
-    if workers <= 1:
-        yield map
-        return
-    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
-        yield partial(pool.map, chunksize=chunk)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to report
-
-    def follow_parent() -> None:  # a killed parent cannot tell its workers to stop
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()

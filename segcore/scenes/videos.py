@@ -22,6 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from segcore.errors import UserError
+from segcore.files import write_json, write_text
+from segcore.processes import process_map
 from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.motion import plan_video
@@ -108,23 +110,29 @@ def _write_split(
     finish = partial(_finish_video, folder / "data", catalogue, settings, split)
     total = hashlib.sha256()
     captions, tracks = [], []
-    with files.mapping(workers, chunk=1) as parallel_map:
-        results = parallel_map(finish, range(number), names)
+    with process_map(workers, items_at_once=1) as parallel_map:
+        results = parallel_map(finish, list(enumerate(names)))
         for digest, text, its_tracks in tqdm(results, desc=f"{split} videos", total=number):
             total.update(digest)
             captions.append(text)
             tracks.append(its_tracks)
-    files.write_text(folder / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    write_text(folder / f"{split}.txt", "".join(f"{name}\n" for name in names))
     rows = list(zip(names, captions, strict=True))
     files.write_table(folder / f"{split}.tsv", ("video", "caption"), rows)
-    files.write_json(folder / f"{split}.json", _document(catalogue, settings, names, tracks))
+    write_json(folder / f"{split}.json", _document(catalogue, settings, names, tracks))
     return total.hexdigest()
 
 
 def _finish_video(
-    folder: Path, catalogue: Catalogue, settings: VideoSettings, split: str, index: int, name: str
+    folder: Path,
+    catalogue: Catalogue,
+    settings: VideoSettings,
+    split: str,
+    numbered: tuple[int, str],
 ) -> tuple[bytes, str, list[dict]]:
-    """See that a video is on disk. Returns its hash, caption and tracks."""
+    """See that a video, given by its number and name, is on disk. Returns its hash, caption and
+    tracks."""
+    index, name = numbered
     scenes = plan_video(catalogue, settings.seed, split, index, settings.num_frames)
     parts = {
         "origin": _origin,

@@ -21,6 +21,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from segcore.errors import UserError
+from segcore.files import write_json
+from segcore.processes import process_map
 from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.plan import caption, plan_scene
@@ -113,7 +115,7 @@ def _write_split(
     finish = partial(_finish_picture, folder, catalogue, settings, split, names)
     total = hashlib.sha256()
     captions, segments, objects = [], [], []
-    with files.mapping(workers) as parallel_map:
+    with process_map(workers, items_at_once=16) as parallel_map:
         results = parallel_map(finish, range(number))
         for digest, text, its_segments, its_objects in tqdm(results, desc=split, total=number):
             total.update(digest)
@@ -132,7 +134,7 @@ def _write_split(
             ("panoptic.json", coco.panoptic_document(catalogue, images, segments)),
             ("instances.json", coco.instances_document(catalogue, images, objects)),
         ):
-            files.write_json(folder / name, document)
+            write_json(folder / name, document)
     return total.hexdigest()
 
 
