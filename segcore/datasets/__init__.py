@@ -13,6 +13,8 @@ from segcore.datasets.panoptic import register_panoptic_dataset
 from segcore.datasets.presence import shown_classes
 from segcore.datasets.registering import check_registered, first_training_metadata
 from segcore.datasets.semantic import register_semantic_dataset, semantic_metadata
+from segcore.datasets.tracks import register_track_dataset
+from segcore.datasets.video_semantic import register_video_semantic_dataset
 
 __all__ = [
     "check_registered",
@@ -24,6 +26,8 @@ __all__ = [
     "register_own_datasets",
     "register_panoptic_dataset",
     "register_semantic_dataset",
+    "register_track_dataset",
+    "register_video_semantic_dataset",
     "semantic_metadata",
     "shown_classes",
 ]

@@ -13,8 +13,6 @@ def data_root() -> Path:
 
 
 def register_builtin_datasets(root: Path) -> None:
-    """Register every data set of pictures that a vocabulary lists; its files are below ``root``."""
+    """Register every data set that a vocabulary lists; its files are below ``root``."""
     for name in registered_names():
-        table = vocabulary_table(name)
-        if table["task"] in ("semantic", "panoptic"):
-            register_table(table, Vocabulary.registered(name), root)
+        register_table(vocabulary_table(name), Vocabulary.registered(name), root)

@@ -1,5 +1,5 @@
-"""The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels, and
-which tables hold captions of its pictures."""
+"""The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels, which
+tables hold captions of its pictures, and which files and folders its videos."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.instance import register_instance_dataset
 from segcore.datasets.panoptic import register_panoptic_dataset
 from segcore.datasets.semantic import register_semantic_dataset
+from segcore.datasets.tracks import register_track_dataset
+from segcore.datasets.video_semantic import register_video_semantic_dataset
 from segcore.vocabulary import Vocabulary
 
 PANOPTIC = "coco_panoptic_seg"
@@ -23,6 +25,9 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
             - ``panoptic_json`` and ``labels``, where given ``semantic_labels`` and
               ``instance_json``: panoptic;
             - ``instance_json`` alone: instances;
+            - ``track_json``, where given ``category_offset``: videos with objects;
+            - ``video_list`` and, where they are public, ``labels``, where given ``piece_frames``:
+              videos with label maps; in the folders ``<video>`` stands for a video's name;
             - ``labels``, where given ``image_suffix`` and ``label_suffix``: semantic.
 
             All have ``images``.
@@ -40,6 +45,19 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
             _register_panoptic(name, table, files, vocabulary, root)
         elif "instance_json" in files:
             register_instance_dataset(name, images, root / files["instance_json"], vocabulary)
+        elif "track_json" in files:
+            offset = files.get("category_offset", 0)
+            tracks = root / files["track_json"]
+            register_track_dataset(name, images, tracks, vocabulary, category_offset=offset)
+        elif "video_list" in files:
+            register_video_semantic_dataset(
+                name,
+                root / files["video_list"],
+                images,
+                root / files["labels"] if "labels" in files else None,
+                vocabulary,
+                piece_frames=files.get("piece_frames"),
+            )
         else:
             register_semantic_dataset(
                 name,

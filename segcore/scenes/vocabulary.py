@@ -15,7 +15,8 @@ from segcore.scenes.textures import COLOURS
 
 IGNORE_LABEL = 65535
 SPLITS = ("train", "test", "demo")
-CAPTIONED_SPLITS = ("train", "test")
+CAPTIONED_SPLITS = VIDEO_SPLITS = ("train", "test")
+VIDEO_PIECES = {"test": {"piece_frames": 20}}  # as those of VSPW
 
 
 def describe(catalogue: Catalogue) -> dict:
@@ -41,6 +42,13 @@ def describe(catalogue: Catalogue) -> dict:
             },
             **{
                 f"{name}_{split}_instance": _describe_instance(catalogue, split) for split in SPLITS
+            },
+            **{
+                f"{name}_video_{split}": _describe_video(catalogue, split) for split in VIDEO_SPLITS
+            },
+            **{
+                f"{name}_video_{split}_instance": _describe_tracks(catalogue, split)
+                for split in VIDEO_SPLITS
             },
         },
         "classes": [
@@ -85,6 +93,25 @@ def _describe_instance(catalogue: Catalogue, split: str) -> dict:
         "split": split,
         "images": f"{catalogue.name}/{split}/images",
         "instance_json": f"{catalogue.name}/{split}/instances.json",
+    }
+
+
+def _describe_video(catalogue: Catalogue, split: str) -> dict:
+    folder = f"{catalogue.name}/videos"
+    return {
+        "split": split,
+        "video_list": f"{folder}/{split}.txt",
+        "images": f"{folder}/data/<video>/origin",
+        "labels": f"{folder}/data/<video>/mask",
+    } | VIDEO_PIECES.get(split, {})
+
+
+def _describe_tracks(catalogue: Catalogue, split: str) -> dict:
+    return {
+        "split": split,
+        "images": f"{catalogue.name}/videos/data",
+        "track_json": f"{catalogue.name}/videos/{split}.json",
+        "category_offset": 1,
     }
 
 
