@@ -1,0 +1,10 @@
+"""The 22 data sets of MESS: how what their authors give out becomes what is registered here.
+
+``recipes`` is the table of the sets, ``sources`` lists the files of a download, ``labels`` and
+``pictures`` read them, ``preparation`` runs a recipe and checks what came out.
+"""
+
+from segcore.datasets.mess.preparation import Place, Summary, prepare
+from segcore.datasets.mess.recipes import RECIPES
+
+__all__ = ["RECIPES", "Place", "Summary", "prepare"]

@@ -1,0 +1,107 @@
+"""Pictures of the downloads, as arrays; and their tiles."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.errors import UserError
+from segcore.images import FORMATS, MAX_PIXELS, read_header
+
+TILE = 1024
+# Near infrared, red, green-blue: bands 8, 4 and 2 of Sentinel-2 shown as red, green and blue. Mean
+# and standard deviation are those that the authors of WorldFloods give for their training pictures.
+NUM_BANDS = 13
+BANDS = (7, 3, 1)
+BAND_MEANS = np.array([3981.96268494, 3418.90147615, 3758.07467509], dtype=np.float32)
+BAND_DEVIATIONS = np.array([2500.47885249, 2811.78109878, 2794.09579088], dtype=np.float32)
+
+
+def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
+    """A picture without regard to its EXIF orientation: label maps were drawn on these pixels.
+
+    Args:
+        mode: Pillow's name of what to convert to, ``"RGB"`` or ``"L"`` (grey).
+
+    Returns:
+        (H, W, 3) or (H, W) uint8.
+
+    Raises:
+        UserError: the file is missing, not a picture, damaged or too large.
+    """
+    read_header(path)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return np.array(image.convert(mode))
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        raise UserError(f"cannot read {path}: it is damaged ({error})") from error
+
+
+def false_colours(path: Path) -> np.ndarray:
+    """A picture of Sentinel-2 with infrared as red, red as green and blue as blue.
+
+    A band is as bright as 1 where it reaches its mean and one standard deviation.
+
+    Args:
+        path: a TIFF file of 13 bands.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        UserError: the file cannot be read, is too large, or has other bands.
+    """
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UserError(
+            f"reading {path} needs tifffile and imagecodecs: pip install '.[mess]'"
+        ) from error
+    if not path.is_file():
+        raise UserError(f"no file at {path}")
+    try:
+        with tifffile.TiffFile(path) as file:
+            bands = _bands(file.pages.first, path)
+    except UserError:
+        raise
+    except Exception as error:  # as above; without imagecodecs the message says so
+        raise UserError(f"cannot read {path}: {error}") from error
+    bright = bands.astype(np.float32) / (BAND_MEANS + BAND_DEVIATIONS)
+    return (bright.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _bands(page, path: Path) -> np.ndarray:
+    """The ``BANDS`` (H, W, 3) of a page whose bands are stored together or one after the other."""
+    axis = page.axes.find("S")
+    if sorted(page.axes) != ["S", "X", "Y"] or page.shape[axis] != NUM_BANDS:
+        raise UserError(
+            f"{path} has the axes {page.axes} of sizes {page.shape}: it needs {NUM_BANDS} bands"
+        )
+    if math.prod(page.shape) > NUM_BANDS * MAX_PIXELS:
+        raise UserError(f"{path} has more than {MAX_PIXELS / 1e6:g} megapixels: make it smaller")
+    return np.moveaxis(page.asarray(), axis, -1)[..., BANDS]
+
+
+def tiles(pixels: np.ndarray, fill: int, size: int = TILE) -> Iterator[np.ndarray]:
+    """Windows side by side from the top left, row by row; what hangs over the border is filled.
+
+    Args:
+        pixels: (H, W, ...).
+        fill: value outside of the picture.
+
+    Yields:
+        (size, size, ...), of the same dtype.
+    """
+    for top in range(0, pixels.shape[0], size):
+        for left in range(0, pixels.shape[1], size):
+            window = pixels[top : top + size, left : left + size]
+            tile = np.full((size, size, *pixels.shape[2:]), fill, pixels.dtype)
+            tile[: window.shape[0], : window.shape[1]] = window
+            yield tile
+
+
+def num_tiles(height: int, width: int, size: int = TILE) -> int:
+    """How many :func:`tiles` a picture has."""
+    return math.ceil(height / size) * math.ceil(width / size)
