@@ -12,17 +12,22 @@ command line, the config or the checkpoint is one sentence and exit code 2.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from files import ResultFolder, find_pictures, name_outputs
+from files import find_pictures, name_outputs
 from predictor import Segmenter
+from results import ResultFolder
 from tqdm import tqdm
 
 import catseg_d2  # noqa: F401  its config keys and its meta-architecture
+import mask2former_rankseg  # noqa: F401  the same
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 from segcore.images import read_image
 from segcore.vocabulary import Vocabulary
+
+MOST_BELIEVED = 8  # classes that are printed of a picture
 
 
 def share(text: str) -> float:
@@ -48,6 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--output", type=Path, required=True, help="folder for the results")
     add("--overwrite", action="store_true", help="replace results of an earlier run")
+    add("--min-score", type=share, default=0.5, help="of objects that are shown, 0 to 1")
     add("--alpha", type=share, default=0.55, help="weight of the colours in the overlay, 0 to 1")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last on the line")
     return parser.parse_args(arguments)
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[Path, str]:
     names = name_outputs(find_pictures(args.input))
     cfg = load_config(args.config_file, args.opts)
     words = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
-    segmenter = Segmenter(cfg, words)
+    segmenter = Segmenter(cfg, words, args.min_score)
     results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
     results.prepare(list(names.values()))
 
@@ -69,9 +75,21 @@ def run(args: argparse.Namespace) -> dict[Path, str]:
         except UserError as error:
             failures[picture] = str(error)
             continue
-        results.write(name, image, segmenter(image), args.alpha)
+        answer = segmenter(image)
+        results.write(name, image, answer, args.alpha)
+        if answer.category_scores is not None:
+            tqdm.write(f"{name}: {believed(answer.category_scores, segmenter.vocabulary)}")
     print(f"{len(names) - len(failures)} of {len(names)} pictures segmented, see {args.output}")
     return failures
+
+
+def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
+    """The classes that a model with RankSeg takes to be in the picture, the likeliest first."""
+    order = sorted(range(len(category_scores)), key=lambda i: -category_scores[i])
+    likely = [i for i in order if category_scores[i] >= 0.5]
+    names = [f"{vocabulary.names[i]} {category_scores[i]:.0%}" for i in likely[:MOST_BELIEVED]]
+    more = f" and {len(likely) - MOST_BELIEVED} more" if len(likely) > MOST_BELIEVED else ""
+    return f"RankSeg expects {', '.join(names) or 'none of the classes'}{more}"
 
 
 def main() -> None:

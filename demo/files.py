@@ -1,4 +1,4 @@
-"""Which pictures the demo reads and what it writes beside each other, without losing a file."""
+"""Files of the demo: which pictures it reads, and writing with a sentence for what goes wrong."""
 
 import glob
 import itertools
@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcore import visualize
 from segcore.errors import UserError
-from segcore.vocabulary import Vocabulary
 
 PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -67,92 +65,36 @@ def name_outputs(pictures: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-class ResultFolder:
-    """Writes overlay, label map and legend of each picture, and the vocabulary once.
+def save_picture(picture: np.ndarray, path: Path) -> None:
+    """A picture (H, W, 3) uint8 or a label map (H, W) uint16 as a file.
 
-    The label map is a 16-bit PNG whose values are class ids: places in ``vocabulary.json``.
-
-    Args:
-        folder: made if absent.
-        vocabulary: the classes that the label maps speak of.
-        overwrite: whether files of an earlier run may be replaced.
+    Raises:
+        UserError: it cannot be written.
     """
-
-    KINDS = ("overlay", "labels", "legend")
-
-    def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
-        self.folder, self.vocabulary, self.overwrite = Path(folder), vocabulary, overwrite
-
-    def prepare(self, names: Sequence[str]) -> None:
-        """Makes the folder, checks that nothing will be lost, writes the vocabulary.
-
-        Raises:
-            UserError: a result is there already, or the folder cannot be written.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(_unwritable(self.folder, error)) from error
-        text = _as_json(self.vocabulary)
-        table = self.folder / "vocabulary.json"
-        wanted = [self.path(name, kind) for name in names for kind in self.KINDS]
-        present = [path for path in wanted if path.exists()]
-        if table.exists() and table.read_text(encoding="utf-8") != text:
-            present.append(table)
-        if present and not self.overwrite:
-            more = f" and {len(present) - 1} more" if len(present) > 1 else ""
-            raise UserError(
-                f"{present[0]}{more} is there already; give another --output, or --overwrite"
-            )
-        try:
-            table.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(_unwritable(table, error)) from error
-
-    def path(self, name: str, kind: str) -> Path:
-        """Where the result `kind` (one of KINDS) of a picture goes."""
-        return self.folder / f"{name}_{kind}.png"
-
-    def write(self, name: str, image: np.ndarray, labels: np.ndarray, alpha: float) -> None:
-        """Writes the results of one picture.
-
-        Args:
-            name: base name of the files.
-            image: (H, W, 3) uint8, RGB.
-            labels: (H, W) class ids.
-            alpha: weight of the colours in the overlay.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
-        names, colors = self.vocabulary.names, self.vocabulary.colors
-        drawn = visualize.overlay(image, labels, colors, alpha=alpha)
-        results = {
-            "overlay": visualize.name_regions(drawn, labels, names, colors),
-            "labels": labels.astype(np.uint16),
-            "legend": visualize.legend(names, colors, visualize.present_classes(labels)),
-        }
-        for kind, picture in results.items():
-            path = self.path(name, kind)
-            try:
-                Image.fromarray(picture).save(path)
-            except OSError as error:
-                raise UserError(_unwritable(path, error)) from error
+    try:
+        Image.fromarray(picture).save(path)
+    except OSError as error:
+        raise UserError(unwritable(path, error)) from error
 
 
-def _as_json(vocabulary: Vocabulary) -> str:
-    """The vocabulary as a file that --vocabulary takes back."""
-    columns = zip(
-        vocabulary.names, vocabulary.prompts, vocabulary.synonyms, vocabulary.colors, strict=True
-    )
-    classes = [
-        {"name": name, "prompt": prompt, "synonyms": list(words), "color": list(color)}
-        for name, prompt, words, color in columns
-    ]
-    table = {"name": vocabulary.name, "classes": classes}
-    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+def save_json(content: object, path: Path) -> None:
+    """A table as a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.write_text(as_json(content), encoding="utf-8")
+    except OSError as error:
+        raise UserError(unwritable(path, error)) from error
 
 
-def _unwritable(path: Path, error: OSError) -> str:
+def as_json(content: object) -> str:
+    """A table as text, readable by people too."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """The sentence for a file or folder that the system refuses."""
     reason = error.strerror or type(error).__name__
     return f"cannot write {path}: {reason}; give another --output or free it"

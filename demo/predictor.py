@@ -1,64 +1,182 @@
-"""A trained model as a function from a picture to its label map."""
+"""A trained model as a function from a picture to what is in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
+from torch import Tensor, nn
 
+import segcore.datasets  # noqa: F401  names of the classes of the benchmarks
 from segcore.checkpoint import Checkpointer
+from segcore.datasets.own import register_own_datasets
 from segcore.errors import UserError
-from segcore.vocabulary import Vocabulary
+from segcore.visualize_segments import Segment, paint_masks
+from segcore.vocabulary import Vocabulary, distinct_colors
+
+# Of what a model of several tasks can answer, the task that tells most.
+TASKS = {"panoptic": "PANOPTIC_ON", "instance": "INSTANCE_ON", "semantic": "SEMANTIC_ON"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a picture.
+
+    Attributes:
+        labels: (H, W) int64: class ids or, where there are `segments`, their numbers, 0 = none.
+        segments: None of a semantic model.
+        masks: of objects, which overlap: (N, H, W) bool in the order of `segments`.
+        category_scores: probability of each class that it is in the picture at all; None of a model
+            without RankSeg.
+    """
+
+    labels: np.ndarray
+    segments: tuple[Segment, ...] | None = None
+    masks: np.ndarray | None = None
+    category_scores: Sequence[float] | None = None
 
 
 class Segmenter:
-    """Segments pictures with the words of a vocabulary.
+    """Segments pictures: with words of one's own, or with the classes of a closed model.
 
     Args:
         cfg: a whole config; MODEL.WEIGHTS names the checkpoint, every parameter of which must fit.
-        vocabulary: the classes; None: those of the config.
+        vocabulary: the classes; None: those of the config or of its first data set.
+        min_score: objects that the model is less sure of are left out.
 
     Raises:
-        UserError: no checkpoint is named, or it is not of this model.
+        UserError: no checkpoint is named or it is not of this model, or nothing names the classes.
     """
 
-    def __init__(self, cfg: CfgNode, vocabulary: Vocabulary | None = None):
+    def __init__(
+        self, cfg: CfgNode, vocabulary: Vocabulary | None = None, min_score: float = 0.5
+    ) -> None:
         if not cfg.MODEL.WEIGHTS:
             raise UserError(
                 "MODEL.WEIGHTS is empty: name a checkpoint by `--opts MODEL.WEIGHTS model.pth`; "
                 "an untrained model knows nothing"
             )
-        cfg = cfg.clone()
-        cfg.merge_from_list(["TEST.SEM_SEG_OUTPUT", "labels"])  # of the scores only the best count
-        self.model = build_model(cfg).eval()
+        self.model = build_model(_answering_one_task(cfg)).eval()
         Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
-        if vocabulary is not None:
-            self.model.set_vocabulary(vocabulary)
-        if self.model.vocabulary is None:
-            raise UserError("the config names no classes: give some by --vocabulary")
+        self.vocabulary = settle_vocabulary(self.model, cfg, vocabulary)
+        self.min_score = min_score
+        self.format = cfg.INPUT.FORMAT
         self.resize = ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
         )
 
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The classes that label maps speak of."""
-        return self.model.vocabulary
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Labels a picture.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-
-        Returns:
-            (H, W) int64 class ids.
-        """
-        height, width = image.shape[:2]
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """A picture (H, W, 3) uint8, RGB, as the model reads it: (3, h, w) uint8."""
         transform = self.resize.get_transform(image)
         # The limit on the longer side takes the shorter one of a very thin picture below a pixel.
         transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
-        resized = np.ascontiguousarray(transform.apply_image(image).transpose(2, 0, 1))
-        request = {"image": torch.from_numpy(resized), "height": height, "width": width}
-        return self.model([request])[0]["sem_seg_labels"].cpu().numpy()
+        resized = transform.apply_image(image)
+        ordered = resized if self.format == "RGB" else resized[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> Answer:
+        """Segments a picture.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+        """
+        height, width = image.shape[:2]
+        request = {"image": self.prepare(image), "height": height, "width": width}
+        answer = self.model([request])[0]
+        scores = answer.get("category_scores")
+        categories = None if scores is None else scores.tolist()
+        if "panoptic_seg" in answer:
+            numbers, segments = answer["panoptic_seg"]
+            listed = tuple(Segment(s["id"], s["category_id"], s["isthing"]) for s in segments)
+            return Answer(_numpy(numbers), listed, category_scores=categories)
+        if "instances" in answer:
+            return self._objects(answer["instances"], categories)
+        return Answer(_numpy(answer["sem_seg_labels"]), category_scores=categories)
+
+    def _objects(self, found, categories: Sequence[float] | None) -> Answer:
+        """Those of Detectron2's ``Instances``, the surest first, that are sure enough."""
+        found = found[(found.scores >= self.min_score) & found.pred_masks.flatten(1).any(dim=1)]
+        classes, scores = found.pred_classes.tolist(), found.scores.tolist()
+        segments = tuple(
+            Segment(number, class_id, score=score)
+            for number, (class_id, score) in enumerate(zip(classes, scores, strict=True), 1)
+        )
+        masks = found.pred_masks.cpu().numpy()
+        labels = paint_masks(masks, range(1, len(segments) + 1))
+        return Answer(labels, segments, masks, categories)
+
+
+def settle_vocabulary(
+    model: nn.Module, cfg: CfgNode, vocabulary: Vocabulary | None = None
+) -> Vocabulary:
+    """The classes that answers speak of; a model that reads words is given them.
+
+    Raises:
+        UserError: nothing names the classes, or not as many as the model tells apart.
+    """
+    if hasattr(model, "set_vocabulary"):
+        if vocabulary is not None:
+            model.set_vocabulary(vocabulary)
+        if model.vocabulary is None:
+            raise UserError("the config names no classes: give some by --vocabulary")
+        return model.vocabulary
+    vocabulary = vocabulary or _named_by_data_set(cfg)
+    if len(vocabulary) != (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
+        raise UserError(
+            f"{vocabulary.name!r} has {len(vocabulary)} names, but MODEL.SEM_SEG_HEAD.NUM_CLASSES "
+            f"is {number}: this model knows only the classes of its training, so leave out "
+            "--vocabulary or name them in their order"
+        )
+    return vocabulary
+
+
+def _named_by_data_set(cfg: CfgNode) -> Vocabulary:
+    """The classes of a closed model: those of the data set that it is tested with."""
+    register_own_datasets(cfg)
+    for name in cfg.DATASETS.TEST[:1]:
+        metadata = MetadataCatalog.get(name)
+        kinds = [kind for kind in ("stuff", "thing") if metadata.get(f"{kind}_classes")]
+        if not kinds:
+            break
+        # Panoptic data sets may list things and stuff apart, besides all of them.
+        count = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        kind = max(kinds, key=lambda kind: len(metadata.get(f"{kind}_classes")) == count)
+        names = tuple(metadata.get(f"{kind}_classes"))
+        colors = metadata.get(f"{kind}_colors") or distinct_colors(len(names))
+        return Vocabulary(
+            name=name,
+            names=names,
+            synonyms=((),) * len(names),
+            prompts=names,
+            colors=tuple(tuple(color) for color in colors),
+        )
+    raise UserError(
+        "nothing names the classes of this model: set DATASETS.TEST to its data set, or give "
+        f"--vocabulary with its {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES} names in their order"
+    )
+
+
+def _answering_one_task(cfg: CfgNode) -> CfgNode:
+    """A copy for a model that answers with one thing, and of the scores with the best class."""
+    cfg = cfg.clone()
+    options = ["TEST.SEM_SEG_OUTPUT", "labels"]
+    if node := cfg.MODEL.get("MASK_FORMER"):
+        task = next((task for task, key in TASKS.items() if node.TEST[key]), None)
+        if task is None:
+            raise UserError(
+                "MODEL.MASK_FORMER.TEST asks for nothing: set SEMANTIC_ON, INSTANCE_ON or "
+                "PANOPTIC_ON to True"
+            )
+        for other, key in TASKS.items():
+            options += [f"MODEL.MASK_FORMER.TEST.{key}", other == task]
+    cfg.merge_from_list(options)
+    return cfg
+
+
+def _numpy(labels: Tensor) -> np.ndarray:
+    return labels.cpu().numpy().astype(np.int64, copy=False)

@@ -1,5 +1,7 @@
 """The demo's scripts import each other by name, as they do when they are run."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,20 @@ INPUT:
 @pytest.fixture(autouse=True)
 def demo_scripts(repository, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "demo"))
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """Runs the command line in this process; returns its exit code."""
+    script = importlib.import_module("demo")
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            script.main()
+        return stop.value.code
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -16,20 +16,6 @@ from segcore.config import load_config
 
 
 @pytest.fixture
-def demo(monkeypatch):
-    """Runs the command line in this process; returns its exit code."""
-    script = importlib.import_module("demo")
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            script.main()
-        return stop.value.code
-
-    return call
-
-
-@pytest.fixture
 def album(tmp_path):
     """Two pictures, and two files that claim to be pictures."""
     folder = tmp_path / "album"
@@ -140,7 +126,7 @@ def test_labels_are_those_of_the_highest_scores(tiny_model):
     segmenter = predictor.Segmenter(cfg)
     assert cfg.TEST.SEM_SEG_OUTPUT == "scores"  # the caller's config stays as it is
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    labels = segmenter(image)
+    labels = segmenter(image).labels
     assert labels.dtype == np.int64
     segmenter.model.answer_kind = AnswerKind("scores")
     scores = segmenter.model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
@@ -152,8 +138,8 @@ def test_thin_pictures_are_segmented(tiny_model, shape):
     predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]
-    labels = predictor.Segmenter(load_config(config, opts))(np.zeros((*shape, 3), dtype=np.uint8))
-    assert labels.shape == shape
+    segmenter = predictor.Segmenter(load_config(config, opts))
+    assert segmenter(np.zeros((*shape, 3), dtype=np.uint8)).labels.shape == shape
 
 
 def test_help_is_a_command_of_its_own(repository):

@@ -1,0 +1,125 @@
+"""What the demo writes of a picture: overlay, label map, legend, and a list of its segments."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from files import as_json, save_json, save_picture, unwritable
+from predictor import Answer
+from pycocotools import mask as run_lengths
+
+from segcore.errors import UserError
+from segcore.visualize_segments import (
+    Regions,
+    class_regions,
+    draw_regions,
+    regions_legend,
+    segment_regions,
+)
+from segcore.vocabulary import Vocabulary
+
+
+class ResultFolder:
+    """Writes overlay, label map and legend of each picture, and the vocabulary once.
+
+    The label map is a 16-bit PNG. Its values are class ids, places in ``vocabulary.json``, or the
+    numbers of segments, of which a fourth file then says what they are.
+
+    Args:
+        folder: made if absent.
+        vocabulary: the classes that the results speak of.
+        overwrite: whether files of an earlier run may be replaced.
+    """
+
+    KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json")
+
+    def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
+        self.folder, self.vocabulary, self.overwrite = Path(folder), vocabulary, overwrite
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Makes the folder, checks that nothing will be lost, writes the vocabulary.
+
+        Raises:
+            UserError: a result is there already, or the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(unwritable(self.folder, error)) from error
+        table, content = self.folder / "vocabulary.json", vocabulary_table(self.vocabulary)
+        wanted = [self.path(name, kind) for name in names for kind in self.KINDS]
+        present = [path for path in wanted if path.exists()]
+        if table.exists() and table.read_text(encoding="utf-8") != as_json(content):
+            present.append(table)
+        if present and not self.overwrite:
+            more = f" and {len(present) - 1} more" if len(present) > 1 else ""
+            raise UserError(
+                f"{present[0]}{more} is there already; give another --output, or --overwrite"
+            )
+        save_json(content, table)
+
+    def path(self, name: str, kind: str) -> Path:
+        """Where the result `kind` (one of KINDS) of a picture goes."""
+        return self.folder / f"{name}_{kind}"
+
+    def write(self, name: str, image: np.ndarray, answer: Answer, alpha: float) -> None:
+        """Writes the results of one picture.
+
+        Args:
+            name: base name of the files.
+            image: (H, W, 3) uint8, RGB.
+            answer: what the model said of it.
+            alpha: weight of the colours in the overlay.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        regions = regions_of(answer, self.vocabulary)
+        save_picture(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
+        save_picture(answer.labels.astype(np.uint16), self.path(name, "labels.png"))
+        save_picture(regions_legend(regions), self.path(name, "legend.png"))
+        if answer.segments is not None:
+            path = self.path(name, "segments.json")
+            save_json(segment_table(answer, self.vocabulary), path)
+
+
+def regions_of(answer: Answer, vocabulary: Vocabulary, *, tell_apart: bool = True) -> Regions:
+    """What is drawn of an answer; `tell_apart`: see :func:`segment_regions`."""
+    if answer.segments is None:
+        return class_regions(answer.labels, vocabulary)
+    return segment_regions(answer.labels, answer.segments, vocabulary, tell_apart=tell_apart)
+
+
+def segment_table(answer: Answer, vocabulary: Vocabulary) -> list[dict]:
+    """What the numbers in a label map stand for; of objects the whole masks, for these overlap."""
+    pixels = dict(zip(*np.unique(answer.labels, return_counts=True), strict=True))
+    masks = [None] * len(answer.segments) if answer.masks is None else answer.masks
+    table = []
+    for segment, mask in zip(answer.segments, masks, strict=True):
+        entry = {
+            "id": segment.number,
+            "category_id": segment.class_id,
+            "name": vocabulary.names[segment.class_id],
+            "isthing": segment.is_object,
+            "area": int(pixels.get(segment.number, 0)),
+        }
+        if segment.score is not None:
+            entry["score"] = round(segment.score, 4)
+        if mask is not None:
+            runs = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+            entry["area"] = int(mask.sum())
+            entry["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
+        table.append(entry)
+    return table
+
+
+def vocabulary_table(vocabulary: Vocabulary) -> dict:
+    """The vocabulary as a table that --vocabulary takes back."""
+    columns = zip(
+        vocabulary.names, vocabulary.prompts, vocabulary.synonyms, vocabulary.colors, strict=True
+    )
+    classes = [
+        {"name": name, "prompt": prompt, "synonyms": list(words), "color": list(color)}
+        for name, prompt, words, color in columns
+    ]
+    return {"name": vocabulary.name, "classes": classes}

@@ -1,0 +1,117 @@
+"""Segments and objects made visible, by the functions for label maps in :mod:`segcore.visualize`.
+
+A picture's segments are a map (H, W) of their numbers, 0 where there is none, and a list that says
+what a number is. Objects overlap; in a map the surest one covers the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segcore import visualize
+from segcore.visualize import Color
+from segcore.vocabulary import Vocabulary, distinct_colors
+
+NOTHING = 0  # the number of pixels without a segment
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a picture, or an object in it.
+
+    Attributes:
+        number: its value in the map, from 1; in a video the same in every frame.
+        class_id: place in the vocabulary.
+        is_object: one of several that may be there, and not all that there is of its class.
+        score: how sure the model is, 0 to 1; None where it does not say.
+    """
+
+    number: int
+    class_id: int
+    is_object: bool = True
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What is drawn onto a picture.
+
+    Attributes:
+        labels: (H, W), places in `names` and `colors`.
+        names, colors: of each region.
+        ignore_label: the value of pixels that stay as they are, if any.
+    """
+
+    labels: np.ndarray
+    names: Sequence[str]
+    colors: Sequence[Color]
+    ignore_label: int | None = None
+
+
+def class_regions(labels: np.ndarray, vocabulary: Vocabulary) -> Regions:
+    """A region a class: labels (H, W) are class ids."""
+    return Regions(labels, vocabulary.names, vocabulary.colors)
+
+
+def segment_regions(
+    numbers: np.ndarray,
+    segments: Sequence[Segment],
+    vocabulary: Vocabulary,
+    *,
+    tell_apart: bool = True,
+) -> Regions:
+    """A region a segment.
+
+    Args:
+        numbers: (H, W), of the segments, 0 = none.
+        segments: all that occur in the map.
+        vocabulary: names of the classes, and colours of all that is no object.
+        tell_apart: objects have a colour of their own, the same one for a number whatever else
+            there is, and their number in the name; otherwise name and colour of their class. That
+            is for numbers that change from frame to frame.
+    """
+    last = max((segment.number for segment in segments), default=0)
+    place = np.zeros(last + 1, dtype=np.int64)
+    own = distinct_colors(last if tell_apart else 0, taken=vocabulary.colors)
+    names, colors = ["nothing"], [(0, 0, 0)]
+    for segment in segments:
+        place[segment.number] = len(names)
+        name, color = vocabulary.names[segment.class_id], vocabulary.colors[segment.class_id]
+        if segment.is_object and tell_apart:
+            name, color = f"{name} {segment.number}", own[segment.number - 1]
+        names.append(name)
+        colors.append(color)
+    return Regions(place[numbers], names, colors, ignore_label=0)
+
+
+def paint_masks(masks: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """A map of objects that overlap.
+
+    Args:
+        masks: (N, H, W) bool, the surest object first: it covers the others.
+        numbers: N, from 1.
+
+    Returns:
+        (H, W) int64, 0 where no object is.
+    """
+    painted = np.full(masks.shape[1:], NOTHING, dtype=np.int64)
+    for mask, number in zip(masks[::-1], numbers[::-1], strict=True):
+        painted[mask] = number
+    return painted
+
+
+def draw_regions(image: np.ndarray, regions: Regions, *, alpha: float = 0.55) -> np.ndarray:
+    """Colours, borders and names of regions on a picture: (H, W, 3) uint8 -> the same."""
+    drawn = visualize.overlay(
+        image, regions.labels, regions.colors, alpha=alpha, ignore_label=regions.ignore_label
+    )
+    return visualize.name_regions(
+        drawn, regions.labels, regions.names, regions.colors, ignore_label=regions.ignore_label
+    )
+
+
+def regions_legend(regions: Regions) -> np.ndarray:
+    """A key to the regions that are there, the largest first: (h, w, 3) uint8."""
+    shares = visualize.present_classes(regions.labels, regions.ignore_label)
+    return visualize.legend(regions.names, regions.colors, shares)

@@ -1,0 +1,90 @@
+"""What is written of a picture can be read back and never replaces an earlier run's results."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segcore.errors import UserError
+from segcore.outlines import decode_mask
+from segcore.visualize_segments import Segment
+from segcore.vocabulary import Vocabulary
+
+WORDS = Vocabulary.from_words(["sky", "sofa, couch"])
+
+
+@pytest.fixture
+def results():
+    return importlib.import_module("results")
+
+
+def test_results_are_written_and_read_back(results, tmp_path):
+    folder = results.ResultFolder(tmp_path / "new" / "out", WORDS)
+    folder.prepare(["cat"])
+    labels = np.zeros((20, 30), dtype=np.int64)
+    labels[:, 15:] = 1
+    folder.write("cat", np.zeros((20, 30, 3), dtype=np.uint8), results.Answer(labels), alpha=0.5)
+    with Image.open(folder.path("cat", "labels.png")) as image:
+        assert image.mode == "I;16"
+        assert (np.asarray(image) == labels).all()
+    with Image.open(folder.path("cat", "overlay.png")) as image:
+        assert image.size == (30, 20)
+    back = Vocabulary.load(folder.folder / "vocabulary.json")
+    assert (back.names, back.colors, back.hash) == (WORDS.names, WORDS.colors, WORDS.hash)
+
+
+def test_an_earlier_run_is_safe(results, tmp_path):
+    folder = results.ResultFolder(tmp_path, WORDS)
+    folder.prepare(["cat"])
+    folder.prepare(["cat"])  # nothing but the same vocabulary is there
+    folder.path("cat", "labels.png").write_text("precious")
+    with pytest.raises(UserError, match=r"cat_labels\.png is there already"):
+        folder.prepare(["dog", "cat"])
+    with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
+        results.ResultFolder(tmp_path, Vocabulary.from_words(["sea"])).prepare(["dog"])
+    assert folder.path("cat", "labels.png").read_text() == "precious"
+    results.ResultFolder(tmp_path, WORDS, overwrite=True).prepare(["cat"])
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(results, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file"):
+        results.ResultFolder(tmp_path / "file" / "out", WORDS).prepare(["cat"])
+
+
+def test_many_classes_fit_the_label_map(results, tmp_path):
+    words = Vocabulary.from_words([f"word {i}" for i in range(400)])
+    folder = results.ResultFolder(tmp_path, words)
+    folder.prepare(["cat"])
+    labels = np.arange(400).reshape(20, 20)
+    folder.write("cat", np.zeros((20, 20, 3), dtype=np.uint8), results.Answer(labels), alpha=0.5)
+    with Image.open(folder.path("cat", "labels.png")) as image:
+        assert (np.asarray(image) == labels).all()
+    assert len(json.loads((tmp_path / "vocabulary.json").read_text())["classes"]) == 400
+
+
+def test_objects_are_listed_with_their_whole_masks(results, tmp_path):
+    masks = np.zeros((2, 20, 30), dtype=bool)
+    masks[0, :10], masks[1, 5:, :10] = True, True
+    labels = np.where(masks[0], 1, 2 * masks[1])
+    segments = (Segment(1, 1, score=0.875), Segment(2, 1, score=0.5))
+    folder = results.ResultFolder(tmp_path, WORDS)
+    folder.prepare(["cat"])
+    picture = np.zeros((20, 30, 3), dtype=np.uint8)
+    folder.write("cat", picture, results.Answer(labels, segments, masks), alpha=0.5)
+    with Image.open(folder.path("cat", "labels.png")) as image:
+        assert (np.asarray(image) == labels).all()
+    first, second = json.loads(folder.path("cat", "segments.json").read_text())
+    assert first["name"] == "sofa, couch" and first["score"] == 0.875 and first["area"] == 300
+    assert second["id"] == 2 and second["area"] == 150  # 50 of them behind the first one
+    assert (decode_mask(second["segmentation"], (20, 30), "it") == masks[1]).all()
+
+
+def test_segments_of_a_panoptic_model_have_no_score(results):
+    labels = np.zeros((4, 5), dtype=np.int64)
+    labels[:2] = 1
+    answer = results.Answer(labels, (Segment(1, 0, is_object=False),))
+    (entry,) = results.segment_table(answer, WORDS)
+    assert entry == {"id": 1, "category_id": 0, "name": "sky", "isthing": False, "area": 10}
