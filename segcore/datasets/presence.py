@@ -1,9 +1,12 @@
-"""Which classes a picture shows, by its ground truth."""
+"""Which classes a picture or a video shows, by its ground truth."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
 from segcore.errors import UserError
 from segcore.images import check_labels, read_labels
+from segcore.videos import read_frame_labels
 
 
 def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
@@ -35,9 +38,45 @@ def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> n
                 "nor segments nor annotations"
             )
         ids = np.unique([each["category_id"] for each in objects])
+    return _checked(ids, num_classes, name)
+
+
+def shown_in_video(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
+    """The classes that any frame of a video shows.
+
+    Args:
+        record: a dataset dict with ``sem_seg_file_names`` or ``annotations`` of all frames.
+        num_classes: C, of the model.
+        ignore_label: of label maps.
+
+    Returns:
+        (n,) int64, ascending.
+
+    Raises:
+        UserError: as :func:`shown_classes`.
+    """
+    name = f"video {record['video_id']}"
+    if "sem_seg_file_names" in record:
+        size = (record["height"], record["width"])
+        paths = record["sem_seg_file_names"]
+        labels = (read_frame_labels(path, size, num_classes, ignore_label) for path in paths)
+        found = (np.setdiff1d(each, ignore_label) for each in labels)
+    elif "annotations" in record:
+        found = ([each["category_id"] for each in frame] for frame in record["annotations"])
+    else:
+        raise UserError(
+            f"nothing tells which classes {name} shows: its data set has neither label maps nor "
+            "annotations"
+        )
+    return _checked({int(id) for frame in found for id in frame}, num_classes, name)
+
+
+def _checked(ids: Iterable[int], num_classes: int, name: str) -> np.ndarray:
+    """Class ids in order, all of which the model knows."""
+    ids = np.array(sorted(ids), dtype=np.int64)
     if (ids >= num_classes).any() or (ids < 0).any():
         raise UserError(
             f"{name} shows class {ids.max()}, but the model knows {num_classes}: give the model "
             "the classes of the data set"
         )
-    return ids.astype(np.int64)
+    return ids

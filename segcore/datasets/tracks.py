@@ -54,7 +54,6 @@ def register_track_dataset(
         "thing_colors": [vocabulary.colors[index] for index in things.values()],
         "thing_dataset_id_to_contiguous_id": ids,
         "evaluator_type": evaluator_type,
-        "is_video": True,
         "image_root": str(image_dir),
         "json_file": str(track_json),
         "vocabulary": vocabulary_reference(vocabulary),

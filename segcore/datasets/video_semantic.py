@@ -51,7 +51,6 @@ def register_video_semantic_dataset(
         "stuff_colors": list(vocabulary.colors),
         "ignore_label": vocabulary.ignore_label,
         "evaluator_type": evaluator_type,
-        "is_video": True,
         "video_list": str(video_list),
         "image_root": str(frame_dirs).partition(VIDEO)[0].rstrip("/"),
         "vocabulary": vocabulary_reference(vocabulary),

@@ -11,6 +11,9 @@ from segcore.mappers.instance import InstanceMapper
 from segcore.mappers.panoptic import PanopticMapper
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.semantic import SemanticMapper
+from segcore.mappers.video import VideoMapper
+from segcore.mappers.video_instance import VideoInstanceMapper
+from segcore.mappers.video_semantic import VideoSemanticMapper
 
 __all__ = [
     "MAPPER_REGISTRY",
@@ -18,6 +21,9 @@ __all__ = [
     "InstanceMapper",
     "PanopticMapper",
     "SemanticMapper",
+    "VideoInstanceMapper",
+    "VideoMapper",
+    "VideoSemanticMapper",
     "build_mapper",
 ]
 

@@ -48,7 +48,8 @@ class InstanceMapper(SegmentationMapper):
         for annotation in dataset_dict["annotations"]:
             if annotation.get("iscrowd"):
                 continue
-            mask = self._mask(annotation, size, transforms, inputs.image.shape[:2], dataset_dict)
+            where = f"an object of {dataset_dict['file_name']}"
+            mask = transformed_mask(annotation, size, transforms, inputs.image.shape[:2], where)
             if mask.any() or not self.drops_unseen:
                 classes.append(annotation["category_id"])
                 masks.append(torch.from_numpy(mask))
@@ -59,21 +60,35 @@ class InstanceMapper(SegmentationMapper):
             "instances": make_instances(classes, self.pad(stacked, 0)),
         }
 
-    def _mask(
-        self,
-        annotation: dict,
-        size: tuple[int, int],
-        transforms: T.TransformList,
-        new_size: tuple[int, int],
-        dataset_dict: dict,
-    ) -> np.ndarray:
-        """An object of a picture (H, W) after the transforms: (h, w) bool."""
-        where, outline = f"an object of {dataset_dict['file_name']}", annotation.get("segmentation")
-        if isinstance(outline, list):
-            polygons = check_polygons(outline, size, where)
-            return rasterise([transforms.apply_coords(points) for points in polygons], new_size)
-        mask = decode_mask(outline, size, where)
-        return transforms.apply_segmentation(mask.astype(np.uint8)) == 1
+
+def transformed_mask(
+    annotation: dict,
+    size: tuple[int, int],
+    transforms: T.TransformList,
+    new_size: tuple[int, int],
+    where: str,
+) -> np.ndarray:
+    """An object of a picture (H, W), whose outline COCO's formats tell, after the transforms.
+
+    Args:
+        annotation: has ``segmentation``.
+        size: (H, W).
+        transforms: what happened to the picture.
+        new_size: (h, w) that it has then.
+        where: what to call the object in messages.
+
+    Returns:
+        (h, w) bool.
+
+    Raises:
+        UserError: the outline is damaged or does not fit the picture.
+    """
+    outline = annotation.get("segmentation")
+    if isinstance(outline, list):
+        polygons = check_polygons(outline, size, where)
+        return rasterise([transforms.apply_coords(points) for points in polygons], new_size)
+    mask = decode_mask(outline, size, where)
+    return transforms.apply_segmentation(mask.astype(np.uint8)) == 1
 
 
 class VisibleInstanceMapper(InstanceMapper):

@@ -27,7 +27,12 @@ class SegmentationMapper:
 
     In training both are augmented together and padded at the right and the bottom. In testing the
     picture is resized only. How ground truth is stored is the matter of subclasses.
+
+    Attributes:
+        of_videos: whether a dataset dict is that of a video.
     """
+
+    of_videos = False
 
     @configurable
     def __init__(
@@ -110,6 +115,7 @@ class SegmentationMapper:
         Raises:
             UserError: a file cannot be read, or the ground truth does not fit the picture.
         """
+        self.check_record(dataset_dict)
         output = {key: value for key, value in dataset_dict.items() if key not in GROUND_TRUTH}
         image = read_image(dataset_dict["file_name"], self.image_format)
         output["height"], output["width"] = image.shape[:2]
@@ -124,6 +130,15 @@ class SegmentationMapper:
                 tuple(output["image"].shape[1:]), gt_classes=torch.from_numpy(shown)
             )
         return output
+
+    def check_record(self, dataset_dict: dict) -> None:
+        """Refuse a dataset dict of a video where pictures are read, and the other way round."""
+        if ("file_names" in dataset_dict) != self.of_videos:
+            ours, theirs = ("videos", "pictures") if self.of_videos else ("pictures", "videos")
+            raise UserError(
+                f"INPUT.DATASET_MAPPER_NAME is that of a mapper of {ours}, but the data set holds "
+                f"{theirs}: change one of them"
+            )
 
     def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
         """Read the ground truth, and augment it with the picture (H, W, 3).

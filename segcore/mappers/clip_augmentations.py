@@ -1,0 +1,157 @@
+"""Augmentations of clips. What is drawn for the first frame happens to all of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from fvcore.transforms.transform import Transform
+from PIL import Image
+
+from segcore.errors import UserError
+
+FACTORS = (0.9, 1.1)  # of brightness, contrast and saturation
+ANGLES = (-15, 15)  # degrees
+CENTRES = (0.4, 0.6)  # of rotations, relative to the sides
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue
+BY_CLIP = "_by_clip"
+
+
+def clip_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    """Crop, resize, flip and ``INPUT.AUGMENTATIONS``, in the order of the published runs.
+
+    Raises:
+        UserError: a key says what cannot be done to all frames alike.
+    """
+    node = cfg.INPUT
+    _check(cfg)
+    style = node.MIN_SIZE_TRAIN_SAMPLING.removesuffix(BY_CLIP)
+    augmentations = [T.ResizeShortestEdge(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, style)]
+    if node.CROP.ENABLED:
+        augmentations.insert(0, T.RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
+    if node.RANDOM_FLIP != "none":
+        augmentations.append(T.RandomFlip())
+    made = {
+        "brightness": RandomBlend(_black),
+        "contrast": RandomBlend(_mean),
+        "saturation": RandomBlend(_grey if node.FORMAT == "RGB" else _grey_of_bgr),
+        "rotation": RandomRotation(),
+    }
+    return augmentations + [made[key] for key in made if key in node.AUGMENTATIONS]
+
+
+def _check(cfg: CfgNode) -> None:
+    node = cfg.INPUT
+    for key, allowed in (
+        ("MIN_SIZE_TRAIN_SAMPLING", ("choice_by_clip", "range_by_clip")),
+        ("RANDOM_FLIP", ("flip_by_clip", "none")),
+    ):
+        if node[key] not in allowed:
+            raise UserError(
+                f"INPUT.{key} is {node[key]!r}, but the frames of a clip have to be treated alike: "
+                f"use {' or '.join(map(repr, allowed))}"
+            )
+    for key in node.AUGMENTATIONS:
+        if key not in ("brightness", "contrast", "saturation", "rotation"):
+            raise UserError(
+                f"INPUT.AUGMENTATIONS has {key!r}: there are 'brightness', 'contrast', "
+                "'saturation' and 'rotation'"
+            )
+    if node.CROP.ENABLED and node.CROP.SINGLE_CATEGORY_MAX_AREA < 1:
+        raise UserError(
+            "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA is for pictures: set it to 1.0 for videos"
+        )
+    if node.COLOR_AUG_SSD:
+        raise UserError(
+            "INPUT.COLOR_AUG_SSD is for pictures: set it to False for videos, whose colours "
+            "INPUT.AUGMENTATIONS changes"
+        )
+
+
+class Unmoved(Transform):
+    """A transform that leaves every pixel where it is."""
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+
+class Blend(Unmoved):
+    """``factor`` times a picture and 1 - ``factor`` times what is made of it."""
+
+    def __init__(self, factor: float, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
+        super().__init__()
+        self.factor, self.make = factor, make
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 -> the same, rounded."""
+        pixels = img.astype(np.float32)
+        mixed = self.factor * pixels + (1 - self.factor) * self.make(pixels)
+        return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+class RandomBlend(T.Augmentation):
+    """Draws the factor of a :class:`Blend` from ``FACTORS``."""
+
+    def __init__(self, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
+        self.make = make
+
+    def get_transform(self, image: np.ndarray) -> Blend:
+        return Blend(np.random.uniform(*FACTORS), self.make)
+
+
+def _black(pixels: np.ndarray) -> float:
+    return 0.0
+
+
+def _mean(pixels: np.ndarray) -> float:
+    return pixels.mean()
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    return (pixels @ LUMINANCE)[..., None]
+
+
+def _grey_of_bgr(pixels: np.ndarray) -> np.ndarray:
+    return (pixels @ LUMINANCE[::-1])[..., None]
+
+
+class Rotate(Transform):
+    """Turn a picture anticlockwise; the size stays, and what comes in from outside is 0.
+
+    Args:
+        angle: in degrees.
+        centre: (x, y) that stays where it is.
+    """
+
+    def __init__(self, angle: float, centre: tuple[float, float]) -> None:
+        super().__init__()
+        self.angle, self.centre = angle, centre
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8."""
+        return self._rotate(Image.fromarray(img), Image.Resampling.BILINEAR)
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """(h, w) whole numbers, which float32 holds exactly."""
+        picture = Image.fromarray(segmentation.astype(np.float32))
+        return self._rotate(picture, Image.Resampling.NEAREST).astype(segmentation.dtype)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(n, 2) as x, y; y goes down."""
+        cos, sin = np.cos(np.deg2rad(self.angle)), np.sin(np.deg2rad(self.angle))
+        return (coords - self.centre) @ np.array([[cos, -sin], [sin, cos]]) + self.centre
+
+    def _rotate(self, picture: Image.Image, resample: Image.Resampling) -> np.ndarray:
+        return np.asarray(picture.rotate(self.angle, resample, center=self.centre))
+
+
+class RandomRotation(T.Augmentation):
+    """Draws an angle from ``ANGLES``, and a centre in the middle part of the picture."""
+
+    def get_transform(self, image: np.ndarray) -> Rotate:
+        height, width = image.shape[:2]
+        x, y = np.random.uniform(*CENTRES, size=2)
+        return Rotate(np.random.uniform(*ANGLES), (width * x, height * y))
