@@ -64,6 +64,11 @@ def add_shared_keys(cfg: CfgNode) -> None:
 
     # How long processes wait for the slowest one in an evaluation.
     cfg.TEST.TIMEOUT_MINUTES = 120.0
+    # How often an evaluation notes how far it has come, to go on there after an interruption; 0 is
+    # never.
+    cfg.TEST.SAVE_SECONDS = 60.0
+    # Write the files that the servers of video benchmarks want also where labels are public.
+    cfg.TEST.SUBMISSION = False
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False

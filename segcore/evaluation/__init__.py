@@ -7,6 +7,9 @@ from segcore.evaluation.multilabel import MultilabelEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.evaluation.stateful import StatefulEvaluator
+from segcore.evaluation.video_instances import VideoInstanceEvaluator
+from segcore.evaluation.video_semantic import VideoSemanticEvaluator
 
 __all__ = [
     "EvaluatorsByOutput",
@@ -15,5 +18,8 @@ __all__ = [
     "PanopticEvaluator",
     "RetrievalEvaluator",
     "SemanticEvaluator",
+    "StatefulEvaluator",
+    "VideoInstanceEvaluator",
+    "VideoSemanticEvaluator",
     "build_evaluator",
 ]

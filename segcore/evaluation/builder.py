@@ -15,6 +15,8 @@ from segcore.evaluation.multilabel import TOP, MultilabelEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.evaluation.video_instances import VideoInstanceEvaluator
+from segcore.evaluation.video_semantic import VideoSemanticEvaluator
 
 SEMANTIC = {"sem_seg": SemanticEvaluator}
 PANOPTIC = {"panoptic_seg": PanopticEvaluator, "instances": InstanceEvaluator} | SEMANTIC
@@ -26,8 +28,12 @@ EVALUATORS = {
     "ade20k_panoptic_seg": PANOPTIC,
     "coco_panoptic_seg": PANOPTIC,
     "coco": {"instances": InstanceEvaluator},
+    "video_semantic": {"sem_seg": VideoSemanticEvaluator},
+    "ytvis": {"pred_scores": VideoInstanceEvaluator},
     "retrieval": {"image_embedding": RetrievalEvaluator},
 }
+# The servers of their benchmarks want files.
+WITH_SUBMISSION = ("video_semantic", "ytvis")
 # Panoptic data sets may come without these; the metadata tells.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
 # What a model of several tasks answers with: keys of ``MODEL.MASK_FORMER.TEST``.
@@ -60,8 +66,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     ]
     outputs = _switched_on(cfg, dataset_name, outputs)
     output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    more = {"submission": cfg.TEST.SUBMISSION} if kind in WITH_SUBMISSION else {}
     evaluators = {
-        output: EVALUATORS[kind][output](dataset_name, output_dir=output_dir) for output in outputs
+        output: EVALUATORS[kind][output](dataset_name, output_dir=output_dir, **more)
+        for output in outputs
     }
     rankseg = cfg.MODEL.get("RANKSEG")
     if rankseg is not None and rankseg.FLAG and kind != "retrieval":

@@ -1,8 +1,6 @@
 """Semantic segmentation scores in constant memory."""
 
-import json
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 from torch import Tensor
 
 from segcore.datasets import semantic_metadata
@@ -24,6 +20,8 @@ from segcore.evaluation.confusion import (
     seen_unseen_scores,
     semantic_scores,
 )
+from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.images import check_labels, read_labels
 from segcore.vocabulary import Vocabulary
 
@@ -36,7 +34,7 @@ CONVENTIONS = {
 SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "hIoU")
 
 
-class SemanticEvaluator(DatasetEvaluator):
+class SemanticEvaluator(StatefulEvaluator):
     """Counts each image into a confusion matrix on the device of the prediction.
 
     No prediction is kept, and processes exchange whole numbers only, so that any number of them
@@ -113,33 +111,42 @@ class SemanticEvaluator(DatasetEvaluator):
             if self.boundary:
                 maps = (boundary_differences(labels) for labels in (prediction, truth))
                 counts["boundaries"] = confusion_matrix(*maps, self.num_classes)
-            _add(self._counts, counts)
+            add_counts(self._counts, counts)
             self._num_images += 1
+
+    def state(self) -> dict:
+        counts = {name: matrix.cpu() for name, matrix in self._counts.items()}
+        return {"num_images": self._num_images, "counts": counts}
+
+    def load_state(self, state: dict) -> None:
+        self._num_images, self._counts = state["num_images"], dict(state["counts"])
 
     def evaluate(self) -> OrderedDict | None:
         """``{"sem_seg": {score: percent}}``; None in all but the main process."""
-        counts, num_images = self._counts, self._num_images
-        if self.distributed:
-            mine = {name: matrix.cpu() for name, matrix in counts.items()}
-            everyone = comm.gather((mine, num_images))
-            if not comm.is_main_process():
-                return None
-            num_images = sum(number for _, number in everyone)
-            counts = {}
-            for theirs, _ in everyone:
-                _add(counts, theirs)
+        states = self.everyones_states()
+        if not states:
+            return None
+        num_images = sum(state["num_images"] for state in states)
         if num_images == 0:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
-        scores = semantic_scores(counts["regions"], self.class_names)
-        if self.boundary:
-            scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
-        if self.vocabulary is not None and self.vocabulary.seen is not None:
-            scores |= seen_unseen_scores(scores, self.class_names, self.vocabulary.seen)
+        scores = self._scores(states)
         summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SUMMARY if name in scores)
         logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
         if self.output_dir is not None:
             self._write(scores, num_images)
         return OrderedDict(sem_seg=scores)
+
+    def _scores(self, states: Sequence[dict]) -> dict[str, float]:
+        """Percent, of what all processes found together."""
+        counts: dict[str, Tensor] = {}
+        for state in states:
+            add_counts(counts, state["counts"])
+        scores = semantic_scores(counts["regions"], self.class_names)
+        if self.boundary:
+            scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
+        if self.vocabulary is not None and self.vocabulary.seen is not None:
+            scores |= seen_unseen_scores(scores, self.class_names, self.vocabulary.seen)
+        return scores
 
     def _prediction(self, output: dict) -> Tensor:
         """(H, W) class ids of one output, none above K - 1."""
@@ -181,7 +188,6 @@ class SemanticEvaluator(DatasetEvaluator):
         return truth.to(prediction.device)
 
     def _write(self, scores: dict[str, float], num_images: int) -> None:
-        path = self.output_dir / "sem_seg_evaluation.json"
         report = {
             "dataset": self.dataset_name,
             "num_images": num_images,
@@ -189,16 +195,12 @@ class SemanticEvaluator(DatasetEvaluator):
             "vocabulary": self.vocabulary and self.vocabulary.name,
             "vocabulary_hash": self.vocabulary and self.vocabulary.hash,
             "conventions": CONVENTIONS,
-            "scores": {k: None if math.isnan(v) else v for k, v in scores.items()},
+            "scores": scores,
         }
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
+        write_report(self.output_dir / "sem_seg_evaluation.json", report)
 
 
-def _add(counts: dict[str, Tensor], further: dict[str, Tensor]) -> None:
+def add_counts(counts: dict[str, Tensor], further: dict[str, Tensor]) -> None:
     """Add matrices to the ones of the same name, in place."""
     for name, matrix in further.items():
-        counts[name] = counts[name] + matrix if name in counts else matrix
+        counts[name] = counts[name].to(matrix.device) + matrix if name in counts else matrix

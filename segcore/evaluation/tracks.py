@@ -1,0 +1,252 @@
+"""Average precision of tracks of masks, as YouTube-VIS has it (Yang et al., ICCV 2019).
+
+COCO's rules over whole videos: the IoU of two tracks is the sum of their intersections over the sum
+of their unions, over all frames. What a video contributes is a :class:`Matches`, which holds no
+mask; :func:`average_precision` makes the scores of those of all videos.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as run_lengths
+from torch import Tensor
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # T, of the IoU
+RECALLS = np.linspace(0, 1, 101)
+# A ranges of the mean number of pixels in a frame that shows the object; both ends belong to it.
+SIZES = {"": (0, 1e10), "s": (0, 128**2), "m": (128**2, 256**2), "l": (256**2, 1e10)}
+MOST = 100  # answers of a class in a video that count, the best
+SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object, or one answer.
+
+    Attributes:
+        masks: T run lengths of COCO, None in frames without it.
+        areas: (T,) int64, pixels a frame.
+        size: mean of the areas of the frames that show it; 0 where none does.
+        crowd: it stands for many objects; finding it, or not, is neither right nor wrong.
+        score: of an answer.
+    """
+
+    masks: Sequence[dict[str, Any] | None]
+    areas: np.ndarray
+    size: float
+    crowd: bool = False
+    score: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        masks: Sequence[dict[str, Any] | None],
+        *,
+        stated_areas: Sequence[float | None] | None = None,
+        crowd: bool = False,
+        score: float = 0.0,
+    ) -> "Track":
+        """Count the areas; the size is of ``stated_areas`` where an annotation has them."""
+        areas = [int(run_lengths.area(mask)) if mask else 0 for mask in masks]
+        shown = [area for area in (stated_areas or areas) if area]
+        size = float(np.mean(shown)) if shown else 0.0
+        return cls(masks, np.array(areas, dtype=np.int64), size, crowd, score)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of N answers.
+
+    Attributes:
+        video: (N,) int64, the video's place in the order of ids.
+        category: (N,) int64, the model's id of the category.
+        place: (N,) int64, among the answers of its category in its video, from the best.
+        score: (N,) float64.
+        matched, ignored: (N, A, T) bool, by size range and threshold: whether it found an object,
+            and whether it does not count.
+        num_objects: (K, A) int64, how many objects of each category there are to find.
+    """
+
+    video: Tensor
+    category: Tensor
+    place: Tensor
+    score: Tensor
+    matched: Tensor
+    ignored: Tensor
+    num_objects: Tensor
+
+    @classmethod
+    def none(cls, num_categories: int) -> "Matches":
+        """Those of no video."""
+        integers, flags = torch.zeros(0, dtype=torch.int64), (0, len(SIZES), len(THRESHOLDS))
+        return cls(
+            *(integers, integers, integers, integers.double()),
+            *(torch.zeros(flags, dtype=torch.bool) for _ in range(2)),
+            torch.zeros(num_categories, len(SIZES), dtype=torch.int64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Matches"]) -> "Matches":
+        """Those of several videos, or processes."""
+        joined = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(cls)[:-1]
+        }
+        return cls(**joined, num_objects=sum(part.num_objects for part in parts))
+
+
+def track_iou(one: Track, other: Track) -> float:
+    """Summed intersections over summed unions; 0 of two tracks without a pixel."""
+    together = np.flatnonzero((one.areas > 0) & (other.areas > 0))
+    shared = sum(
+        int(run_lengths.area(run_lengths.merge([one.masks[t], other.masks[t]], intersect=True)))
+        for t in together
+    )
+    union = int(one.areas.sum() + other.areas.sum()) - shared
+    return shared / union if union else 0.0
+
+
+def match_video(
+    video: int,
+    answers: dict[int, list[Track]],
+    objects: dict[int, list[Track]],
+    num_categories: int,
+) -> Matches:
+    """Compare the answers for a video with its objects.
+
+    Args:
+        video: its place in the order of ids.
+        answers, objects: by the model's id of the category.
+        num_categories: K.
+    """
+    parts = [Matches.none(num_categories)]
+    for category in sorted({*answers, *objects}):
+        best = sorted(answers.get(category, ()), key=lambda answer: -answer.score)[:MOST]
+        matched, ignored, number = _match(best, objects.get(category, []))
+        n = len(best)
+        num_objects = torch.zeros(num_categories, len(SIZES), dtype=torch.int64)
+        num_objects[category] = torch.from_numpy(number)
+        parts.append(
+            Matches(
+                video=torch.full((n,), video),
+                category=torch.full((n,), category),
+                place=torch.arange(n),
+                score=torch.tensor([answer.score for answer in best], dtype=torch.float64),
+                matched=torch.from_numpy(matched),
+                ignored=torch.from_numpy(ignored),
+                num_objects=num_objects,
+            )
+        )
+    return Matches.joined(parts)
+
+
+def _match(
+    answers: Sequence[Track], objects: Sequence[Track]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``matched`` and ``ignored`` (N, A, T) of one category, and the number of objects (A,)."""
+    iou = np.array([[track_iou(answer, truth) for truth in objects] for answer in answers])
+    crowd = np.array([truth.crowd for truth in objects], dtype=bool)
+    shape = (len(answers), len(SIZES), len(THRESHOLDS))
+    matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    num_objects = np.zeros(len(SIZES), dtype=np.int64)
+    for a, (low, high) in enumerate(SIZES.values()):
+        outside = crowd | ~_within(objects, low, high)
+        num_objects[a] = (~outside).sum()
+        ignored[:, a] = ~_within(answers, low, high)[:, None]
+        for t, threshold in enumerate(THRESHOLDS):
+            for n, found in enumerate(_partners(iou, outside, crowd, threshold)):
+                if found is not None:
+                    matched[n, a, t], ignored[n, a, t] = True, outside[found]
+    return matched, ignored, num_objects
+
+
+def _within(tracks: Sequence[Track], low: float, high: float) -> np.ndarray:
+    return np.array([low <= track.size <= high for track in tracks], dtype=bool)
+
+
+def _partners(
+    iou: np.ndarray, outside: np.ndarray, crowd: np.ndarray, threshold: float
+) -> Iterable[int | None]:
+    """The object that each answer finds, from the best answer on: of those that are free the
+    nearest, and one that does not count only where there is no other. Crowds stay free."""
+    free = np.ones(len(outside), dtype=bool)
+    for row in iou:
+        found = None
+        for group in (free & ~outside, free & outside):
+            if found is None:
+                found = _nearest(row, np.flatnonzero(group), threshold)
+        if found is not None:
+            free[found] = crowd[found]
+        yield found
+
+
+def _nearest(iou: np.ndarray, candidates: Iterable[int], threshold: float) -> int | None:
+    """The candidate of the greatest IoU, of equal ones the last; None where none is enough."""
+    found = None
+    for candidate in candidates:
+        if iou[candidate] >= (threshold if found is None else iou[found]):
+            found = candidate
+    return found
+
+
+def average_precision(matches: Matches, names: Sequence[str]) -> dict[str, float]:
+    """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
+
+    Args:
+        matches: of all videos, in any order.
+        names: those of the K categories.
+    """
+    matches = _in_order(matches)
+    precision = np.full((len(SIZES), len(names), len(THRESHOLDS)), math.nan)
+    recall = {most: np.full((len(names), len(THRESHOLDS)), math.nan) for most in (1, 10)}
+    for k, a in np.argwhere(matches.num_objects.numpy() > 0):
+        number = int(matches.num_objects[k, a])
+        precision[a, k] = _curves(matches, k, a, number, MOST)[0]
+        if a == 0:
+            for most, values in recall.items():
+                values[k] = _curves(matches, k, a, number, most)[1]
+    of_all = precision[0]
+    means = {
+        "AP": of_all,
+        "AP50": of_all[:, 0],
+        "AP75": of_all[:, 5],
+        **{f"AP{size}": precision[a] for a, size in enumerate(SIZES) if size},
+        **{f"AR{most}": values for most, values in recall.items()},
+        **{f"AP-{name}": of_all[k] for k, name in enumerate(names)},
+    }
+    return {name: 100 * _mean(values) for name, values in means.items()}
+
+
+def _in_order(matches: Matches) -> Matches:
+    """Sorted by falling score; equal ones by video and place, in whatever order they came."""
+    keys = [matches.place, matches.video, -matches.score]
+    order = torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
+    sorted_fields = {f.name: getattr(matches, f.name)[order] for f in fields(Matches)[:-1]}
+    return Matches(**sorted_fields, num_objects=matches.num_objects)
+
+
+def _curves(
+    matches: Matches, category: int, size: int, num_objects: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision averaged over the recalls, and the greatest recall: two (T,), of the best answers
+    in every video."""
+    chosen = (matches.category == int(category)) & (matches.place < most)
+    matched, counts = matches.matched[chosen, size].numpy(), ~matches.ignored[chosen, size].numpy()
+    right, wrong = (matched & counts).cumsum(axis=0), (~matched & counts).cumsum(axis=0)
+    precision = np.zeros(len(THRESHOLDS))
+    for t in range(len(THRESHOLDS)) if len(right) else ():
+        envelope = right[:, t] / (right[:, t] + wrong[:, t] + np.spacing(1))
+        envelope = np.maximum.accumulate(envelope[::-1])[::-1]
+        reached = np.searchsorted(right[:, t] / num_objects, RECALLS, side="left")
+        precision[t] = np.append(envelope, 0.0)[reached].mean()
+    recall = right[-1] / num_objects if len(right) else np.zeros(len(THRESHOLDS))
+    return precision, recall
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -1,0 +1,252 @@
+"""Tracks of masks: the scores of YouTube-VIS, and the file for its server."""
+
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from pycocotools import mask as run_lengths
+
+from segcore.datasets import check_registered
+from segcore.datasets.instance import our_category
+from segcore.datasets.tracks import read_track_file
+from segcore.errors import UserError
+from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
+from segcore.evaluation.submission import AnswerFile, join_answers
+from segcore.evaluation.tracks import SCORES, Matches, Track, average_precision, match_video
+from segcore.outlines import check_polygons, decode_mask, rasterise
+
+logger = logging.getLogger(__name__)
+
+
+class VideoInstanceEvaluator(StatefulEvaluator):
+    """AP and AR of tracks. Of a video is kept what became of its answers, and no mask.
+
+    Any number of processes gives the scores of one to the last digit. Where the data set has no
+    annotations only the submission is written.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | Path | None = None,
+        submission: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set whose metadata has ``json_file``, of YouTube-VIS's
+                format, ``thing_classes`` and ``thing_dataset_id_to_contiguous_id``, from the file's
+                category ids to the model's.
+            distributed: gather what all processes found; only the main one returns scores.
+            output_dir: folder for ``video_instances_evaluation.json`` and the submission; None
+                writes nothing.
+            submission: write ``results.json`` also where there are annotations.
+
+        Raises:
+            UserError: the data set is unknown or has no such file.
+        """
+        check_registered([dataset_name])
+        metadata = MetadataCatalog.get(dataset_name)
+        for key in ("json_file", "thing_classes", "thing_dataset_id_to_contiguous_id"):
+            if not metadata.get(key):
+                raise UserError(
+                    f"dataset {dataset_name!r} has no tracks: its metadata has no {key}"
+                )
+        self.dataset_name = dataset_name
+        self.json_file = metadata.json_file
+        self.class_names = list(metadata.thing_classes)
+        self._ids = metadata.thing_dataset_id_to_contiguous_id  # the file's -> the model's
+        self._category = {ours: theirs for theirs, ours in self._ids.items()}
+        self.distributed = distributed
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.submission = submission
+        self.reset()
+
+    def reset(self) -> None:
+        self._num_videos = 0
+        self._matches: list[Matches] = []
+        rank, number = comm.get_rank(), comm.get_world_size()
+        self._answers = AnswerFile(self.output_dir or Path(), rank, number)
+
+    @cached_property
+    def _truth(self) -> "VideoTruth":
+        return VideoTruth(self.dataset_name, self.json_file, self._ids)
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        """Match a batch of videos.
+
+        Args:
+            inputs: dicts with ``video_id``.
+            outputs: dicts with ``pred_scores`` and ``pred_labels``, lists of N numbers, and
+                ``pred_masks``, N lists of T run lengths in the size of the video.
+
+        Raises:
+            UserError: ground truth and prediction do not fit each other.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            video = self._truth.video(item["video_id"])
+            answers = [
+                {
+                    "video_id": video["id"],
+                    "category_id": self._category_of(label),
+                    "score": float(score),
+                    "segmentations": self._fitting(masks, video),
+                }
+                for score, label, masks in zip(
+                    output["pred_scores"], output["pred_labels"], output["pred_masks"], strict=True
+                )
+            ]
+            if self._truth.annotated:
+                self._match(video, answers)
+            if self._writes_answers:
+                self._answers.add(self._truth.place_in_file[video["id"]], answers)
+            self._num_videos += 1
+
+    def evaluate(self) -> OrderedDict | None:
+        """``{"segm": {score: percent}}``; None in all but the main process, and nothing where there
+        is no ground truth.
+
+        The scores are those of :func:`segcore.evaluation.tracks.average_precision`.
+        """
+        states = self.everyones_states()
+        if not states:
+            return None
+        num_videos = sum(state["num_videos"] for state in states)
+        if num_videos == 0:
+            raise UserError(f"no video of dataset {self.dataset_name!r} was evaluated")
+        if self._writes_answers:
+            path = join_answers(self.output_dir, [state["answers"] for state in states])
+            logger.info("%s: the server of the benchmark takes %s", self.dataset_name, path)
+        if not self._truth.annotated:
+            logger.info("%s has no annotations, so there are no scores", self.json_file)
+            return OrderedDict()
+        matches = Matches.joined([Matches(**state["matches"]) for state in states])
+        scores = average_precision(matches, self.class_names)
+        summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SCORES)
+        logger.info("%s, %d videos: %s", self.dataset_name, num_videos, summary)
+        if self.output_dir is not None:
+            report = {"dataset": self.dataset_name, "num_videos": num_videos, "scores": scores}
+            write_report(self.output_dir / "video_instances_evaluation.json", report)
+        return OrderedDict(segm=scores)
+
+    def state(self) -> dict:
+        self._matches = [Matches.joined([Matches.none(len(self.class_names)), *self._matches])]
+        return {
+            "num_videos": self._num_videos,
+            "matches": vars(self._matches[0]),
+            "answers": self._answers.size,
+        }
+
+    def load_state(self, state: dict) -> None:
+        self._num_videos = state["num_videos"]
+        self._matches = [Matches(**state["matches"])]
+        self._answers.go_on_at(state["answers"])
+
+    @property
+    def _writes_answers(self) -> bool:
+        return self.output_dir is not None and (self.submission or not self._truth.annotated)
+
+    def _match(self, video: dict, answers: list[dict]) -> None:
+        found = defaultdict(list)
+        for answer in answers:
+            track = Track.of(answer["segmentations"], score=answer["score"])
+            found[self._ids[answer["category_id"]]].append(track)
+        objects = self._truth.objects(video)
+        place = self._truth.place_by_id[video["id"]]
+        self._matches.append(match_video(place, found, objects, len(self.class_names)))
+
+    def _category_of(self, predicted: int) -> int:
+        category = self._category.get(int(predicted))
+        if category is None:
+            raise UserError(
+                f"the model predicts a track of class {predicted}, which {self.json_file} does "
+                f"not know: give the model the classes of the data set {self.dataset_name!r}"
+            )
+        return category
+
+    def _fitting(self, masks: Sequence[dict], video: dict) -> list[dict[str, Any]]:
+        """The masks of an answer, which fit the video."""
+        wanted = [[video["height"], video["width"]]] * len(video["file_names"])
+        sizes = [list(mask["size"]) for mask in masks]
+        if sizes != wanted:
+            raise UserError(
+                f"video {video['id']} has {video['length']} frames of (height, width) "
+                f"{(video['height'], video['width'])} in {self.json_file}, but the model answers "
+                f"with {len(sizes)} masks of {sorted({tuple(size) for size in sizes})}: the two "
+                "must agree"
+            )
+        return list(masks)
+
+
+class VideoTruth:
+    """A file of YouTube-VIS's format, by video.
+
+    Attributes:
+        annotated: whether there are annotations; the files of servers have none.
+        place_in_file, place_by_id: id of a video -> its place in the file, and by order of ids.
+    """
+
+    def __init__(self, name: str, json_file: str | Path, ids: Mapping[int, int]) -> None:
+        """
+        Args:
+            name: of the data set, for messages.
+            json_file: videos and tracks.
+            ids: category ids of the file -> the model's.
+
+        Raises:
+            UserError: the file cannot be read or is no such file.
+        """
+        videos, tracks = read_track_file(Path(json_file))
+        self.name, self.json_file, self._ids = name, json_file, ids
+        self.annotated = bool(tracks)
+        self._videos = {video["id"]: video for video in videos}
+        self._tracks = defaultdict(list)
+        for track in tracks:
+            self._tracks[track["video_id"]].append(track)
+        self.place_in_file = {id: place for place, id in enumerate(self._videos)}
+        self.place_by_id = {id: place for place, id in enumerate(sorted(self._videos))}
+
+    def video(self, video_id: int | str) -> dict:
+        """
+        Raises:
+            UserError: there is none of this id.
+        """
+        video = self._videos.get(video_id)
+        if video is None:
+            raise UserError(f"{self.json_file} has no video with the id {video_id!r}")
+        return video
+
+    def objects(self, video: dict) -> dict[int, list[Track]]:
+        """The objects of a video, by the model's ids of their categories.
+
+        Raises:
+            UserError: a mask is damaged, or a category unknown.
+        """
+        objects = defaultdict(list)
+        for track in self._tracks[video["id"]]:
+            where = f"track {track['id']} in {self.json_file}"
+            masks = [
+                mask and _encode(mask, (video["height"], video["width"]), where)
+                for mask in track["segmentations"]
+            ]
+            areas, crowd = track.get("areas"), bool(track.get("iscrowd", 0))
+            category = our_category(self.name, self.json_file, track["category_id"], self._ids)
+            objects[category].append(Track.of(masks, stated_areas=areas, crowd=crowd))
+        return objects
+
+
+def _encode(mask: dict | list, size: tuple[int, int], where: str) -> dict[str, Any]:
+    """Polygons or run lengths of any kind, which may be damaged, as compressed run lengths."""
+    if isinstance(mask, list):
+        pixels = rasterise(check_polygons(mask, size, where), size)
+    else:
+        pixels = decode_mask(mask, size, where)
+    return run_lengths.encode(np.asfortranarray(pixels, dtype=np.uint8))
