@@ -45,7 +45,7 @@ def shown_in_video(record: dict, num_classes: int, ignore_label: int | None) -> 
     """The classes that any frame of a video shows.
 
     Args:
-        record: a dataset dict with ``sem_seg_file_names`` or ``annotations`` of all frames.
+        record: a dataset dict with ``sem_seg_file_names`` or ``frame_annotations``.
         num_classes: C, of the model.
         ignore_label: of label maps.
 
@@ -61,8 +61,8 @@ def shown_in_video(record: dict, num_classes: int, ignore_label: int | None) -> 
         paths = record["sem_seg_file_names"]
         labels = (read_frame_labels(path, size, num_classes, ignore_label) for path in paths)
         found = (np.setdiff1d(each, ignore_label) for each in labels)
-    elif "annotations" in record:
-        found = ([each["category_id"] for each in frame] for frame in record["annotations"])
+    elif "frame_annotations" in record:
+        found = ([each["category_id"] for each in frame] for frame in record["frame_annotations"])
     else:
         raise UserError(
             f"nothing tells which classes {name} shows: its data set has neither label maps nor "

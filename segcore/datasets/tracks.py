@@ -75,9 +75,10 @@ def read_track_records(
 
     Returns:
         dicts with ``video_id``, ``file_names``, ``height``, ``width``, ``length`` and, unless the
-        file has no tracks at all, ``annotations``: for every frame the objects that are seen there,
-        each with ``id`` (of its track), ``category_id``, ``iscrowd``, ``segmentation`` and, where
-        the file has them, ``bbox`` and ``area``.
+        file has no tracks at all, ``frame_annotations``: for every frame the objects that are seen
+        there, each with ``id`` (of its track), ``category_id``, ``iscrowd``, ``segmentation`` and,
+        where the file has them, ``bbox`` and ``area``. (Detectron2 takes ``annotations`` for one
+        list, that of a picture.)
 
     Raises:
         UserError: a place is missing, or the file is wrong: the sentence names the video or track.
@@ -93,7 +94,7 @@ def read_track_records(
     records = [_describe(video, image_dir) for video in videos]
     if not tracks:
         return records
-    return [record | {"annotations": objects[record["video_id"]]} for record in records]
+    return [record | {"frame_annotations": objects[record["video_id"]]} for record in records]
 
 
 def read_track_file(path: Path) -> tuple[list[dict], list[dict]]:

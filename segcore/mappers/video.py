@@ -18,7 +18,7 @@ from segcore.mappers.sampling import ClipSampler
 from segcore.mappers.segmentation import SegmentationMapper, make_instances
 from segcore.videos import Frames, read_frame
 
-GROUND_TRUTH = ("sem_seg_file_names", "annotations")
+GROUND_TRUTH = ("sem_seg_file_names", "frame_annotations")
 ABSENT = -1  # in place of an object's number, where a frame does not show it
 
 

@@ -31,7 +31,7 @@ class VideoInstanceMapper(VideoMapper):
         transforms: T.TransformList,
         size: tuple[int, int],
     ) -> dict[tuple[Hashable, int], np.ndarray]:
-        if "annotations" not in dataset_dict:
+        if "frame_annotations" not in dataset_dict:
             raise UserError(
                 f"video {dataset_dict['video_id']} has no tracks of objects: training needs a data "
                 "set that has"
@@ -45,7 +45,7 @@ class VideoInstanceMapper(VideoMapper):
                 size,
                 f"track {entry['id']} in {dataset_dict['file_names'][frame]}",
             )
-            for entry in dataset_dict["annotations"][frame]
+            for entry in dataset_dict["frame_annotations"][frame]
             if not entry["iscrowd"]
         }
 
