@@ -15,16 +15,18 @@ and writes
     ade20k_panoptic_{train,val}/*.png and .json          segments in COCO's format
     ade20k_instance_{train,val}.json                     objects in COCO's format
 
-With --task semantic the label maps alone, which need no annotations_instance.
+With --task semantic the label maps alone, which need no annotations_instance. What is there and
+whole is kept; a split of segments and objects is finished when its two JSON files are there.
 """
 
-import argparse
-import sys
+import shutil
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from segcore.annotations import read_annotations
+from segcore.datasets.label_maps import LabelMaps, make_label_maps, stems
 from segcore.datasets.preparing import (
     describe_mask,
     find_files,
@@ -32,9 +34,10 @@ from segcore.datasets.preparing import (
     label_table,
     preparing_parser,
     relabel,
-    write_png,
+    run,
+    write_picture,
 )
-from segcore.errors import UserError, exit_on_user_error
+from segcore.errors import UserError
 from segcore.files import write_json
 from segcore.images import read_image, read_labels
 from segcore.panoptic import encode_ids
@@ -52,13 +55,7 @@ CLASSES = vocabulary_table("ade20k_panoptic_150")["classes"]
 THINGS = {entry["instance_id"]: id for id, entry in enumerate(CLASSES) if entry["isthing"]}
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = preparing_parser(__doc__)
-    parser.add_argument("--task", choices=("all", "semantic"), default="all")
-    return parser.parse_args()
-
-
-def prepare(root: Path, *, panoptic: bool, workers: int) -> None:
+def prepare(root: Path, *, task: str, workers: int) -> None:
     """Write everything for both splits.
 
     Raises:
@@ -66,30 +63,54 @@ def prepare(root: Path, *, panoptic: bool, workers: int) -> None:
     """
     folder = root / FOLDER
     for split, short in SPLITS.items():
-        files = find_files(folder / "annotations" / split, ".png")
-        work = partial(prepare_picture, folder, split, panoptic=panoptic)
-        described = for_all(work, files, workers, split)
-        if panoptic:
-            write_json(folder / f"ade20k_panoptic_{short}.json", panoptic_document(described))
-            write_json(folder / f"ade20k_instance_{short}.json", instance_document(described))
+        files = {path.stem: path for path in find_files(folder / "annotations" / split, ".png")}
+        make_label_maps(LabelMaps.of(f"ade20k_sem_seg_{short}", root), files, convert, workers)
+        if task == "all":
+            prepare_segments(folder, split, list(files), workers)
 
 
-def prepare_picture(folder: Path, split: str, path: Path, *, panoptic: bool) -> dict | None:
-    """Write the label map of a picture, and the PNG of its segments.
+def convert(path: Path) -> np.ndarray:
+    """The label map (H, W) uint8; 0, other, becomes ignored."""
+    return relabel(read_labels(path), LABELS, path)
+
+
+def prepare_segments(folder: Path, split: str, names: list[str], workers: int) -> None:
+    """Write the segments and objects of a split, unless all of that is there."""
+    short = SPLITS[split]
+    target = folder / f"ade20k_panoptic_{short}"
+    documents = {
+        folder / f"ade20k_panoptic_{short}.json": panoptic_document,
+        folder / f"ade20k_instance_{short}.json": instance_document,
+    }
+    if stems(target, ".png") == {*names} and all(path.is_file() for path in documents):
+        return
+    parts = folder / f"{target.name}.parts"  # what a run that is stopped has described
+    parts.mkdir(exist_ok=True)
+    work = partial(prepare_picture, folder, split, target, parts)
+    described = for_all(work, names, workers, target.name)
+    for path, document in documents.items():
+        write_json(path, document(described))
+    shutil.rmtree(parts)
+
+
+def prepare_picture(folder: Path, split: str, target: Path, parts: Path, name: str) -> dict:
+    """Write the PNG of a picture's segments to ``target``, and to ``parts`` what is returned.
 
     Returns:
         ``image``, ``segments`` and ``objects`` as COCO's files describe them.
     """
-    labels = relabel(read_labels(path), LABELS, path)
-    write_png(folder / "annotations_detectron2" / split / path.name, labels)
-    if not panoptic:
-        return None
-    instance_path = folder / "annotations_instance" / split / path.name
+    part = parts / f"{name}.json"
+    if part.is_file():
+        return read_annotations(part)
+    labels = read_labels(folder / "annotations_detectron2" / split / f"{name}.png")
+    instance_path = folder / "annotations_instance" / split / f"{name}.png"
     ids, segments, objects = merge(labels, read_image(instance_path), instance_path)
-    write_png(folder / f"ade20k_panoptic_{SPLITS[split]}" / path.name, encode_ids(ids))
+    write_picture(target / f"{name}.png", encode_ids(ids))
     height, width = labels.shape
-    image = {"id": path.stem, "file_name": f"{path.stem}.jpg", "height": height, "width": width}
-    return {"image": image, "segments": segments, "objects": objects}
+    image = {"id": name, "file_name": f"{name}.jpg", "height": height, "width": width}
+    described = {"image": image, "segments": segments, "objects": objects}
+    write_json(part, described)
+    return described
 
 
 def merge(
@@ -180,14 +201,7 @@ def _category(id: int) -> dict:
     return {"id": id, "name": CLASSES[id]["name"]}
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    prepare(arguments.root, panoptic=arguments.task == "all", workers=arguments.workers)
-
-
 if __name__ == "__main__":
-    try:
-        with exit_on_user_error():
-            main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: start again")
+    parser = preparing_parser(__doc__)
+    parser.add_argument("--task", choices=("all", "semantic"), default="all")
+    run(prepare, parser)

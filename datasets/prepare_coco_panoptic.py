@@ -12,25 +12,28 @@ and writes
 
     panoptic_semseg_{train,val}2017/*.png       0..132 in the order of the classes, 255 = no class
 
-A split that is not there is left out.
+What is there and whole is kept. A split whose download is not there is left out.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segcore.datasets.instance import category_ids, our_category
-from segcore.datasets.preparing import for_all, preparing_parser, write_png
-from segcore.errors import UserError, exit_on_user_error
+from segcore.datasets.label_maps import LabelMaps, make_label_maps
+from segcore.datasets.preparing import check_name, preparing_parser, run
+from segcore.errors import UserError
 from segcore.panoptic import PanopticFile, read_segments
 from segcore.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.registered("coco_panoptic_133")
 IDS = category_ids(VOCABULARY)
 THINGS = {theirs for theirs, ours in IDS.items() if VOCABULARY.isthing[ours]}
-SPLITS = ("train2017", "val2017")
+SPLITS = {
+    "train2017": "coco_2017_train_panoptic_with_sem_seg",
+    "val2017": "coco_2017_val_panoptic_with_sem_seg",
+}
 
 
 def prepare(root: Path, *, workers: int) -> None:
@@ -45,43 +48,34 @@ def prepare(root: Path, *, workers: int) -> None:
     if not there:
         raise UserError(f"there is no {sources['val2017']}: unpack the download there")
     for split, path in there.items():
-        pictures = PanopticFile(path, folder / f"panoptic_{split}").entries.values()
-        work = partial(
-            prepare_picture, path, folder / f"panoptic_{split}", folder / f"panoptic_semseg_{split}"
+        entries = PanopticFile(path, folder / f"panoptic_{split}").entries.values()
+        pictures = {Path(check_name(each["file_name"], path)).stem: each for each in entries}
+        maps = LabelMaps.of(SPLITS[split], root, "semantic_labels")
+        make_label_maps(
+            maps, pictures, partial(convert, path, folder / f"panoptic_{split}"), workers
         )
-        for_all(work, pictures, workers, split)
 
 
-def prepare_picture(json_file: Path, source: Path, target: Path, entry: dict) -> None:
-    """Write the label map of one picture.
+def convert(json_file: Path, source: Path, entry: dict) -> np.ndarray:
+    """The label map (H, W) uint8 of one picture.
 
     Args:
         json_file: that ``entry`` is from, for messages.
         source: the folder of the PNG files.
-        target: the folder to write to.
         entry: what the file says of the picture's segments.
 
     Raises:
         UserError: PNG and JSON do not agree, or a category is none of COCO's.
     """
-    path, listed = source / entry["file_name"], entry["segments_info"]
-    segments = read_segments(path, listed, THINGS, str(json_file))
+    listed = entry["segments_info"]
+    segments = read_segments(source / entry["file_name"], listed, THINGS, str(json_file))
     classes = [
         our_category("COCO panoptic", json_file, category, IDS)
         for category in segments.categories.values()
     ]
     table = np.array([VOCABULARY.ignore_label, *classes], dtype=np.uint8)
-    write_png(target / path.name, table[segments.index()])
-
-
-def main() -> None:
-    arguments = preparing_parser(__doc__).parse_args()
-    prepare(arguments.root, workers=arguments.workers)
+    return table[segments.index()]
 
 
 if __name__ == "__main__":
-    try:
-        with exit_on_user_error():
-            main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: start again")
+    run(prepare, preparing_parser(__doc__))

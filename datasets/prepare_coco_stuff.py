@@ -11,26 +11,23 @@ and writes
 
     annotations_detectron2/{train,val}2017/*.png  0..170 in the order of the classes, 255 = no class
 
-A split that is not there is left out.
+What is there and whole is kept. A split whose download is not there is left out.
 """
 
-import sys
-from functools import partial
 from pathlib import Path
 
-from segcore.datasets.preparing import (
-    find_files,
-    for_all,
-    label_table,
-    preparing_parser,
-    relabel,
-    write_png,
-)
-from segcore.errors import UserError, exit_on_user_error
+import numpy as np
+
+from segcore.datasets.label_maps import LabelMaps, make_label_maps
+from segcore.datasets.preparing import find_files, label_table, preparing_parser, relabel, run
+from segcore.errors import UserError
 from segcore.images import read_labels
 from segcore.vocabulary import vocabulary_table
 
-SPLITS = ("train2017", "val2017")
+SPLITS = {
+    "train2017": "coco_2017_train_stuff_all_sem_seg",
+    "val2017": "coco_2017_test_stuff_all_sem_seg",
+}
 TABLE = vocabulary_table("coco_stuff_171")
 LABELS = label_table(
     {entry["png_value_164k"]: id for id, entry in enumerate(TABLE["classes"])},
@@ -44,28 +41,19 @@ def prepare(root: Path, *, workers: int) -> None:
     Raises:
         UserError: there is none, a file is wrong, or one cannot be written.
     """
-    folder = root / "coco-stuff"
-    there = [split for split in SPLITS if (folder / "annotations" / split).is_dir()]
+    sources = {root / "coco-stuff/annotations" / split: name for split, name in SPLITS.items()}
+    there = {folder: name for folder, name in sources.items() if folder.is_dir()}
     if not there:
-        raise UserError(f"there is no {folder / 'annotations' / SPLITS[1]}: unpack the download")
-    for split in there:
-        work = partial(prepare_picture, folder / "annotations_detectron2" / split)
-        for_all(work, find_files(folder / "annotations" / split, ".png"), workers, split)
+        raise UserError(f"there is no {list(sources)[-1]}: unpack the download there")
+    for folder, name in there.items():
+        files = {path.stem: path for path in find_files(folder, ".png")}
+        make_label_maps(LabelMaps.of(name, root), files, convert, workers)
 
 
-def prepare_picture(folder: Path, path: Path) -> None:
-    """Write one label map; values that are no class become ignored."""
-    write_png(folder / path.name, relabel(read_labels(path), LABELS, path))
-
-
-def main() -> None:
-    arguments = preparing_parser(__doc__).parse_args()
-    prepare(arguments.root, workers=arguments.workers)
+def convert(path: Path) -> np.ndarray:
+    """The label map (H, W) uint8; values that are no class become ignored."""
+    return relabel(read_labels(path), LABELS, path)
 
 
 if __name__ == "__main__":
-    try:
-        with exit_on_user_error():
-            main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: start again")
+    run(prepare, preparing_parser(__doc__))

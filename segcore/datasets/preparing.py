@@ -1,21 +1,31 @@
 """What the scripts that prepare downloads share: tables of labels, segments, files."""
 
 import argparse
+import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 from PIL import Image
 from tqdm import tqdm
 
 from segcore.datasets.builtin import data_root
-from segcore.errors import UserError
+from segcore.errors import UserError, exit_on_user_error
 from segcore.files import replace
+from segcore.images import MAX_PIXELS
 from segcore.processes import process_map
 
 MOST_VALUES = 1 << 16  # of a label map
+MATLAB_NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double")
+FORMATS = {
+    ".png": ("PNG", {}),
+    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".jpg": ("JPEG", {}),
+}
 
 
 def preparing_parser(description: str) -> argparse.ArgumentParser:
@@ -30,6 +40,16 @@ def preparing_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def run(prepare: Callable, parser: argparse.ArgumentParser) -> None:
+    """What a script does: ``prepare`` gets the options; what goes wrong ends in one sentence."""
+    options = vars(parser.parse_args())
+    try:
+        with exit_on_user_error():
+            prepare(**options)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on from here")
+
+
 def find_files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder, in order of name.
 
@@ -42,6 +62,59 @@ def find_files(folder: Path, suffix: str) -> list[Path]:
     if not files:
         raise UserError(f"{folder} holds no file *{suffix}: unpack the download there")
     return files
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a list, one a line.
+
+    Raises:
+        UserError: there is no such list, or a line is more than the name of a file.
+    """
+    try:
+        names = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of names: unpack the download") from error
+    names = [name.strip() for name in names if name.strip()]
+    for name in names:
+        check_name(name, path)
+    return names
+
+
+def check_name(name: object, source: Path) -> str:
+    """A name from ``source`` that becomes part of a path: it must not lead out of its folder."""
+    if not isinstance(name, str) or name in ("", "..") or {*name} & {"/", "\\", "\0"}:
+        raise UserError(f"{source} holds {str(name)[:80]!r}, which is no name of a file")
+    return name
+
+
+def read_mat_labels(path: Path, key: str) -> np.ndarray:
+    """A label map of a MATLAB file (version 5, which holds arrays and executes nothing).
+
+    The size is looked at before anything is unpacked.
+
+    Args:
+        path: the file.
+        key: the name of the array.
+
+    Returns:
+        (H, W) integers.
+
+    Raises:
+        UserError: the file is missing, damaged, or has no such array.
+    """
+    if not path.is_file():
+        raise UserError(f"no file at {path}")
+    try:
+        found = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
+        shape, kind = found.get(key, ((), None))
+        if len(shape) == 2 and 0 < math.prod(shape) <= MAX_PIXELS and kind in MATLAB_NUMBERS:
+            values = scipy.io.loadmat(path, variable_names=[key])[key]
+            labels = values.astype(np.int32)
+            if (labels == values).all():
+                return labels
+    except Exception as error:  # damaged bytes can surface as anything in the reader
+        raise UserError(f"cannot read {path}: it is damaged, or no MATLAB file") from error
+    raise UserError(f"{path} holds no label map {key!r}: it is another file")
 
 
 def label_table(ids: Mapping[int, int], ignore_label: int) -> np.ndarray:
@@ -65,10 +138,18 @@ def relabel(labels: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     return table[labels]
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write beside the place and rename: ``path`` never holds half a file."""
+def write_picture(path: Path, pixels: np.ndarray, **options: object) -> None:
+    """Write beside the place and rename: ``path`` never holds half a file.
+
+    Args:
+        path: ``.png`` and ``.tif`` are lossless; ``.jpg`` takes 8-bit colours.
+        pixels: (H, W) or (H, W, 3).
+        options: of Pillow's writer.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, partial(Image.fromarray(pixels).save, format="PNG"))
+    image_format, standard = FORMATS[path.suffix]
+    save = Image.fromarray(pixels).save
+    replace(path, partial(save, format=image_format, **standard, **options))
 
 
 def describe_mask(mask: np.ndarray) -> dict:

@@ -1,15 +1,14 @@
 """The scripts that prepare downloads, on downloads of a few small pictures."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from downloads import load, save
 from PIL import Image
 
 from segcore.annotations import read_instance_annotations
@@ -23,24 +22,6 @@ from segcore.vocabulary import Vocabulary, vocabulary_table
 
 WALL, BED, CAR = 0, 7, 20  # ADE20K's class ids: stuff, and two things
 BED_NUMBER, CAR_NUMBER = 1, 9  # their classes in the maps of instances
-
-
-@pytest.fixture(scope="module")
-def load(repository: Path) -> Callable[[str], ModuleType]:
-    def make(name: str) -> ModuleType:
-        path = repository / f"datasets/{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return make
-
-
-def save(path: Path, pixels: list | np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path)
-    return path
 
 
 class TestADE20K:
@@ -60,7 +41,7 @@ class TestADE20K:
         return folder
 
     @pytest.fixture
-    def module(self, load) -> ModuleType:
+    def module(self) -> ModuleType:
         return load("prepare_ade20k")
 
     def test_the_numbers_of_instances_are_those_of_the_table(self, module) -> None:
@@ -70,13 +51,13 @@ class TestADE20K:
         assert module.THINGS[CAR_NUMBER] == CAR and classes[CAR]["name"] == "car"
 
     def test_label_maps(self, module, folder: Path) -> None:
-        module.prepare(folder.parent, panoptic=False, workers=1)
+        module.prepare(folder.parent, task="semantic", workers=1)
         labels = read_labels(folder / "annotations_detectron2/validation/ADE_val_1.png")
         assert labels.tolist() == [[0, 0, 0, 255], [7, 7, 20, 20], [7, 7, 20, 20]]
         assert not (folder / "ade20k_panoptic_val.json").exists()
 
     def test_segments(self, module, folder: Path) -> None:
-        module.prepare(folder.parent, panoptic=True, workers=1)
+        module.prepare(folder.parent, task="all", workers=1)
         file = PanopticFile(folder / "ade20k_panoptic_val.json", folder / "ade20k_panoptic_val")
         assert (len(file), len(file.categories)) == (1, 150)
         assert sum(category.isthing for category in file.categories.values()) == 100
@@ -91,15 +72,41 @@ class TestADE20K:
         pixels = np.asarray(Image.open(path)).copy()
         pixels[0, :3] = (BED_NUMBER, 9, 0)
         save(path, pixels)
-        module.prepare(folder.parent, panoptic=True, workers=1)
+        module.prepare(folder.parent, task="all", workers=1)
         segments = PanopticFile(
             folder / "ade20k_panoptic_val.json", folder / "ade20k_panoptic_val"
         ).segments("ADE_val_1")
         assert segments.categories[1] == WALL and segments.areas[1] == 3
         assert 1 not in segments.ids and segments.index().max() == 5
 
+    def test_a_second_run_goes_on_where_the_first_one_stopped(
+        self, module, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def save_one(path: Path, content: object) -> None:
+            if path.name == "ADE_train_2.json":
+                raise KeyboardInterrupt
+            write_json(path, content)
+
+        write_json = module.write_json
+        monkeypatch.setattr(module, "write_json", save_one)
+        for kind in ("annotations", "annotations_instance"):
+            source = folder / kind / "training/ADE_train_1.png"
+            source.with_name("ADE_train_2.png").write_bytes(source.read_bytes())
+        with pytest.raises(KeyboardInterrupt):
+            module.prepare(folder.parent, task="all", workers=1)
+        monkeypatch.setattr(module, "write_json", write_json)
+        first = folder / "ade20k_panoptic_train/ADE_train_1.png"
+        made = first.stat().st_mtime_ns
+        module.prepare(folder.parent, task="all", workers=1)
+        file = PanopticFile(folder / "ade20k_panoptic_train.json", first.parent)
+        assert file.segments("ADE_train_1").areas == file.segments("ADE_train_2").areas
+        assert first.stat().st_mtime_ns == made and not list(folder.glob("*.parts"))
+
+        monkeypatch.setattr(module, "merge", None)  # nothing is left to do
+        module.prepare(folder.parent, task="all", workers=1)
+
     def test_objects_have_the_pictures_of_the_panoptic_file(self, module, folder: Path) -> None:
-        module.prepare(folder.parent, panoptic=True, workers=1)
+        module.prepare(folder.parent, task="all", workers=1)
         content = read_instance_annotations(folder / "ade20k_instance_val.json")
         assert [image["id"] for image in content["images"]] == ["ADE_val_1"]
         assert len(content["categories"]) == 100
@@ -109,7 +116,7 @@ class TestADE20K:
         assert np.argwhere(mask).tolist() == [[1, 2], [2, 2]]
 
     def test_what_is_written_is_what_the_data_sets_read(self, module, folder: Path) -> None:
-        module.prepare(folder.parent, panoptic=True, workers=1)
+        module.prepare(folder.parent, task="all", workers=1)
         vocabulary = Vocabulary.registered("ade20k_panoptic_150")
         things = {i: i for i in range(150) if vocabulary.isthing[i]}
         stuff = {i: i for i in range(150) if not vocabulary.isthing[i]}
@@ -141,25 +148,26 @@ class TestADE20K:
     def test_faults(self, module, folder: Path, pixels: np.ndarray, sentence: str) -> None:
         save(folder / "annotations_instance/training/ADE_train_1.png", pixels)
         with pytest.raises(UserError, match=sentence):
-            module.prepare(folder.parent, panoptic=True, workers=1)
+            module.prepare(folder.parent, task="all", workers=1)
         assert not (folder / "ade20k_panoptic_train.json").exists()
 
     def test_missing_and_damaged_files(self, module, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"there is no folder .*annotations/training: unpack"):
-            module.prepare(tmp_path / "elsewhere", panoptic=True, workers=1)
+            module.prepare(tmp_path / "elsewhere", task="all", workers=1)
         path = folder / "annotations_instance/training/ADE_train_1.png"
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(UserError, match=r"cannot read .*ADE_train_1\.png"):
-            module.prepare(folder.parent, panoptic=True, workers=1)
+            module.prepare(folder.parent, task="all", workers=1)
         path.unlink()
         with pytest.raises(UserError, match=r"no file at .*annotations_instance"):
-            module.prepare(folder.parent, panoptic=True, workers=1)
+            module.prepare(folder.parent, task="all", workers=1)
 
     def test_command_line(self, folder: Path, repository: Path) -> None:
         command = [sys.executable, repository / "datasets/prepare_ade20k.py", "--workers", "2"]
         command += ["--root", folder.parent]
         subprocess.run(command, check=True, capture_output=True, cwd=repository)
         assert (folder / "ade20k_instance_train.json").is_file()
+        (folder / "annotations_detectron2/training/ADE_train_1.png").write_text("damaged")
         (folder / "annotations/training/ADE_train_1.png").write_text("no picture")
         run = subprocess.run(command, capture_output=True, text=True, cwd=repository)
         assert run.returncode == 2
@@ -185,12 +193,12 @@ class TestCOCO:
         save(folder / "panoptic_val2017/9.png", encode_ids(np.array([[70000, 0], [5, 5]])))
         return folder
 
-    def test_label_maps(self, load, folder: Path) -> None:
+    def test_label_maps(self, folder: Path) -> None:
         load("prepare_coco_panoptic").prepare(folder.parent, workers=1)
         labels = read_labels(folder / "panoptic_semseg_val2017/9.png")
         assert labels.tolist() == [[0, 255], [132, 132]] and labels.dtype == np.uint8
 
-    def test_faults(self, load, folder: Path) -> None:
+    def test_faults(self, folder: Path) -> None:
         module, path = load("prepare_coco_panoptic"), folder / "panoptic_val2017/9.png"
         save(path, encode_ids(np.array([[70000, 6], [5, 5]])))
         with pytest.raises(UserError, match=r"9\.png holds the segment id 6"):
@@ -204,7 +212,7 @@ class TestCOCO:
         with pytest.raises(UserError, match=r"there is no .*panoptic_val2017\.json"):
             module.prepare(folder.parent, workers=1)
 
-    def test_stuff(self, load, tmp_path: Path) -> None:
+    def test_stuff(self, tmp_path: Path) -> None:
         module, folder = load("prepare_coco_stuff"), tmp_path / "coco-stuff"
         save(folder / "annotations/val2017/1.png", [[0, 181, 255, 11, 12]])  # 11 is unused
         module.prepare(tmp_path, workers=1)

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Prepare the full ADE20K with 847 classes for semantic segmentation.
+
+    python datasets/prepare_ade20k_full.py
+
+reads, below <root>/ADE20K_2021_17_01 (<root> is $DETECTRON2_DATASETS or "datasets"),
+
+    images/ADE/{training,validation}/<kind>/<scene>/*.jpg       ADE20K_2021_17_01.zip, on request
+    images/ADE/{training,validation}/<kind>/<scene>/*_seg.png   the same
+
+and writes
+
+    images_detectron2/{training,validation}/*.jpg       the shorter side at most 512
+    annotations_detectron2/{training,validation}/*.tif  16 bits: 0..846, 65535 = no class
+
+--split validation leaves out the training pictures, which no evaluation needs. What is there and
+whole is kept. The list of pictures is that of the folders: index_ade20k.pkl, which says the same,
+is a pickle, which could run whatever it likes, and is not opened.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from segcore.datasets.label_maps import LabelMaps, make_label_maps, stems
+from segcore.datasets.preparing import (
+    for_all,
+    label_table,
+    preparing_parser,
+    relabel,
+    run,
+    write_picture,
+)
+from segcore.errors import UserError
+from segcore.images import read_header, read_image
+from segcore.vocabulary import Vocabulary
+
+FOLDER = "ADE20K_2021_17_01"
+SPLITS = {
+    "training": "ade20k_full_sem_seg_train",
+    "validation": "ade20k_full_sem_seg_freq_val_all",
+}
+MASK = "_seg.png"
+LARGEST = 512  # pixels of the shorter side
+VOCABULARY = Vocabulary.registered("ade20k_847")
+LABELS = label_table(
+    {theirs: id for id, theirs in enumerate(VOCABULARY.dataset_ids)}, VOCABULARY.ignore_label
+)
+
+
+def prepare(root: Path, *, split: str, workers: int) -> None:
+    """Write pictures and label maps of one split or of both.
+
+    Raises:
+        UserError: a file is missing or wrong, or cannot be written.
+    """
+    found = find_masks(root / FOLDER / "images/ADE")
+    for one in SPLITS if split == "all" else [split]:
+        maps = LabelMaps.of(SPLITS[one], root)
+        for_all(partial(shrink, maps.image_folder), found[one].items(), workers, one)
+        make_label_maps(maps, found[one], convert, workers)
+
+
+def find_masks(folder: Path) -> dict[str, dict[str, Path]]:
+    """Split -> name of a picture -> its mask. The split is told by the name: ADE_val_*, or not.
+
+    Raises:
+        UserError: there is none, or there are two of one name.
+    """
+    found: dict[str, dict[str, Path]] = {split: {} for split in SPLITS}
+    for below in sorted(stems(folder, MASK)):
+        name = Path(below).name
+        split = found["validation" if name.split("_")[1:2] == ["val"] else "training"]
+        if name in split:
+            raise UserError(f"{folder} holds two masks {name}{MASK}: unpack the download once")
+        split[name] = folder / f"{below}{MASK}"
+    if not any(found.values()):
+        raise UserError(f"there is no *{MASK} below {folder}: unpack the download there")
+    return found
+
+
+def shrink(folder: Path, named: tuple[str, Path]) -> None:
+    """Write a picture, in the quality of the published preparation, unless it is there.
+
+    Raises:
+        UserError: the picture is missing or damaged.
+    """
+    name, mask = named
+    target = folder / f"{name}.jpg"
+    if target.is_file():
+        return
+    pixels = torch.from_numpy(read_image(mask.with_name(target.name))).permute(2, 0, 1)
+    size, header = tuple(pixels.shape[1:]), read_header(mask)
+    if size != (header.height, header.width):
+        raise UserError(
+            f"{mask} has (height, width) {header.height, header.width}, but its picture has "
+            f"{size}: the two must agree"
+        )
+    if shrunk(*size) != size:
+        torch.set_num_threads(1)  # there is a process on every core
+        # Four neighbours of the old grid, however much smaller the new one is, as OpenCV does it.
+        resized = F.interpolate(pixels[None].float(), shrunk(*size), mode="bilinear")
+        pixels = resized[0].round().to(torch.uint8)
+    write_picture(target, pixels.permute(1, 2, 0).contiguous().numpy(), quality=75)
+
+
+def convert(path: Path) -> np.ndarray:
+    """The label map (h, w) uint16 of a mask, whose red and green hold the class."""
+    pixels = read_image(path).astype(np.int64)
+    ids = relabel(pixels[..., 0] // 10 * 256 + pixels[..., 1], LABELS, path)
+    rows, columns = map(_nearest, ids.shape, shrunk(*ids.shape))
+    return ids[rows[:, None], columns]
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which of ``old`` pixels the ``new`` ones are, (new,): the first at or before each, as OpenCV
+    has it."""
+    return np.arange(new) * old // new
+
+
+def shrunk(height: int, width: int) -> tuple[int, int]:
+    """The size whose shorter side is at most ``LARGEST``."""
+    shorter = min(height, width)
+    if shorter <= LARGEST:
+        return height, width
+    return tuple(
+        LARGEST if side == shorter else round(side / shorter * LARGEST) for side in (height, width)
+    )
+
+
+if __name__ == "__main__":
+    parser = preparing_parser(__doc__)
+    parser.add_argument("--split", choices=("all", *SPLITS), default="all")
+    run(prepare, parser)

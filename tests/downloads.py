@@ -1,0 +1,51 @@
+"""What the tests of the scripts that prepare downloads share."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from segcore.datasets import semantic_metadata
+from segcore.datasets.builtin import data_root
+from segcore.datasets.semantic import read_pairs
+from segcore.images import read_labels
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "datasets"
+
+
+def load(name: str) -> ModuleType:
+    """A script of the folder datasets, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def save(path: Path, pixels: list | np.ndarray) -> Path:
+    """Write a picture or a label map of 8 bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path)
+    return path
+
+
+def registered_labels(name: str, root: Path) -> dict[str, np.ndarray]:
+    """Stem of a picture -> its labels, read from where the registered data set looks for them.
+
+    Its folders are the registered ones, but for the root.
+    """
+    metadata = semantic_metadata(name)
+    folders = (_moved(metadata.image_root, root), _moved(metadata.sem_seg_root, root))
+    records = read_pairs(name, *folders, metadata.image_suffix, metadata.label_suffix)
+    assert all(Path(record["file_name"]).is_file() for record in records)
+    return {
+        Path(record["sem_seg_file_name"]).name.removesuffix(metadata.label_suffix): read_labels(
+            record["sem_seg_file_name"]
+        )
+        for record in records
+    }
+
+
+def _moved(folder: str, root: Path) -> Path:
+    return root / Path(folder).relative_to(data_root())
