@@ -4,7 +4,7 @@
 ``pictures`` read them, ``preparation`` runs a recipe and checks what came out.
 """
 
-from segcore.datasets.mess.preparation import Place, Summary, prepare
+from segcore.datasets.mess.preparation import Summary, download_folder, prepare
 from segcore.datasets.mess.recipes import RECIPES
 
-__all__ = ["RECIPES", "Place", "Summary", "prepare"]
+__all__ = ["RECIPES", "Summary", "download_folder", "prepare"]

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from segcore.annotations import read_annotations
+from segcore.datasets.preparing import check_name, read_names
 from segcore.errors import UserError
 
 # The 21 of the 60 pictures of CWFID that its authors test on.
@@ -79,12 +80,13 @@ def chase_db1(folder: Path) -> list[Source]:
 
 def cub_200(folder: Path) -> list[Source]:
     """``images.txt`` and ``train_test_split.txt`` have lines of a number and a value."""
-    names, training = _numbered(folder / "images.txt"), _numbered(folder / "train_test_split.txt")
+    path = folder / "images.txt"
+    training = _numbered(folder / "train_test_split.txt")
     sources = []
-    for number, name in names.items():
+    for number, name in _numbered(path).items():
         if training.get(number) == "0":
-            image = _listed(folder, f"images/{name}", "images.txt")
-            labels = folder / "segmentations" / PurePosixPath(name).with_suffix(".png")
+            image = _listed(folder / "images", name, path)
+            labels = _listed(folder / "segmentations", name, path).with_suffix(".png")
             sources.append(Source(image.stem, image, (labels,)))
     return sources
 
@@ -115,9 +117,10 @@ def isprs_potsdam(folder: Path) -> list[Source]:
 
 def kvasir_instrument(folder: Path) -> list[Source]:
     """``test.txt`` lists names without endings."""
-    names = _lines(folder / "test.txt")
-    images = [_listed(folder, f"images/{name}.jpg", "test.txt") for name in names]
-    return [Source(i.stem, i, (folder / "masks" / f"{i.stem}.png",)) for i in images]
+    return [
+        Source(name, folder / "images" / f"{name}.jpg", (folder / "masks" / f"{name}.png",))
+        for name in read_names(folder / "test.txt")
+    ]
 
 
 def mhp_v1(folder: Path) -> list[Source]:
@@ -125,10 +128,7 @@ def mhp_v1(folder: Path) -> list[Source]:
     masks = defaultdict(list)
     for path in sorted((folder / "annotations").glob("*_*.png")):
         masks[path.name.partition("_")[0]].append(path)
-    images = [
-        _listed(folder, f"images/{name}", "test_list.txt")
-        for name in _lines(folder / "test_list.txt")
-    ]
+    images = [folder / "images" / name for name in read_names(folder / "test_list.txt")]
     for image in images:
         if image.stem not in masks:
             raise UserError(f"{image} has no {folder}/annotations/{image.stem}_*.png: unpack all")
@@ -139,12 +139,12 @@ def paxray(folder: Path) -> list[Source]:
     """``paxray.json`` lists the pictures of the test with their stacks of masks."""
     path = folder / "paxray.json"
     try:
-        places = [(entry["image"], entry["target"]) for entry in read_annotations(path)["test"]]
-        images = [_listed(folder, image, path.name) for image, _ in places]
-        labels = [_listed(folder, target, path.name) for _, target in places]
+        entries = read_annotations(path)["test"]
+        places = [(str(entry["image"]), str(entry["target"])) for entry in entries]
     except (KeyError, TypeError) as error:
         raise UserError(f'{path} lists no "test" of "image" and "target": {error!r}') from error
-    return [Source(i.stem, i, (target,)) for i, target in zip(images, labels, strict=True)]
+    pairs = [[_listed(folder, place, path) for place in pair] for pair in places]
+    return [Source(image.stem, image, (stack,)) for image, stack in pairs]
 
 
 def check_stems(sources: Sequence[Source]) -> None:
@@ -160,35 +160,23 @@ def check_stems(sources: Sequence[Source]) -> None:
         seen[source.stem] = source.image
 
 
-def _listed(folder: Path, place: str, file_name: str) -> Path:
+def _listed(folder: Path, place: str, source: Path) -> Path:
     """A file that a list of the download names; it must not lead out of the folder."""
-    parts = PurePosixPath(place)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in place:
-        raise UserError(f"{folder / file_name} lists {place}, which is outside of {folder}")
-    return folder / parts
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a list that are not empty, at least one.
-
-    Raises:
-        UserError: the file cannot be read, or is empty.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): unpack the download") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no list of names: {error}") from error
-    if not lines:
-        raise UserError(f"{path} is empty: unpack the download again")
-    return lines
+    return folder.joinpath(*(check_name(part, source) for part in place.split("/")))
 
 
 def _numbered(path: Path) -> dict[str, str]:
-    """Lines of a number and a value, as a table."""
-    pairs = [line.split(" ", 1) for line in _lines(path)]
+    """Lines of a number and a value, as a table.
+
+    Raises:
+        UserError: the file cannot be read, or a line is of another kind.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list: unpack the download") from error
+    pairs = [line.split() for line in lines if line.strip()]
     for pair in pairs:
         if len(pair) != 2:
-            raise UserError(f"{path} has the line {pair[0]!r}: it needs a number and a value")
+            raise UserError(f"{path} has the line {' '.join(pair)!r}: it needs a number and a name")
     return dict(pairs)
