@@ -73,7 +73,7 @@ def cells(name: str, facts: dict) -> list[str]:
         f"[{path.stem}]({name})",
         task(cfg),
         " ".join(f"`{dataset}`" for dataset in cfg.DATASETS.TRAIN),
-        backbone(cfg),
+        backbone(cfg) + (" (IN-22k)" if "IN21k" in name else ""),
         rankseg(cfg),
         ", ".join(f"{metric} {value}" for metric, value in facts["results"].items()) or "-",
         facts["source"] or "-",
@@ -85,18 +85,18 @@ def task(cfg: CfgNode) -> str:
     """What the labels of training are, which the name of the mapper tells."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return "open vocabulary"
-    words = ("semantic", "panoptic", "instance")
-    return next(word for word in words if word in cfg.INPUT.DATASET_MAPPER_NAME)
+    words = ("video", "semantic", "panoptic", "instance")
+    return " ".join(word for word in words if word in cfg.INPUT.DATASET_MAPPER_NAME)
 
 
 def backbone(cfg: CfgNode) -> str:
-    """Its usual short name, with the pre-training where that is not ImageNet-1k's."""
+    """Its usual short name."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return f"CLIP {cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}"
     if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
         return f"R{cfg.MODEL.RESNETS.DEPTH}"
     size = SWIN_SIZES[cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]]
-    return f"Swin-{size}" + (" (IN-22k)" if "22k" in cfg.MODEL.WEIGHTS else "")
+    return f"Swin-{size}"
 
 
 def rankseg(cfg: CfgNode) -> str:

@@ -31,6 +31,11 @@ RELEASED = [name for name in EXPERIMENTS if not name.startswith("scenes")]
 RANKED = [name for name in EXPERIMENTS if "rankseg" in name]
 
 SEMANTIC, PANOPTIC = "ade20k/semantic-segmentation", "ade20k/panoptic-segmentation"
+VSPW, YTVIS = "vspw", "youtubevis_2019"
+VIDEO_R101 = "video_maskformer2_R101_bs16_8ep"
+VIDEO_B, VIDEO_L = (
+    f"swin/video_maskformer2_swin_{size}_IN21k_384_bs16_8ep" for size in ("base", "large")
+)
 SWIN_B, SWIN_L = (f"maskformer2_swin_{size}_IN21k_384_bs16_160k" for size in ("base", "large"))
 KEYS = {
     f"{SEMANTIC}/maskformer2_R50_bs16_160k.yaml": "ade20k_sem_r50",
@@ -41,6 +46,11 @@ KEYS = {
     f"{SEMANTIC}/swin/{SWIN_L}_res640-rankseg.yaml": "ade20k_sem_swin_large_rankseg",
     f"{PANOPTIC}/maskformer2_R50_bs16_160k.yaml": "ade20k_pan_r50",
     f"{PANOPTIC}/swin/{SWIN_L}-rankseg.yaml": "ade20k_pan_swin_large_rankseg",
+    f"{VSPW}/{VIDEO_R101}-rankseg.yaml": "vspw_r101_rankseg",
+    f"{VSPW}/{VIDEO_B}-rankseg.yaml": "vspw_swin_base_rankseg",
+    f"{YTVIS}/{VIDEO_R101}-rankseg.yaml": "ytvis2019_r101_rankseg",
+    f"{YTVIS}/{VIDEO_B}-rankseg.yaml": "ytvis2019_swin_base_rankseg",
+    f"{YTVIS}/{VIDEO_L}-rankseg.yaml": "ytvis2019_swin_large_rankseg",
 }
 DERIVED = ("relative_position_index", "criterion.empty_weight")  # the config determines them
 
