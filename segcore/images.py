@@ -115,6 +115,36 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     return labels.astype(native, copy=False)
 
 
+def read_class_ids(
+    path: str | Path, num_classes: int | None, ignore_label: int | None, first_label: int = 0
+) -> np.ndarray:
+    """The classes of a label map.
+
+    Args:
+        path: the label map.
+        num_classes: C; None refuses no class.
+        ignore_label: of pixels without a class.
+        first_label: what class 0 is stored as; smaller values are pixels without a class.
+
+    Returns:
+        (H, W) integers, 0 ... C - 1 or ``ignore_label``.
+
+    Raises:
+        UserError: as :func:`read_labels` and :func:`check_labels`.
+    """
+    labels = from_first_label(read_labels(path), ignore_label, first_label)
+    if num_classes is not None:
+        check_labels(labels, num_classes, ignore_label, path)
+    return labels
+
+
+def from_first_label(labels: np.ndarray, ignore_label: int, first_label: int) -> np.ndarray:
+    """Class ids (H, W), where class 0 is stored as ``first_label`` and smaller values are none."""
+    if first_label == 0:
+        return labels
+    return np.where(labels < first_label, ignore_label, labels.astype(np.int32) - first_label)
+
+
 def check_labels(labels: np.ndarray, num_classes: int, ignore_label: int, path: str | Path) -> None:
     """Refuse labels (H, W) with a value that is no class id and not ``ignore_label``.
 

@@ -27,8 +27,8 @@ class LabelMaps:
         name: of the data set.
         folder, suffix: of the label maps.
         image_folder, image_suffix: of the pictures.
-        num_values: labels are 0 ... ``num_values`` - 1, or ``ignore_label``.
-        ignore_label: of pixels without a class.
+        num_values: what is stored is 0 ... ``num_values`` - 1, or ``ignore_label``.
+        ignore_label: of pixels without a class, as it is stored.
         published: how many pictures the benchmark has.
     """
 
@@ -53,14 +53,15 @@ class LabelMaps:
         num_classes = len(table["classes"])
         if "background" in table:  # the classes from there on are one
             num_classes = table["background"]["first"] + 1
+        first_label = entry.get("first_label", 0)  # what class 0 is stored as; below it is no class
         return cls(
             name,
             root / entry[key],
             entry["label_suffix"],
             root / entry["images"],
             entry["image_suffix"],
-            num_classes,
-            table["ignore_label"],
+            first_label + num_classes,
+            0 if first_label else table["ignore_label"],
             entry["num_images"],
         )
 

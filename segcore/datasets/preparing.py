@@ -122,7 +122,8 @@ def label_table(ids: Mapping[int, int], ignore_label: int) -> np.ndarray:
 
     Looking values up cannot go wrong where renaming them one after the other would.
     """
-    table = np.full(MOST_VALUES, ignore_label, np.uint8 if ignore_label < 256 else np.uint16)
+    largest = max(ignore_label, *ids.values())
+    table = np.full(MOST_VALUES, ignore_label, np.min_scalar_type(largest))
     table[list(ids)] = list(ids.values())
     return table
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from segcore.errors import UserError
-from segcore.images import check_labels, read_labels
+from segcore.images import read_class_ids
 from segcore.videos import read_frame_labels
 
 
@@ -27,8 +27,8 @@ def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> n
     """
     name = record["file_name"]
     if "sem_seg_file_name" in record and "segments_info" not in record:
-        labels = read_labels(record["sem_seg_file_name"])
-        check_labels(labels, num_classes, ignore_label, record["sem_seg_file_name"])
+        path, first_label = record["sem_seg_file_name"], record.get("first_label", 0)
+        labels = read_class_ids(path, num_classes, ignore_label, first_label)
         ids = np.unique(labels[labels != ignore_label])
     else:
         objects = record.get("segments_info", record.get("annotations"))

@@ -28,6 +28,7 @@ def register_semantic_dataset(
     image_suffix: str | None = ".jpg",
     label_suffix: str | None = ".png",
     ignore_label: int | None = None,
+    first_label: int = 0,
     evaluator_type: str = "sem_seg",
     **metadata: object,
 ) -> None:
@@ -45,6 +46,7 @@ def register_semantic_dataset(
             :meth:`Vocabulary.load` takes.
         image_suffix, label_suffix: how the files' names end, dot included; None takes all pictures.
         ignore_label: label value of pixels without a class; None takes the vocabulary's.
+        first_label: what class 0 is stored as; smaller values are pixels without a class.
         evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``; they win over the ones made here.
 
@@ -56,6 +58,7 @@ def register_semantic_dataset(
         "stuff_classes": list(vocabulary.names),
         "stuff_colors": list(vocabulary.colors),
         "ignore_label": vocabulary.ignore_label if ignore_label is None else ignore_label,
+        "first_label": first_label,
         "evaluator_type": evaluator_type,
         "image_root": str(image_dir),
         "sem_seg_root": str(label_dir),
@@ -64,7 +67,7 @@ def register_semantic_dataset(
         "vocabulary": vocabulary_reference(vocabulary),
     } | metadata
     read = functools.partial(
-        read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix
+        read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix, first_label
     )
     register(name, read, vocabulary, fields)
 
@@ -75,8 +78,10 @@ def read_pairs(
     label_dir: Path,
     image_suffix: str | None,
     label_suffix: str | None,
+    first_label: int = 0,
 ) -> list[dict]:
-    """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name.
+    """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name, and
+    with ``first_label`` where that is not 0.
 
     Sizes are left to the reader of the pictures: opening 100,000 headers here would take minutes.
 
@@ -100,7 +105,10 @@ def read_pairs(
             len(labels),
             image_dir,
         )
-    return [{"file_name": images[stem], "sem_seg_file_name": labels[stem]} for stem in stems]
+    shift = {"first_label": first_label} if first_label else {}
+    return [
+        {"file_name": images[stem], "sem_seg_file_name": labels[stem]} | shift for stem in stems
+    ]
 
 
 def semantic_metadata(name: str) -> Metadata:

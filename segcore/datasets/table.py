@@ -28,7 +28,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
             - ``track_json``, where given ``category_offset``: videos with objects;
             - ``video_list`` and, where they are public, ``labels``, where given ``piece_frames``:
               videos with label maps; in the folders ``<video>`` stands for a video's name;
-            - ``labels``, where given ``image_suffix`` and ``label_suffix``: semantic.
+            - ``labels``, where given ``image_suffix``, ``label_suffix``, ``first_label``: semantic.
 
             All have ``images``.
         vocabulary: the classes of the same table.
@@ -66,6 +66,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
                 vocabulary,
                 image_suffix=files.get("image_suffix"),
                 label_suffix=files.get("label_suffix"),
+                first_label=files.get("first_label", 0),
                 evaluator_type=table.get("evaluator_type", "sem_seg"),
                 **_background(vocabulary, table.get("background")),
             )

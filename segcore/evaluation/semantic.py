@@ -20,9 +20,10 @@ from segcore.evaluation.confusion import (
     seen_unseen_scores,
     semantic_scores,
 )
+from segcore.evaluation.mess import classes_of_interest, interest_scores
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
-from segcore.images import check_labels, read_labels
+from segcore.images import check_labels, from_first_label, read_labels
 from segcore.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ CONVENTIONS = {
     "mIoU": "mean over the classes in the ground truth (Detectron2's present convention)",
     "mIoU_union": "mean over the classes in the ground truth or a prediction (older convention)",
 }
-SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "hIoU")
+SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "hIoU", "CoI-mIoU")
 
 
 class SemanticEvaluator(StatefulEvaluator):
@@ -70,9 +71,11 @@ class SemanticEvaluator(StatefulEvaluator):
         self.class_names = list(metadata.stuff_classes)
         self.num_classes = len(self.class_names)
         self.ignore_label = metadata.ignore_label
+        self.first_label = metadata.get("first_label", 0)
         self.background_from = metadata.get("background_from")
         vocabulary = metadata.get("vocabulary")
         self.vocabulary = None if vocabulary is None else Vocabulary.load(vocabulary)
+        self.classes_of_interest = classes_of_interest(self.vocabulary)
         self.distributed = distributed
         self.output_dir = None if output_dir is None else Path(output_dir)
         if boundary and self.num_classes >= 255:
@@ -146,6 +149,8 @@ class SemanticEvaluator(StatefulEvaluator):
             scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
         if self.vocabulary is not None and self.vocabulary.seen is not None:
             scores |= seen_unseen_scores(scores, self.class_names, self.vocabulary.seen)
+        if self.classes_of_interest is not None:
+            scores |= interest_scores(counts["regions"], self.classes_of_interest)
         return scores
 
     def _prediction(self, output: dict) -> Tensor:
@@ -176,7 +181,7 @@ class SemanticEvaluator(StatefulEvaluator):
         path = self._label_files.get(file_name)
         if path is None:
             raise UserError(f"{file_name} is no picture of dataset {self.dataset_name!r}")
-        labels = read_labels(path)
+        labels = from_first_label(read_labels(path), self.ignore_label, self.first_label)
         if labels.shape != tuple(prediction.shape):
             raise UserError(
                 f"the label map {path} has (height, width) {labels.shape}, but the prediction for "

@@ -7,7 +7,7 @@ from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
 from segcore.errors import UserError
-from segcore.images import check_labels, read_labels
+from segcore.images import read_class_ids
 from segcore.mappers.augmentations import resized_crop
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.segmentation import (
@@ -45,10 +45,9 @@ class SemanticMapper(SegmentationMapper):
         path = dataset_dict.get("sem_seg_file_name")
         if path is None:
             raise UserError(f"{dataset_dict['file_name']} has no label map: training needs one")
-        labels = read_labels(path)
+        first_label = dataset_dict.get("first_label", 0)
+        labels = read_class_ids(path, self.num_classes, self.ignore_label, first_label)
         check_size(f"the label map {path}", labels.shape, dataset_dict, image)
-        if self.num_classes is not None:
-            check_labels(labels, self.num_classes, self.ignore_label, path)
         return labels.astype(np.float64)
 
 

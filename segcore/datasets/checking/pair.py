@@ -9,7 +9,7 @@ import numpy as np
 from segcore.datasets.checking.findings import Finding
 from segcore.datasets.checking.objects import paint_record
 from segcore.errors import UserError
-from segcore.images import Header, read_header, read_image, read_labels
+from segcore.images import Header, from_first_label, read_header, read_image, read_labels
 
 NEARLY_EMPTY = 0.01  # share of the pixels that have a class
 FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
@@ -22,6 +22,7 @@ class Pair(NamedTuple):
 
     image: str
     labels: str
+    first_label: int = 0
     record: dict | None = None
 
 
@@ -85,7 +86,7 @@ def read_pair_labels(pair: Pair, ignore_label: int) -> np.ndarray:
     """
     if pair.record is not None:
         return paint_record(pair.record, ignore_label)
-    return read_labels(pair.labels)
+    return from_first_label(read_labels(pair.labels), ignore_label, pair.first_label)
 
 
 def _read_label_map(result: Examined, ignore_label: int) -> np.ndarray | None:
@@ -138,7 +139,7 @@ def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label:
 
 def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
     """``size`` is that of the label map, ``header`` the picture's."""
-    image, labels, record = result.pair
+    image, labels, _, record = result.pair
     if size != result.size:
         if header.orientation >= FIRST_TURNED and size == (header.width, header.height):
             text = (

@@ -30,6 +30,7 @@ class Source:
         classes, colors: one a class, in the order of the label values.
         ignore_label: label value of pixels without a class.
         may_be_partial: whether pictures without a label map are nothing to mend.
+        first_label: what class 0 is stored as; smaller values are pixels without a class.
         records: dataset dicts that list segments or objects, which then take the place of the
             files in the two folders.
     """
@@ -43,6 +44,7 @@ class Source:
     colors: tuple[Color, ...]
     ignore_label: int
     may_be_partial: bool = False
+    first_label: int = 0
     records: tuple[dict, ...] | None = None
 
     @classmethod
@@ -93,6 +95,7 @@ class Source:
             tuple(metadata.stuff_colors),
             metadata.ignore_label,
             may_be_partial,
+            metadata.get("first_label", 0),
         )
 
     @classmethod
@@ -119,14 +122,14 @@ class Source:
         if self.records is not None:
             labels = str(self.label_dir)
             pairs = [
-                Pair(record["file_name"], record.get("pan_seg_file_name", labels), record)
+                Pair(record["file_name"], record.get("pan_seg_file_name", labels), record=record)
                 for record in self.records
             ]
             return pairs, (len(pairs), len(pairs)), []
         images = list_files(self.name, self.image_dir, self.image_suffix)
         labels = list_files(self.name, self.label_dir, self.label_suffix)
         shared = sorted(images.keys() & labels.keys())
-        pairs = [Pair(images[key][0], labels[key][0]) for key in shared]
+        pairs = [Pair(images[key][0], labels[key][0], self.first_label) for key in shared]
         numbers = sum(map(len, images.values())), sum(map(len, labels.values()))
         return pairs, numbers, _find_partners(self, images, labels)
 

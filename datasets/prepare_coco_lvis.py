@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Prepare COCO+LVIS, 1,284 classes, for semantic segmentation.
+
+    python datasets/prepare_coco_lvis.py
+
+reads, below <root> ($DETECTRON2_DATASETS or "datasets"),
+
+    lvis/annotations/lvis_v1_{train,val}.json       LVIS v1
+    lvis/annotations/stuff_{train,val}2017.json     stuff_annotations_trainval2017.zip of COCO
+    coco/{train,val}2017/*.jpg                      the pictures of COCO 2017
+
+and writes
+
+    lvis/lvis_mask/{train,val}2017/*.png            16 bits: 0 = no class, else class id + 1
+    lvis/images/{train,val}2017/*.jpg               links to the pictures
+
+for the splits of LVIS, whose val has pictures of COCO's train too. LVIS's objects lie over COCO's
+stuff; of two objects, or two pieces of stuff, the first one stays. Pictures with neither are left
+out. What is there and whole is kept. A split whose download is not there is left out.
+
+The published script renames the ids of stuff in place, one after the other, and so renames some of
+them twice: "blanket" becomes "desk-stuff", "cabinet" becomes "window-other". Masks that it has made
+belong in lvis_mask_published, which coco_lvis_{train,val}_published read. --published makes the
+same ones, with this fault.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from segcore.annotations import read_annotations
+from segcore.datasets.label_maps import LabelMaps, make_label_maps
+from segcore.datasets.preparing import check_name, label_table, preparing_parser, relabel, run
+from segcore.errors import UserError
+from segcore.images import MAX_PIXELS
+from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.vocabulary import vocabulary_table
+
+SPLITS = ("train", "val")  # of LVIS
+COCO_SPLITS = ("train2017", "val2017")
+CLASSES = vocabulary_table("coco_lvis_1284")["classes"]
+OBJECTS = {entry["lvis_id"] for entry in CLASSES if "lvis_id" in entry}
+STUFF = {
+    entry["coco_stuff_id"]: id + 1 for id, entry in enumerate(CLASSES) if "coco_stuff_id" in entry
+}
+
+
+class Picture(NamedTuple):
+    """A picture of LVIS: ``coco_split`` is the folder that it is in; ``objects`` and ``stuff`` are
+    pairs of a category and its polygons or run lengths, in the order of their files."""
+
+    file_name: str
+    coco_split: str
+    size: tuple[int, int]  # height, width
+    objects: list[tuple[int, object]]
+    stuff: list[tuple[int, object]]
+
+
+def prepare(root: Path, *, published: bool, workers: int) -> None:
+    """Write the label maps of the splits that are there.
+
+    Raises:
+        UserError: there is none, a file is missing or wrong, or one cannot be written.
+    """
+    folder = root / "lvis/annotations"
+    sources = {split: folder / f"lvis_v1_{split}.json" for split in SPLITS}
+    there = {split: path for split, path in sources.items() if path.is_file()}
+    if not there:
+        raise UserError(f"there is no {sources['val']}: unpack the download there")
+    table = label_table(renamed_twice(STUFF) if published else STUFF, ignore_label=0)
+    for split, path in there.items():
+        maps = LabelMaps.of(f"coco_lvis_{split}" + "_published" * published, root)
+        pictures = read_pictures(path, folder)
+        for picture in pictures.values():
+            link(root / "coco" / picture.coco_split, maps.image_folder, picture.file_name)
+        make_label_maps(maps, pictures, partial(convert, table), workers)
+
+
+def renamed_twice(values: Mapping[int, int]) -> dict[int, int]:
+    """What becomes of ids that are renamed in place in ascending order: a value that equals an id
+    whose turn comes later is renamed again."""
+    found = {}
+    for id, value in values.items():
+        turn = id
+        while value in values and value > turn:
+            turn, value = value, values[value]
+        found[id] = value
+    return found
+
+
+def read_pictures(lvis_file: Path, folder: Path) -> dict[str, Picture]:
+    """Stem -> picture, of those that have an object or stuff; the latter from COCO's files.
+
+    Raises:
+        UserError: a file is missing or no such file.
+    """
+    content = read_annotations(lvis_file)
+    try:
+        images = {image["id"]: image for image in content["images"]}
+        objects = group(content["annotations"], images)
+        pictures = {}
+        for id, image in images.items():
+            *_, coco_split, name = PurePosixPath(image["coco_url"]).parts
+            size = (int(image["height"]), int(image["width"]))
+            if coco_split not in COCO_SPLITS or min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+                raise ValueError(f"picture {id}")
+            name = check_name(name, lvis_file)
+            pictures[id] = Picture(name, coco_split, size, objects[id], [])
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{lvis_file} is no annotation file of LVIS v1: {error!r}") from error
+    for coco_split in sorted({picture.coco_split for picture in pictures.values()}):
+        add_stuff(folder / f"stuff_{coco_split}.json", coco_split, pictures)
+    return {Path(p.file_name).stem: p for p in pictures.values() if p.objects or p.stuff}
+
+
+def add_stuff(path: Path, coco_split: str, pictures: Mapping[int, Picture]) -> None:
+    """Put the stuff of COCO's file to the pictures of its split.
+
+    Raises:
+        UserError: the file is missing or no such file.
+    """
+    content = read_annotations(path)
+    wanted = {id for id, picture in pictures.items() if picture.coco_split == coco_split}
+    try:
+        for id, found in group(content["annotations"], wanted).items():
+            pictures[id].stuff.extend(found)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no annotation file of COCO: {error!r}") from error
+
+
+def group(annotations: list[dict], wanted: Collection[int]) -> dict[int, list[tuple[int, object]]]:
+    """Picture -> categories with their segmentations, of the pictures that are wanted."""
+    found = {id: [] for id in wanted}
+    for entry in annotations:
+        if entry["image_id"] in found:
+            found[entry["image_id"]].append((int(entry["category_id"]), entry["segmentation"]))
+    return found
+
+
+def link(source: Path, target: Path, name: str) -> None:
+    """Make ``target/name`` a link to ``source/name``, where that is and the other is not."""
+    place = target / name
+    if (source / name).is_file() and not place.exists():
+        target.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)  # a link to where the pictures were before
+        place.symlink_to(os.path.relpath(source / name, target))
+
+
+def convert(stuff_values: np.ndarray, picture: Picture) -> np.ndarray:
+    """The label map (H, W) uint16: 0, or class id + 1.
+
+    Raises:
+        UserError: a segmentation is damaged, or an object of no class.
+    """
+    for category, _ in picture.objects:
+        if category not in OBJECTS:
+            raise UserError(f"{picture.file_name} has the category {category}, none of LVIS v1")
+    objects = paint(picture.objects, picture)
+    stuff = relabel(paint(picture.stuff, picture), stuff_values, Path(picture.file_name))
+    return np.where(objects > 0, objects, stuff).astype(np.uint16)
+
+
+def paint(annotations: list[tuple[int, object]], picture: Picture) -> np.ndarray:
+    """Categories (H, W), 0 = none; a pixel keeps the first that it gets."""
+    canvas = np.zeros(picture.size, dtype=np.int64)
+    where = f"an annotation of {picture.file_name}"
+    for category, segmentation in annotations:
+        if isinstance(segmentation, list):
+            mask = rasterise(check_polygons(segmentation, picture.size, where), picture.size)
+        else:
+            mask = decode_mask(segmentation, picture.size, where)
+        canvas[mask & (canvas == 0)] = category
+    return canvas
+
+
+if __name__ == "__main__":
+    parser = preparing_parser(__doc__)
+    parser.add_argument("--published", action="store_true", help="with the published fault")
+    run(prepare, parser)
