@@ -116,7 +116,9 @@ def test_renaming_in_place(download: Path) -> None:
     renamed = ids.copy()
     for id in ids:
         renamed[renamed == id] = module.STUFF[id]
-    assert module.renamed_twice(module.STUFF) == dict(zip(ids.tolist(), renamed.tolist(), strict=True))
+    assert module.renamed_twice(module.STUFF) == dict(
+        zip(ids.tolist(), renamed.tolist(), strict=True)
+    )
 
 
 def test_what_is_read_are_class_ids(download: Path) -> None:
