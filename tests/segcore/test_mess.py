@@ -4,10 +4,15 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
+from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
+from segcore.evaluation import SemanticEvaluator
 from segcore.evaluation.confusion import confusion_matrix, semantic_scores
 from segcore.evaluation.mess import (
     aggregate,
@@ -63,6 +68,32 @@ def test_only_the_classes_of_a_benchmark_are_of_interest() -> None:
     assert classes_of_interest(Vocabulary.registered("ade20k_150")) is None
     assert classes_of_interest(Vocabulary.from_words(["a", "b"])) is None
     assert classes_of_interest(None) is None
+
+
+@pytest.mark.parametrize(("name", "binary"), [("mess_suim", False), ("mess_chase_db1", True)])
+def test_the_evaluator_knows_the_classes_of_interest(
+    name: str, binary: bool, tmp_path: Path
+) -> None:
+    """Half of class 1 is found, and all of class 0."""
+    for folder, value in (("images", 0), ("labels", [[0, 1], [0, 1]])):
+        (tmp_path / folder).mkdir()
+        pixels = np.broadcast_to(np.uint8(value), (2, 2))
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / folder / "a.png")
+    folders = (tmp_path / "images", tmp_path / "labels")
+    register_semantic_dataset("test_mess", *folders, name, image_suffix=".png")
+    try:
+        evaluator = SemanticEvaluator("test_mess")
+        prediction = torch.tensor([[0, 1], [0, 0]])
+        item = {"file_name": str(tmp_path / "images/a.png")}
+        evaluator.process([item], [{"sem_seg_labels": prediction}])
+        scores = evaluator.evaluate()["sem_seg"]
+    finally:
+        DatasetCatalog.remove("test_mess")
+        MetadataCatalog.remove("test_mess")
+    assert scores["CoI-mIoU"] == scores["CoI-mACC"] == 50
+    assert [scores.get("Specificity"), scores.get("Sensitivity")] == (
+        [100, 50] if binary else [None, None]
+    )
 
 
 def test_golden_means(golden: Path) -> None:
