@@ -1,30 +1,36 @@
-"""Segments pictures with words of your choice, from the command line.
+"""Segments pictures or a video from the command line, with your words or a model's own classes.
 
     python demo/demo.py --config-file catseg_d2/vitb_384.yaml \\
         --input picture.jpg folder/ 'holiday/*.png' --vocabulary "sky, tree, my dog" \\
         --output out/ --opts MODEL.WEIGHTS model_final.pth
+    python demo/demo.py ... --video-input clip.mp4 --output out.mp4 --opts ...
 
-For each picture NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit, class ids)
-and NAME_legend.png; vocabulary.json says which class an id is. A picture that cannot be read is
-reported at the end and the others are done all the same; the exit code is then 1. A mistake in the
+For each picture NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit: class ids,
+or numbers of segments), NAME_legend.png and, where the model tells segments or objects apart,
+NAME_segments.json; vocabulary.json says which class an id is. A video becomes a video with colours
+and names on it, or a folder with overlay and label map of each frame. What cannot be read is
+reported at the end and the rest is done all the same; the exit code is then 1. A mistake in the
 command line, the config or the checkpoint is one sentence and exit code 2.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from files import find_pictures, name_outputs
 from predictor import Segmenter
 from results import ResultFolder
 from tqdm import tqdm
+from video import check_output, segment_video
 
 import catseg_d2  # noqa: F401  its config keys and its meta-architecture
 import mask2former_rankseg  # noqa: F401  the same
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 from segcore.images import read_image
+from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
 
 MOST_BELIEVED = 8  # classes that are printed of a picture
@@ -38,6 +44,17 @@ def share(text: str) -> float:
     return value
 
 
+def frame_rate(text: str) -> Fraction:
+    """A number such as 25 or 30000/1001, above 0 and at most 1000."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is no rate such as 25 or 30000/1001")
+    return value
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, checked as far as it can be without a look at the files."""
     parser = argparse.ArgumentParser(
@@ -45,35 +62,45 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config-file", default="catseg_d2/vitb_384.yaml", help="a path, or a packaged config")
-    add("--input", nargs="+", required=True, help="pictures, folders, quoted patterns")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", help="pictures, folders, quoted patterns")
+    source.add_argument("--video-input", type=Path, help="a video file, or a folder of its frames")
     add(
         "--vocabulary",
         help='words: "sky, tree, my dog"; a JSON file; a registered name such as ade20k_150; '
-        "left out: the classes of the config",
+        "left out: the classes of the config or of its data set",
     )
-    add("--output", type=Path, required=True, help="folder for the results")
+    add("--output", type=Path, required=True, help="folder for the results; a video also: .mp4")
     add("--overwrite", action="store_true", help="replace results of an earlier run")
     add("--min-score", type=share, default=0.5, help="of objects that are shown, 0 to 1")
     add("--alpha", type=share, default=0.55, help="weight of the colours in the overlay, 0 to 1")
+    add("--frame-rate", type=frame_rate, help="of the video written; left out: that of the input")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last on the line")
     return parser.parse_args(arguments)
 
 
-def run(args: argparse.Namespace) -> dict[Path, str]:
-    """Segments every picture; returns what went wrong with those that could not be read."""
-    names = name_outputs(find_pictures(args.input))
+def load_segmenter(args: argparse.Namespace) -> Segmenter:
+    """The model of the command line with its words."""
     cfg = load_config(args.config_file, args.opts)
     words = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
-    segmenter = Segmenter(cfg, words, args.min_score)
+    return Segmenter(cfg, words, args.min_score)
+
+
+def run_pictures(args: argparse.Namespace) -> list[str]:
+    """Segments every picture; returns what went wrong with those that could not be read."""
+    names = name_outputs(find_pictures(args.input))
+    segmenter = load_segmenter(args)
+    if segmenter.reads_videos:
+        raise UserError(f"{args.config_file} is a model of videos: give it one by --video-input")
     results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
     results.prepare(list(names.values()))
 
-    failures = {}
+    failures = []
     for picture, name in tqdm(names.items(), desc="segmenting", unit="picture"):
         try:
             image = read_image(picture)
         except UserError as error:
-            failures[picture] = str(error)
+            failures.append(str(error))
             continue
         answer = segmenter(image)
         results.write(name, image, answer, args.alpha)
@@ -81,6 +108,22 @@ def run(args: argparse.Namespace) -> dict[Path, str]:
             tqdm.write(f"{name}: {believed(answer.category_scores, segmenter.vocabulary)}")
     print(f"{len(names) - len(failures)} of {len(names)} pictures segmented, see {args.output}")
     return failures
+
+
+def run_video(args: argparse.Namespace) -> list[str]:
+    """Segments a video; returns what went wrong on the way."""
+    video = open_video(args.video_input)
+    check_output(args.output, args.overwrite)
+    rate = args.frame_rate or video.rate
+    failure = segment_video(
+        load_segmenter(args),
+        video,
+        args.output,
+        rate=rate,
+        alpha=args.alpha,
+        overwrite=args.overwrite,
+    )
+    return [failure] if failure else []
 
 
 def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
@@ -95,8 +138,8 @@ def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
 def main() -> None:
     args = parse_arguments()
     with exit_on_user_error():
-        failures = run(args)
-    for message in failures.values():
+        failures = run_video(args) if args.video_input else run_pictures(args)
+    for message in failures:
         print(f"failed: {message}", file=sys.stderr)
     sys.exit(1 if failures else 0)
 

@@ -69,6 +69,11 @@ class Segmenter:
             [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
         )
 
+    @property
+    def reads_videos(self) -> bool:
+        """Whether the model wants frames in their order instead of single pictures."""
+        return hasattr(self.model, "stream")
+
     def prepare(self, image: np.ndarray) -> Tensor:
         """A picture (H, W, 3) uint8, RGB, as the model reads it: (3, h, w) uint8."""
         transform = self.resize.get_transform(image)

@@ -74,10 +74,23 @@ class ResultFolder:
         Raises:
             UserError: the folder cannot be written.
         """
-        regions = regions_of(answer, self.vocabulary)
+        self.write_frame(name, image, answer, alpha)
+        legend = regions_legend(regions_of(answer, self.vocabulary))
+        save_picture(legend, self.path(name, "legend.png"))
+
+    def write_frame(
+        self,
+        name: str,
+        image: np.ndarray,
+        answer: Answer,
+        alpha: float,
+        *,
+        tell_apart: bool = True,
+    ) -> None:
+        """The same without a legend; `tell_apart`: see :func:`segment_regions`."""
+        regions = regions_of(answer, self.vocabulary, tell_apart=tell_apart)
         save_picture(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
         save_picture(answer.labels.astype(np.uint16), self.path(name, "labels.png"))
-        save_picture(regions_legend(regions), self.path(name, "legend.png"))
         if answer.segments is not None:
             path = self.path(name, "segments.json")
             save_json(segment_table(answer, self.vocabulary), path)

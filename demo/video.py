@@ -1,0 +1,120 @@
+"""Videos in the demo: from a file or a folder of frames to a file or a folder of results."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from files import name_outputs
+from predictor import Answer, Segmenter
+from results import ResultFolder, regions_of
+from tqdm import tqdm
+from video_predictor import clip_by_clip, count_frames, frame_by_frame
+
+from segcore.errors import UserError
+from segcore.video_files import BrokenVideo, FrameFolder, Video
+from segcore.video_writer import VideoWriter, check_written_suffix
+from segcore.visualize_segments import draw_regions
+
+Write = Callable[[np.ndarray, Answer], None]
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """What can be known before a model is loaded.
+
+    Raises:
+        UserError: videos are not written as such files, or there are results already.
+    """
+    if _is_file_name(output):
+        check_written_suffix(output)
+        present = output if output.exists() else None
+    else:
+        present = next(output.glob("*_labels.png"), None)
+    if present and not overwrite:
+        raise UserError(f"{present} is there already; give another --output, or --overwrite")
+
+
+def segment_video(
+    segmenter: Segmenter,
+    video: Video,
+    output: Path,
+    *,
+    rate: Fraction,
+    alpha: float,
+    overwrite: bool = False,
+) -> str | None:
+    """Segments a video and writes each frame as soon as it is known.
+
+    Args:
+        segmenter: of pictures or of videos.
+        video: what to segment.
+        output: a file, or a folder for overlay and label map of every frame.
+        rate: frames a second of a file.
+        alpha: weight of the colours.
+        overwrite: whether files of an earlier run may be replaced.
+
+    Returns:
+        what went wrong on the way, None if nothing; what was read before is written.
+
+    Raises:
+        UserError: no frame can be read, or the output cannot be written.
+    """
+    length, failure = video.length, None
+    if segmenter.reads_videos:  # such models want to know the number of frames before
+        length, failure = count_frames(video)
+        answers = clip_by_clip(segmenter, video, length)
+    else:
+        answers = frame_by_frame(segmenter, video)
+    if _is_file_name(output):
+        opened = _file(segmenter, output, rate, alpha)
+    else:
+        results = ResultFolder(output, segmenter.vocabulary, overwrite)
+        opened = _folder(results, video, alpha, tell_apart=segmenter.reads_videos)
+    done = 0
+    try:
+        with opened as write:
+            for frame, answer in tqdm(answers, total=length, desc="segmenting", unit="frame"):
+                write(frame, answer)
+                done += 1
+    except BrokenVideo as error:
+        if not done:
+            raise
+        failure = error
+    sound = "; its sound is not kept" if video.has_sound else ""
+    print(f"{done} frames of {video.path} segmented, see {output}{sound}")
+    return None if failure is None else str(failure)
+
+
+def _is_file_name(output: Path) -> bool:
+    """Whether results go into one video file: a folder has no ending, or is there already."""
+    return bool(output.suffix) and not output.is_dir()
+
+
+@contextmanager
+def _file(segmenter: Segmenter, path: Path, rate: Fraction, alpha: float) -> Iterator[Write]:
+    """Frames with colours and names on them, as a video file."""
+    with VideoWriter(path, rate) as writer:
+
+        def write(frame: np.ndarray, answer: Answer) -> None:
+            regions = regions_of(answer, segmenter.vocabulary, tell_apart=segmenter.reads_videos)
+            writer.write(draw_regions(frame, regions, alpha=alpha))
+
+        yield write
+
+
+@contextmanager
+def _folder(
+    results: ResultFolder, video: Video, alpha: float, *, tell_apart: bool
+) -> Iterator[Write]:
+    """Overlay, label map and segments of every frame, named like it or by its number from 0."""
+    results.prepare([])
+    names = (f"{number:06d}" for number in itertools.count())
+    if isinstance(video, FrameFolder):
+        names = iter(name_outputs(video.pictures).values())
+
+    def write(frame: np.ndarray, answer: Answer) -> None:
+        results.write_frame(next(names), frame, answer, alpha, tell_apart=tell_apart)
+
+    yield write

@@ -1,0 +1,99 @@
+"""A trained model as a function from a video to what is in its frames, one after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from predictor import Answer, Segmenter
+from torch import Tensor
+
+from segcore.video_files import BrokenVideo, ForwardFrames, Video
+from segcore.visualize_segments import Segment, paint_masks
+
+CLIP_FRAMES = 16  # of a clip, where the config would take the whole video as one
+
+Answers = Iterator[tuple[np.ndarray, Answer]]
+
+
+def frame_by_frame(segmenter: Segmenter, video: Video) -> Answers:
+    """Frames and answers of a model of pictures, which knows nothing of the frames before."""
+    for frame in video.frames():
+        yield frame, segmenter(frame)
+
+
+@torch.inference_mode()
+def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Answers:
+    """Frames and answers of a model of videos, in the memory of a clip.
+
+    Args:
+        segmenter: whose model has ``stream``.
+        video: what to segment.
+        length: the number of frames that can be read: :func:`count_frames`.
+    """
+    model = segmenter.model
+    model.clip_frames = model.clip_frames or CLIP_FRAMES
+    frames = ForwardFrames(video.frames(), length, keep=model.clip_frames)
+    height, width = frames[0].shape[:2]
+    item = {
+        "image": PreparedFrames(frames, segmenter.prepare),
+        "height": height,
+        "width": width,
+        "length": length,
+        "video_id": str(video.path),
+    }
+    numbers: dict[int, int] = {}  # track -> number, in the order in which they appear
+    for part in model.stream(item, segmenter.min_score):
+        for place, number in enumerate(part["frames"]):
+            if "sem_seg_labels" in part:
+                answer = Answer(part["sem_seg_labels"][place].cpu().numpy())
+            else:
+                answer = _objects(part["instances"], place, (height, width), numbers)
+            yield frames[number], answer
+
+
+def count_frames(video: Video) -> tuple[int, BrokenVideo | None]:
+    """The number of frames that can be read, and what is wrong behind them, if anything.
+
+    Raises:
+        UserError: there is none.
+    """
+    count = 0
+    try:
+        for _ in video.frames():
+            count += 1
+    except BrokenVideo as error:
+        if not count:
+            raise
+        return count, error
+    return count, None
+
+
+class PreparedFrames(Sequence):
+    """Frames as a model reads them, made when they are asked for."""
+
+    def __init__(
+        self, frames: Sequence[np.ndarray], prepare: Callable[[np.ndarray], Tensor]
+    ) -> None:
+        self._frames, self._prepare = frames, prepare
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self._prepare(self._frames[number])
+
+
+def _objects(
+    tracks: Sequence[dict], place: int, size: tuple[int, int], numbers: dict[int, int]
+) -> Answer:
+    """The tracks that are in a frame; new ones get the next number in `numbers`."""
+    there = [track for track in tracks if track["masks"][place].any()]
+    there.sort(key=lambda track: -track["score"])
+    masks = np.zeros((len(there), *size), dtype=bool)
+    segments = []
+    for mask, track in zip(masks, there, strict=True):
+        mask[:] = track["masks"][place].cpu().numpy()
+        number = numbers.setdefault(track["track_id"], len(numbers) + 1)
+        segments.append(Segment(number, track["label"], score=track["score"]))
+    labels = paint_masks(masks, [segment.number for segment in segments])
+    return Answer(labels, tuple(segments), masks)

@@ -1,0 +1,65 @@
+"""Animated pictures for pages: GIF or WebP, which a browser plays without a player."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.errors import UserError
+from segcore.visualize import fit
+
+# A GIF needs a palette: without dithering flat colours stay flat, and the file small.
+_SAVING = {
+    ".gif": {"optimize": True, "disposal": 1},
+    ".webp": {"quality": 80, "method": 4},
+}
+
+
+def write_animation(
+    frames: Iterable[np.ndarray], path: str | Path, fps: float = 8, *, side: int | None = None
+) -> Path:
+    """Frames as one picture that moves, again and again.
+
+    Args:
+        frames: (H, W, 3) uint8, RGB, at least one, all of one size.
+        path: ends in .gif or .webp, which is smaller; its folder is made if absent.
+        fps: frames a second, up to 50: browsers slow down what is faster.
+        side: pixels of the longer side; None leaves the frames as they are.
+
+    Returns:
+        the path.
+
+    Raises:
+        UserError: there are no frames, the ending is another one, or the file cannot be written.
+        ValueError: `fps` is out of range.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _SAVING:
+        raise UserError(f"{path}: an animated picture ends in {' or '.join(_SAVING)}")
+    if not 0 < fps <= 50:
+        raise ValueError(f"{fps} frames a second: take more than 0 and at most 50")
+    pictures = (_picture(frame, path, side) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise UserError(f"{path} would have no frames: give at least one")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first.save(
+            path,
+            save_all=True,
+            append_images=pictures,
+            duration=round(1000 / fps),
+            loop=0,
+            **_SAVING[path.suffix.lower()],
+        )
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def _picture(frame: np.ndarray, path: Path, side: int | None) -> Image.Image:
+    picture = Image.fromarray(frame if side is None else fit(frame, side))
+    if path.suffix.lower() != ".gif":
+        return picture
+    return picture.quantize(256, dither=Image.Dither.NONE)

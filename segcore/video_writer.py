@@ -1,0 +1,101 @@
+"""Video files, written frame by frame by PyAV."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from segcore.errors import UserError
+from segcore.video_files import load_av
+
+WRITTEN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
+BT601 = 6  # number of the matrix from RGB to YCbCr: H.273, table 4
+
+
+class VideoWriter:
+    """Writes a video file frame by frame; a context manager.
+
+    H.264 where FFmpeg was built with libx264, else MPEG-4; both with sides of an even number of
+    pixels, so that a frame of an odd size gets its last row or column twice. No sound. The file
+    appears under its name when it is complete; after an error, with the frames until then.
+    """
+
+    def __init__(self, path: str | Path, rate: Fraction) -> None:
+        """
+        Args:
+            path: with one of WRITTEN_SUFFIXES; its folder is made if absent.
+            rate: frames a second.
+        """
+        self.path, self.rate = Path(path), _representable(rate)
+        self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
+        self._container = self._stream = None
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._container is None:
+            return
+        try:
+            with _writing(self.path), self._container:
+                self._container.mux(self._stream.encode())
+            self._part.replace(self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def write(self, picture: np.ndarray) -> None:
+        """Appends a frame, (H, W, 3) uint8, RGB, of the size of the first one.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        height, width = picture.shape[:2]
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        with _writing(self.path):
+            if self._container is None:
+                self._begin(*even.shape[:2])
+            frame = load_av().VideoFrame.from_ndarray(even, format="rgb24")
+            self._container.mux(self._stream.encode(frame))
+
+    def _begin(self, height: int, width: int) -> None:
+        av = load_av()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        container = av.open(str(self._part), "w")
+        h264 = "libx264" in av.codecs_available
+        codec, options = ("libx264", {"crf": "20"}) if h264 else ("mpeg4", {"qscale": "3"})
+        stream = container.add_stream(codec, rate=self.rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.colorspace = BT601  # what FFmpeg makes of RGB; players guess by size
+        self._container, self._stream = container, stream
+
+
+def check_written_suffix(path: str | Path) -> None:
+    """
+    Raises:
+        UserError: videos are not written in files of that name, or PyAV is not installed.
+    """
+    load_av()
+    if Path(path).suffix.lower() not in WRITTEN_SUFFIXES:
+        raise UserError(
+            f"{path}: videos are written as {', '.join(WRITTEN_SUFFIXES)}; a name without an "
+            "ending is a folder of frames"
+        )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Whatever cannot be written is a UserError."""
+    try:
+        yield
+    except (load_av().error.FFmpegError, OSError) as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; give another --output or free it"
+        ) from error
+
+
+def _representable(rate: Fraction) -> Fraction:
+    """The nearest rate with a numerator of 16 bits, which is what MPEG-4 has room for."""
+    return Fraction(rate).limit_denominator(max(1, min(1001, 65535 // math.ceil(rate))))

@@ -1,0 +1,244 @@
+"""Videos are read and written frame by frame; what is wrong with one is a sentence."""
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segcore.errors import UserError
+from segcore.video_files import BrokenVideo, ForwardFrames, open_video
+from segcore.video_writer import VideoWriter
+
+av = pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
+
+
+def pictures(count: int = 8, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:
+    """Noise of one colour on grey that gets lighter."""
+    noise = np.random.default_rng(0).integers(0, 20, (*size, 3))
+    return [(noise + 25 * number).astype(np.uint8) for number in range(count)]
+
+
+def save(path: Path, frames: list[np.ndarray], rate: Fraction = Fraction(10)) -> Path:
+    with VideoWriter(path, rate) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def cut(path: Path, share: float = 0.6) -> Path:
+    """The beginning of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def read_until_broken(path: Path) -> tuple[int, str]:
+    """Frames that were read, and what was said about the next one."""
+    count = 0
+    with pytest.raises(BrokenVideo) as caught:
+        for _ in open_video(path).frames():
+            count += 1
+    return count, str(caught.value)
+
+
+def faststart(path: Path, frames: list[np.ndarray]) -> Path:
+    """An MP4 file that lists its frames at its beginning."""
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi"])
+def test_frames_come_back(tmp_path, suffix):
+    frames = pictures()
+    rate = Fraction(30000, 1001)
+    video = open_video(save(tmp_path / "new" / f"clip{suffix}", frames, rate))
+    assert abs(video.rate - rate) < 0.01 and not video.has_sound
+    assert video.length == (None if suffix == ".mkv" else 8)
+    for _ in range(2):  # again and again
+        back = list(video.frames())
+        assert len(back) == 8 and back[0].shape == (64, 64, 3) and back[0].dtype == np.uint8
+        means = [
+            frame.mean() - original.mean() for frame, original in zip(back, frames, strict=True)
+        ]
+        assert np.abs(means).max() < 4
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"clip{suffix}"]
+
+
+def test_odd_sizes_get_one_row_and_column_more(tmp_path):
+    frames = pictures(2, (33, 47))
+    back = next(open_video(save(tmp_path / "a.mp4", frames)).frames())
+    assert back.shape == (34, 48, 3)
+
+
+@pytest.mark.skipif(
+    not hasattr(av.video.stream.VideoStream, "set_display_rotation"),
+    reason="this PyAV writes no rotation: pip install 'av>=18'",
+)
+def test_a_video_that_was_filmed_upright_is_read_upright(tmp_path):
+    picture = np.zeros((64, 96, 3), dtype=np.uint8)
+    picture[:32, :32] = 255  # left upper corner
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.set_display_rotation(90)  # counterclockwise: it becomes the left lower corner
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    frame = next(open_video(tmp_path / "a.mp4").frames())
+    assert frame.shape == (96, 64, 3)
+    assert frame[70:, :26].min() > 200 and frame[:60].max() < 50
+
+
+def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
+    for number, frame in enumerate(pictures(8)):
+        Image.fromarray(frame).save(tmp_path / f"frame{number + 3}.png")  # 3 to 10
+    (tmp_path / "notes.txt").touch()
+    video = open_video(tmp_path)
+    assert video.length == 8 and video.rate == 25
+    assert all((a == b).all() for a, b in zip(video.frames(), pictures(8), strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_what_is_before_the_cut_is_read(tmp_path, suffix):
+    frames = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8) for n in range(30)]
+    path = tmp_path / f"a{suffix}"
+    cut((faststart if suffix == ".mp4" else save)(path, frames))
+    count, said = read_until_broken(path)
+    assert 5 < count < 30
+    assert str(path) in said and f"after {count} frames" in said
+
+
+def test_a_size_that_changes(tmp_path):
+    parts = [save_stream(tmp_path / f"{side}.ts", side) for side in (64, 96)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    count, said = read_until_broken(path)
+    assert count in (3, 4)  # the decoder gives up the frame that waits when the size changes
+    assert said.startswith(
+        f"{path}: frame {count + 1} has 96 x 64 pixels, but those before have 64 x"
+    )
+
+
+def save_stream(path: Path, width: int) -> Path:
+    """Four frames in a container that can be continued by another one."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, 64, "yuv420p"
+        for frame in pictures(4, (64, width)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_damaged_picture_ends_a_folder(tmp_path):
+    for number, frame in enumerate(pictures(3)):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    cut(tmp_path / "2.png")
+    count, said = read_until_broken(tmp_path)
+    assert count == 2 and "2.png" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("text.mp4", b"no video " * 100, "no video"),
+        ("empty.mp4", b"", "no video"),
+        ("playlist.m3u8", b"#EXTM3U\n#EXTINF:2,\nother.mp4\n#EXT-X-ENDLIST\n", "no video"),
+        ("absent.mp4", None, "No such file"),
+    ],
+)
+def test_what_is_no_video(tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        open_video(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    path = save(tmp_path / "a.mp4", pictures(2))
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(UserError, match="Permission denied"):
+        open_video(path)
+
+
+def test_zero_frames(tmp_path):
+    with av.open(str(tmp_path / "sound.mkv"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match="no frames"):
+        open_video(tmp_path / "sound.mkv")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="frame"):
+        open_video(tmp_path / "folder")
+
+
+def test_huge_frames_are_refused_before_they_are_decoded(tmp_path):
+    path = save(tmp_path / "a.mp4", pictures(2))
+    with pytest.raises(UserError, match="64 x 64 pixels, more than the limit"):
+        open_video(path, max_pixels=64 * 64 - 1)
+    growing = tmp_path / "growing.ts"
+    growing.write_bytes(
+        b"".join(save_stream(tmp_path / f"{w}.ts", w).read_bytes() for w in (64, 960))
+    )
+    with pytest.raises(BrokenVideo):
+        for frame in open_video(growing, max_pixels=64 * 64).frames():
+            assert frame.shape == (64, 64, 3)
+
+
+def test_without_av(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(UserError, match=r"catrank\[video\]"):
+        open_video(tmp_path / "a.mp4")
+
+
+def test_a_name_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        save(tmp_path / "file" / "a.mp4", pictures(1))
+
+
+def test_what_was_written_before_an_error_stays(tmp_path):
+    def write_two_and_fail() -> None:
+        with VideoWriter(tmp_path / "a.mp4", Fraction(10)) as writer:
+            for frame in pictures(2):
+                writer.write(frame)
+            raise BrokenVideo("the rest is gone")
+
+    with pytest.raises(BrokenVideo):
+        write_two_and_fail()
+    assert len(list(open_video(tmp_path / "a.mp4").frames())) == 2
+
+
+def test_the_last_frames_can_be_asked_for_again():
+    read = []
+
+    def frames():
+        for number in range(6):
+            read.append(number)
+            yield np.full((2, 2, 3), number, dtype=np.uint8)
+
+    kept = ForwardFrames(frames(), length=6, keep=3)
+    assert len(kept) == 6 and read == []
+    assert kept[2].max() == 2 and read == [0, 1, 2]
+    assert kept[0].max() == 0 and kept[-3].max() == 3 and kept[1].max() == 1
+    with pytest.raises(IndexError, match="frame 0 is gone"):
+        kept[0]
+    with pytest.raises(IndexError):
+        kept[6]
+    assert kept[5].max() == 5 and read == [*range(6)]
