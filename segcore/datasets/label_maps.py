@@ -152,8 +152,8 @@ def stems(folder: Path, suffix: str) -> set[str]:
     """
     found = set()
     for place, _, names in os.walk(folder):  # several times as fast as Path.rglob
-        below = Path(place).relative_to(folder)
+        below = Path(place).relative_to(folder).as_posix().removeprefix(".")
         for name in names:
             if name.endswith(suffix) and not name.startswith("."):
-                found.add((below / name.removesuffix(suffix)).as_posix())
+                found.add(f"{below}/{name.removesuffix(suffix)}".removeprefix("/"))
     return found

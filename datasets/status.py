@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Tell which data sets are ready, which are not, and how to get these.
+
+    python datasets/status.py
+
+counts what lies below $DETECTRON2_DATASETS (or "datasets", or --root) and opens no picture: whether
+the files are whole is what the preparing scripts look at. Of a data set
+
+    ready      all pictures or videos of the benchmark are there, with all that belongs to them;
+    other      there are fewer, or more: scores are not comparable with published ones;
+    missing    there are none, or a file or folder is not there.
+"""
+
+import argparse
+import itertools
+import json
+import textwrap
+from operator import attrgetter
+from pathlib import Path
+
+from segcore.datasets.builtin import data_root
+from segcore.datasets.status import Status, all_statuses
+from segcore.vocabulary import registered_names, vocabulary_table
+
+DOWNLOADS = Path(__file__).with_name("downloads.json")
+WIDTH = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, default=data_root())
+    root = parser.parse_args().root
+    downloads = json.loads(DOWNLOADS.read_text("utf-8"))
+    statuses = all_statuses(root)
+    width = max(len(each.name) for each in statuses)
+    for group, members in itertools.groupby(statuses, key=attrgetter("group")):
+        print("\n".join(describe(list(members), title(group), downloads[group], width)) + "\n")
+    ready = sum(each.state == "ready" for each in statuses)
+    print(f"{ready} of {len(statuses)} data sets are ready below {root.resolve()}")
+
+
+def title(group: str) -> str:
+    """What a benchmark is called: that of its vocabulary, or the name of a collection."""
+    return vocabulary_table(group)["title"] if group in registered_names() else group
+
+
+def describe(members: list[Status], title: str, source: dict, width: int) -> list[str]:
+    """The lines of a benchmark; how to get it where something is not ready."""
+    lines = [title] + [f"  {m.state:7}  {m.name:{width}}  {amount(m)}" for m in members]
+    if all(member.state == "ready" for member in members):
+        return lines
+    rows = [("download", source["download"]), ("terms", source["terms"])]
+    rows += [("then", f"python {command}") for command in source["prepare"]]
+    return lines + [
+        line
+        for label, text in rows
+        for line in textwrap.wrap(
+            text, WIDTH, initial_indent=f"  {label + ':':10}", subsequent_indent=" " * 12
+        )
+    ]
+
+
+def amount(status: Status) -> str:
+    """How much of a data set there is."""
+    if status.lacking:
+        more = len(status.lacking) - 1
+        return f"there is no {status.lacking[0]}" + (f", nor {more} more" if more else "")
+    published = "" if status.published is None else f" of {status.published:,}"
+    return f"{status.found:,}{published} {status.unit}"
+
+
+if __name__ == "__main__":
+    main()
