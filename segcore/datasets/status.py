@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from segcore.annotations import read_annotations
 from segcore.datasets.label_maps import stems
 from segcore.datasets.preparing import read_names
 from segcore.datasets.video_semantic import VIDEO
@@ -69,8 +70,10 @@ def _status(
         found = 0
     elif "video_list" in entry:
         found = _count_listed_videos(entry, root)
-    elif "track_json" in entry:
+    elif "num_videos" in entry:  # published files of tracks take long to read
         found = sum(place.is_dir() for place in (root / entry["images"]).iterdir())
+    elif "track_json" in entry:
+        found = _count_described_videos(root / entry["track_json"])
     else:
         folders = [(entry[key], "label_suffix") for key in LABEL_FOLDERS if key in entry]
         found = len(
@@ -87,6 +90,14 @@ def _status(
 
 def _stems_below(root: Path, folder: str, suffix: str) -> frozenset[str]:
     return frozenset(stems(root / folder, suffix))
+
+
+def _count_described_videos(path: Path) -> int:
+    """How many videos a file of tracks describes."""
+    try:
+        return len(read_annotations(path).get("videos", ()))
+    except UserError:  # as below
+        return 0
 
 
 def _count_listed_videos(entry: dict, root: Path) -> int:

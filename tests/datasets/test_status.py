@@ -85,7 +85,13 @@ def test_videos(tmp_path: Path) -> None:
     (folder / "train.txt").write_text("../a")  # no name of a video
     (tmp_path / "ytvis_2019/train/JPEGImages/x").mkdir(parents=True)
     (tmp_path / "ytvis_2019/train.json").touch()
+    scenes = tmp_path / "scenes-60/videos"
+    (scenes / "data/x").mkdir(parents=True)
+    (scenes / "train.json").write_text('{"videos": [{}, {}]}')
+    (scenes / "test.json").write_text("damaged")
     found = statuses(tmp_path)
+    assert found["scenes_60_video_train_instance"].found == 2
+    assert found["scenes_60_video_test_instance"].state == "missing"
     assert (found["vspw_val"].found, found["vspw_val"].unit) == (1, "videos")
     assert found["vspw_train"].state == "missing"
     assert (found["ytvis_2019_train"].state, found["ytvis_2019_train"].found) == ("other", 1)
