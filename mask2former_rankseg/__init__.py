@@ -2,8 +2,8 @@
 
 Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022; He et
 al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Segmentation", ECCV
-2022. Importing the package adds its keys to the configs and registers the meta-architecture
-``MaskFormer`` and its parts.
+2022. Importing the package adds its keys to the configs and registers the meta-architectures
+``MaskFormer`` and ``VideoMaskFormer`` and their parts.
 """
 
 from .config import add_maskformer_config
@@ -12,8 +12,10 @@ from .heads import (
     MaskFormerHead,
     MSDeformAttnPixelDecoder,
     MultiScaleMaskedTransformerDecoder,
+    VideoMultiScaleMaskedTransformerDecoder,
 )
 from .meta_arch import MaskFormer
+from .video import VideoMaskFormer
 
 __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
@@ -21,5 +23,7 @@ __all__ = [
     "MaskFormer",
     "MaskFormerHead",
     "MultiScaleMaskedTransformerDecoder",
+    "VideoMaskFormer",
+    "VideoMultiScaleMaskedTransformerDecoder",
     "add_maskformer_config",
 ]

@@ -25,6 +25,7 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     cfg.INPUT.IMAGE_SIZE = 1024
     cfg.INPUT.MIN_SCALE = 0.1
     cfg.INPUT.MAX_SCALE = 2.0
+    _add_video_keys(cfg.INPUT)
 
 
 def _add_head_keys(head: CfgNode) -> None:
@@ -66,8 +67,24 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     # Panoptic: score that a segment has to exceed, and share of its mask that must be left to it.
     node.TEST.OBJECT_MASK_THRESHOLD = 0.0
     node.TEST.OVERLAP_THRESHOLD = 0.0
+    # Not in the published code: videos are answered in clips of so many frames (0 = as one), of
+    # which so many are also in the next clip.
+    node.TEST.CLIP_FRAMES = 0
+    node.TEST.CLIP_OVERLAP = 2
     # Published for one-stage models of the predecessor; nothing here reads it.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
+
+
+def _add_video_keys(node: CfgNode) -> None:
+    # How the frames of a training clip are drawn: so many, the others at most so far from the first
+    # one drawn, in order or not. Or, where not random, every so many frames of the whole video.
+    node.SAMPLING_FRAME_NUM = 2
+    node.SAMPLING_FRAME_RANGE = 20
+    node.SAMPLING_FRAME_SHUFFLE = False
+    node.SAMPLING_RANDOM = True
+    node.SAMPLING_INTERVAL = 5
+    # Of all frames of a clip alike: "brightness", "contrast", "saturation", "rotation".
+    node.AUGMENTATIONS = []
 
 
 def _add_rankseg_keys(node: CfgNode) -> None:

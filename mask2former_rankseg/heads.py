@@ -1,5 +1,6 @@
 """The decoders under their published names, as Detectron2 builds them from a config."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -13,7 +14,8 @@ from segcore.errors import UserError
 from .masked_decoder import Decoded, MaskedDecoder
 from .pixel_decoder import PixelDecoder
 
-# Called with cfg; must return a module from (levels, mask_features, every_layer) to Decoded.
+# Called with cfg; must return a module from (levels, mask_features, every_layer) to Decoded. One of
+# clips takes the number of frames besides: the maps are those of all frames of all clips.
 TRANSFORMER_DECODER_REGISTRY = Registry("TRANSFORMER_DECODER")
 
 ENCODER_FEEDFORWARD = 1024  # of the pixel decoder; published code has no key for it
@@ -95,6 +97,30 @@ class MultiScaleMaskedTransformerDecoder(MaskedDecoder):
         }
 
 
+@TRANSFORMER_DECODER_REGISTRY.register()
+class VideoMultiScaleMaskedTransformerDecoder(MultiScaleMaskedTransformerDecoder):
+    """The masked-attention decoder of clips, whose frames share the queries."""
+
+    def forward(
+        self, levels: Sequence[Tensor], mask_features: Tensor, every_layer: bool, num_frames: int
+    ) -> Decoded:
+        """See :meth:`MaskedDecoder.forward`.
+
+        Args:
+            levels: feature maps (B T, D, h_i, w_i), the frames of a clip together.
+            mask_features: (B T, mask_width, h, w).
+            every_layer: predict behind every layer, not behind the last alone.
+            num_frames: T.
+        """
+        levels = [as_clips(level, num_frames) for level in levels]
+        return super().forward(levels, as_clips(mask_features, num_frames), every_layer)
+
+
+def as_clips(maps: Tensor, num_frames: int) -> Tensor:
+    """Maps of frames (B T, D, h, w) -> of clips (B, D, T, h, w)."""
+    return maps.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
 @SEM_SEG_HEADS_REGISTRY.register()
 class MaskFormerHead(nn.Module):
     """A pixel decoder, and a decoder of queries behind it."""
@@ -120,10 +146,16 @@ class MaskFormerHead(nn.Module):
         used = {name: input_shape[name] for name in head.IN_FEATURES}
         return {"pixel_decoder": decoder(cfg, used), "predictor": predictor(cfg)}
 
-    def forward(self, features: dict[str, Tensor], every_layer: bool) -> Decoded:
-        """Feature maps by name -> predictions behind every layer, or behind the last alone."""
+    def forward(
+        self, features: dict[str, Tensor], every_layer: bool, num_frames: int | None = None
+    ) -> Decoded:
+        """Feature maps by name -> predictions behind every layer, or behind the last alone.
+
+        ``num_frames``: of a clip, where the maps are those of the frames of clips.
+        """
         mask_features, levels = self.pixel_decoder(features)
-        return self.predictor(levels, mask_features, every_layer)
+        clip = () if num_frames is None else (num_frames,)
+        return self.predictor(levels, mask_features, every_layer, *clip)
 
 
 def _check(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:

@@ -46,13 +46,25 @@ class Frame:
         return masks[0] if self.answer == self.picture else resize(masks, self.answer)[0]
 
 
+def class_probabilities(class_logits: Tensor) -> Tensor:
+    """(..., C + 1), the last one "no object" -> (..., C)."""
+    return class_logits.float().softmax(dim=-1)[..., :-1]
+
+
 def semantic(
     class_logits: Tensor, mask_logits: Tensor, frame: Frame, kind: AnswerKind, classes: Tensor
+) -> dict[str, Tensor]:
+    """:func:`weighted_masks` for class logits (Q, C + 1), the last one "no object"."""
+    return weighted_masks(class_probabilities(class_logits), mask_logits, frame, kind, classes)
+
+
+def weighted_masks(
+    weights: Tensor, mask_logits: Tensor, frame: Frame, kind: AnswerKind, classes: Tensor
 ) -> dict[str, Tensor]:
     """Scores of every class at every pixel: mask probabilities weighted by class probabilities.
 
     Args:
-        class_logits: (Q, C + 1), the last one "no object".
+        weights: (Q, C).
         mask_logits: (Q, h, w).
         frame: size and place of the picture.
         kind: what is asked for.
@@ -60,7 +72,6 @@ def semantic(
     Returns:
         See :meth:`segcore.answers.SemanticAnswer.result`; scores are not normalised.
     """
-    weights = class_logits.float().softmax(dim=-1)[:, :-1]
     answer = SemanticAnswer(kind, weights.shape[1], frame.answer, weights.device)
     ids = answer.order(classes)
     weights = weights[:, ids].T.contiguous()
@@ -187,12 +198,9 @@ def instances(
     Returns:
         Best first: scores (N,), classes (N,) int64, masks (N, H, W) bool.
     """
-    scores = class_logits.float().softmax(dim=-1)[:, :-1]
-    num_classes = scores.shape[1]
-    best, index = scores.flatten().topk(min(number, scores.numel()))
-    queries, classes = index // num_classes, index % num_classes
+    best, queries, classes = best_pairs(class_probabilities(class_logits), number)
     if things is not None:
-        is_thing = torch.zeros(num_classes, dtype=torch.bool)
+        is_thing = torch.zeros(class_logits.shape[1] - 1, dtype=torch.bool)
         is_thing[list(things)] = True
         kept = is_thing.to(classes.device)[classes]
         best, queries, classes = best[kept], queries[kept], classes[kept]
@@ -203,3 +211,9 @@ def instances(
     sure = (masks.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
     best, order = (best * sure[which]).sort(descending=True, stable=True)
     return best, classes[order], inside[which[order]]
+
+
+def best_pairs(scores: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of N x C scores, at most so many: their values, rows and classes, best first."""
+    best, index = scores.flatten().topk(min(number, scores.numel()))
+    return best, index // scores.shape[1], index % scores.shape[1]

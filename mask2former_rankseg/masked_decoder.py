@@ -1,10 +1,10 @@
 """The masked-attention decoder: queries that look only where their mask of the layer before is.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
-2022.
+2022; for clips, "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764).
 
-Shapes: B pictures, Q queries, C classes, D the width of queries and features, (h, w) the map of the
-features for masks, S tokens of a level.
+Shapes: B pictures or clips, T frames of a clip, Q queries, C classes, D the width of queries and
+features, (h, w) the map of the features for masks, S tokens of a level, of all its frames.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         predictions: class logits (B, Q, C + 1), the last one "no object", and mask logits
-            (B, Q, h, w); of the learned queries first, of the last layer last, or that one alone.
+            (B, Q, h, w), of clips (B, Q, T, h, w); of the learned queries first, of the last layer
+            last, or that one alone.
         states: the queries (B, Q, D) behind every layer.
     """
 
@@ -90,7 +91,10 @@ class DecoderLayer(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-    """Layer after layer the queries look at the levels in turn, and answer with class and mask."""
+    """Layer after layer the queries look at the levels in turn, and answer with class and mask.
+
+    Of a clip they look at all frames at once: a query answers for one object in all of them.
+    """
 
     def __init__(
         self,
@@ -133,8 +137,8 @@ class MaskedDecoder(nn.Module):
     ) -> Decoded:
         """
         Args:
-            levels: feature maps (B, D, h_i, w_i), coarsest first.
-            mask_features: (B, mask_width, h, w).
+            levels: feature maps (B, D, h_i, w_i), of clips (B, D, T, h_i, w_i), coarsest first.
+            mask_features: (B, mask_width, h, w), of clips (B, mask_width, T, h, w).
             every_layer: predict behind every layer, not behind the last alone.
         """
         memory = [self._memory(i, level) for i, level in enumerate(levels)]
@@ -147,7 +151,7 @@ class MaskedDecoder(nn.Module):
             y = self.norm(x)
             embedding = self.mask_embed(y)
             if every_layer or layer is None:
-                masks = torch.einsum("bqc,bchw->bqhw", embedding, mask_features)
+                masks = torch.einsum("bqc,bc...->bq...", embedding, mask_features)
                 predictions.append((self.class_logits(y), masks))
             if layer is not None:
                 level = i % len(memory)
@@ -167,8 +171,15 @@ class MaskedDecoder(nn.Module):
         channels, *size = features.shape[1:]
         value = features.flatten(2).transpose(1, 2) + self.level_embed.weight[level]
         with features.device:
-            positions = sine_positions(*size, channels)
+            positions = sine_positions(*size[-2:], channels)
+            if len(size) == 3:
+                positions = (clip_positions(size[0], channels)[:, None] + positions).flatten(0, 1)
         return value + positions.to(value.dtype), value
+
+
+def clip_positions(num_frames: int, channels: int) -> Tensor:
+    """When a frame is: (num_frames, channels), with the code that tells rows, in all channels."""
+    return sine_positions(num_frames, 1, 2 * channels)[:, :channels]
 
 
 @torch.no_grad()
@@ -186,5 +197,6 @@ def inside_mask(embedding: Tensor, features: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear: (B, C, H, W) -> (B, C, *size)."""
-    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+    """Bilinear: (B, ..., H, W) -> (B, ..., *size)."""
+    resized = F.interpolate(maps.flatten(1, -3), tuple(size), mode="bilinear", align_corners=False)
+    return resized.unflatten(1, maps.shape[1:-2])

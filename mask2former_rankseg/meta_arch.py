@@ -160,10 +160,47 @@ class MaskFormer(nn.Module):
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalised pictures, padded with zeros to a common size."""
-        images = [item["image"].to(self.device) for item in batched_inputs]
+        return self.pad_pictures([item["image"] for item in batched_inputs])
+
+    def pad_pictures(self, images: Sequence[Tensor]) -> ImageList:
+        """:meth:`to_batch` of pictures (3, H, W), 0..255."""
+        images = [image.to(self.device) for image in images]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         images = [image.to(self.pixel_mean.dtype) for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
+
+    def decode(self, images: Tensor, every_layer: bool) -> Decoded:
+        """Normalised pictures (B, 3, H, W) -> predictions behind every layer, or of the last."""
+        return self.sem_seg_head(self.backbone(images), every_layer)
+
+    def targets(
+        self, batched_inputs: list[dict], size: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The classes (N,) of the objects of every picture, and their masks (N, *size)."""
+        labels = checked_labels(batched_inputs, self.num_classes)
+        masks = padded_masks(batched_inputs, size, self.device)
+        return [label.to(self.device) for label in labels], masks
+
+    def predict(
+        self, images: Tensor, batched_inputs: list[dict]
+    ) -> tuple[Tensor, Tensor, Ranked | None]:
+        """What the queries answer in the end.
+
+        Args:
+            images: normalised, as :meth:`decode` takes them.
+            batched_inputs: where the oracles find the ground truth.
+        Returns:
+            Class logits (B, Q, C + 1), mask logits, and what RankSeg selected, if it is there.
+        """
+        decoded = self.decode(images, every_layer=False)
+        class_logits, mask_logits = decoded.predictions[-1]
+        if self.only_present:
+            class_logits = drop_absent(class_logits, self._present(batched_inputs))
+        ranked = self.rank(decoded, [class_logits], batched_inputs)
+        if ranked is not None:
+            columns = with_no_object(ranked.selected, self.num_classes)
+            class_logits = scatter_columns(ranked.logits[0], columns, self.num_classes + 1)
+        return class_logits, mask_logits, ranked
 
     def rank(
         self, decoded: Decoded, logits: Sequence[Tensor], batched_inputs: list[dict]
@@ -176,13 +213,9 @@ class MaskFormer(nn.Module):
         return self.ranking(decoded.states, logits, class_vectors, present)
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        images = self.to_batch(batched_inputs)
-        labels = [
-            label.to(self.device) for label in checked_labels(batched_inputs, self.num_classes)
-        ]
-        masks = padded_masks(batched_inputs, images.tensor.shape[-2:], self.device)
-        features = self.backbone(images.tensor)
-        decoded = self.sem_seg_head(features, every_layer=self.deep_supervision)
+        images = self.to_batch(batched_inputs).tensor
+        labels, masks = self.targets(batched_inputs, images.shape[-2:])
+        decoded = self.decode(images, self.deep_supervision)
         logits, mask_logits = zip(*decoded.predictions, strict=True)
         ranked = self.rank(decoded, logits, batched_inputs)
         if ranked is None:
@@ -200,14 +233,7 @@ class MaskFormer(nn.Module):
 
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         images = self.to_batch(batched_inputs)
-        decoded = self.sem_seg_head(self.backbone(images.tensor), every_layer=False)
-        class_logits, mask_logits = decoded.predictions[-1]
-        if self.only_present:
-            class_logits = drop_absent(class_logits, self._present(batched_inputs))
-        ranked = self.rank(decoded, [class_logits], batched_inputs)
-        if ranked is not None:
-            columns = with_no_object(ranked.selected, self.num_classes)
-            class_logits = scatter_columns(ranked.logits[0], columns, self.num_classes + 1)
+        class_logits, mask_logits, ranked = self.predict(images.tensor, batched_inputs)
         answers = []
         for i, item in enumerate(batched_inputs):
             picture = images.image_sizes[i]
@@ -248,13 +274,17 @@ class MaskFormer(nn.Module):
     def _present(self, batched_inputs: list[dict]) -> Tensor:
         """Which classes the ground truth of each picture has: (B, C) bool."""
         try:
-            labels = [item["instances"].gt_classes for item in batched_inputs]
+            labels = [self.shown_classes(item) for item in batched_inputs]
         except (KeyError, AttributeError) as error:
             raise UserError(
                 "MODEL.RANKSEG.USE_GT and ORACLE answer with classes of the ground truth, but a "
                 "picture comes without: set them to False, or take a mapper that reads labels."
             ) from error
         return presence(labels, self.num_classes).to(self.device)
+
+    def shown_classes(self, item: dict) -> Tensor:
+        """The classes of the ground truth, in any order and number: (N,)."""
+        return item["instances"].gt_classes
 
 
 def _pack(size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor) -> Instances:

@@ -1,9 +1,11 @@
-"""What the pictures of a training batch hold, in the form that the losses take.
+"""What the pictures or clips of a training batch hold, in the form that the losses take.
 
-Shapes: B pictures, N objects of one of them, C classes, (H, W) the padded batch.
+Shapes: B pictures or clips, T frames of a clip, N objects of one of them, C classes, (H, W) the
+padded batch.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +22,50 @@ def checked_labels(batched_inputs: Sequence[dict], num_classes: int) -> list[Ten
     """
     labels = []
     for item in batched_inputs:
-        name = item.get("file_name", "a training picture")
-        if "instances" not in item:
-            raise UserError(
-                f'{name} comes without "instances": set INPUT.DATASET_MAPPER_NAME to a mapper '
-                "that makes masks of the labels."
-            )
-        label = item["instances"].gt_classes
-        wrong = label[(label < 0) | (label >= num_classes)]
-        if len(wrong):
-            raise UserError(
-                f"{name} has an object of class {int(wrong[0])}, but there are {num_classes}: mend "
-                "the label, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES."
-            )
+        label = _ground_truth(item).gt_classes
+        _check(label, num_classes, item)
         labels.append(label)
     return labels
+
+
+def clip_targets(
+    batched_inputs: Sequence[dict], num_classes: int, size: Sequence[int], device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The objects of every clip that at least one of its frames shows.
+
+    An object is of the class that the first frame with a part of it says: where it is not, a mapper
+    may have put any number.
+
+    Args:
+        batched_inputs: each with T "instances" of the same N objects in the same order.
+        num_classes: C.
+        size: (H, W).
+        device: of what is returned.
+    Returns:
+        For each clip the classes (N,) and the masks (N, T, H, W) bool.
+
+    Raises:
+        UserError: a clip comes without objects' labels, or one is not in 0 ... C - 1, or the frames
+            have not the same objects.
+    """
+    labels, masks = [], []
+    for item in batched_inputs:
+        frames = _ground_truth(item)
+        numbers = {len(frame) for frame in frames}
+        if len(numbers) > 1:
+            raise UserError(
+                f"the clip of {_name(item)} tells of {min(numbers)} objects in one frame and of "
+                f"{max(numbers)} in another: its mapper has to list all of them in every frame."
+            )
+        mask = torch.stack([_padded(frame.gt_masks, size, device) for frame in frames], dim=1)
+        label = torch.stack([frame.gt_classes.to(device) for frame in frames], dim=1)
+        shown = mask.flatten(2).any(dim=2)  # (N, T)
+        seen = shown.any(dim=1)
+        first = shown[seen].int().argmax(dim=1, keepdim=True)
+        labels.append(label[seen].gather(1, first)[:, 0])
+        masks.append(mask[seen])
+        _check(labels[-1], num_classes, item)
+    return labels, masks
 
 
 def padded_masks(
@@ -44,11 +75,34 @@ def padded_masks(
 
     Masks are tensors (N, h, w), or an object that holds one as Detectron2's ``BitMasks`` does.
     """
-    height, width = size
-    padded = []
-    for item in batched_inputs:
-        masks = item["instances"].gt_masks
-        masks = getattr(masks, "tensor", masks).to(device)
-        rows, columns = masks.shape[-2:]
-        padded.append(F.pad(masks.bool(), (0, width - columns, 0, height - rows)))
-    return padded
+    return [_padded(item["instances"].gt_masks, size, device) for item in batched_inputs]
+
+
+def _padded(masks: Any, size: Sequence[int], device: torch.device) -> Tensor:
+    """Masks of a picture, padded: (N, H, W) bool."""
+    masks = getattr(masks, "tensor", masks).to(device)
+    rows, columns = masks.shape[-2:]
+    return F.pad(masks.bool(), (0, size[1] - columns, 0, size[0] - rows))
+
+
+def _ground_truth(item: dict) -> Any:
+    if "instances" not in item:
+        raise UserError(
+            f'{_name(item)} comes without "instances": set INPUT.DATASET_MAPPER_NAME to a mapper '
+            "that makes masks of the labels."
+        )
+    return item["instances"]
+
+
+def _check(label: Tensor, num_classes: int, item: dict) -> None:
+    wrong = label[(label < 0) | (label >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"{_name(item)} has an object of class {int(wrong[0])}, but there are {num_classes}: "
+            "mend the label, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES."
+        )
+
+
+def _name(item: dict) -> str:
+    """The file of a picture, the first one of a clip."""
+    return item.get("file_name") or next(iter(item.get("file_names", ())), "a training picture")

@@ -11,7 +11,7 @@ FAMILIES = {"catseg_d2", "mask2former_rankseg"}
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Where a family may speak to Detectron2 and to all of segcore. The rest is its mathematics, which
 # is used and tested without a config.
-SHELL = {"__init__", "config", "meta_arch", "heads", "contrastive", "checkpoint"}
+SHELL = {"__init__", "config", "meta_arch", "video", "heads", "contrastive", "checkpoint"}
 # Of segcore: what knows neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (
     "torch",

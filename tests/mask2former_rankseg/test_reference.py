@@ -75,11 +75,11 @@ def pictures(number: int) -> list[dict]:
 
 
 def stages(model, batch: list[dict]) -> dict[str, Tensor]:
-    """Everything on the way, with the predictions behind every layer."""
-    features = model.backbone(model.to_batch(batch).tensor)
-    head = model.sem_seg_head
+    """Everything on the way, of pictures or clips, with the predictions behind every layer."""
+    images, head = model.to_batch(batch).tensor, model.sem_seg_head
+    features = model.backbone(images.flatten(0, -4))
     mask_features, levels = head.pixel_decoder(features)
-    decoded = head.predictor(levels, mask_features, every_layer=True)
+    decoded = head.predictor(levels, mask_features, True, *images.shape[1:-3])
     logits = [classes for classes, _ in decoded.predictions]
     found = {f"backbone/{name}": value for name, value in features.items()}
     found["pixel_decoder/mask_features"] = mask_features

@@ -1,0 +1,282 @@
+"""The meta-architecture ``VideoMaskFormer``: videos in, semantic answers and tracks out.
+
+Source: Cheng et al., "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764); He et
+al., "RankSeg", ECCV 2022.
+
+Shapes: B clips, T frames, Q queries, C classes, kappa selected classes, (H, W) the answer.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import ImageList
+from torch import Tensor
+
+from segcore.answers import AnswerKind
+from segcore.errors import UserError
+from segcore.evaluation.instances import encode_masks
+from segcore.rankseg.selection import select_top
+
+from .clips import Clip, FrameScores, divide
+from .inference import Frame, class_probabilities
+from .masked_decoder import Decoded
+from .meta_arch import MaskFormer
+from .targets import clip_targets
+from .tracks import Tracker
+
+NUM_TRACKS = 10  # told of a video; published code has no key for it
+
+
+@META_ARCH_REGISTRY.register()
+class VideoMaskFormer(MaskFormer):
+    """Mask2Former whose queries answer for an object in all frames of a clip, with RankSeg or not.
+
+    Longer videos are answered clip by clip, see ``docs/video.md``.
+    """
+
+    @configurable
+    def __init__(self, *, clip_frames: int = 0, clip_overlap: int = 2, **arguments: Any) -> None:
+        """
+        Args:
+            clip_frames: of a clip outside training; 0: a video is one clip, whatever its length.
+            clip_overlap: frames of a clip that are also in the next one.
+            **arguments: of :class:`MaskFormer`; there is no panoptic task.
+        """
+        super().__init__(**arguments)
+        self.clip_frames, self.clip_overlap = clip_frames, clip_overlap
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate a config into the arguments of the constructor."""
+        _check(cfg)
+        node = cfg.MODEL.MASK_FORMER.TEST
+        return super().from_config(cfg) | {
+            "clip_frames": node.CLIP_FRAMES,
+            "clip_overlap": node.CLIP_OVERLAP,
+        }
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Segment videos, or in training return the losses.
+
+        Args:
+            batched_inputs: one dict a video: "image", a sequence of T pictures (3, H, W), 0..255,
+                all of one size, which is read from front to back, clip by clip; "height" and
+                "width" of the answer, by default those of the pictures. Training, where T is the
+                same for all, and the oracles read "instances", one for each frame, which list the
+                same N objects in the same order: ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
+        Returns:
+            training: see :class:`Criterion`.
+            otherwise: one dict a video, on the CPU, with "image_size" (H, W) and what the tasks ask
+            for: "sem_seg" (C, T, H, W) or "sem_seg_labels" (T, H, W); "pred_scores" and
+            "pred_labels" of at most ten tracks, best first, and "pred_masks", for each of them a
+            list of T masks as COCO's compressed run lengths. With RankSeg also "category_scores"
+            (C,), probabilities that a class is in the video, the mean over its clips, and
+            "category_ids" (kappa,), the classes for which they are largest.
+        """
+        return super().forward(batched_inputs)
+
+    @torch.no_grad()
+    def stream(self, item: dict, min_score: float = 0.5) -> Iterator[dict]:
+        """Segment a video frame by frame, in memory that does not depend on its length.
+
+        A frame comes as soon as no later clip holds it, one clip behind what has been read.
+
+        Args:
+            item: see :meth:`forward`.
+            min_score: of the tracks that are told.
+        Yields:
+            "frames", a range of one number; models with a semantic task: "sem_seg_labels"
+            (1, H, W); others: "instances", for each track in the frame "track_id", its "label" and
+            "score" so far and "masks" (1, H, W) bool.
+        """
+        scores, tracker = FrameScores(AnswerKind("labels")), Tracker(NUM_TRACKS)
+        for clip, final in self._clips(item):
+            (scores if self.tasks.semantic else tracker).add(clip)
+            for index in final:
+                found = {"frames": range(index, index + 1)}
+                if self.tasks.semantic:
+                    found["sem_seg_labels"] = scores.frame(index)["sem_seg_labels"][None]
+                else:
+                    found["instances"] = _instances(tracker, index, clip.place, min_score)
+                yield found
+
+    def decode(self, images: Tensor, every_layer: bool) -> Decoded:
+        """Normalised clips (B, T, 3, H, W) -> predictions behind every layer, or of the last."""
+        return self.sem_seg_head(self.backbone(images.flatten(0, 1)), every_layer, images.shape[1])
+
+    def to_batch(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalised clips (B, T, 3, H, W), padded with zeros to a common size."""
+        lengths = {len(item["image"]) for item in batched_inputs}
+        if len(lengths) > 1:
+            raise UserError(
+                f"a batch has clips of {min(lengths)} and of {max(lengths)} frames: the mapper has "
+                "to give INPUT.SAMPLING_FRAME_NUM frames of every video."
+            )
+        frames = self.pad_pictures([frame for item in batched_inputs for frame in item["image"]])
+        clips = frames.tensor.unflatten(0, (len(batched_inputs), -1))
+        return ImageList(clips, frames.image_sizes)
+
+    def targets(
+        self, batched_inputs: list[dict], size: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The classes (N,) of the objects of every clip, and their masks (N, T, *size)."""
+        return clip_targets(batched_inputs, self.num_classes, size, self.device)
+
+    def shown_classes(self, item: dict) -> Tensor:
+        """The classes of the ground truth of all frames."""
+        return torch.cat([frame.gt_classes for frame in item["instances"]])
+
+    def _segment(self, batched_inputs: list[dict]) -> list[dict]:
+        return [self._segment_video(item) for item in batched_inputs]
+
+    def _segment_video(self, item: dict) -> dict:
+        """Answers to all tasks."""
+        answer, num_frames = {}, len(item["image"])
+        scores, tracker = FrameScores(self.answer_kind), Tracker(NUM_TRACKS)
+        runs: dict[int, dict[int, dict]] = defaultdict(dict)  # track -> frame -> its run lengths
+        categories = []
+        for clip, final in self._clips(item):
+            answer["image_size"] = clip.place.answer
+            categories.append(clip.categories)
+            if self.tasks.semantic:
+                scores.add(clip)
+                for index in final:
+                    _put(answer, scores.frame(index), index, num_frames)
+            if self.tasks.instance:
+                tracker.add(clip)
+                if final.stop == num_frames:
+                    tracker.keep({number for number, _, _ in tracker.best()})
+                for index in final:
+                    numbers, logits = tracker.frame(index)
+                    masks = encode_masks(clip.place.place(logits) > 0)
+                    for number, mask in zip(numbers, masks, strict=True):
+                        runs[number][index] = mask
+                for number in runs.keys() - tracker.known():
+                    del runs[number]
+        if self.tasks.instance:
+            answer |= _tell(tracker.best(), runs, answer["image_size"], num_frames)
+        if self.ranking is not None:
+            mean = torch.stack(categories).mean(dim=0)
+            answer["category_scores"] = mean.float().cpu()
+            answer["category_ids"] = select_top(mean[None], self.ranking.test_kappa)[0].cpu()
+        return answer
+
+    def _clips(self, item: dict) -> Iterator[tuple[Clip, range]]:
+        """The clips of a video, and their frames that are in no later one."""
+        num_frames = len(item["image"])
+        if not num_frames:
+            raise UserError(f"{_name(item)} has no frames: leave it out of the data set.")
+        pictures: list[Tensor] = []
+        for frames, final in divide(num_frames, self.clip_frames, self.clip_overlap):
+            for index in frames[len(pictures) :]:
+                pictures.append(item["image"][index])
+                if pictures[-1].shape != pictures[0].shape:
+                    raise UserError(
+                        f"{_name(item)} changes its size: frame {index} is "
+                        f"{_size(pictures[-1])}, those before are {_size(pictures[0])}; cut it in "
+                        "two there, or bring its frames to one size."
+                    )
+            yield self._see(pictures, frames, item), final
+            pictures = pictures[len(final) :]
+
+    def _see(self, pictures: Sequence[Tensor], frames: range, item: dict) -> Clip:
+        """What the queries answer about a clip."""
+        images = self.pad_pictures(pictures).tensor
+        class_logits, mask_logits, ranked = self.predict(images[None], [item])
+        picture = tuple(pictures[0].shape[-2:])
+        answer = (item.get("height", picture[0]), item.get("width", picture[1]))
+        classes, categories = torch.arange(self.num_classes, device=images.device), None
+        if ranked is not None:
+            classes = ranked.selected[0]
+            # In double precision likely classes do not fall together at 1.
+            categories = ranked.category_logits[0].double().sigmoid()
+        return Clip(
+            frames,
+            class_probabilities(class_logits[0]),
+            mask_logits[0].float(),
+            Frame(tuple(images.shape[-2:]), picture, answer),
+            classes,
+            categories,
+        )
+
+
+def _put(answer: dict, found: dict[str, Tensor], index: int, num_frames: int) -> None:
+    """Put maps (..., H, W) of a frame where they belong in those of a video, (..., T, H, W)."""
+    for name, maps in found.items():
+        if name not in answer:
+            shape = (*maps.shape[:-2], num_frames, *maps.shape[-2:])
+            answer[name] = torch.empty(shape, dtype=maps.dtype)
+        answer[name][..., index, :, :] = maps
+
+
+def _tell(
+    best: Sequence[tuple[int, int, float]],
+    runs: dict[int, dict[int, dict]],
+    size: tuple[int, int],
+    num_frames: int,
+) -> dict[str, list]:
+    """Scores, labels and masks of tracks; where a track is not its mask is empty."""
+    (nothing,) = encode_masks(torch.zeros(1, *size, dtype=torch.bool))
+    return {
+        "pred_scores": [score for _, _, score in best],
+        "pred_labels": [label for _, label, _ in best],
+        "pred_masks": [
+            [runs[number].get(index, nothing) for index in range(num_frames)]
+            for number, _, _ in best
+        ],
+    }
+
+
+def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> list[dict]:
+    """The tracks in a frame, see :meth:`VideoMaskFormer.stream`."""
+    labels, (numbers, logits) = tracker.labels(), tracker.frame(index)
+    sure = [row for row, number in enumerate(numbers) if labels[number][1] >= min_score]
+    masks = place.place(logits[sure]) > 0
+    return [
+        {
+            "track_id": numbers[row],
+            "label": labels[numbers[row]][0],
+            "score": labels[numbers[row]][1],
+            "masks": mask[None],
+        }
+        for row, mask in zip(sure, masks, strict=True)
+    ]
+
+
+def _name(item: dict) -> str:
+    """What to call a video in messages."""
+    return f"the video {item.get('video_id') or next(iter(item.get('file_names', ())), '')}".strip()
+
+
+def _size(picture: Tensor) -> str:
+    return " x ".join(str(side) for side in picture.shape[:0:-1])
+
+
+def _check(cfg: CfgNode) -> None:
+    """Refuse what a video model cannot do."""
+    node = cfg.MODEL.MASK_FORMER
+    tasks, frames, overlap = node.TEST, node.TEST.CLIP_FRAMES, node.TEST.CLIP_OVERLAP
+    rules = {
+        "TRANSFORMER_DECODER_NAME": (
+            node.TRANSFORMER_DECODER_NAME != "MultiScaleMaskedTransformerDecoder",
+            "a decoder of clips for a video model, VideoMultiScaleMaskedTransformerDecoder",
+        ),
+        "TEST.PANOPTIC_ON": (not tasks.PANOPTIC_ON, "False for a video model"),
+        "TEST.INSTANCE_ON": (
+            tasks.INSTANCE_ON or tasks.SEMANTIC_ON,
+            "True where SEMANTIC_ON is False",
+        ),
+        "TEST.CLIP_FRAMES": (frames >= 0, "a number of frames, 0 for whole videos"),
+        "TEST.CLIP_OVERLAP": (
+            not frames or int(tasks.INSTANCE_ON) <= overlap < frames,
+            f"a number of frames below CLIP_FRAMES, {frames}, and for tracks 1 or more",
+        ),
+    }
+    for key, (kept, demand) in rules.items():
+        if not kept:
+            value = node.TEST[key[5:]] if key.startswith("TEST.") else node[key]
+            raise UserError(f"MODEL.MASK_FORMER.{key} is {value!r}; it has to be {demand}.")
