@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Prepare VSPW for semantic segmentation of videos.
+
+    python datasets/prepare_vspw.py
+
+reads, below <root> (which is $DETECTRON2_DATASETS or "datasets"), the full release
+
+    VSPW/{train,val,test}.txt                         names of videos, one a line
+    VSPW/data/<video>/{origin/*.jpg,mask/*.png}       test has no masks
+
+and writes the same files, frames and masks made 480 pixels high, to
+
+    VSPW_480p/...
+
+What is there is kept. The 480p release needs no more than to be unpacked there; then nothing is
+written. In the end every file of VSPW_480p is looked at, and videos and frames are counted. A split
+that is not there is left out.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.datasets.preparing import find_files, for_all, preparing_parser, run, write_picture
+from segcore.datasets.video_semantic import read_video_list, read_videos
+from segcore.errors import UserError
+from segcore.files import write_text
+from segcore.images import read_image, read_labels
+from segcore.videos import check_frame_size, frame_size, read_frame_labels
+from segcore.vocabulary import vocabulary_table
+
+TABLE = vocabulary_table("vspw_124")
+HEIGHT = 480
+QUALITY = 95  # of JPEG
+SOURCE, TARGET = "VSPW", "VSPW_480p"
+
+
+def prepare(root: Path, *, workers: int) -> None:
+    """Shrink the full release where it is there, and check the splits that are there then.
+
+    Raises:
+        UserError: there is none, a file is missing or wrong, or one cannot be written.
+    """
+    for name, entry in TABLE["datasets"].items():
+        video_list = root / SOURCE / Path(entry["video_list"]).name
+        if video_list.is_file():
+            videos = read_video_list(name, video_list)
+            shrink = partial(shrink_video, root, "labels" in entry)
+            for_all(shrink, videos, workers, name)
+            write_text(root / entry["video_list"], "".join(f"{video}\n" for video in videos))
+    splits = [name for name in TABLE["datasets"] if _path(root, name, "video_list").is_file()]
+    if not splits:
+        raise UserError(f"there is no {root / TARGET / 'val.txt'}: unpack the download there")
+    for name in splits:
+        check(root, name, workers)
+
+
+def shrink_video(root: Path, has_labels: bool, video: str) -> None:
+    """Write what is missing of a video's frames and label maps."""
+    kinds = [("origin", ".jpg", shrink_frame), ("mask", ".png", shrink_labels)]
+    for folder, suffix, shrink in kinds[: 1 + has_labels]:
+        for path in find_files(root / SOURCE / "data" / video / folder, suffix):
+            target = root / TARGET / "data" / video / folder / path.name
+            if not target.is_file():
+                shrink(path, target)
+
+
+def shrink_frame(path: Path, target: Path) -> None:
+    """Colours between those of the pixels around."""
+    write_picture(target, _shrunk(read_image(path), Image.Resampling.BILINEAR), quality=QUALITY)
+
+
+def shrink_labels(path: Path, target: Path) -> None:
+    """Labels of the nearest pixels."""
+    write_picture(target, _shrunk(read_labels(path), Image.Resampling.NEAREST))
+
+
+def _shrunk(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+    """(H, W, ...) -> ``HEIGHT`` high, and as wide as the proportion allows."""
+    height, width = pixels.shape[:2]
+    size = (HEIGHT * width // height, HEIGHT)
+    return np.asarray(Image.fromarray(pixels).resize(size, resample))
+
+
+def check(root: Path, name: str, workers: int) -> None:
+    """Look at every file of a split, and tell how many there are.
+
+    Raises:
+        UserError: a file is missing, damaged, of another size than its video, or no label map.
+    """
+    entry = TABLE["datasets"][name]
+    labels = str(root / entry["labels"]) if "labels" in entry else None
+    video_list = _path(root, name, "video_list")
+    videos = read_videos(name, video_list, str(_path(root, name, "images")), labels)
+    counts = for_all(check_video, videos, workers, f"check {name}")
+    print(f"{name}: {len(counts)} videos, {sum(counts)} frames in {video_list.parent}")
+    if (len(counts), sum(counts)) != (entry["num_videos"], entry["num_frames"]):
+        print(
+            f"warning: {name}: the benchmark has {entry['num_videos']} videos with "
+            f"{entry['num_frames']} frames: scores of others are not comparable",
+            file=sys.stderr,
+        )
+
+
+def check_video(video: dict) -> int:
+    """The number of frames of a video, all of which are as they should be."""
+    size = (video["height"], video["width"])
+    for path in video["file_names"]:
+        check_frame_size(path, frame_size(path), size)
+    for path in video.get("sem_seg_file_names", ()):
+        read_frame_labels(path, size, len(TABLE["classes"]), TABLE["ignore_label"])
+    return video["length"]
+
+
+def _path(root: Path, name: str, key: str) -> Path:
+    return root / TABLE["datasets"][name][key]
+
+
+if __name__ == "__main__":
+    run(prepare, preparing_parser(__doc__))

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Check YouTube-VIS 2019 and 2021.
+
+    python datasets/prepare_youtubevis.py
+
+looks, below <root> (which is $DETECTRON2_DATASETS or "datasets"), at
+
+    ytvis_{2019,2021}/{train,valid,test}.json                       videos; those of train, tracks
+    ytvis_{2019,2021}/{train,valid,test}/JPEGImages/<video>/*.jpg   frames
+
+Nothing is converted. Where a JSON file lies in the folder of its frames as instances.json, as the
+archives of 2021 have it, it is copied to its place. Then every frame's header and every outline is
+looked at, and videos and tracks are counted. A split that is not there is left out.
+"""
+
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from segcore.datasets.instance import category_ids
+from segcore.datasets.preparing import for_all, preparing_parser, run
+from segcore.datasets.tracks import read_track_records
+from segcore.errors import UserError
+from segcore.files import replace
+from segcore.outlines import check_polygons, decode_mask
+from segcore.videos import check_frame_size, frame_size
+from segcore.vocabulary import Vocabulary, vocabulary_table
+
+VOCABULARIES = ("youtubevis_2019_40", "youtubevis_2021_40")
+
+
+def prepare(root: Path, *, workers: int) -> None:
+    """Check the splits that are there.
+
+    Raises:
+        UserError: there is none, or a file is missing or wrong.
+    """
+    found = 0
+    for vocabulary in VOCABULARIES:
+        for name, entry in vocabulary_table(vocabulary)["datasets"].items():
+            arrange(root / entry["images"], root / entry["track_json"])
+            if (root / entry["track_json"]).is_file():
+                check(root, name, entry, Vocabulary.registered(vocabulary), workers)
+                found += 1
+    if not found:
+        raise UserError(f"there is no {root / 'ytvis_2019/train.json'}: unpack the download there")
+
+
+def arrange(image_dir: Path, track_json: Path) -> None:
+    """Copy the JSON file of a split to its place, if it lies elsewhere."""
+    source = image_dir.parent / "instances.json"
+    if source.is_file() and not track_json.is_file():
+        replace(track_json, partial(shutil.copyfile, source))
+
+
+def check(root: Path, name: str, entry: dict, vocabulary: Vocabulary, workers: int) -> None:
+    """Look at every video of a split, and tell how many there are.
+
+    Raises:
+        UserError: the JSON file is wrong, or a frame is missing, damaged or of another size.
+    """
+    ids = category_ids(vocabulary)
+    track_json = root / entry["track_json"]
+    records = read_track_records(name, root / entry["images"], track_json, ids)
+    tracks = for_all(check_video, records, workers, f"check {name}")
+    frames = sum(record["length"] for record in records)
+    print(f"{name}: {len(records)} videos, {frames} frames, {sum(tracks)} tracks in {track_json}")
+    if len(records) != entry["num_videos"]:
+        print(
+            f"warning: {name}: the benchmark has {entry['num_videos']} videos: scores of others "
+            "are not comparable",
+            file=sys.stderr,
+        )
+
+
+def check_video(record: dict) -> int:
+    """The number of tracks of a video; its frames and outlines are as they should be."""
+    size, ids = (record["height"], record["width"]), set()
+    for path in record["file_names"]:
+        check_frame_size(path, frame_size(path), size)
+    for frame, objects in enumerate(record.get("frame_annotations", ())):
+        for entry in objects:
+            ids.add(entry["id"])
+            is_polygon = isinstance(entry["segmentation"], list)
+            look = check_polygons if is_polygon else decode_mask
+            look(
+                entry["segmentation"], size, f"track {entry['id']} in {record['file_names'][frame]}"
+            )
+    return len(ids)
+
+
+if __name__ == "__main__":
+    run(prepare, preparing_parser(__doc__))
