@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from segcore.config import find_config, load_config
 from segcore.datasets import register_own_datasets
@@ -37,6 +38,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     args.config_file = str(find_config(args.config_file))
     try:
         default_setup(cfg, args)
+        # Without this, lines of the logger of this package are nowhere to be read.
+        setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="segcore", enable_propagation=True)
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be written: {error}") from error
     return cfg

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,24 +15,29 @@ from detectron2.config import CfgNode
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
+    get_detection_dataset_dicts,
 )
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
+from detectron2.utils.events import has_event_storage
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import Checkpointer
 from segcore.datasets import check_registered
 from segcore.errors import UserError
-from segcore.evaluation import build_evaluator
+from segcore.evaluation import StatefulEvaluator, build_evaluator
+from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
 from segcore.mappers import build_mapper
+from segcore.vocabulary import Vocabulary
 
 from .batches import build_train_loader
 from .categories import CategoryScores
 from .optimizer import build_optimizer
+from .shares import Share
 from .step import AutocastTrainer, autocast_dtype
 from .together import inference_together, together
 
@@ -137,10 +143,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """Every picture of a data set once, dealt to the processes in contiguous parts."""
+        """Every picture or video of a data set once, dealt to the processes by a :class:`Share`."""
         check_registered([dataset_name])
+        items = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         return build_detection_test_loader(
-            cfg, dataset_name, mapper=build_mapper(cfg, is_train=False)
+            dataset=items,
+            mapper=build_mapper(cfg, is_train=False),
+            sampler=Share(items),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod
@@ -161,13 +171,17 @@ class Trainer(DefaultTrainer):
         ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It answers with labels alone
         where the evaluator asks for no more (``labels_suffice``).
 
+        Outside of a training an evaluation that was interrupted goes on where it was.
+
         Returns:
             the results by data set; those alone where there is just one.
         """
         if isinstance(model, DistributedDataParallel):
             model = model.module
         _share_buffers(model)
-        results = OrderedDict()
+        resumable = cfg.TEST.SAVE_SECONDS > 0 and not has_event_storage()
+        weights = weights_hash(model) if resumable else ""
+        results, unfinished = OrderedDict(), []
         for index, name in enumerate(cfg.DATASETS.TEST):
             data_loader = cls.build_test_loader(cfg, name)
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
@@ -175,10 +189,15 @@ class Trainer(DefaultTrainer):
             if hasattr(model, "set_vocabulary") and own_words:
                 model.set_vocabulary(_vocabulary_of(name))
             with _answering_labels(model, evaluator):
+                if resumable and isinstance(evaluator, StatefulEvaluator):
+                    evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
+                    unfinished.append(evaluator)
                 results[name] = inference_together(model, data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
+        for evaluation in unfinished:
+            evaluation.finish()
         return next(iter(results.values())) if len(results) == 1 else results
 
 
@@ -234,6 +253,24 @@ def _answering_labels(model: nn.Module, evaluator: DatasetEvaluator) -> Iterator
         yield
     finally:
         model.answer_kind = kind
+
+
+def _go_on(
+    cfg: CfgNode, name: str, weights: str, share: Share, evaluator: StatefulEvaluator
+) -> ResumableEvaluation:
+    """An evaluation of a data set that begins behind what an interrupted one has done."""
+    words = cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
+    words = words or MetadataCatalog.get(name).get("vocabulary")
+    fingerprint = {
+        "list of files": share.digest,
+        "model": weights,
+        "config": config_hash(cfg),
+        "vocabulary": Vocabulary.load(words).hash if words else "",
+    }
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / name
+    evaluation = ResumableEvaluation(evaluator, folder, fingerprint, cfg.TEST.SAVE_SECONDS)
+    share.done = len(share.indices) if evaluation.done is None else evaluation.done
+    return evaluation
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

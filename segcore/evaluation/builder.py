@@ -5,7 +5,6 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 
 from segcore.datasets import check_registered
 from segcore.errors import UserError
@@ -15,6 +14,7 @@ from segcore.evaluation.multilabel import TOP, MultilabelEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.retrieval import RetrievalEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.evaluation.video_instances import VideoInstanceEvaluator
 from segcore.evaluation.video_semantic import VideoSemanticEvaluator
 
@@ -40,7 +40,7 @@ NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
 SWITCHES = {"sem_seg": "SEMANTIC_ON", "panoptic_seg": "PANOPTIC_ON", "instances": "INSTANCE_ON"}
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     """The evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
     A data set that knows several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST``

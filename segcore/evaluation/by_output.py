@@ -3,13 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from segcore.errors import UserError
+from segcore.evaluation.stateful import StatefulEvaluator
 
 
-class EvaluatorsByOutput(DatasetEvaluator):
+class EvaluatorsByOutput(StatefulEvaluator):
     """A model may answer with labels, segments, instances and the classes of the picture, or with
     some of these: what it answers with is evaluated.
 
@@ -19,7 +19,7 @@ class EvaluatorsByOutput(DatasetEvaluator):
 
     labels_suffice = True
 
-    def __init__(self, dataset_name: str, evaluators: dict[str, DatasetEvaluator]) -> None:
+    def __init__(self, dataset_name: str, evaluators: dict[str, StatefulEvaluator]) -> None:
         """
         Args:
             dataset_name: for messages.
@@ -64,3 +64,12 @@ class EvaluatorsByOutput(DatasetEvaluator):
             if name in used:
                 results.update(evaluator.evaluate() or {})
         return results if comm.is_main_process() else None
+
+    def state(self) -> dict:
+        states = {name: self.evaluators[name].state() for name in sorted(self._used)}
+        return {"states": states}
+
+    def load_state(self, state: dict) -> None:
+        for name, each in state["states"].items():
+            self.evaluators[name].load_state(each)
+            self._used.add(name)

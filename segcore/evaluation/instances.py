@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -23,6 +21,7 @@ from segcore.annotations import read_instance_annotations
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-class InstanceEvaluator(DatasetEvaluator):
+class InstanceEvaluator(StatefulEvaluator):
     """Mask AP; keeps run lengths instead of masks.
 
     Any number of processes gives the scores of one to the last digit.
@@ -119,15 +118,13 @@ class InstanceEvaluator(DatasetEvaluator):
 
         The scores are those of ``SCORES``, and ``AP-<class>``; nan where there is nothing to find.
         """
-        answers, num_images = self._answers, self._num_images
-        if self.distributed:
-            everyone = comm.gather((answers, num_images))
-            if not comm.is_main_process():
-                return None
-            answers = [answer for theirs, _ in everyone for answer in theirs]
-            num_images = sum(number for _, number in everyone)
+        states = self.everyones_states()
+        if not states:
+            return None
+        num_images = sum(state["num_images"] for state in states)
         if num_images == 0:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
+        answers = [answer for state in states for answer in state["answers"]]
         scores = average_precision(self._truth, answers)
         summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SCORES)
         logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
@@ -135,6 +132,12 @@ class InstanceEvaluator(DatasetEvaluator):
             report = {"dataset": self.dataset_name, "num_images": num_images, "scores": scores}
             write_report(self.output_dir / "instances_evaluation.json", report)
         return OrderedDict(segm=scores)
+
+    def state(self) -> dict:
+        return {"num_images": self._num_images, "answers": self._answers}
+
+    def load_state(self, state: dict) -> None:
+        self._num_images, self._answers = state["num_images"], list(state["answers"])
 
     def _image(self, image_id: int | str) -> dict:
         image = self._truth.imgs.get(image_id)

@@ -8,21 +8,22 @@ from pathlib import Path
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 from torch import Tensor
 
 from segcore.datasets import check_registered, shown_classes
+from segcore.datasets.presence import shown_in_video
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
 
 TOP = (1, 5, 10, 20, 50, 100)
+VIDEO_TRUTH = {"frame_annotations", "sem_seg_file_names"}
 CHUNK = 64  # rows ranked at a time
 
 
-class MultilabelEvaluator(DatasetEvaluator):
+class MultilabelEvaluator(StatefulEvaluator):
     """Mean average precision, recall and precision of the likeliest classes.
 
     What is present is read from the ground truth in its own size, so that small things count.
@@ -59,58 +60,93 @@ class MultilabelEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._kept: list[tuple[str, Tensor, Tensor]] = []
+        self._names: list[str] = []
+        self._scores: list[Tensor] = []
+        self._present: list[Tensor] = []
 
     @cached_property
     def _items(self) -> dict[str, dict]:
-        return {item["file_name"]: item for item in DatasetCatalog.get(self.dataset_name)}
+        return {_name(item): item for item in DatasetCatalog.get(self.dataset_name)}
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Keep a batch.
 
         Args:
-            inputs: dicts with ``file_name``.
+            inputs: dicts with ``file_name``, or of videos with ``file_names``. Videos without
+                ground truth are passed over.
             outputs: dicts with ``category_scores`` (C,), the higher the likelier.
 
         Raises:
             UserError: the ground truth cannot be read, or has classes that the model has not.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            name, scores = item["file_name"], output["category_scores"].float().cpu()
-            self._kept.append((name, scores, self._presence(name, len(scores))))
+            name, scores = _name(item), output["category_scores"].float().cpu()
+            record = self._items.get(name)
+            if record is None:
+                raise UserError(f"{name} is no picture of dataset {self.dataset_name!r}")
+            if self._is_secret(record):
+                continue
+            present = self._presence(record, len(scores))
+            self._names.append(name)
+            self._scores.append(scores)
+            self._present.append(present)
 
     def evaluate(self) -> OrderedDict | None:
         """``{"multilabel": {score: percent}}``; None in all but the main process.
 
         The scores are those of :func:`multilabel_scores`.
         """
-        kept = self._kept
-        if self.distributed:
-            everyone = comm.gather(kept)
-            if not comm.is_main_process():
-                return None
-            kept = [each for theirs in everyone for each in theirs]
-        if not kept:
+        states = self.everyones_states()
+        if not states:
+            return None
+        states = [state for state in states if state["names"]]
+        names = [name for state in states for name in state["names"]]
+        if not names and any(map(self._is_secret, self._items.values())):
+            return OrderedDict()
+        if not names:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
         # Sums are rounded, so their order must not depend on the processes.
-        _, scores, present = zip(*sorted(kept, key=lambda each: each[0]), strict=True)
-        scores = multilabel_scores(torch.stack(scores), torch.stack(present), self.top)
+        order = sorted(range(len(names)), key=names.__getitem__)
+        scores, present = (
+            torch.cat([state[kind] for state in states])[order] for kind in ("scores", "present")
+        )
+        scores = multilabel_scores(scores, present, self.top)
         summary = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-        logger.info("%s, %d images: %s", self.dataset_name, len(kept), summary)
+        logger.info("%s, %d images: %s", self.dataset_name, len(names), summary)
         if self.output_dir is not None:
-            report = {"dataset": self.dataset_name, "num_images": len(kept), "scores": scores}
+            report = {"dataset": self.dataset_name, "num_images": len(names), "scores": scores}
             write_report(self.output_dir / "multilabel_evaluation.json", report)
         return OrderedDict(multilabel=scores)
 
-    def _presence(self, file_name: str, num_classes: int) -> Tensor:
-        """(num_classes,) bool: which classes the ground truth of a picture shows."""
-        item = self._items.get(file_name)
-        if item is None:
-            raise UserError(f"{file_name} is no picture of dataset {self.dataset_name!r}")
-        ids = shown_classes(item, num_classes, self.ignore_label)
+    def state(self) -> dict:
+        if not self._names:
+            return {"names": []}
+        scores, present = torch.stack(self._scores), torch.stack(self._present)
+        return {"names": self._names, "scores": scores, "present": present}
+
+    def load_state(self, state: dict) -> None:
+        self.reset()
+        if state["names"]:
+            self._names = list(state["names"])
+            self._scores, self._present = list(state["scores"]), list(state["present"])
+
+    @staticmethod
+    def _is_secret(record: dict) -> bool:
+        """Whether it is a video whose ground truth only a server knows."""
+        return "file_names" in record and not record.keys() & VIDEO_TRUTH
+
+    def _presence(self, record: dict, num_classes: int) -> Tensor:
+        """(num_classes,) bool: which classes the ground truth of a picture or video shows."""
+        shown = shown_in_video if "file_names" in record else shown_classes
+        ids = shown(record, num_classes, self.ignore_label)
         present = torch.zeros(num_classes, dtype=torch.bool)
         present[torch.from_numpy(ids)] = True
         return present
+
+
+def _name(item: dict) -> str:
+    """A picture is known by its file, a video or a piece of one by that of its first frame."""
+    return item["file_name"] if "file_name" in item else item["file_names"][0]
 
 
 def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> dict[str, float]:

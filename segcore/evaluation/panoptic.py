@@ -2,14 +2,13 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 
 from segcore.datasets import check_registered
 from segcore.errors import UserError
@@ -20,12 +19,13 @@ from segcore.evaluation.panoptic_quality import (
     mean_quality,
 )
 from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.panoptic import PanopticFile, Segments
 
 logger = logging.getLogger(__name__)
 
 
-class PanopticEvaluator(DatasetEvaluator):
+class PanopticEvaluator(StatefulEvaluator):
     """PQ, SQ and RQ of all categories, things and stuff; equal to COCO's panopticapi.
 
     No prediction is kept, and processes exchange whole numbers only, so that any number of them
@@ -110,21 +110,26 @@ class PanopticEvaluator(DatasetEvaluator):
         The scores are ``PQ``, ``SQ``, ``RQ``, and the same with ``_th`` and ``_st``; nan where no
         category occurs.
         """
-        counts, num_images = self._counts, self._num_images
-        if self.distributed:
-            everyone = comm.gather((counts, num_images))
-            if not comm.is_main_process():
-                return None
-            counts = add_counts(theirs for theirs, _ in everyone)
-            num_images = sum(number for _, number in everyone)
+        states = self.everyones_states()
+        if not states:
+            return None
+        num_images = sum(state["num_images"] for state in states)
         if num_images == 0:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
+        counts = add_counts(_restored(state["counts"]) for state in states)
         scores = self._scores(counts)
         summary = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
         logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
         if self.output_dir is not None:
             self._write(scores, counts, num_images)
         return OrderedDict(panoptic_seg=scores)
+
+    def state(self) -> dict:
+        counts = {category: astuple(each) for category, each in self._counts.items()}
+        return {"num_images": self._num_images, "counts": counts}
+
+    def load_state(self, state: dict) -> None:
+        self._num_images, self._counts = state["num_images"], _restored(state["counts"])
 
     def _scores(self, counts: dict[int, Counts]) -> dict[str, float]:
         things = {id for id, category in self._truth.categories.items() if category.isthing}
@@ -161,3 +166,7 @@ class PanopticEvaluator(DatasetEvaluator):
         write_report(
             self.output_dir / "panoptic_evaluation.json", report | {"categories": categories}
         )
+
+
+def _restored(counts: Mapping[int, tuple[int, ...]]) -> dict[int, Counts]:
+    return {category: Counts(*numbers) for category, numbers in counts.items()}

@@ -1,18 +1,17 @@
 """Retrieval between pictures and captions: is the right one among the nearest?"""
 
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 from torch import Tensor
 
 from segcore.datasets import check_registered
 from segcore.errors import UserError
+from segcore.evaluation.report import write_report
+from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ RECALL_AT = (1, 5, 10)
 CHUNK = 1 << 24  # entries of the similarity matrix that are there at a time
 
 
-class RetrievalEvaluator(DatasetEvaluator):
+class RetrievalEvaluator(StatefulEvaluator):
     """Keeps the embeddings of a data set, (N, C) twice, and never the similarities (N, N).
 
     Any number of processes gives the scores of one to the last digit.
@@ -76,31 +75,31 @@ class RetrievalEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> OrderedDict | None:
         """``{"retrieval": {score: percent}}``; None in all but the main process."""
-        parts = [(_stack(self._images), _stack(self._texts), self._captions)]
-        if self.distributed:
-            parts = comm.gather(parts[0])
-            if not comm.is_main_process():
-                return None
-        parts = [part for part in parts if part[2]]
-        if not parts:
+        states = self.everyones_states()
+        if not states:
+            return None
+        captions = [caption for state in states for caption in state["captions"]]
+        if not captions:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
-        images, texts, captions = zip(*parts, strict=True)
-        captions = [caption for part in captions for caption in part]
-        scores = retrieval_scores(torch.cat(images), torch.cat(texts), captions)
+        images, texts = (
+            torch.cat([state[kind] for state in states if state["captions"]])
+            for kind in ("images", "texts")
+        )
+        scores = retrieval_scores(images, texts, captions)
         summary = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
         logger.info("%s, %d pairs: %s", self.dataset_name, len(captions), summary)
         if self.output_dir is not None:
-            self._write(scores, len(captions))
+            report = {"dataset": self.dataset_name, "num_pairs": len(captions), "scores": scores}
+            write_report(self.output_dir / "retrieval_evaluation.json", report)
         return OrderedDict(retrieval=scores)
 
-    def _write(self, scores: dict[str, float], num_pairs: int) -> None:
-        path = self.output_dir / "retrieval_evaluation.json"
-        report = {"dataset": self.dataset_name, "num_pairs": num_pairs, "scores": scores}
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
+    def state(self) -> dict:
+        embeddings = {"images": _stack(self._images), "texts": _stack(self._texts)}
+        return {"captions": self._captions} | embeddings
+
+    def load_state(self, state: dict) -> None:
+        self._captions = list(state["captions"])
+        self._images, self._texts = (list(state[kind]) for kind in ("images", "texts"))
 
 
 def retrieval_scores(images: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
@@ -143,6 +142,6 @@ def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _stack(embeddings: list[Tensor]) -> Tensor | None:
-    """(n, C), or None where a process had no picture."""
-    return torch.stack(embeddings) if embeddings else None
+def _stack(embeddings: list[Tensor]) -> Tensor:
+    """(n, C), or (0,) where a process had no picture."""
+    return torch.stack(embeddings) if embeddings else torch.zeros(0)

@@ -80,7 +80,7 @@ def test_golden_in_two_processes(golden: Path, register, monkeypatch) -> None:
     by_name = sorted(range(12), key=str)
     assert one["multilabel"] == multilabel_scores(scores[by_name], present[by_name], [3, 20])
     two = [run(slice(i, None, 2)) for i in range(2)]
-    monkeypatch.setattr(comm, "gather", lambda _: [evaluator._kept for evaluator in two])
+    monkeypatch.setattr(comm, "gather", lambda _: [evaluator.state() for evaluator in two])
     assert two[0].evaluate() == one
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert two[1].evaluate() is None

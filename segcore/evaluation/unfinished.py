@@ -1,0 +1,146 @@
+"""Evaluations that go on where they were interrupted."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+
+from segcore.checkpoint import writing
+from segcore.errors import UserError
+from segcore.evaluation.stateful import StatefulEvaluator
+
+logger = logging.getLogger(__name__)
+
+# Keys that decide what a model answers, without those of them that do not.
+SECTIONS = ("MODEL", "INPUT", "TEST")
+OTHER_KEYS = {
+    "MODEL": ("WEIGHTS",),  # what they hold is looked at instead
+    "TEST": ("SAVE_SECONDS", "TIMEOUT_MINUTES", "EVAL_PERIOD", "EXPECTED_RESULTS"),
+}
+LEAST_PAUSE = 20  # times as long as a save takes
+
+
+class ResumableEvaluation(DatasetEvaluator):
+    """An evaluator, whose state this process writes to a file every so often.
+
+    All processes have to make theirs together.
+
+    Attributes:
+        done: how many items of its share this process has evaluated; None stands for all, where the
+            results are known already.
+    """
+
+    def __init__(
+        self,
+        evaluator: StatefulEvaluator,
+        folder: str | Path,
+        fingerprint: dict[str, str],
+        seconds: float,
+    ) -> None:
+        """Load what an interrupted evaluation has left, if it was the same.
+
+        Args:
+            evaluator: that of a data set.
+            folder: where the file is, or is to be.
+            fingerprint: by names for messages, hashes of all that the answer depends on.
+            seconds: the least time between two saves.
+        """
+        self.evaluator, self.fingerprint, self.seconds = evaluator, fingerprint, seconds
+        rank, number = comm.get_rank(), comm.get_world_size()
+        self.path = Path(folder) / f"unfinished-{rank}-of-{number}.pt"
+        evaluator.reset()
+        self._remove_others()
+        self.done: int | None = 0
+        self._results: dict | None = None
+        self._load()
+        # The others have to do what the main process does.
+        self._results = comm.all_gather(self._results)[0]
+        if self._results is not None:
+            self.done = None
+        self._saved_at, self._pause = time.monotonic(), seconds
+
+    def reset(self) -> None:
+        """Nothing: the state is what it has to be."""
+
+    def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
+        self.evaluator.process(inputs, outputs)
+        self.done += len(inputs)
+        if time.monotonic() - self._saved_at >= self._pause:
+            began = time.monotonic()
+            self._save(done=self.done, state=self.evaluator.state())
+            self._saved_at = time.monotonic()
+            self._pause = max(self.seconds, LEAST_PAUSE * (self._saved_at - began))
+
+    def evaluate(self) -> dict | None:
+        """The evaluator's results, which are kept until :meth:`finish`."""
+        if self._results is None:
+            self._results = self.evaluator.evaluate()
+            if comm.is_main_process():
+                self._save(results=self._results)
+        return self._results if comm.is_main_process() else None
+
+    def finish(self) -> None:
+        """Forget what was saved."""
+        self.path.unlink(missing_ok=True)
+
+    def _save(self, **findings: Any) -> None:
+        with writing(self.path) as file:
+            torch.save({"fingerprint": self.fingerprint, **findings}, file)
+
+    def _load(self) -> None:
+        if not self.path.is_file():
+            return
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            theirs = saved["fingerprint"]
+            others = [name for name, ours in self.fingerprint.items() if theirs.get(name) != ours]
+            if others:
+                raise UserError(f"it is of another {', another '.join(others)}")
+            if "results" in saved:
+                self._results = saved["results"]
+                logger.info("Taking the results of %s: it was finished", self.path)
+                return
+            self.evaluator.load_state(saved["state"])
+            self.done = saved["done"]
+            logger.info("Going on from %s: %d items are done", self.path, self.done)
+        except Exception as error:  # a damaged file raises nearly anything
+            self.evaluator.reset()
+            reason = error if isinstance(error, UserError) else "it is damaged"
+            logger.warning("Starting over instead of going on from %s: %s", self.path, reason)
+
+    def _remove_others(self) -> None:
+        """What another number of processes has left."""
+        if not comm.is_main_process():
+            return
+        ours = set(self.path.parent.glob(f"unfinished-*-of-{comm.get_world_size()}.pt"))
+        for path in {*self.path.parent.glob("unfinished-*-of-*.pt")} - ours:
+            logger.warning("Starting over: %s is of another number of processes", path)
+            path.unlink(missing_ok=True)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """A hash of all parameters and buffers that a checkpoint would hold."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def config_hash(cfg: CfgNode) -> str:
+    """A hash of the keys that decide what a model answers."""
+    digest = hashlib.sha256()
+    for section in SECTIONS:
+        part = cfg[section].clone()
+        for key in OTHER_KEYS.get(section, ()):
+            part.pop(key, None)
+        digest.update(part.dump().encode())
+    return digest.hexdigest()
