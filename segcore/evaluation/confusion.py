@@ -10,25 +10,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK = 1 << 24  # pixels counted at once: bincount widens them to 8 bytes
+CHUNK = 1 << 24  # pixels counted at once: their cells take 8 bytes each
+
+
+def empty_matrix(num_classes: int, device: torch.device | str = "cpu") -> Tensor:
+    """A matrix of K classes without a pixel: (K + 1, K + 1) int64."""
+    return torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
+
+
+def count_pairs(matrix: Tensor, prediction: Tensor, truth: Tensor) -> None:
+    """Add the pixels of a pair of label maps to a matrix, in place.
+
+    With many classes a matrix is larger than a map, so a picture must not cost a matrix of its own.
+
+    Args:
+        matrix: (K + 1, K + 1) int64.
+        prediction, truth: (H, W) integers in 0..K, on the device of the matrix.
+    """
+    one = torch.ones(1, dtype=torch.int64, device=matrix.device)
+    pairs = zip(prediction.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True)
+    for predicted, true in pairs:
+        cells = (predicted.long() * len(matrix)).add_(true)
+        matrix.view(-1).index_add_(0, cells, one.expand_as(cells))
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
-    """Count pairs of labels.
-
-    Args:
-        prediction, truth: (H, W) integers in 0..K, on one device.
-        num_classes: K.
-
-    Returns:
-        (K + 1, K + 1) int64 on the same device, ``[prediction, truth]``.
-    """
-    size = num_classes + 1
-    counts = torch.zeros(size * size, dtype=torch.int64, device=prediction.device)
-    pairs = zip(prediction.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True)
-    for predicted, true in pairs:
-        counts += torch.bincount(predicted.long() * size + true.long(), minlength=size * size)
-    return counts.view(size, size)
+    """The matrix (K + 1, K + 1) of one pair of label maps; see :func:`count_pairs`."""
+    matrix = empty_matrix(num_classes, prediction.device)
+    count_pairs(matrix, prediction, truth)
+    return matrix
 
 
 def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, float]:

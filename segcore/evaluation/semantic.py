@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
 from torch import Tensor
@@ -16,7 +15,8 @@ from segcore.errors import UserError
 from segcore.evaluation.confusion import (
     boundary_differences,
     boundary_scores,
-    confusion_matrix,
+    count_pairs,
+    empty_matrix,
     seen_unseen_scores,
     semantic_scores,
 )
@@ -110,19 +110,26 @@ class SemanticEvaluator(StatefulEvaluator):
         for item, output in zip(inputs, outputs, strict=True):
             prediction = self._prediction(output)
             truth = self._truth(item["file_name"], prediction)
-            counts = {"regions": confusion_matrix(prediction, truth, self.num_classes)}
+            self._add("regions", prediction, truth)
             if self.boundary:
-                maps = (boundary_differences(labels) for labels in (prediction, truth))
-                counts["boundaries"] = confusion_matrix(*maps, self.num_classes)
-            add_counts(self._counts, counts)
+                self._add("boundaries", *map(boundary_differences, (prediction, truth)))
             self._num_images += 1
 
+    def _add(self, name: str, prediction: Tensor, truth: Tensor) -> None:
+        """Count two label maps (H, W) on the device where they are."""
+        device = prediction.device
+        if name not in self._counts:
+            self._counts[name] = empty_matrix(self.num_classes, device)
+        self._counts[name] = self._counts[name].to(device)
+        count_pairs(self._counts[name], prediction, truth)
+
     def state(self) -> dict:
-        counts = {name: matrix.cpu() for name, matrix in self._counts.items()}
+        counts = {name: matrix.clone().cpu() for name, matrix in self._counts.items()}
         return {"num_images": self._num_images, "counts": counts}
 
     def load_state(self, state: dict) -> None:
-        self._num_images, self._counts = state["num_images"], dict(state["counts"])
+        self._num_images = state["num_images"]
+        self._counts = {name: matrix.clone() for name, matrix in state["counts"].items()}
 
     def evaluate(self) -> OrderedDict | None:
         """``{"sem_seg": {score: percent}}``; None in all but the main process."""
@@ -167,7 +174,7 @@ class SemanticEvaluator(StatefulEvaluator):
             labels = output["sem_seg"].argmax(dim=0)
         if self.background_from is not None:
             labels = labels.clamp(max=self.background_from)
-        low, high = labels.min().item(), labels.max().item()
+        low, high = (bound.item() for bound in labels.aminmax())
         if low < 0 or high >= self.num_classes:
             raise UserError(
                 f"the model predicts class {low if low < 0 else high}, but dataset "
@@ -188,9 +195,8 @@ class SemanticEvaluator(StatefulEvaluator):
                 f"{file_name} has {tuple(prediction.shape)}: the label map must fit the picture"
             )
         check_labels(labels, self.num_classes, self.ignore_label, path)
-        truth = torch.from_numpy(labels.astype(np.int64))
-        truth[truth == self.ignore_label] = self.num_classes
-        return truth.to(prediction.device)
+        truth = torch.from_numpy(labels).to(prediction.device).long()
+        return truth.masked_fill_(truth == self.ignore_label, self.num_classes)
 
     def _write(self, scores: dict[str, float], num_images: int) -> None:
         report = {

@@ -12,9 +12,8 @@ from detectron2.data import DatasetCatalog
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.evaluation.confusion import confusion_matrix
 from segcore.evaluation.consistency import VideoConsistency, consistency_scores
-from segcore.evaluation.semantic import SemanticEvaluator, add_counts
+from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.submission import write_label_map
 from segcore.images import read_labels
 from segcore.videos import VOID, check_frame_size
@@ -137,8 +136,7 @@ class VideoSemanticEvaluator(SemanticEvaluator):
         check_frame_size(path, stored.shape, prediction.shape)
         stored = stored.to(prediction.device)
         truth = self._class_ids(stored, path)
-        counts = confusion_matrix(prediction, truth, self.num_classes)
-        add_counts(self._counts, {"regions": counts})
+        self._add("regions", prediction, truth)
         # The benchmark asks whether the stored value stays, be it of a class or not.
         self._consistency.add(stored, prediction)
 
