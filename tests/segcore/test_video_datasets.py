@@ -19,6 +19,7 @@ from segcore.datasets import (
     register_track_dataset,
     register_video_semantic_dataset,
 )
+from segcore.datasets.checking import Source
 from segcore.datasets.presence import shown_in_video
 from segcore.datasets.tracks import read_track_records
 from segcore.datasets.video_semantic import cut, read_videos
@@ -187,6 +188,12 @@ def test_detectron2_reads_them(drawn: Path, name: str) -> None:
         dataset=DatasetCatalog.get(name), mapper=lambda record: record["length"]
     )
     assert list(loader) == [[5], [5]]
+
+
+@pytest.mark.parametrize("name", ["vspw_val", "ytvis_2019_train"])
+def test_the_checker_of_pictures_refuses_videos(name: str) -> None:
+    with pytest.raises(UserError, match=rf"'{name}' holds videos, not pictures"):
+        Source.registered(name)
 
 
 class TestFaultsOfFolders:

@@ -18,6 +18,8 @@ from segcore.errors import UserError
 from segcore.processes import process_map
 from segcore.vocabulary import Color, Vocabulary
 
+VIDEO_KINDS = ("video_semantic", "ytvis")  # evaluator_type of data sets of videos
+
 
 @dataclass(frozen=True)
 class Source:
@@ -80,6 +82,11 @@ class Source:
         """A data set that this project has registered, of label maps, segments or objects."""
         check_registered([name])
         metadata = MetadataCatalog.get(name)
+        if metadata.get("evaluator_type") in VIDEO_KINDS:
+            raise UserError(
+                f"dataset {name!r} holds videos, not pictures: datasets/prepare_vspw.py and "
+                "datasets/prepare_youtubevis.py look at those of the benchmarks"
+            )
         if metadata.get("panoptic_json") or metadata.get("json_file"):
             return cls._of_records(name, metadata)
         metadata = semantic_metadata(name)
