@@ -97,6 +97,9 @@ def cityscapes(root: Path) -> Path:
     for split in ("train", "val"):
         stem = f"{split}/ulm/ulm_000000_000019"
         save(folder / f"leftImg8bit/{stem}_leftImg8bit.png", PICTURE)
+        polygons = {"imgHeight": 2, "imgWidth": 3, "objects": []}
+        write(folder / f"gtFine/{stem}_gtFine_polygons.json", json.dumps(polygons))
+        save(folder / f"gtFine/{stem}_gtFine_instanceIds.png", [[0, 7, 33], [8, 6, 29]])
         path = save(folder / f"gtFine/{stem}_gtFine_labelIds.png", [[0, 7, 33], [8, 6, 29]])
     return path
 
