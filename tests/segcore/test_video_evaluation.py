@@ -6,22 +6,33 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools import mask as run_lengths
 
 from segcore.config import default_config
+from segcore.datasets.presence import shown_in_video
+from segcore.datasets.tracks import register_track_dataset
+from segcore.datasets.video_semantic import VIDEO, register_video_semantic_dataset
 from segcore.engine.shares import Share, deal_videos
 from segcore.errors import UserError
-from segcore.evaluation import VideoInstanceEvaluator, VideoSemanticEvaluator, build_evaluator
+from segcore.evaluation import (
+    MultilabelEvaluator,
+    VideoInstanceEvaluator,
+    VideoSemanticEvaluator,
+    build_evaluator,
+)
 from segcore.evaluation.consistency import VideoConsistency, consistency_scores
 from segcore.evaluation.submission import AnswerFile, join_answers
 from segcore.evaluation.tracks import SCORES, Track, track_iou
+from segcore.vocabulary import Vocabulary
 
 PROGRAM = Path(__file__).with_name("video_run.py")
 
@@ -374,6 +385,57 @@ def test_two_processes_give_the_scores_and_files_of_one(tmp_path: Path) -> None:
     assert len(files) == sum(video_run.LENGTHS.values()) + 3
     for path, content in files.items():
         assert (tmp_path / "out2" / path).read_bytes() == content
+
+
+def test_registered_videos(tmp_path: Path, names) -> None:
+    """From the files to the scores: right answers have full marks in every task."""
+    video_run.write(tmp_path)
+    names += ["test_labels", "test_tracks"]
+    (tmp_path / "list.txt").write_text("\n".join(video_run.LENGTHS))
+    folders = [tmp_path / VIDEO] * 2
+    words = replace(
+        Vocabulary.from_words(video_run.CLASSES), dataset_ids=(1, 2, 3), isthing=(True,) * 3
+    )
+    register_video_semantic_dataset(
+        "test_labels", tmp_path / "list.txt", *folders, words, piece_frames=6
+    )
+    register_track_dataset("test_tracks", tmp_path, tmp_path / "gt.json", words)
+    cfg = default_config()
+    cfg.OUTPUT_DIR = str(tmp_path / "out")
+    cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 2})
+    nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
+    results = {}
+    for name in ("test_labels", "test_tracks"):
+        evaluator = build_evaluator(cfg, name)
+        for item in DatasetCatalog.get(name):
+            present = torch.zeros(3)
+            present[shown_in_video(item, 3, 255)] = 1
+            if name == "test_labels":
+                labels = np.stack([np.array(Image.open(f)) for f in item["sem_seg_file_names"]])
+                output = {"sem_seg_labels": torch.from_numpy(np.clip(labels - 1.0, 0, 2)).long()}
+            else:
+                masks: dict = {}
+                for t, frame in enumerate(item["frame_annotations"]):
+                    for seen in frame:
+                        track = masks.setdefault(seen["category_id"], [nothing] * item["length"])
+                        track[t] = seen["segmentation"]
+                scores, labels = [1.0] * len(masks), list(masks)
+                output = {"pred_scores": scores, "pred_labels": labels}
+                output["pred_masks"] = list(masks.values())
+            evaluator.process([item], [output | {"category_scores": present}])
+        results |= {f"{name} {task}": scores for task, scores in evaluator.evaluate().items()}
+    assert results["test_labels sem_seg"]["mIoU"] == 100
+    assert results["test_labels sem_seg"]["VC8"] == 100
+    assert results["test_tracks segm"]["AP"] == pytest.approx(100)
+    for name in ("test_labels", "test_tracks"):
+        assert results[f"{name} multilabel"]["mAP"] == pytest.approx(100)
+
+
+def test_classes_of_videos_without_ground_truth_are_not_scored(videos) -> None:
+    """A submission is all that can be made, and no mistake."""
+    evaluator = MultilabelEvaluator("tracked")
+    evaluator.process(videos, [{"category_scores": torch.zeros(3)} for _ in videos])
+    assert evaluator.evaluate() == {}
 
 
 def test_videos_are_dealt_out_whole_and_evenly() -> None:
