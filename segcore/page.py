@@ -4,7 +4,8 @@ Nothing is loaded from anywhere else and no script runs. Every word that comes f
 names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -51,6 +52,7 @@ ul.legend li { overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: .85rem; height: .85rem; border-radius: 3px;
   border: 1px solid var(--line); margin-right: .35rem; vertical-align: -.1rem; }
 .share { color: var(--soft); }
+summary { cursor: pointer; margin: .75rem 0 .25rem; font-weight: 600; }
 """
 
 
@@ -105,6 +107,13 @@ class Page:
     def note(self, text: str) -> None:
         """A paragraph that stands out: what a reader must not overlook."""
         self._body.append(f'<p class="note">{escape(text)}</p>')
+
+    @contextmanager
+    def folded(self, title: str) -> Iterator[None]:
+        """What is added meanwhile is only seen when a reader opens it by its title."""
+        self._body.append(f"<details><summary>{escape(title)}</summary>")
+        yield
+        self._body.append("</details>")
 
     def commands(self, lines: Sequence[str]) -> None:
         """Lines as they are typed in a terminal."""

@@ -1,0 +1,1 @@
+"""Suites of data sets, evaluated with a passport on each score, and the pages that show them."""

@@ -1,0 +1,141 @@
+"""What an evaluation found, as a page with pictures."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from PIL import Image
+
+from segcore import visualize
+from segcore.benchmarks.examples import NONE, Regions
+from segcore.benchmarks.published import also_published
+from segcore.benchmarks.report import (
+    Report,
+    Row,
+    class_table,
+    mess_tables,
+    missing_line,
+    number,
+    passport_table,
+    remarks,
+    score_table,
+    summary_table,
+)
+from segcore.benchmarks.runs import read_regions
+from segcore.errors import UserError
+from segcore.images import read_image
+from segcore.page import Card, LegendEntry, Page
+from segcore.visualize import Color
+
+ALPHA = 0.6
+
+
+def write_page(report: Report, folder: Path) -> Path:
+    """``index.html`` with its pictures; returns its path."""
+    page = Page(folder, report.title)
+    page.text("Scores in percent. How each was made stands in its passport, below its data set.")
+    page.table(*summary_table(report))
+    _write_mess(page, report)
+    for name, rows in report.by_dataset():
+        _write_dataset(page, report, name, rows)
+    if report.missing:
+        page.heading("Not evaluated")
+        for status, how in report.missing:
+            page.text(missing_line(status, how))
+    return page.write()
+
+
+def _write_mess(page: Page, report: Report) -> None:
+    tables = mess_tables(report)
+    if tables is None:
+        return
+    page.heading("MESS by domain")
+    page.text(
+        "mIoU_union: MESS counts a class that is only predicted as 0. The mean is over data sets, "
+        "not over domains."
+    )
+    for title, each in report.mess().items():
+        if each.missing:
+            page.note(
+                f"{title}: {len(each.missing)} data sets have no score, so means are over the "
+                f"others and cannot be held against published ones: {', '.join(each.missing)}."
+            )
+    by_domain, by_set = tables
+    page.table(*by_domain)
+    with page.folded("MESS by data set"):
+        page.table(*by_set)
+
+
+def _write_dataset(page: Page, report: Report, name: str, rows: Sequence[Row]) -> None:
+    page.heading(name)
+    for remark in remarks(report, rows):
+        page.text(remark)
+    page.table(*score_table(rows))
+    others = also_published(name)
+    if others:
+        with page.folded("Published on this data set"):
+            page.table(
+                ["method", "score", "", "source"],
+                [
+                    [
+                        f"{each.method}{', ' if each.note else ''}{each.note}",
+                        each.metric,
+                        number(each.score_on(name)),
+                        each.source,
+                    ]
+                    for each in others
+                ],
+            )
+    if rows[0].result.classes:
+        with page.folded(f"Classes: {len(rows[0].result.classes)}"):
+            page.table(*class_table(rows))
+    for row in rows:
+        cards = list(_cards(row))
+        if cards:
+            page.text(f"{row.run.title}: the pictures that it does worst and best on.")
+            page.cards(cards)
+    with page.folded("Passport"):
+        page.table(*passport_table(rows))
+
+
+def _cards(row: Row) -> Iterator[Card]:
+    """The worst and the best pictures; a picture that is gone since is left out."""
+    metadata = MetadataCatalog.get(row.dataset)
+    names, colors = metadata.stuff_classes, metadata.stuff_colors
+    for kind, entries in (("worst", row.result.worst), ("best", row.result.best)):
+        for entry in entries:
+            maps = {
+                title: read_regions(row.result.folder, entry[key])
+                for title, key in (("truth", "truth"), ("answer", "answer"))
+            }
+            try:
+                picture = read_image(entry["image"])
+            except UserError:
+                continue
+            height, width = maps["truth"].numbers.shape
+            picture = np.asarray(Image.fromarray(picture).resize((width, height)))
+            drawn = [("picture", picture)]
+            legends = []
+            for title, regions in maps.items():
+                drawn.append((title, draw(picture, regions, colors)))
+                legends.append((f"{title}:", legend(regions, names, colors)))
+            title = f"{kind}, {entry['score']:.1f}: {Path(entry['image']).name}"
+            yield Card(title, drawn, legends, side=max(height, width))
+
+
+def draw(picture: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.ndarray:
+    """Regions on a picture (H, W, 3) in the colours of their classes."""
+    if regions.classes:
+        colors = [colors[each] for each in regions.classes]
+    return visualize.overlay(picture, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
+
+
+def legend(regions: Regions, names: Sequence[str], colors: Sequence[Color]) -> list[LegendEntry]:
+    """The classes that are there."""
+    labels = regions.numbers
+    if regions.classes:
+        known = np.array([*regions.classes, NONE])
+        labels = known[np.minimum(labels, len(regions.classes))]
+    shares = visualize.present_classes(labels, NONE)
+    return [LegendEntry(names[each], tuple(colors[each]), share) for each, share in shares]

@@ -1,0 +1,316 @@
+"""The passport of a score: how it was made, so that two of them can be held against each other."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from segcore.config import default_config
+from segcore.errors import UserError
+from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
+from segcore.evaluation.consistency import LENGTHS
+from segcore.evaluation.semantic import CONVENTIONS
+from segcore.evaluation.unfinished import OTHER_KEYS, SECTIONS
+from segcore.vocabulary import Vocabulary
+from segcore.vocabulary_checks import read_json
+
+FILES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
+FILE_LISTS = ("file_names", "sem_seg_file_names")
+SAME_SCORE = ("versions", "made")  # parts that a score is not expected to depend on
+BESIDE = ("made",)  # parts that always differ
+# What the evaluators of other tasks count by.
+RULES = {
+    "PanopticEvaluator": {"PQ": "the rules of COCO's panopticapi; mean over categories that occur"},
+    "InstanceEvaluator": {"AP": "COCO's mask AP, by pycocotools"},
+    "VideoInstanceEvaluator": {"AP": "YouTube-VIS's AP of tracks"},
+    "MultilabelEvaluator": {
+        "mAP": "mean over classes, pictures ranked",
+        "mAP-image": "mean over pictures, classes ranked",
+    },
+}
+
+
+def make_passport(
+    cfg: CfgNode,
+    dataset: str,
+    evaluator: StatefulEvaluator,
+    *,
+    config: str,
+    weights: str,
+    options: Sequence[str] = (),
+    wording: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The passport of the scores of a data set.
+
+    Args:
+        cfg: of the run.
+        dataset: registered name.
+        evaluator: what counts.
+        config: what the config is called.
+        weights: the checkpoint's file.
+        options: keys and values on top of the config.
+        wording: what a model that reads words is asked with, besides the vocabulary.
+
+    Returns:
+        sections of names and values, all of which JSON can hold.
+
+    Raises:
+        UserError: the checkpoint or the data set cannot be read.
+    """
+    return {
+        "evaluator": describe_evaluators(evaluator),
+        "dataset": {"name": dataset} | describe_files(DatasetCatalog.get(dataset)),
+        "vocabulary": describe_vocabulary(dataset) | (wording or {}),
+        "model": {
+            "config": config,
+            "checkpoint": Path(weights).name,
+            "checkpoint_sha256": file_hash(weights),
+        },
+        "pruning": describe_pruning(cfg),
+        "input": describe_input(cfg),
+        "precision": describe_precision(cfg),
+        "settings": settings(cfg),
+        "versions": versions(),
+        "made": {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "machine": machine(cfg.MODEL.DEVICE),
+            "weights": str(weights),
+            "options": list(map(str, options)),
+        },
+    }
+
+
+def describe_evaluators(evaluator: StatefulEvaluator) -> dict[str, Any]:
+    """What counts, and by which conventions."""
+    parts = [evaluator]
+    if isinstance(evaluator, EvaluatorsByOutput):
+        parts = list(evaluator.evaluators.values())
+    names = [type(part).__name__ for part in parts]
+    conventions = {}
+    for name in names:
+        conventions |= RULES.get(name, CONVENTIONS)
+    if any(isinstance(part, VideoSemanticEvaluator) for part in parts):
+        conventions |= {f"VC{n}": f"consistency over {n} frames, VSPW's" for n in LENGTHS}
+    return {"name": ", ".join(names), "conventions": conventions}
+
+
+def describe_files(records: Sequence[dict]) -> dict[str, Any]:
+    """How many pictures or videos a data set has, and a hash of the list of their files.
+
+    Names count from the folder on that all files have in common, so that it does not matter where
+    the data sets lie.
+    """
+    lists = [
+        [record.get(key) for key in FILES]
+        + [name for key in FILE_LISTS for name in record.get(key, ())]
+        for record in records
+    ]
+    names = [name for each in lists for name in each if name]
+    common = os.path.commonpath([Path(name).parent for name in names])
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(Path(name).relative_to(common).as_posix().encode() + b"\n")
+    return {"count": len(records), "files_sha256": digest.hexdigest()}
+
+
+def describe_vocabulary(dataset: str) -> dict[str, Any]:
+    """The classes that answers are counted in."""
+    vocabulary = MetadataCatalog.get(dataset).get("vocabulary")
+    if vocabulary is None:
+        return {"name": None, "classes": None, "sha256": None}
+    vocabulary = Vocabulary.load(vocabulary)
+    return {"name": vocabulary.name, "classes": len(vocabulary), "sha256": vocabulary.hash}
+
+
+def describe_pruning(cfg: CfgNode) -> dict[str, Any]:
+    """How many classes compete: of a crop in CAT-Seg, of a picture with RankSeg."""
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        number = cfg.MODEL.SEM_SEG_HEAD.MAX_CLASSES
+        return {"classes of a crop": number or "all"}
+    rankseg = cfg.MODEL.get("RANKSEG")
+    ranked = rankseg is not None and rankseg.FLAG
+    return {"classes of a picture": rankseg.TOPK if ranked else "all"}
+
+
+def describe_input(cfg: CfgNode) -> dict[str, Any]:
+    """How pictures are resized, cut and repeated."""
+    sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    described = {
+        "size": f"shorter side {sizes[0]}, longer side at most {sizes[1]}" if sizes[0] else "as is",
+        "windows": "none",
+        "augmentation": "none",
+    }
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg" and cfg.TEST.SLIDING_WINDOW:
+        node = cfg.TEST.PATCH_INFERENCE
+        squeezed = "aspect ratio kept" if node.KEEP_ASPECT_RATIO else "squeezed to a square"
+        described["windows"] = (
+            f"tiles of {node.TILE}, overlap {node.OVERLAP}, of a picture of "
+            f"{node.OUTPUT_SIZE or 'its own size'}, {squeezed}"
+            + (", and the whole picture" if node.GLOBAL_VIEW else "")
+        )
+    elif cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        described["windows"] = "the whole picture, squeezed to the towers' size"
+    if cfg.TEST.AUG.ENABLED:
+        scales = ", ".join(map(str, cfg.TEST.AUG.MIN_SIZES))
+        described["augmentation"] = f"shorter sides {scales}" + (
+            " and mirrored" if cfg.TEST.AUG.FLIP else ""
+        )
+    return described
+
+
+def describe_precision(cfg: CfgNode) -> dict[str, Any]:
+    """What the model computes in."""
+    on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+    rounded = on_gpu and torch.backends.cudnn.allow_tf32
+    return {
+        "numbers": str(torch.get_default_dtype()).removeprefix("torch."),
+        "matrix products": torch.get_float32_matmul_precision() if on_gpu else "highest",
+        "convolutions": "tf32" if rounded else "float32",
+    }
+
+
+def settings(cfg: CfgNode) -> dict[str, Any]:
+    """The keys that decide what the model answers, where they are not as by default."""
+    usual = default_config()
+    keys = {}
+    for section in SECTIONS:
+        left_out = (*OTHER_KEYS.get(section, ()), "DEVICE")
+        defaults = dict(_leaves(usual[section]))
+        for key, value in _leaves(cfg[section]):
+            if key not in left_out and defaults.get(key, ...) != value:
+                keys[f"{section}.{key}"] = value
+    return keys
+
+
+def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(node.items()):
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def text_hash(lines: Sequence[str]) -> str:
+    """SHA-256 (hex) of texts in their order."""
+    return hashlib.sha256(json.dumps(list(lines)).encode()).hexdigest()
+
+
+def file_hash(path: str | Path) -> str | None:
+    """SHA-256 (hex) of a file; None of what is no file, such as an address.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not Path(path).is_file():
+        return None
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def versions() -> dict[str, str | None]:
+    """What computed."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "detectron2": _installed("detectron2"),
+        "catrank": _installed("catrank"),
+        "commit": commit(),
+    }
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this file lies in, "-changed" where files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("-changed" if changed else "")
+
+
+def machine(device: str) -> str:
+    """Where it was computed."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {platform.system()}"
+    return f"{platform.machine()} CPU, {platform.system()}"
+
+
+# ---- comparing -------------------------------------------------------------------------------
+
+
+def read_passport(path: str | Path) -> dict[str, Any]:
+    """A passport from its file, or from that of a result.
+
+    Raises:
+        UserError: the file cannot be read, or holds none.
+    """
+    content = read_json(path)
+    passport = content.get("passport", content) if isinstance(content, dict) else None
+    if not isinstance(passport, dict) or not isinstance(passport.get("evaluator"), dict):
+        raise UserError(f"{path} holds no passport: name a passport.json that an evaluation wrote")
+    return passport
+
+
+def differences(
+    one: dict[str, Any], other: dict[str, Any], without: Sequence[str] = BESIDE
+) -> list[str]:
+    """A line for every field that differs, the sections of ``without`` left out. A key of the config
+    that only one of them names is as by default in the other."""
+    ours, theirs = dict(_fields(one, without)), dict(_fields(other, without))
+    return [
+        f"{name}: {_shown(ours, name)} | {_shown(theirs, name)}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name, ...) != theirs.get(name, ...)
+    ]
+
+
+def _fields(passport: dict[str, Any], without: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for section, entries in passport.items():
+        if section in without:
+            continue
+        if not isinstance(entries, dict):
+            yield section, entries
+            continue
+        for name, value in entries.items():
+            yield f"{section}: {name}" if section != "settings" else name, value
+
+
+def _shown(fields: dict[str, Any], name: str) -> str:
+    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "-"

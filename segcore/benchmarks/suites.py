@@ -1,0 +1,110 @@
+"""Suites: data sets that are evaluated together, and which of them a model can answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from segcore.datasets import check_registered
+from segcore.evaluation.mess import mess_datasets
+from segcore.vocabulary import Vocabulary
+
+# The six of the open-vocabulary papers: A-847, PC-459, A-150, PC-59, PAS-20 and PAS-20b.
+OVSS = (
+    "ade20k_full_sem_seg_freq_val_all",
+    "context_459_test_sem_seg",
+    "ade20k_150_test_sem_seg",
+    "context_59_test_sem_seg",
+    "voc_2012_test_sem_seg",
+    "voc_2012_test_background_sem_seg",
+)
+# What models with a fixed list of classes are trained for.
+CLOSED = (
+    "ade20k_sem_seg_val",
+    "ade20k_full_sem_seg_val",
+    "ade20k_panoptic_val",
+    "ade20k_instance_val",
+    "coco_2017_val_panoptic_with_sem_seg",
+    "coco_2017_val",
+    "coco_2017_test_stuff_all_sem_seg",
+    "coco_2017_test_stuff_10k_sem_seg",
+    "coco_lvis_val",
+    "cityscapes_fine_sem_seg_val",
+    "context_59_test_sem_seg",
+)
+VIDEO = ("vspw_val", "ytvis_2019_val", "ytvis_2021_val")
+SCENES = tuple(
+    f"{catalogue}_{kind}"
+    for catalogue in ("scenes_60", "scenes_1k")
+    for kind in ("test", "test_panoptic", "test_instance", "video_test", "video_test_instance")
+)
+MESS = tuple(
+    name for members in mess_datasets().values() for parts in members.values() for name in parts
+)
+SUITES = {"ovss": OVSS, "mess": MESS, "closed": CLOSED, "video": VIDEO, "scenes": SCENES}
+
+SEMANTIC_TYPES = ("sem_seg", "sem_seg_background", "cityscapes_sem_seg")
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A very small model that comes with the project.
+
+    Attributes:
+        weights: its file, relative to the repository.
+        config: name of its config.
+        datasets: what it is evaluated on in the suite ``scenes``.
+    """
+
+    weights: str
+    config: str
+    datasets: tuple[str, ...]
+
+
+SHIPPED = (
+    ShippedModel(
+        "demo/models/scenes_60.safetensors", "catseg_d2/scenes_60.yaml", ("scenes_60_test",)
+    ),
+    ShippedModel(
+        "demo/models/scenes_60_panoptic.safetensors",
+        "mask2former_rankseg/scenes_60_panoptic.yaml",
+        ("scenes_60_test_panoptic",),
+    ),
+    ShippedModel(
+        "demo/models/scenes_1k_rankseg.safetensors",
+        "mask2former_rankseg/scenes_1k_rankseg.yaml",
+        ("scenes_1k_test",),
+    ),
+    ShippedModel(
+        "demo/models/scenes_60_video_semantic.safetensors",
+        "mask2former_rankseg/scenes_60_video_semantic.yaml",
+        ("scenes_60_video_test",),
+    ),
+)
+
+
+def reads_words(cfg: CfgNode) -> bool:
+    """Whether the model of a config answers with whatever words it is given."""
+    return hasattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "set_vocabulary")
+
+
+def answerable(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the data sets that the model of a config has answers for.
+
+    A model that reads words answers every semantic one. Others answer what has the classes and the
+    evaluator of the first of ``DATASETS.TEST``.
+    """
+    check_registered(names)
+    if reads_words(cfg):
+        chosen = [n for n in names if MetadataCatalog.get(n).evaluator_type in SEMANTIC_TYPES]
+        return tuple(chosen)
+    own = [_subject(name) for name in cfg.DATASETS.TEST[:1]]
+    return tuple(name for name in names if _subject(name) in own)
+
+
+def _subject(name: str) -> tuple[str, tuple[str, ...]]:
+    """What a data set is about: its evaluator, and its classes."""
+    metadata = MetadataCatalog.get(name)
+    return metadata.evaluator_type, Vocabulary.load(metadata.vocabulary).names

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Evaluate models on suites of data sets, with a passport on every score.
+
+    python tools/evaluate.py --suite scenes
+    python tools/evaluate.py --config-file catseg_d2/vitb_384.yaml --weights model_base.pth \
+        --suite ovss TEST.SLIDING_WINDOW True MODEL.SEM_SEG_HEAD.POOLING_SIZES "[1,1]"
+    python tools/evaluate.py --config-file a.yaml b.yaml --weights a.pth b.pth \
+        --datasets ade20k_sem_seg_val
+    python tools/evaluate.py --config-file catseg_d2/vitb_384.yaml --weights model_base.pth \
+        --suite ovss --templates imagenet --synonyms all
+
+runs what is ready on the disk and tells what is not and how to get it. The same command goes on
+after an interruption. results.json, results.md and index.html go to --output, and a folder for
+each model with, for each data set, result.json, passport.json and examples.
+
+    python tools/evaluate.py --check one/passport.json other/passport.json
+
+tells how two scores differ in how they were made; the exit code is 1 where they do.
+
+The suites: ovss, the six of open-vocabulary papers; mess, all of MESS; closed, what the model was
+trained for; video; scenes, for which the models in demo/models are taken where none are named.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded. Each
+# family adds its models and its config keys.
+import catseg_d2  # noqa: F401
+import mask2former_rankseg  # noqa: F401
+
+# isort: split
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch import nn
+
+from catseg_d2.text import sentence_templates
+from catseg_d2.wording import SYNONYMS, reword
+from segcore.benchmarks.page import write_page
+from segcore.benchmarks.passport import differences, read_passport, text_hash
+from segcore.benchmarks.report import (
+    make_report,
+    missing_line,
+    summary_table,
+    write_json_report,
+    write_markdown,
+)
+from segcore.benchmarks.runs import Result, Run, evaluate, finished
+from segcore.benchmarks.suites import SHIPPED, SUITES, answerable, reads_words
+from segcore.config import CONFIG_FOLDERS, find_config, load_config
+from segcore.datasets import check_registered, register_own_datasets
+from segcore.datasets.builtin import data_root
+from segcore.datasets.status import Status, all_statuses
+from segcore.engine import Trainer, build_checkpointer, launch
+from segcore.errors import UserError, exit_on_user_error
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+logger = logging.getLogger("segcore.evaluate")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", nargs="+", default=[], help="one a model")
+    parser.add_argument("--weights", nargs="+", default=[], help="as many files")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--suite", choices=SUITES)
+    what.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    what.add_argument("--check", nargs=2, metavar="PASSPORT", help="compare two and stop")
+    parser.add_argument("--output", type=Path, default=Path("output/evaluation"))
+    parser.add_argument(
+        "--templates",
+        nargs="+",
+        default=[],
+        help="sentence ensembles that CAT-Seg is asked with, beside its own: single, imagenet",
+    )
+    parser.add_argument(
+        "--synonyms", nargs="+", default=[], choices=SYNONYMS, help="words of a class, likewise"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=3, help="best and worst pictures, of each so many"
+    )
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes, on the CPU too")
+    parser.add_argument(
+        "opts", nargs="*", help="KEY VALUE pairs, after -- where they follow a list"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(args: argparse.Namespace) -> None:
+    """What every process does."""
+    _log_to(args.output)
+    asked = args.datasets or list(SUITES[args.suite])
+    for config, _ in args.models:  # so that the data sets of one's own have names
+        register_own_datasets(load_config(config, args.opts))
+    check_registered(asked)
+    missing, incomplete = look_for(asked)
+    runs = [run for model in args.models for run in make_runs(args, *model, asked, missing)]
+    if not runs:
+        raise UserError("nothing to evaluate: " + "; ".join(map(_missing_line, missing.values())))
+    results = []
+    for run in runs:
+        results += [(run, result) for result in run_all(run, args.examples)]
+    if not comm.is_main_process():
+        return
+    asked_by = {name for config, _ in args.models for name in of_config(args, config, asked)}
+    lacking = [(status, how_to_get(status)) for n, status in missing.items() if n in asked_by]
+    title = f"Suite {args.suite}" if args.suite else "Evaluation"
+    report = make_report(title, results, lacking, incomplete)
+    write_json_report(report, args.output / "results.json")
+    write_markdown(report, args.output / "results.md")
+    page = write_page(report, args.output)
+    header, rows = summary_table(report)
+    for line in (header, *rows):
+        print("  ".join(line))
+    for status, how in lacking:
+        print(missing_line(status, how))
+    print(f"open {page}")
+
+
+def _log_to(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("fvcore", "detectron2", "segcore"):
+            setup_logger(str(folder), comm.get_rank(), name=name)
+        logging.getLogger("detectron2.engine.defaults").setLevel(logging.WARNING)  # prints models
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be written: {error.strerror}") from error
+
+
+def choose_models(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Configs and weights, those that are named or, for the suite scenes, those that ship."""
+    if len(args.config_file) != len(args.weights):
+        raise UserError(
+            f"--config-file names {len(args.config_file)} and --weights {len(args.weights)}: "
+            "name a checkpoint for each config, in the same order"
+        )
+    if args.config_file:
+        return list(zip(args.config_file, args.weights, strict=True))
+    if args.suite != "scenes":
+        raise UserError("name the model with --config-file and --weights")
+    models = []
+    for model in SHIPPED:
+        weights = REPOSITORY / model.weights
+        if weights.is_file():
+            models.append((model.config, str(weights)))
+        else:
+            print(f"{model.weights} is not there: left out", file=sys.stderr)
+    return models
+
+
+def look_for(names: Sequence[str]) -> tuple[dict[str, Status], dict[str, Status]]:
+    """Data sets that are not on the disk, and those of another size than the benchmark has."""
+    found = {each.name: each for each in all_statuses(data_root()) if each.name in names}
+    missing = {name: each for name, each in found.items() if each.state == "missing"}
+    incomplete = {name: each for name, each in found.items() if each.state == "other"}
+    return missing, incomplete
+
+
+def how_to_get(status: Status) -> str:
+    """What to do for a data set, as datasets/status.py tells."""
+    downloads = json.loads((REPOSITORY / "datasets/downloads.json").read_text("utf-8"))
+    source = downloads[status.group]
+    steps = ", ".join(f"python {command}" for command in source["prepare"])
+    return f"Download: {source['download']}. Then: {steps}"
+
+
+def _missing_line(status: Status) -> str:
+    return missing_line(status, how_to_get(status))
+
+
+def of_config(args: argparse.Namespace, config: str, asked: Sequence[str]) -> Sequence[str]:
+    """Which of the data sets a model is evaluated on; those named one by one all."""
+    if args.datasets:
+        return asked
+    shipped = [each.datasets for each in SHIPPED if args.shipped and each.config == config]
+    return shipped[0] if shipped else answerable(load_config(config, args.opts), asked)
+
+
+def make_runs(
+    args: argparse.Namespace,
+    config: str,
+    weights: str,
+    asked: Sequence[str],
+    missing: dict[str, Status],
+) -> list[Run]:
+    """One for each wording; none where no data set is there."""
+    names = tuple(name for name in of_config(args, config, asked) if name not in missing)
+    if not names:
+        return []
+    plain = load_config(config, args.opts)
+    runs = []
+    for templates, synonyms in wordings(plain, args.templates, args.synonyms):
+        title = _name_of(config).removesuffix(".yaml")
+        if len({weights for other, weights in args.models if other == config}) > 1:
+            title += f" {Path(weights).stem}"
+        wording = {}
+        if templates:
+            wording = describe_wording(templates, synonyms)
+            own = templates == plain.MODEL.PROMPT_ENSEMBLE_TYPE and synonyms == "first"
+            title += "" if own else f", templates {templates}, synonyms {synonyms}"
+        folder = args.output / title.replace("/", "-").replace(", ", "-").replace(" ", "-")
+        forced = ["MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(folder)]
+        if reads_words(plain):
+            forced += ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""]
+        cfg = load_config(config, [*args.opts, *forced])
+        cfg.freeze()
+        runs.append(Run(title, _name_of(config), weights, cfg, names, wording, tuple(args.opts)))
+    return runs
+
+
+def _name_of(config: str) -> str:
+    """What a config is called: below the folder of configs, or its path."""
+    path = find_config(config).resolve()
+    for folder in CONFIG_FOLDERS:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return str(config)
+
+
+def wordings(
+    cfg: CfgNode, templates: Sequence[str], synonyms: Sequence[str]
+) -> list[tuple[str, str]]:
+    """What a model is asked with: its own words first, then every combination that is named."""
+    if cfg.MODEL.META_ARCHITECTURE != "CATSeg":
+        return [("", "")]
+    own = cfg.MODEL.PROMPT_ENSEMBLE_TYPE
+    named = itertools.product(templates or [own], synonyms or [SYNONYMS[0]])
+    return list(dict.fromkeys([(own, SYNONYMS[0]), *named]))
+
+
+def describe_wording(templates: str, synonyms: str) -> dict[str, str | int]:
+    """What a passport says of it."""
+    sentences = [template("{}") for template in sentence_templates(templates)]
+    return {
+        "synonyms": synonyms,
+        "templates": templates,
+        "sentences": len(sentences),
+        "templates_sha256": text_hash(sentences),
+    }
+
+
+def run_all(run: Run, examples: int) -> list[Result]:
+    """The results of a run, finished ones from their files; none in all but the main process."""
+    passports = {name: run.passport(name) for name in run.datasets}
+    done = [name for name in run.datasets if finished(run, name, passports[name])]
+    done = comm.all_gather(done)[0]
+    model = None
+    for place, name in enumerate(run.datasets, 1):
+        logger.info("%s, %d of %d: %s", run.title, place, len(run.datasets), name)
+        if name in done:
+            logger.info("%s is finished: %s", name, run.folder(name) / "result.json")
+            continue
+        model = build(run) if model is None else model
+        evaluate(run, model, name, passports[name], examples)
+    if not comm.is_main_process():
+        return []
+    return [Result.read(run.folder(name)) for name in run.datasets]
+
+
+def build(run: Run) -> nn.Module:
+    """The model of a run, with its weights and its wording."""
+    model = Trainer.build_model(run.cfg)
+    build_checkpointer(run.cfg, model).load(run.cfg.MODEL.WEIGHTS)
+    if run.wording and (run.wording["templates"], run.wording["synonyms"]) != (
+        model.templates,
+        SYNONYMS[0],
+    ):
+        reword(model, run.wording["templates"], run.wording["synonyms"])
+    return model
+
+
+def check(paths: Sequence[str]) -> int:
+    """Print how two passports differ; the exit code."""
+    one, other = map(read_passport, paths)
+    found = differences(one, other)
+    for line in found:
+        print(line)
+    if not found:
+        print("made in the same way")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        arguments = parse_arguments()
+        if arguments.check:
+            sys.exit(check(arguments.check))
+        if not arguments.suite and not arguments.datasets:
+            raise UserError("name a --suite, or --datasets")
+        arguments.models = choose_models(arguments)
+        arguments.shipped = not arguments.config_file
+        # What `launch` asks for: the config that says where the processes run, and one machine.
+        arguments.config_file = arguments.models[0][0]
+        arguments.num_machines, arguments.machine_rank, arguments.dist_url = 1, 0, ""
+        launch(main, arguments)
