@@ -22,6 +22,7 @@ from segcore.videos import Frames
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,h264,hevc"
 FOLDER_RATE = Fraction(25)  # frames a second of a folder, which does not say
 CUT_SECONDS = 0.2  # a file that ends earlier than it announces by more than this was cut off
+SHOWN_SHARE = 0.9  # of the frames that a header counts; with fewer the file was cut off
 
 
 class BrokenVideo(UserError):
@@ -150,7 +151,7 @@ class VideoFile(Video):
             except av.error.FFmpegError as error:
                 raise BrokenVideo(self._stops(done, error.strerror)) from error
             if damaged or _is_cut_off(container, stream, done, seconds):
-                raise BrokenVideo(self._stops(done, "the end is missing"))
+                raise BrokenVideo(self._stops(done, "a part is missing"))
 
     def _stops(self, done: int, why: str) -> str:
         return f"{self.path} is damaged or cut off after {done} frames ({why}): mend or replace it"
@@ -238,9 +239,10 @@ def _end(packet: Any, container: Any) -> float:
 def _is_cut_off(container: Any, stream: Any, done: int, seconds: float) -> bool:
     """Whether less was read than the header announces.
 
-    An MP4 file may list frames that it does not show; there, and where frames are not counted, the
-    time decides.
+    An MP4 file may list frames that it does not show, and tells its duration; an AVI file counts
+    frames that repeat the one before and are not stored, so that some may be missing.
     """
     if stream.frames and "mp4" not in container.format.name:
-        return done < stream.frames
-    return seconds + CUT_SECONDS < (container.duration or 0) / 1e6
+        return done < SHOWN_SHARE * stream.frames
+    last = 1 / stream.average_rate if stream.average_rate else 0  # its end may not be told
+    return seconds + last + CUT_SECONDS < (container.duration or 0) / 1e6

@@ -107,6 +107,26 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(("rate", "seconds_of_sound"), [(1, 10), (25, 3), (25, 0.1)])
+def test_whole_files_are_not_taken_for_cut_ones(tmp_path, suffix, rate, seconds_of_sound):
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=44100)
+        for frame in pictures(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+        silence = np.zeros((1, int(44100 * seconds_of_sound)), np.float32)
+        samples = av.AudioFrame.from_ndarray(silence, "fltp", "mono")
+        samples.sample_rate = 44100
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode())
+    video = open_video(path)
+    assert video.has_sound and len(list(video.frames())) == 10
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 def test_what_is_before_the_cut_is_read(tmp_path, suffix):
     frames = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8) for n in range(30)]
     path = tmp_path / f"a{suffix}"
