@@ -73,6 +73,11 @@ def memory_peak() -> int:
     return _kilobytes("/proc/self/status", "VmHWM")
 
 
+def resident_memory() -> int:
+    """Bytes of the machine's memory that the process holds now."""
+    return _kilobytes("/proc/self/status", "VmRSS")
+
+
 def _kilobytes(path: str, name: str) -> int:
     """Bytes of the line ``name`` of one of Linux's tables."""
     lines = Path(path).read_text().splitlines()

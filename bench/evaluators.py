@@ -1,0 +1,263 @@
+"""Time and memory of evaluating label maps of many classes: `make bench BENCH=evaluators`.
+
+    python bench/evaluators.py --images 2000 --theirs 5
+    taskset -c 1 python bench/evaluators.py > docs/evaluation_speed.md
+
+The maps are random regions: some 20 of the classes are in a picture, and the prediction gives every
+third region to another class. They are written once, as PNG, and used over and over. Beside ours
+stands Detectron2's SemSegEvaluator, where the real Detectron2 is installed. It takes scores of every
+class and looks for the best one; so that the search can be told apart, it is also given label maps
+that pass for scores. Times are of the processor, so that what else runs does not count in them.
+"""
+
+import argparse
+import datetime
+import logging
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+from segcore.evaluation import SemanticEvaluator
+
+# isort: split
+import detectron2.evaluation
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from measure import alone, resident_memory
+from PIL import Image
+from torch import Tensor
+
+from segcore.datasets import check_registered
+from segcore.errors import UserError, exit_on_user_error
+from segcore.images import read_labels
+
+NAME = "bench_label_maps"
+IGNORE_LABEL = 65535
+REGIONS, SHOWN = 60, 20
+DISTINCT = 8  # maps; further pictures are these again
+WARM_UP = 3  # pictures before the clock starts
+GATE = 10  # times faster than Detectron2
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is evaluated.
+
+    Attributes:
+        folder: of the ground truth, with the predictions beside it.
+        images: how many.
+        classes: K.
+        size: (H, W).
+    """
+
+    folder: Path
+    images: int
+    classes: int
+    size: tuple[int, int]
+
+    def write(self) -> None:
+        """Fill the folder."""
+        for number in range(DISTINCT):
+            truth, prediction = random_maps(number, self.classes, self.size)
+            Image.fromarray(truth.astype(np.uint16)).save(self.folder / f"{number}.png")
+            np.save(self.folder / f"{number}.npy", prediction)
+
+    def register(self) -> None:
+        """Make them a semantic data set of the process."""
+        files = [
+            {
+                "file_name": f"{image}.jpg",
+                "sem_seg_file_name": str(self.folder / f"{image % DISTINCT}.png"),
+            }
+            for image in range(self.images)
+        ]
+        DatasetCatalog.register(NAME, lambda: files)
+        MetadataCatalog.get(NAME).set(
+            evaluator_type="sem_seg",
+            stuff_classes=[f"class {number}" for number in range(self.classes)],
+            ignore_label=IGNORE_LABEL,
+        )
+        check_registered([NAME])
+
+    def predictions(self) -> Iterator[Tensor]:
+        """Label maps (H, W) int64, one a picture."""
+        maps = [torch.from_numpy(np.load(self.folder / f"{i}.npy")) for i in range(DISTINCT)]
+        for image in range(self.images):
+            yield maps[image % DISTINCT]
+
+
+def random_maps(seed: int, classes: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Ground truth and prediction, (H, W) int64 each: regions around random points."""
+    rng = np.random.default_rng(seed)
+    points = rng.random((REGIONS, 2, 1, 1)) * np.reshape(size, (2, 1, 1))
+    regions = ((np.indices(size) - points) ** 2).sum(axis=1).argmin(axis=0)
+    shown = rng.choice(classes, min(SHOWN, classes), replace=False)
+    truth = rng.choice(shown, REGIONS)
+    prediction = np.where(np.arange(REGIONS) % 3, truth, rng.choice(classes, REGIONS))
+    truth[0] = IGNORE_LABEL
+    return truth[regions], prediction[regions]
+
+
+class AsScores:
+    """A label map that passes for scores: the search for the best class costs nothing."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def argmax(self, dim: int) -> Tensor:
+        return self.labels
+
+
+def to_scores(labels: Tensor, classes: int) -> Tensor:
+    """(H, W) -> (K, H, W) float32, whose arg-max is ``labels``."""
+    return torch.zeros(classes, *labels.shape).scatter_(0, labels[None], 1.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of an evaluator.
+
+    Attributes:
+        milliseconds: of the processor, median of the pictures.
+        memory: bytes held after the first tenth of the pictures, and the most from there on.
+        miou: what was found.
+    """
+
+    milliseconds: float
+    memory: tuple[int, int]
+    miou: float
+
+
+def measure(maps: Maps, way: str) -> Measured:
+    """Evaluate in one of ``WAYS``, in this process."""
+    torch.set_num_threads(1)
+    logging.getLogger("detectron2").setLevel(logging.ERROR)  # it has no boundary scores here
+    maps.register()
+    make, output = WAYS[way]
+    evaluator = make()
+    evaluator.reset()
+    times, held = [], []
+    for image, labels in enumerate(maps.predictions()):
+        answer = [output(labels, maps.classes)]
+        start = time.process_time()
+        evaluator.process([{"file_name": f"{image}.jpg"}], answer)
+        times.append(time.process_time() - start)
+        if image % max(maps.images // 100, 1) == 0:
+            held.append(resident_memory())
+    settled = held[len(held) // 10 :]
+    miou = evaluator.evaluate()["sem_seg"]["mIoU"]
+    return Measured(1e3 * statistics.median(times[WARM_UP:]), (settled[0], max(settled)), miou)
+
+
+def _ours() -> DatasetEvaluator:
+    return SemanticEvaluator(NAME, distributed=False)
+
+
+def _theirs() -> DatasetEvaluator:
+    return detectron2.evaluation.SemSegEvaluator(NAME, distributed=False)
+
+
+WAYS: dict[str, tuple[Callable, Callable]] = {
+    "ours, label maps": (_ours, lambda labels, _: {"sem_seg_labels": labels}),
+    "ours, scores": (_ours, lambda labels, classes: {"sem_seg": to_scores(labels, classes)}),
+    "Detectron2, label maps as scores": (_theirs, lambda labels, _: {"sem_seg": AsScores(labels)}),
+    "Detectron2, scores": (
+        _theirs,
+        lambda labels, classes: {"sem_seg": to_scores(labels, classes)},
+    ),
+}
+
+
+def time_of_reading(maps: Maps) -> float:
+    """Milliseconds of the processor that decoding a label map takes: both evaluators must."""
+    times = []
+    for image in range(WARM_UP + 30):
+        start = time.process_time()
+        read_labels(maps.folder / f"{image % DISTINCT}.png")
+        times.append(time.process_time() - start)
+    return 1e3 * statistics.median(times[WARM_UP:])
+
+
+def has_detectron2() -> bool:
+    """Whether the real one is installed: the stand-in has no such evaluator."""
+    return hasattr(detectron2.evaluation, "SemSegEvaluator")
+
+
+def report(args: argparse.Namespace) -> Iterator[str]:
+    """The lines of the page, as they are known."""
+    with tempfile.TemporaryDirectory() as folder:
+        many = Maps(Path(folder), args.images, args.classes, tuple(args.size))
+        few = Maps(Path(folder), args.theirs, args.classes, tuple(args.size))
+        many.write()
+        reading = alone(time_of_reading, many)
+        ways = {name: many if name == "ours, label maps" else few for name in WAYS}
+        if not has_detectron2():
+            ways = {name: maps for name, maps in ways.items() if name.startswith("ours")}
+        height, width = many.size
+        yield "# How long an evaluator takes\n"
+        yield (
+            f"`make bench BENCH=evaluators`, {datetime.date.today()}, {platform.machine()}, one "
+            f"core, torch {torch.__version__}: label maps of {height} x {width} pixels and "
+            f"{many.classes} classes. Milliseconds are of the processor, an image.\n"
+        )
+        yield "| evaluator, what it is given | images | ms | mIoU |\n| --- | --- | --- | --- |"
+        found = {}
+        for name, maps in ways.items():
+            found[name] = one = alone(measure, maps, name)
+            cells = "does not fit the memory |" if one is None else _cells(one)
+            yield f"| {name} | {maps.images} | {cells} |"
+        yield f"\nDecoding a label map takes {reading:.1f} ms of each.\n"
+        yield from _verdict(found, many)
+
+
+def _cells(found: Measured) -> str:
+    return f"{found.milliseconds:.1f} | {found.miou:.4f}"
+
+
+def _verdict(found: dict[str, Measured | None], maps: Maps) -> Iterator[str]:
+    """Memory and ratios in words."""
+    ours = found["ours, label maps"]
+    early, most = (memory / 1e6 for memory in ours.memory)
+    yield (
+        f"Memory of ours: {early:.0f} MB after a tenth of the {maps.images} images, at most "
+        f"{most:.0f} MB from there on."
+    )
+    theirs = {name: one for name, one in found.items() if name.startswith("Detectron2") and one}
+    if not theirs:
+        yield "\nThe lines of Detectron2 need the real one; here is its stand-in."
+    for name, one in theirs.items():
+        ratio = one.milliseconds / ours.milliseconds
+        met = "at least" if ratio >= GATE else "less than"
+        yield f"\n{name}: {ratio:.1f} times as long as ours with label maps, {met} {GATE}."
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--images", type=int, default=20_000, help="of ours (default: 20000)")
+    add("--theirs", type=int, default=20, help="images of the slow ways (default: 20)")
+    add("--classes", type=int, default=847)
+    add("--size", type=int, nargs=2, default=(512, 683), metavar=("HEIGHT", "WIDTH"))
+    args = parser.parse_args(arguments)
+    if min(args.images, args.theirs) <= WARM_UP or min(args.classes, *args.size) < 1:
+        raise UserError(f"--images and --theirs take more than {WARM_UP}, the others 1 or more")
+    return args
+
+
+def main() -> None:
+    for text in report(parse_arguments()):
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
