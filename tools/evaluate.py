@@ -13,9 +13,10 @@ runs what is ready on the disk and tells what is not and how to get it. The same
 after an interruption. results.json, results.md and index.html go to --output, and a folder for
 each model with, for each data set, result.json, passport.json and examples.
 
-    python tools/evaluate.py --check one/passport.json other/passport.json
+    python tools/evaluate.py --check one/passport.json [other/passport.json]
 
-tells how two scores differ in how they were made; the exit code is 1 where they do.
+tells how two scores differ in how they were made, or one from how it would be made here and now;
+the exit code is 1 where they do.
 
 The suites: ovss, the six of open-vocabulary papers; mess, all of MESS; closed, what the model was
 trained for; video; scenes, for which the models in demo/models are taken where none are named.
@@ -44,16 +45,12 @@ from catseg_d2.text import sentence_templates
 from catseg_d2.wording import SYNONYMS, reword
 from segcore.benchmarks.page import write_page
 from segcore.benchmarks.passport import differences, read_passport, text_hash
-from segcore.benchmarks.report import (
-    make_report,
-    missing_line,
-    summary_table,
-    write_json_report,
-    write_markdown,
-)
-from segcore.benchmarks.runs import Result, Run, evaluate, finished
-from segcore.benchmarks.suites import SHIPPED, SUITES, answerable, reads_words
-from segcore.config import CONFIG_FOLDERS, find_config, load_config
+from segcore.benchmarks.report import make_report, missing_line
+from segcore.benchmarks.runs import Result, Run, config_name, evaluate, finished, make_run
+from segcore.benchmarks.suites import SHIPPED, SUITES, answerable
+from segcore.benchmarks.tables import summary_table
+from segcore.benchmarks.writing import write_json_report, write_markdown
+from segcore.config import load_config
 from segcore.datasets import check_registered, register_own_datasets
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
@@ -73,7 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--suite", choices=SUITES)
     what.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
-    what.add_argument("--check", nargs=2, metavar="PASSPORT", help="compare two and stop")
+    what.add_argument("--check", nargs="+", metavar="PASSPORT", help="compare, and stop")
     parser.add_argument("--output", type=Path, default=Path("output/evaluation"))
     parser.add_argument(
         "--templates",
@@ -198,31 +195,16 @@ def make_runs(
     plain = load_config(config, args.opts)
     runs = []
     for templates, synonyms in wordings(plain, args.templates, args.synonyms):
-        title = _name_of(config).removesuffix(".yaml")
+        title = config_name(config).removesuffix(".yaml")
         if len({weights for other, weights in args.models if other == config}) > 1:
             title += f" {Path(weights).stem}"
-        wording = {}
         if templates:
-            wording = describe_wording(templates, synonyms)
             own = templates == plain.MODEL.PROMPT_ENSEMBLE_TYPE and synonyms == "first"
             title += "" if own else f", templates {templates}, synonyms {synonyms}"
         folder = args.output / title.replace("/", "-").replace(", ", "-").replace(" ", "-")
-        forced = ["MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(folder)]
-        if reads_words(plain):
-            forced += ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""]
-        cfg = load_config(config, [*args.opts, *forced])
-        cfg.freeze()
-        runs.append(Run(title, _name_of(config), weights, cfg, names, wording, tuple(args.opts)))
+        wording = describe_wording(templates, synonyms)
+        runs.append(make_run(title, config, weights, args.opts, folder, names, wording))
     return runs
-
-
-def _name_of(config: str) -> str:
-    """What a config is called: below the folder of configs, or its path."""
-    path = find_config(config).resolve()
-    for folder in CONFIG_FOLDERS:
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix()
-    return str(config)
 
 
 def wordings(
@@ -237,7 +219,9 @@ def wordings(
 
 
 def describe_wording(templates: str, synonyms: str) -> dict[str, str | int]:
-    """What a passport says of it."""
+    """What a passport says of it; nothing where a model reads no words."""
+    if not templates:
+        return {}
     sentences = [template("{}") for template in sentence_templates(templates)]
     return {
         "synonyms": synonyms,
@@ -278,14 +262,31 @@ def build(run: Run) -> nn.Module:
 
 
 def check(paths: Sequence[str]) -> int:
-    """Print how two passports differ; the exit code."""
-    one, other = map(read_passport, paths)
-    found = differences(one, other)
+    """Print how two passports differ, or one from what it would be now; the exit code."""
+    if len(paths) > 2:
+        raise UserError(f"--check compares one or two passports, but {len(paths)} are named")
+    one, *others = map(read_passport, paths)
+    found = differences(one, others[0] if others else made_now(one))
     for line in found:
         print(line)
     if not found:
         print("made in the same way")
     return 1 if found else 0
+
+
+def made_now(passport: dict) -> dict:
+    """The passport that the same command would give a score now."""
+    try:
+        made, words = passport["made"], passport["vocabulary"]
+        wording = describe_wording(words.get("templates", ""), words.get("synonyms", ""))
+        name, config = passport["dataset"]["name"], passport["model"]["config"]
+        weights, options = made["weights"], made["options"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the passport lacks {error}: name a second one") from error
+    run = make_run(config, config, weights, options, Path(), [name], wording)
+    register_own_datasets(run.cfg)
+    check_registered([name])
+    return run.passport(name)
 
 
 if __name__ == "__main__":

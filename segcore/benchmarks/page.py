@@ -10,19 +10,16 @@ from PIL import Image
 from segcore import visualize
 from segcore.benchmarks.examples import NONE, Regions
 from segcore.benchmarks.published import also_published
-from segcore.benchmarks.report import (
-    Report,
-    Row,
+from segcore.benchmarks.report import Report, Row, missing_line, remarks
+from segcore.benchmarks.runs import read_regions
+from segcore.benchmarks.tables import (
     class_table,
     mess_tables,
-    missing_line,
     number,
     passport_table,
-    remarks,
     score_table,
     summary_table,
 )
-from segcore.benchmarks.runs import read_regions
 from segcore.errors import UserError
 from segcore.images import read_image
 from segcore.page import Card, LegendEntry, Page

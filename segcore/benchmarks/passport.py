@@ -3,19 +3,16 @@
 import hashlib
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from segcore.benchmarks.surroundings import machine, versions
 from segcore.config import default_config
 from segcore.errors import UserError
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
@@ -48,8 +45,8 @@ def make_passport(
     *,
     config: str,
     weights: str,
-    options: Sequence[str] = (),
-    wording: dict[str, Any] | None = None,
+    options: Sequence[str],
+    wording: dict[str, Any],
 ) -> dict[str, Any]:
     """The passport of the scores of a data set.
 
@@ -71,7 +68,7 @@ def make_passport(
     return {
         "evaluator": describe_evaluators(evaluator),
         "dataset": {"name": dataset} | describe_files(DatasetCatalog.get(dataset)),
-        "vocabulary": describe_vocabulary(dataset) | (wording or {}),
+        "vocabulary": describe_vocabulary(dataset) | wording,
         "model": {
             "config": config,
             "checkpoint": Path(weights).name,
@@ -230,48 +227,6 @@ def file_hash(path: str | Path) -> str | None:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def versions() -> dict[str, str | None]:
-    """What computed."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "detectron2": _installed("detectron2"),
-        "catrank": _installed("catrank"),
-        "commit": commit(),
-    }
-
-
-def _installed(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this file lies in, "-changed" where files differ from it."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        git = ["git", "-C", str(root)]
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("-changed" if changed else "")
-
-
-def machine(device: str) -> str:
-    """Where it was computed."""
-    if torch.device(device).type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {platform.system()}"
-    return f"{platform.machine()} CPU, {platform.system()}"
-
-
 # ---- comparing -------------------------------------------------------------------------------
 
 
@@ -291,8 +246,10 @@ def read_passport(path: str | Path) -> dict[str, Any]:
 def differences(
     one: dict[str, Any], other: dict[str, Any], without: Sequence[str] = BESIDE
 ) -> list[str]:
-    """A line for every field that differs, the sections of ``without`` left out. A key of the config
-    that only one of them names is as by default in the other."""
+    """A line for every field that differs, the sections of ``without`` left out.
+
+    A key of the config that only one of the two names is as by default in the other.
+    """
     ours, theirs = dict(_fields(one, without)), dict(_fields(other, without))
     return [
         f"{name}: {_shown(ours, name)} | {_shown(theirs, name)}"

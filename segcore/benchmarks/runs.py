@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from torch import nn
 
 from segcore.benchmarks.examples import ExampleKeeper, Judged, Regions
 from segcore.benchmarks.passport import SAME_SCORE, differences, make_passport, read_passport
+from segcore.benchmarks.suites import reads_words
+from segcore.config import CONFIG_FOLDERS, find_config, load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError
 from segcore.files import replace, write_text
@@ -45,8 +47,8 @@ class Run:
     weights: str
     cfg: CfgNode
     datasets: tuple[str, ...]
-    wording: Mapping[str, Any] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
+    wording: Mapping[str, Any]
+    options: tuple[str, ...]
 
     def folder(self, dataset: str) -> Path:
         """Where the result of a data set is."""
@@ -63,6 +65,42 @@ class Run:
             options=self.options,
             wording=dict(self.wording),
         )
+
+
+def make_run(
+    title: str,
+    config: str,
+    weights: str,
+    options: Sequence[str],
+    folder: Path,
+    datasets: Sequence[str],
+    wording: Mapping[str, Any],
+) -> Run:
+    """A run, whose model answers with the words of each data set where it reads any.
+
+    Args:
+        title, datasets, wording: of the run.
+        config, weights: files.
+        options: keys and values on top of the config.
+        folder: where its results go.
+
+    Raises:
+        UserError: the config, or what is put on top of it, is wrong.
+    """
+    cfg = load_config(config, [*options, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(folder)])
+    if reads_words(cfg):
+        cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
+    cfg.freeze()
+    return Run(title, config_name(config), weights, cfg, tuple(datasets), wording, tuple(options))
+
+
+def config_name(config: str) -> str:
+    """What a config is called: below the folder of configs, or its path."""
+    path = find_config(config).resolve()
+    for folder in CONFIG_FOLDERS:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return str(config)
 
 
 @dataclass(frozen=True)

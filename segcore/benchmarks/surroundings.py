@@ -1,0 +1,51 @@
+"""What a score was computed with: versions and the machine."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def versions() -> dict[str, str | None]:
+    """What computed."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "detectron2": _installed("detectron2"),
+        "catrank": _installed("catrank"),
+        "commit": commit(),
+    }
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this file lies in, "-changed" where files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git, quiet = ["git", "-C", str(root)], {"capture_output": True, "text": True}
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], **quiet).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("-changed" if changed else "")
+
+
+def machine(device: str) -> str:
+    """Where it was computed."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {platform.system()}"
+    return f"{platform.machine()} CPU, {platform.system()}"

@@ -1,0 +1,88 @@
+"""What an evaluation found, as JSON for programs and as Markdown for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segcore.benchmarks.report import Report, Row, missing_line, remarks
+from segcore.benchmarks.tables import (
+    Table,
+    class_table,
+    mess_tables,
+    passport_table,
+    score_table,
+    summary_table,
+)
+from segcore.files import write_text
+
+
+def write_json_report(report: Report, path: Path) -> None:
+    """Everything, for programs."""
+    mess = {
+        title: {
+            "domains": each.domains,
+            "datasets": each.datasets,
+            "mean": each.mean,
+            "missing": list(each.missing),
+        }
+        for title, each in report.mess().items()
+    }
+    content = {
+        "title": report.title,
+        "results": [_json_row(row) for row in report.rows],
+        "mess": mess,
+        "missing": [
+            {"dataset": status.name, "lacking": list(status.lacking), "how": how}
+            for status, how in report.missing
+        ],
+    }
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    published = [
+        {
+            "metric": each.metric,
+            "score": each.score_on(row.dataset),
+            "source": each.source,
+            "otherwise": list(each.differing(row.run.cfg)),
+        }
+        for each in row.published
+    ]
+    return {
+        "model": row.run.title,
+        "dataset": row.dataset,
+        "metric": row.metric,
+        "measured": row.score,
+        "published": published,
+        "scores": row.result.scores,
+        "classes": row.result.classes,
+        "passport": row.result.passport,
+    }
+
+
+def write_markdown(report: Report, path: Path) -> None:
+    """Everything but the pictures, for people and repositories."""
+    parts = [f"# {report.title}", _markdown(summary_table(report))]
+    tables = mess_tables(report)
+    if tables:
+        parts += ["## MESS", "mIoU_union in percent.", *map(_markdown, tables)]
+    for name, rows in report.by_dataset():
+        parts += [f"## {name}", *remarks(report, rows), _markdown(score_table(rows))]
+        if rows[0].result.classes:
+            parts += ["### Classes", _markdown(class_table(rows))]
+        parts += ["### Passport", _markdown(passport_table(rows))]
+    if report.missing:
+        parts.append("## Not evaluated")
+        parts += [f"- {missing_line(status, how)}" for status, how in report.missing]
+    write_text(path, "\n\n".join(parts) + "\n")
+
+
+def _markdown(table: Table) -> str:
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
