@@ -89,7 +89,8 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     """A ``load_state_dict`` pre-hook of the whole model: published names become ours, in place.
 
     Of a file that holds a backbone alone, as pre-training leaves it, the backbone is taken; all
-    else keeps its values.
+    else keeps its values. What has another shape, as the classifier of a model of other classes, is
+    left out; the caller decides whether a file may lack it.
     """
     names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     tensors = {name: state_dict.pop(prefix + name) for name in names}
@@ -103,6 +104,13 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
             name: value for name, value in module.state_dict().items() if not _is_needed(name)
         }
         renamed |= {f"backbone.{name}": value for name, value in backbone.items()}
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in renamed.items()}
+    wrong = [name for name in renamed if name in own and own[name] != shapes[name]]
+    if wrong:
+        told = ", ".join(f"{name} {shapes[name]} (the model's is {own[name]})" for name in wrong)
+        logger.warning("of the checkpoint is left out what has another shape: %s", told)
+    renamed = {name: value for name, value in renamed.items() if name not in wrong}
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
 

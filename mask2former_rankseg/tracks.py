@@ -19,7 +19,7 @@ from .clips import Clip
 from .inference import best_pairs
 from .matcher import assign
 
-NUM_CANDIDATES = 30  # queries of a clip that may be tracks, those with the best class
+NUM_CANDIDATES = 20  # queries of a clip that may be tracks, those with the best class
 LEAST_OVERLAP = 0.1  # soft intersection over union that two masks of one object have at least
 
 

@@ -7,7 +7,7 @@ Shapes: B clips, T frames, Q queries, C classes, kappa selected classes, (H, W) 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -137,7 +137,7 @@ class VideoMaskFormer(MaskFormer):
         """Answers to all tasks."""
         answer, num_frames = {}, len(item["image"])
         scores, tracker = FrameScores(self.answer_kind), Tracker(NUM_TRACKS)
-        runs: dict[int, dict[int, dict]] = defaultdict(dict)  # track -> frame -> its run lengths
+        runs: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> its run lengths
         categories = []
         for clip, final in self._clips(item):
             answer["image_size"] = clip.place.answer
@@ -154,7 +154,7 @@ class VideoMaskFormer(MaskFormer):
                     numbers, logits = tracker.frame(index)
                     masks = encode_masks(clip.place.place(logits) > 0)
                     for number, mask in zip(numbers, masks, strict=True):
-                        runs[number][index] = mask
+                        runs[number][index] = mask["counts"]
                 for number in runs.keys() - tracker.known():
                     del runs[number]
         if self.tasks.instance:
@@ -215,17 +215,20 @@ def _put(answer: dict, found: dict[str, Tensor], index: int, num_frames: int) ->
 
 def _tell(
     best: Sequence[tuple[int, int, float]],
-    runs: dict[int, dict[int, dict]],
+    runs: Mapping[int, Mapping[int, str]],
     size: tuple[int, int],
     num_frames: int,
 ) -> dict[str, list]:
     """Scores, labels and masks of tracks; where a track is not its mask is empty."""
-    (nothing,) = encode_masks(torch.zeros(1, *size, dtype=torch.bool))
+    nothing = encode_masks(torch.zeros(1, *size, dtype=torch.bool))[0]["counts"]
     return {
         "pred_scores": [score for _, _, score in best],
         "pred_labels": [label for _, label, _ in best],
         "pred_masks": [
-            [runs[number].get(index, nothing) for index in range(num_frames)]
+            [
+                {"size": [*size], "counts": runs[number].get(index, nothing)}
+                for index in range(num_frames)
+            ]
             for number, _, _ in best
         ],
     }

@@ -67,7 +67,7 @@ def test_an_image_model_to_start_from(tmp_path: Path, caplog: pytest.LogCaptureF
     ranked = ("MODEL.RANKSEG.FLAG", True, "MODEL.RANKSEG.TOPK", 5, CLASSES, 5)
     options = (*tiny, *OPTIONS, *ranked, "MODEL.SEM_SEG_HEAD.USE_LAYERNORM", True)
     model = build(SWIN_T, *options)
-    with pytest.raises(UserError, match="classifier.*ALLOW_PARTIAL_WEIGHTS"):
+    with pytest.raises(UserError, match=r"classifier.*ALLOW_PARTIAL_WEIGHTS"):
         Checkpointer(model).load(str(path))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     caplog.clear()

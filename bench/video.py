@@ -1,0 +1,130 @@
+"""Memory and time of long videos on this machine: `make bench BENCH=video`.
+
+    python bench/video.py --tasks instance --frames 8 32 128
+
+The small models of Scenes with random weights, whose answers cost what trained ones' cost; frames
+of 96 x 96 pixels are made when they are read. "ours" goes through a video in clips of 8 frames, of
+which the next one sees 2 again: tracks come as run lengths at the end, label maps as a stream.
+"plain" is bench/plain_video.py: the whole video is one clip, all masks have full size. "MB" is the
+peak above the loaded model, of the median of --runs processes of their own; "ms" is for a frame.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import mask2former_rankseg
+
+# isort: split
+import torch
+from detectron2.modeling import build_model
+from measure import alone, median, memory_now, memory_peak, seconds
+from plain_video import plain_video
+from torch import Tensor
+
+import segcore.datasets  # noqa: F401  (the data sets that the configs name)
+from segcore.config import load_config
+from segcore.errors import UserError, exit_on_user_error
+
+TASKS = {
+    "instance": "mask2former_rankseg/scenes_60_video_instance.yaml",
+    "semantic": "mask2former_rankseg/scenes_60_video_semantic.yaml",
+}
+WAYS = ("ours", "plain")
+CLIP_FRAMES, CLIP_OVERLAP, SIDE = 8, 2, 96
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians, or one run: seconds of a frame, bytes above the model."""
+
+    seconds: float
+    memory: float
+
+
+class Noise(Sequence):
+    """A video of random pictures, each made when it is asked for."""
+
+    def __init__(self, num_frames: int, side: int = SIDE) -> None:
+        self.num_frames, self.side = num_frames, side
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def __getitem__(self, index: int) -> Tensor:
+        generator = torch.Generator().manual_seed(index)
+        shape = (3, self.side, self.side)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def build(task: str, options: Sequence[object] = ()) -> mask2former_rankseg.VideoMaskFormer:
+    """A model with random weights, always the same."""
+    clips = {"CLIP_FRAMES": CLIP_FRAMES, "CLIP_OVERLAP": CLIP_OVERLAP}
+    changes = [x for key, value in clips.items() for x in (f"MODEL.MASK_FORMER.TEST.{key}", value)]
+    cfg = load_config(TASKS[task], [*changes, "TEST.SEM_SEG_OUTPUT", "labels", *options])
+    torch.manual_seed(0)
+    return build_model(cfg).eval()
+
+
+def answer(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:
+    """Goes through a video; what comes is dropped, as somebody would who writes it to a file."""
+    if way == "plain":
+        found = plain_video(model, item)
+        if "sem_seg" in found:
+            found["sem_seg"].argmax(dim=0)
+    elif model.tasks.semantic:
+        for _ in model.stream(item):
+            pass
+    else:
+        model([item])
+
+
+def measure(task: str, way: str, num_frames: int, options: Sequence[object] = ()) -> Measured:
+    """One video, from nothing."""
+    model, item = build(task, options), {"image": Noise(num_frames)}
+    loaded = memory_now()
+    time = seconds(lambda: answer(model, way, item))
+    return Measured(time / num_frames, memory_peak() - loaded)
+
+
+def cell(found: Measured | None) -> str:
+    if found is None:
+        return f"{'does not fit':>20}"
+    return f"{found.memory / 1e6:>11.0f}{1e3 * found.seconds:>9.1f}"
+
+
+def table(task: str, args: argparse.Namespace, run: Callable[..., Measured | None]) -> None:
+    """Prints the rows of a task; ``run`` measures."""
+    print(f"{task}\n  {'frames':>6}" + "".join(f"{way + ', MB':>11}{'ms':>9}" for way in args.ways))
+    for number in args.frames:
+        runs = [[run(measure, task, way, number) for _ in range(args.runs)] for way in args.ways]
+        print(f"  {number:>6}" + "".join(cell(median(found)) for found in runs), flush=True)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    add("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    add("--frames", nargs="+", type=int, default=[8, 32, 128, 512], help="of the videos")
+    add("--runs", type=int, default=1, help="processes a number (default: 1)")
+    args = parser.parse_args(arguments)
+    if min(args.runs, *args.frames) < 1:
+        raise UserError("--runs and --frames take 1 or more")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{where}, {torch.get_num_threads()} threads")
+    for task in args.tasks:
+        table(task, args, alone)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

@@ -1,0 +1,63 @@
+"""The benchmark of videos: the plain formulation gives our answers, long videos cost no memory."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as run_lengths
+
+ONE_CLIP = ("MODEL.MASK_FORMER.TEST.CLIP_FRAMES", 0)
+
+
+@pytest.fixture
+def bench(repository, monkeypatch):
+    """The scripts import each other by name, as they do when they are run."""
+    monkeypatch.syspath_prepend(str(repository / "bench"))
+    monkeypatch.delitem(sys.modules, "video", raising=False)
+    return importlib.import_module("video")
+
+
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+def test_plain_answers_are_ours(bench, task: str) -> None:
+    model = bench.build(task, [*ONE_CLIP, "TEST.SEM_SEG_OUTPUT", "scores"])
+    item = {"image": bench.Noise(3, 64)}
+    ours, plain = model([item])[0], bench.plain_video(model, item)
+    if task == "semantic":
+        torch.testing.assert_close(ours["sem_seg"], plain["sem_seg"], rtol=1e-4, atol=1e-5)
+        return
+    assert ours["pred_scores"] == pytest.approx(plain["pred_scores"].tolist())
+    assert ours["pred_labels"] == plain["pred_labels"].tolist()
+    masks = [[run_lengths.decode(mask) for mask in track] for track in ours["pred_masks"]]
+    assert (np.array(masks) != plain["pred_masks"].numpy()).mean() < 1e-4
+
+
+@pytest.mark.parametrize("way", ["ours", "plain"])
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+def test_every_way_is_measured(bench, way: str, task: str) -> None:
+    found = bench.measure(task, way, 10)
+    assert found.seconds > 0 and found.memory >= 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+def test_memory_does_not_grow_with_the_video(bench, task: str) -> None:
+    """Behind the first clips, and but for a tenth; the plain formulation grows at once."""
+    short, long = (bench.alone(bench.measure, task, "ours", number) for number in (32, 128))
+    plain = bench.alone(bench.measure, task, "plain", 128)
+    assert long.memory < 1.1 * short.memory < plain.memory
+
+
+def test_a_table_is_printed(bench, capsys) -> None:
+    args = bench.parse_arguments(["--frames", "8", "512", "--tasks", "instance"])
+
+    def run(measure, task: str, way: str, number: int):
+        return None if way == "plain" and number == 512 else bench.Measured(0.25, 3e6 * number)
+
+    bench.table("instance", args, run)
+    lines = [row.split() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert lines == [
+        ["8", "24", "250.0", "24", "250.0"],
+        ["512", "1536", "250.0", "does", "not", "fit"],
+    ]
