@@ -289,16 +289,23 @@ def made_now(passport: dict) -> dict:
     return run.passport(name)
 
 
+def complete(args: argparse.Namespace) -> argparse.Namespace:
+    """Arguments with the models to evaluate, and with what ``launch`` asks for."""
+    if not args.suite and not args.datasets:
+        raise UserError("name a --suite, or --datasets")
+    args.shipped = not args.config_file
+    args.models = choose_models(args)
+    args.config_file = args.models[0][0]  # which says where the processes run
+    args.num_machines, args.machine_rank, args.dist_url = 1, 0, ""
+    return args
+
+
 if __name__ == "__main__":
     with exit_on_user_error():
         arguments = parse_arguments()
         if arguments.check:
             sys.exit(check(arguments.check))
-        if not arguments.suite and not arguments.datasets:
-            raise UserError("name a --suite, or --datasets")
-        arguments.models = choose_models(arguments)
-        arguments.shipped = not arguments.config_file
-        # What `launch` asks for: the config that says where the processes run, and one machine.
-        arguments.config_file = arguments.models[0][0]
-        arguments.num_machines, arguments.machine_rank, arguments.dist_url = 1, 0, ""
-        launch(main, arguments)
+        try:
+            launch(main, complete(arguments))
+        except KeyboardInterrupt:
+            sys.exit("interrupted: the same command goes on")

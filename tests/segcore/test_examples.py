@@ -1,0 +1,192 @@
+"""Best and worst pictures: right, few, and the same whoever has seen them."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, picture_iou
+from segcore.evaluation import SemanticEvaluator, StatefulEvaluator
+from segcore.panoptic import encode_ids
+
+DATASET = "example_pictures"
+NUMBER = 40
+
+
+@pytest.fixture
+def names():
+    names = [DATASET]
+    yield names
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def pictures(tmp_path, names):
+    """Pictures of 10 x 10 pixels, half of class 0, half of class 1, and one row to be ignored."""
+    truth = np.repeat([0, 1, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
+    items = []
+    for i in range(NUMBER):
+        path = tmp_path / f"{i:02}.png"
+        Image.fromarray(truth).save(path)
+        items.append({"file_name": str(path), "sem_seg_file_name": str(path)})
+    DatasetCatalog.register(DATASET, lambda: items)
+    MetadataCatalog.get(DATASET).set(stuff_classes=["a", "b", "c"], ignore_label=255)
+    return items
+
+
+def answer(number):
+    """The truth, of which ``number`` pixels of class 0 are wrong."""
+    labels = np.repeat([0, 1, 0], [50, 40, 10])
+    labels[:number] = 2
+    return {"sem_seg_labels": torch.from_numpy(labels.reshape(10, 10))}
+
+
+def keeper(number=3):
+    return ExampleKeeper(SemanticEvaluator(DATASET), DATASET, number)
+
+
+def test_the_score_of_a_picture():
+    truth = np.array([[0, 0, 1, NONE], [0, 0, 1, NONE]])
+    assert picture_iou(truth, truth) == 100
+    # class 0: 3 of 5 in the union; class 1: 1 of 2; class 2 is not in the truth
+    answer = np.array([[0, 0, 0, 1], [0, 2, 1, 1]])
+    assert picture_iou(truth, answer) == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
+    assert math.isnan(picture_iou(np.full((2, 2), NONE), np.zeros((2, 2), int)))
+
+
+def test_few_are_kept_and_the_right_ones(pictures):
+    kept = keeper()
+    order = np.random.default_rng(0).permutation(NUMBER)
+    for seen, i in enumerate(order, 1):
+        kept.process([pictures[i]], [answer(i)])
+        assert len(kept.state()["examples"]) == min(seen, 6)
+    results = kept.evaluate()
+    assert 0 < results["sem_seg"]["mIoU"] < 100, "those of the evaluator behind it"
+    worst, best = kept.examples()
+    assert [each.image for each in worst] == [pictures[i]["file_name"] for i in (39, 38, 37)]
+    assert [each.image for each in best] == [pictures[i]["file_name"] for i in (0, 1, 2)]
+    assert best[0].score == 100 and worst[0].score == pytest.approx(100 * (11 / 50 + 1) / 2)
+    assert (worst[0].truth.numbers[-1] == NONE).all() and worst[0].truth.numbers[0, 0] == 0
+    assert (worst[0].answer.numbers == answer(39)["sem_seg_labels"].numpy()).all()
+
+
+def test_no_picture_is_in_both(pictures):
+    for number in range(1, 8):
+        kept = keeper()
+        for i in range(number):
+            kept.process([pictures[i]], [answer(i)])
+        worst, best = kept.examples()
+        assert len(worst) == min(3, (number + 1) // 2) and len(best) == min(3, number // 2)
+        assert not {each.image for each in worst} & {each.image for each in best}
+        assert all(a.score <= b.score for a in worst for b in best)
+
+
+def test_equal_scores_do_not_depend_on_the_order(pictures):
+    def images(order):
+        kept = keeper()
+        for i in order:
+            kept.process([pictures[i]], [answer(5)])
+        return [[each.image for each in part] for part in kept.examples()]
+
+    assert images(range(NUMBER)) == images(reversed(range(NUMBER)))
+
+
+def test_interrupted(pictures):
+    def process(kept, part):
+        for i in part:
+            kept.process([pictures[i]], [answer(i)])
+        return kept
+
+    whole = process(keeper(), range(20))
+    file = io.BytesIO()
+    torch.save(process(keeper(), range(9)).state(), file)
+    file.seek(0)
+    resumed = keeper()
+    resumed.load_state(torch.load(file, weights_only=True))
+    process(resumed, range(9, 20))
+    assert str(resumed.evaluate()) == str(whole.evaluate())
+    for mine, theirs in zip(resumed.examples(), whole.examples(), strict=True):
+        assert [each.score for each in mine] == [each.score for each in theirs]
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.answer.numbers == b.answer.numbers).all()
+
+
+def test_labels_alone_suffice_where_they_do_for_the_evaluator(pictures):
+    assert keeper().labels_suffice
+    assert not ExampleKeeper(StatefulEvaluator(), DATASET, 1).labels_suffice
+
+
+def test_none_are_kept_where_none_are_asked_for(pictures):
+    kept = keeper(0)
+    kept.process([pictures[0]], [answer(3)])
+    assert kept.examples() == ([], []) and not kept.state()["examples"]
+
+
+def test_maps_are_kept_small():
+    numbers = np.random.default_rng(0).integers(0, 1000, (1000, 1500))
+    numbers[0, 0] = NONE
+    small = Regions.of_small(Regions(numbers, (4, 5)).small())
+    assert small.numbers.shape == (256, 384) and small.classes == (4, 5)
+    assert set(np.unique(small.numbers)) <= {*range(1000), NONE}
+    tiny = Regions(numbers[:3, :5])
+    assert (Regions.of_small(tiny.small()).numbers == tiny.numbers).all(), "never enlarged"
+
+
+class Nothing(StatefulEvaluator):
+    """Stands in an evaluator's place."""
+
+    def reset(self):
+        pass
+
+    def process(self, inputs, outputs):
+        pass
+
+
+def test_segments(tmp_path, names):
+    ids = np.repeat([7, 9, 0], [40, 40, 20]).reshape(10, 10)
+    path = tmp_path / "segments.png"
+    Image.fromarray(encode_ids(ids)).save(path)
+    listed = [
+        {"id": 7, "category_id": 1, "isthing": True},
+        {"id": 9, "category_id": 0, "isthing": False},
+    ]
+    record = {"file_name": "a.jpg", "pan_seg_file_name": str(path), "segments_info": listed}
+    DatasetCatalog.register(DATASET, lambda: [record])
+    kept = ExampleKeeper(Nothing(), DATASET, 1)
+    answered = torch.from_numpy(np.where(ids == 7, 1, 0))
+    found = [{"id": 1, "category_id": 1, "isthing": True}]
+    kept.process([{"file_name": "a.jpg"}], [{"panoptic_seg": (answered, found)}])
+    (worst,), _ = kept.examples()
+    assert worst.score == 50, "one class is found, one is not"
+    assert worst.truth.classes == (1, 0) and worst.answer.classes == (1,)
+    assert worst.answer.numbers[0, 0] == 0 and worst.answer.numbers[-1, -1] == NONE
+
+
+def test_frames_of_videos(tmp_path, names):
+    """Classes are stored from 1 on; each frame is a picture."""
+    stored = np.repeat([1, 2, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
+    labels = [str(tmp_path / f"{t}.png") for t in range(3)]
+    for path in labels:
+        Image.fromarray(stored).save(path)
+    frames = [f"{t}.jpg" for t in range(3)]
+    video = {"video_id": 1, "file_names": frames, "sem_seg_file_names": labels}
+    DatasetCatalog.register(DATASET, lambda: [video])
+    kept = ExampleKeeper(Nothing(), DATASET, 1)
+    answers = torch.stack([answer(t)["sem_seg_labels"] for t in (0, 20, 10)])
+    kept.process([video], [{"sem_seg_labels": answers}])
+    (worst,), (best,) = kept.examples()
+    assert (worst.image, best.image, best.score) == ("1.jpg", "0.jpg", 100)
+
+
+def test_objects_alone_are_not_scored_by_picture(names):
+    DatasetCatalog.register(DATASET, list)
+    kept = ExampleKeeper(Nothing(), DATASET, 1)
+    kept.process([{"file_name": "a.jpg"}], [{"instances": object()}])
+    kept.process([{"video_id": 1, "file_names": []}], [{"pred_scores": []}])
+    assert kept.examples() == ([], [])

@@ -1,0 +1,236 @@
+"""Suites from the command to the page, interrupted and continued."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+
+from catseg_d2 import CATSeg
+from segcore.datasets import register_semantic_dataset
+from segcore.errors import UserError
+from segcore.scenes import SCENES_60, Settings, write_scenes
+
+DATASET = "evaluated_scenes"
+CONFIG = "catseg_d2/scenes_60.yaml"
+PICTURES = 6
+
+
+@pytest.fixture(scope="module")
+def tool(repository):
+    spec = importlib.util.spec_from_file_location("evaluate", repository / "tools/evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def weights(repository):
+    return str(repository / "demo/models/scenes_60.safetensors")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    write_scenes(root, SCENES_60, Settings(num_train=1, num_test=PICTURES, size=96), workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(root):
+    folders = [root / "scenes-60" / "test" / name for name in ("images", "labels")]
+    register_semantic_dataset(DATASET, *folders, "scenes_60", image_suffix=".png")
+    yield DATASET
+    DatasetCatalog.remove(DATASET)
+
+
+@pytest.fixture
+def evaluate(tool, dataset, weights, tmp_path, monkeypatch):
+    """Runs the tool in this process; returns what results.json holds."""
+    monkeypatch.setattr(tool, "_log_to", lambda folder: None)  # handlers would stay
+
+    def call(*arguments, output=tmp_path / "out", options=()):
+        model = ["--config-file", CONFIG, "--weights", weights]
+        where = ["--datasets", dataset, "--output", str(output), *arguments]
+        usual = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "TEST.SAVE_SECONDS", "1e-9"]
+        line = [*model, *where, "--", *usual, *options]
+        tool.main(tool.complete(tool.parse_arguments(line)))
+        return json.loads((output / "results.json").read_text("utf-8"))
+
+    return call
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The pictures that a model was asked about; after ``stop_after`` of them Ctrl-C is pressed."""
+    pictures = []
+    forward = CATSeg.forward
+
+    def count(self, batch):
+        if len(pictures) == count.stop_after:
+            raise KeyboardInterrupt
+        pictures.extend(item["file_name"] for item in batch)
+        return forward(self, batch)
+
+    count.stop_after = None
+    monkeypatch.setattr(CATSeg, "forward", count)
+    count.pictures = pictures
+    return count
+
+
+def test_interrupted_and_continued(evaluate, seen, tmp_path, monkeypatch):
+    whole = evaluate(output=tmp_path / "whole")
+    assert len(seen.pictures) == PICTURES
+    seen.stop_after = PICTURES + 3
+    with pytest.raises(KeyboardInterrupt):
+        evaluate()
+    # A save takes a twentieth of the time at most, so the last pictures may not be in it.
+    state = next((tmp_path / "out").rglob("unfinished-0-of-1.pt"))
+    done = torch.load(state, weights_only=True)["done"]
+    assert 1 <= done <= 3
+    seen.stop_after = None
+    seen.pictures.clear()
+    continued = evaluate()
+    assert len(seen.pictures) == PICTURES - done
+    assert continued["results"][0]["scores"] == whole["results"][0]["scores"]
+    assert continued["results"][0]["classes"] == whole["results"][0]["classes"]
+    folders = [next((tmp_path / name).rglob("result.json")) for name in ("whole", "out")]
+    assert folders[0].read_text() == folders[1].read_text(), "the examples are the same too"
+    assert not list((tmp_path / "out").rglob("unfinished*"))
+
+    seen.pictures.clear()
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", None)
+    assert evaluate() == continued, "what is finished is not done again, and needs no model"
+    assert not seen.pictures
+
+
+def test_what_it_leaves(evaluate, tmp_path, weights):
+    row = evaluate("--examples", "2")["results"][0]
+    out = tmp_path / "out"
+    assert row["metric"] == "mIoU" and row["measured"] == row["scores"]["sem_seg"]["mIoU"] > 30
+    assert {"mIoU", "mIoU_union"} <= row["scores"]["sem_seg"].keys()
+    assert len(row["classes"]) == 60 and row["classes"]["sand"].keys() == {"IoU", "ACC"}
+    passport = row["passport"]
+    assert passport["dataset"]["count"] == PICTURES
+    assert passport["model"]["config"] == CONFIG
+    assert passport["vocabulary"]["templates"] == "single"
+    assert passport["pruning"] == {"classes of a crop": 256}
+    page = (out / "index.html").read_text("utf-8")
+    assert page.count("<figure>") == 3 * 4, "picture, truth and answer of two worst and two best"
+    assert page.count("<h3>worst, ") == page.count("<h3>best, ") == 2
+    for name in page.split('src="')[1:]:
+        assert (out / name.partition('"')[0]).is_file()
+    text = (out / "results.md").read_text("utf-8")
+    assert "| sand |" in text and passport["model"]["checkpoint_sha256"] in text
+    result = json.loads(next(out.rglob("result.json")).read_text())
+    scores = [each["score"] for each in [*result["worst"], *reversed(result["best"])]]
+    assert scores == sorted(scores) and len(scores) == 4
+
+
+def test_other_settings_are_evaluated_again(evaluate, seen):
+    one = evaluate()
+    seen.pictures.clear()
+    other = evaluate(options=["MODEL.SEM_SEG_HEAD.MAX_CLASSES", "5"])
+    assert len(seen.pictures) == PICTURES
+    assert other["results"][0]["passport"]["pruning"] == {"classes of a crop": 5}
+    assert other["results"][0]["scores"] != one["results"][0]["scores"]
+
+
+def test_wording_side_by_side(evaluate, tmp_path):
+    results = evaluate("--templates", "imagenet", "--synonyms", "all", "--examples", "0")["results"]
+    words = [row["passport"]["vocabulary"] for row in results]
+    assert [(each["templates"], each["synonyms"]) for each in words] == [
+        ("single", "first"),
+        ("imagenet", "all"),
+    ]
+    assert [each["sentences"] for each in words] == [1, 80]
+    assert results[0]["measured"] != results[1]["measured"]
+    text = (tmp_path / "out" / "results.md").read_text("utf-8")
+    assert "difference |" in text and "templates imagenet, synonyms all" in text
+
+
+def test_check(tool, evaluate, tmp_path, capsys):
+    evaluate()
+    path = next((tmp_path / "out").rglob("passport.json"))
+    passport = json.loads(path.read_text())
+    other = tmp_path / "other.json"
+    passport["made"]["date"] = "yesterday"
+    other.write_text(json.dumps(passport))
+    assert tool.check([str(path), str(other)]) == 0
+    passport["vocabulary"]["synonyms"] = "all"
+    del passport["settings"]["INPUT.MIN_SIZE_TEST"]
+    other.write_text(json.dumps(passport))
+    capsys.readouterr()
+    assert tool.check([str(path), str(other)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        'vocabulary: synonyms: "first" | "all"',
+        "INPUT.MIN_SIZE_TEST: 96 | -",
+    ]
+
+
+def test_check_against_now(tool, evaluate, dataset, tmp_path, capsys):
+    evaluate()
+    path = next((tmp_path / "out").rglob("passport.json"))
+    passport = json.loads(path.read_text())
+    passport["versions"] = tool.made_now(passport)["versions"]  # others may commit meanwhile
+    passport["dataset"]["count"] = 7
+    path.write_text(json.dumps(passport))
+    capsys.readouterr()
+    assert tool.check([str(path)]) == 1
+    assert capsys.readouterr().out == "dataset: count: 7 | 6\n"
+
+
+def test_mistakes(tool, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "_log_to", lambda folder: None)
+
+    def complete(*arguments):
+        return tool.complete(tool.parse_arguments([*arguments, "--output", str(tmp_path)]))
+
+    with pytest.raises(UserError, match="name a --suite"):
+        complete("--config-file", CONFIG, "--weights", weights)
+    with pytest.raises(UserError, match="names 1 and --weights 0"):
+        complete("--config-file", CONFIG, "--suite", "ovss")
+    with pytest.raises(UserError, match="--config-file and --weights"):
+        complete("--suite", "mess")
+    model = ["--config-file", CONFIG, "--weights", weights]
+    with pytest.raises(UserError, match="nearest registered one is 'scenes_60_test'"):
+        tool.main(complete(*model, "--datasets", "scene_60_test"))
+
+
+def test_what_is_missing_and_how_to_get_it(tool, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "_log_to", lambda folder: None)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
+    line = ["--config-file", CONFIG, "--weights", weights, "--suite", "ovss"]
+    arguments = tool.complete(tool.parse_arguments([*line, "--output", str(tmp_path)]))
+    with pytest.raises(UserError, match=r"ade20k_150_test_sem_seg: there is no .*prepare_ade20k"):
+        tool.main(arguments)
+
+
+@pytest.mark.slow
+def test_the_suite_with_two_processes(repository, root, tmp_path):
+    """The models that ship; any number of processes finds the same."""
+
+    def run(processes):
+        out = tmp_path / str(processes)
+        options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"]
+        subprocess.run(
+            [
+                *(sys.executable, repository / "tools/evaluate.py", "--suite", "scenes"),
+                *("--num-gpus", str(processes), "--output", out, *options),
+            ],
+            env=os.environ | {"DETECTRON2_DATASETS": str(root), "PYTHONPATH": str(repository)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        content = json.loads((out / "results.json").read_text("utf-8"))
+        examples = next(out.rglob("result.json")).read_text("utf-8")
+        return [row["scores"] for row in content["results"]], examples, content
+
+    one, two = run(1), run(2)
+    assert one[:2] == two[:2]
+    assert "scenes_60_test" in [row["dataset"] for row in one[2]["results"]]
