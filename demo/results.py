@@ -31,7 +31,7 @@ class ResultFolder:
         overwrite: whether files of an earlier run may be replaced.
     """
 
-    KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json")
+    KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json", "categories.json")
 
     def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
         self.folder, self.vocabulary, self.overwrite = Path(folder), vocabulary, overwrite
@@ -77,6 +77,9 @@ class ResultFolder:
         self.write_frame(name, image, answer, alpha)
         legend = regions_legend(regions_of(answer, self.vocabulary))
         save_picture(legend, self.path(name, "legend.png"))
+        if answer.category_scores is not None:
+            table = category_table(answer.category_scores, self.vocabulary)
+            save_json(table, self.path(name, "categories.json"))
 
     def write_frame(
         self,
@@ -124,6 +127,12 @@ def segment_table(answer: Answer, vocabulary: Vocabulary) -> list[dict]:
             entry["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
         table.append(entry)
     return table
+
+
+def category_table(scores: Sequence[float], vocabulary: Vocabulary) -> list[dict]:
+    """How likely each class is in the picture at all, to a model with RankSeg; the likeliest first."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return [{"id": i, "name": vocabulary.names[i], "score": round(scores[i], 4)} for i in order]
 
 
 def vocabulary_table(vocabulary: Vocabulary) -> dict:

@@ -4,7 +4,7 @@ Nothing is loaded from anywhere else and no script runs. Every word that comes f
 names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segcore.animation import write_animation
 from segcore.visualize import Color, fit
 
 _STYLE = """
@@ -44,6 +45,7 @@ pre { background: var(--code); padding: .7rem .9rem; border-radius: 6px; overflo
 .pictures { display: grid; gap: .5rem;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
 figure { margin: 0; }
+figure.film { max-width: 46rem; margin: .75rem 0; }
 img { display: block; width: 100%; height: auto; border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .8rem; margin-top: .15rem; }
 ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem .9rem; margin: .6rem 0 0;
@@ -136,6 +138,16 @@ class Page:
         self._body.extend(self._card(card) for card in cards)
         self._body.append("</div>")
 
+    def animation(self, caption: str, frames: Iterable[np.ndarray], fps: float = 8) -> None:
+        """A picture that moves, of frames (H, W, 3) uint8, all of one size."""
+        name = self._next_picture(".webp")
+        write_animation(frames, self.folder / name, fps)
+        words = escape(caption)
+        self._body.append(
+            f'<figure class="film"><img src="{name}" alt="{words}"><figcaption>{words}</figcaption>'
+            "</figure>"
+        )
+
     def write(self) -> Path:
         """Writes index.html and returns its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,9 +172,7 @@ class Page:
         return '<div class="card">' + "\n".join(parts) + "</div>"
 
     def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
-        self._pictures += 1
-        name = f"pictures/{self._pictures:03d}.png"
-        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
+        name = self._next_picture(".png")
         Image.fromarray(picture).save(self.folder / name)
         height, width = picture.shape[:2]
         return (
@@ -170,6 +180,11 @@ class Page:
             f' alt="{escape(f"{title}: {caption}")}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
+
+    def _next_picture(self, suffix: str) -> str:
+        self._pictures += 1
+        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
+        return f"pictures/{self._pictures:03d}{suffix}"
 
 
 def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:

@@ -4,9 +4,10 @@
     python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
         output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
 
-For models whose text tower was trained from nothing on the words of TRAIN_CLASS_JSON. Of the token
-table the rows of those words are kept; other words of a sentence stand for nothing afterwards. A
-tower that knows the words of the world would lose them: keep its checkpoint as it is.
+Of a model that reads words: its text tower has to be trained from nothing on those of
+TRAIN_CLASS_JSON. Of the token table the rows of these are kept; other words of a sentence stand for
+nothing afterwards. A tower that knows the words of the world would lose them: keep its checkpoint
+as it is.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
 import catseg_d2  # noqa: F401  (adds its config keys)
+import mask2former_rankseg  # noqa: F401  (the same)
 
 # isort: split
 import safetensors.torch
@@ -32,10 +34,12 @@ def shrink(cfg: CfgNode, checkpoint: Path, target: Path) -> None:
     """Write the model of ``checkpoint`` to ``target``, a .safetensors file, in float16."""
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end in .safetensors")
-    words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
-    templates = sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
     weights = read_checkpoint(checkpoint)["model"]
-    weights = keep_token_rows(weights, [template(word) for template in templates for word in words])
+    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+        words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
+        templates = sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
+        sentences = [template(word) for template in templates for word in words]
+        weights = keep_token_rows(weights, sentences)
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()

@@ -87,12 +87,18 @@ def test_the_environment_reaches_the_command_and_its_words_are_kept(steps, tmp_p
     assert runner.log("env").read_text() == "hello\n"
 
 
-def test_what_decides_a_trained_model_is_among_its_sources(repository):
-    planned = {step.name: step for step in importlib.import_module("run_demo").plan_steps()}
+def test_what_decides_a_result_is_among_the_sources_of_its_step(repository):
+    planned = {step.name: step for step in importlib.import_module("run_demo").STEPS}
+
+    def sources(name):
+        return {path for pattern in planned[name].sources for path in repository.glob(pattern)}
+
     for step in planned.values():
         assert all(any(repository.glob(pattern)) for pattern in step.sources), step.name
+    scenes = repository / "segcore/vocabularies/scenes_60.json"
     for name in ("train", "evaluate"):
-        found = {path for pattern in planned[name].sources for path in repository.glob(pattern)}
-        for part in ("catseg_d2/text.py", "catseg_d2/clip_models/scenes-tiny.json"):
-            assert repository / part in found
-        assert repository / "segcore/vocabularies/scenes_60.json" in found
+        parts = ("catseg_d2/text.py", "catseg_d2/clip_models/scenes-tiny.json")
+        assert {scenes, *(repository / part for part in parts)} <= sources(name)
+    for name in ("evaluate-rankseg", "evaluate-panoptic"):
+        parts = ("mask2former_rankseg/matcher.py", "configs/mask2former_rankseg/parts/scenes.yaml")
+        assert {scenes, *(repository / part for part in parts)} <= sources(name)

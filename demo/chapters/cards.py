@@ -1,0 +1,97 @@
+"""Cards of the page: a picture, its truth and what a model made of it, beside each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segcore import visualize
+from segcore.images import read_image, read_labels
+from segcore.page import Card, LegendEntry
+from segcore.vocabulary import Vocabulary
+
+SIDE = 384  # pixels of a picture on the page
+ALPHA = 0.7  # the classes of drawings have the colours of their objects: make them stand out
+
+
+@dataclass(frozen=True)
+class Example:
+    """One segmented picture.
+
+    Attributes:
+        image: path of the picture.
+        labels: path of the label map that a model gave it.
+        truth: path of the label map that was drawn with it, if any.
+    """
+
+    image: Path
+    labels: Path
+    truth: Path | None = None
+
+
+def examples(images: Path, segmented: Path, *, with_truth: bool) -> list[Example]:
+    """The pictures of a folder, their label maps in another; the truth lies beside the pictures."""
+    return [
+        Example(
+            image,
+            segmented / f"{image.stem}_labels.png",
+            images.parent / "labels" / image.name if with_truth else None,
+        )
+        for image in sorted(images.glob("*.png"))
+    ]
+
+
+def label_card(
+    title: str,
+    model: str,
+    example: Example,
+    words: Vocabulary,
+    more: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
+) -> Card:
+    """Picture, truth where it is known, and prediction; names that training never saw are marked.
+
+    Args:
+        title, model: headings of the card and of the prediction.
+        example: what to show.
+        words: the classes of its label maps.
+        more: further legends.
+    """
+    image = visualize.fit(read_image(example.image), SIDE)
+    labels = read_labels(example.labels)
+    pictures = [("picture", image)]
+    legends = []
+    right = ""
+    if example.truth is not None:
+        ignore = words.ignore_label
+        truth = read_labels(example.truth)
+        right = f", {float((truth == labels)[truth != ignore].mean()):.0%} right"
+        truth = visualize.fit(truth, SIDE)
+        drawn = visualize.overlay(image, truth, words.colors, alpha=ALPHA, ignore_label=ignore)
+        pictures.append(("truth", drawn))
+        shares = visualize.present_classes(truth, ignore)
+        legends.append(("truth:", legend_entries(words, shares)))
+    labels = visualize.fit(labels, SIDE)
+    drawn = visualize.overlay(image, labels, words.colors, alpha=ALPHA)
+    pictures.append((f"{model}{right}", drawn))
+    shares = visualize.present_classes(labels)
+    legends.append((f"{model}:", legend_entries(words, shares)))
+    return Card(title, pictures, [*legends, *more], side=SIDE)
+
+
+def legend_entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> list[LegendEntry]:
+    """Legend of the classes (id, share); those that training never showed are marked."""
+    seen = words.seen or (True,) * len(words)
+    return [
+        LegendEntry(
+            words.names[i] if seen[i] else f"{words.names[i]} (never seen)", words.colors[i], share
+        )
+        for i, share in shares
+    ]
+
+
+def sheet(cards: Sequence[Card], captions: Sequence[str]) -> np.ndarray:
+    """Two cards a row, as one small picture (H, W, 3) uint8."""
+    shown = [[picture for _, picture in card.pictures] for card in cards]
+    rows = [left + right for left, right in zip(shown[::2], shown[1::2], strict=True)]
+    return visualize.contact_sheet(rows, [*captions] * 2, cell=144)
