@@ -130,7 +130,7 @@ def segment_table(answer: Answer, vocabulary: Vocabulary) -> list[dict]:
 
 
 def category_table(scores: Sequence[float], vocabulary: Vocabulary) -> list[dict]:
-    """How likely each class is in the picture at all, to a model with RankSeg; the likeliest first."""
+    """How likely a model with RankSeg takes each class to be there, the likeliest first."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [{"id": i, "name": vocabulary.names[i], "score": round(scores[i], 4)} for i in order]
 
