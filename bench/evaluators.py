@@ -3,11 +3,11 @@
     python bench/evaluators.py --images 2000 --theirs 5
     taskset -c 1 python bench/evaluators.py > docs/evaluation_speed.md
 
-The maps are random regions: some 20 of the classes are in a picture, and the prediction gives every
-third region to another class. They are written once, as PNG, and used over and over. Beside ours
-stands Detectron2's SemSegEvaluator, where the real Detectron2 is installed. It takes scores of every
-class and looks for the best one; so that the search can be told apart, it is also given label maps
-that pass for scores. Times are of the processor, so that what else runs does not count in them.
+The maps are random regions: some 20 of the classes are in a picture, and the prediction gives a
+third of the regions to other classes. They are written once, as PNG, and used over and over. Beside
+ours stands Detectron2's SemSegEvaluator, where the real Detectron2 is installed. It takes scores of
+every class and looks for the best one; so that the search can be told apart, it is also given label
+maps that pass for scores. Times are of the processor, so that what else runs does not count.
 """
 
 import argparse

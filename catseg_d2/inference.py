@@ -17,19 +17,49 @@ from segcore.answers import SemanticAnswer
 from segcore.errors import UserError
 
 from .aggregator import cost_volume, select_classes, strongest_classes
-from .merging import CropLogits, merge_crops
-from .patches import WholePicture
+from .merging import CropLogits, CropView, merge_crops
+from .patches import PatchPlan, WholePicture
 
 
 def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
     """Answer a batch of pictures with the words that a ``CATSeg`` has now; see its ``forward``."""
-    vocabulary = model.vocabulary  # read once: another thread may change it meanwhile
+    text = current_text(model)
+    results = []
+    for crops, plan, size in _pictures(model, batched_inputs, text):
+        answer = SemanticAnswer(model.answer_kind, len(text), size, model.device)
+        merge_crops(crops, plan, size, answer, model.merge_chunk)
+        results.append(answer.result())
+    return results
+
+
+def views(model: nn.Module, batched_inputs: list[dict]) -> list[CropView]:
+    """What a ``CATSeg`` finds in pictures, before it becomes scores of pixels."""
+    text = current_text(model)
+    return [
+        CropView(dict(enumerate(crops)), plan, size, len(text))
+        for crops, plan, size in _pictures(model, batched_inputs, text)
+    ]
+
+
+def current_text(model: nn.Module) -> Tensor:
+    """Embeddings (T, P, C) of the words that the model has now.
+
+    To be asked once a call: another thread may give the model other words meanwhile.
+    """
+    vocabulary = model.vocabulary
     if vocabulary is None:
         raise UserError(
             "the model has no words to answer with: call set_vocabulary, or set "
             "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON."
         )
-    text = model.text_cache.get(model.clip, vocabulary, model.templates)
+    return model.text_cache.get(model.clip, vocabulary, model.templates)
+
+
+def _pictures(
+    model: nn.Module, batched_inputs: list[dict], text: Tensor
+) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholePicture, tuple[int, int]]]:
+    """For each picture the answers of its crops, to be drawn before the next one, how it was cut,
+    and the (height, width) that is asked for."""
     images = [item["image"].to(model.device) for item in batched_inputs]
     sizes = [
         (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
@@ -41,13 +71,8 @@ def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tens
     ]
     crops = (crop for image, plan in zip(images, plans, strict=True) for crop in plan.cut(image))
     answers = answer_crops(model, crops, text)
-    results = []
     for plan, size in zip(plans, sizes, strict=True):
-        own = itertools.islice(answers, len(plan))
-        answer = SemanticAnswer(model.answer_kind, len(text), size, model.device)
-        merge_crops(own, plan, size, answer, model.merge_chunk)
-        results.append(answer.result())
-    return results
+        yield itertools.islice(answers, len(plan)), plan, size
 
 
 def answer_crops(model: nn.Module, crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:

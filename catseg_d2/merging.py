@@ -9,7 +9,7 @@ Shapes: K classes that a crop kept, t classes that pass together, (H, W) the ans
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from segcore.answers import SemanticAnswer
-from segcore.windows import Window
+from segcore.windows import Window, WindowResize
 
 from .memory import Chunk
 from .patches import PatchPlan, WholePicture
-from .resampling import WindowResize
 
 MAX_WINDOW = 512  # side of a window
 
@@ -60,6 +59,35 @@ class CropLogits:
         enlarge = WindowResize(grid, sides, stretch.needs)
         logits = enlarge(enlarge.needs.of(self.logits)[row[places]])
         return places, stretch(logits.sigmoid_())
+
+
+@dataclass(frozen=True)
+class CropView:
+    """A :class:`segcore.views.SemanticView`: all crops of a picture.
+
+    Attributes:
+        crops: by index in the plan.
+        plan: how they were cut.
+        size: (H, W).
+        num_classes: T.
+        category_scores: None, for CAT-Seg scores no class of a picture as a whole.
+    """
+
+    crops: Mapping[int, CropLogits]
+    plan: PatchPlan | WholePicture
+    size: tuple[int, int]
+    num_classes: int
+    category_scores: None = None
+
+    @property
+    def classes(self) -> Tensor:
+        """Ids of the classes that any crop kept."""
+        return torch.cat([crop.classes for crop in self.crops.values()]).unique()
+
+    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+        """Classes (t,) -> scores (t, h, w) in the window."""
+        resize = WindowResize(self.plan.size, self.size, window)
+        return lambda classes: resize(merged_window(self.crops, self.plan, classes, resize.needs))
 
 
 def merge_crops(
@@ -110,7 +138,7 @@ def _next_scores(
 
 
 def merged_window(
-    crops: dict[int, CropLogits],
+    crops: Mapping[int, CropLogits],
     plan: PatchPlan | WholePicture,
     classes: Tensor,
     window: Window,

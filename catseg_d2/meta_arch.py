@@ -31,9 +31,10 @@ from .checkpoint import load_clip_weights, rename_published
 from .clip import DenseCLIP
 from .config import aggregator_from_config, chunk_memory, patches_from_config
 from .finetune import set_trainable
-from .inference import segment
+from .inference import segment, views
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .memory import CPU_BUDGET, Chunk
+from .merging import CropView
 from .patches import PatchGeometry
 from .resampling import resize
 from .text import TextCache, embed_prompts
@@ -198,6 +199,11 @@ class CATSeg(nn.Module):
             return self._losses(batched_inputs)
         with torch.no_grad():
             return segment(self, batched_inputs)
+
+    @torch.no_grad()
+    def semantic_views(self, batched_inputs: list[dict]) -> list[CropView]:
+        """What is found in pictures, for who combines several; inputs as of :meth:`forward`."""
+        return views(self, batched_inputs)
 
     def to_clip(self, crops: Tensor) -> Tensor:
         """Normalise crops (n, 3, H, W), RGB 0..255, and bring them to the towers' size."""

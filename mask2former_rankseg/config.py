@@ -1,6 +1,7 @@
 """Configs of Mask2Former and RankSeg: the keys that they add. Released yaml files merge."""
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
 import segcore.backbones  # noqa: F401  (Swin and its keys)
 from segcore.config import register_config_keys
@@ -156,4 +157,21 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         test_kappa=test_kappa,
         confidence=node.CONFIDENCE,
         share_classes=node.SHARE_EMBEDDING,
+    )
+
+
+def things_from_config(cfg: CfgNode) -> frozenset[int]:
+    """Ids of the classes with instances, of the first data set that tells them."""
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
+        if ids and max(ids.values()) >= (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}, but the data set {name} has a thing "
+                f"of number {max(ids.values())}: set it to the number of its classes."
+            )
+        if ids:
+            return frozenset(ids.values())
+    raise UserError(
+        "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
+        "whose classes are divided into things and stuff: name one, or set it to False."
     )

@@ -38,6 +38,12 @@ class Frame:
     picture: Size
     answer: Size
 
+    @classmethod
+    def of(cls, padded: Size, picture: Size, item: dict) -> "Frame":
+        """Of a model's input, which may ask for an answer of another size than the picture's."""
+        answer = (item.get("height", picture[0]), item.get("width", picture[1]))
+        return cls(tuple(padded), tuple(picture), answer)
+
     def place(self, masks: Tensor) -> Tensor:
         """Mask logits (N, h, w) of the padded picture -> (N, *answer), bilinear."""
         if not len(masks):

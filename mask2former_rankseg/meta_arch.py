@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
@@ -23,12 +22,13 @@ from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
 
 from .checkpoint import rename_published
-from .config import criterion_from_config, ranking_from_config
+from .config import criterion_from_config, ranking_from_config, things_from_config
 from .criterion import Criterion
 from .inference import Frame, instances, panoptic, semantic
 from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
 from .targets import checked_labels, padded_masks
+from .views import QueryView, query_view
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class MaskFormer(nn.Module):
             "ranking": ranking_from_config(cfg),
             "tasks": tasks,
             "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
-            "things": _things(cfg) if tasks.panoptic else None,
+            "things": things_from_config(cfg) if tasks.panoptic else None,
             "only_present": cfg.MODEL.RANKSEG.USE_GT,
             "deep_supervision": node.DEEP_SUPERVISION,
         }
@@ -157,6 +157,12 @@ class MaskFormer(nn.Module):
             return self._losses(batched_inputs)
         with torch.no_grad():
             return self._segment(batched_inputs)
+
+    @torch.no_grad()
+    def semantic_views(self, batched_inputs: list[dict]) -> list[QueryView]:
+        """What the queries find in pictures, for who combines several; inputs as of
+        :meth:`forward`. They pass one by one, since their sizes differ."""
+        return [query_view(self, item) for item in batched_inputs]
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalised pictures, padded with zeros to a common size."""
@@ -212,6 +218,10 @@ class MaskFormer(nn.Module):
         class_vectors = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
         return self.ranking(decoded.states, logits, class_vectors, present)
 
+    def scored_classes(self, selected: Tensor | None) -> Tensor:
+        """Ids of the classes that can have a score: all of them without RankSeg."""
+        return torch.arange(self.num_classes, device=self.device) if selected is None else selected
+
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images = self.to_batch(batched_inputs).tensor
         labels, masks = self.targets(batched_inputs, images.shape[-2:])
@@ -236,10 +246,8 @@ class MaskFormer(nn.Module):
         class_logits, mask_logits, ranked = self.predict(images.tensor, batched_inputs)
         answers = []
         for i, item in enumerate(batched_inputs):
-            picture = images.image_sizes[i]
-            size = (item.get("height", picture[0]), item.get("width", picture[1]))
-            frame = Frame(tuple(images.tensor.shape[-2:]), tuple(picture), size)
             selected = None if ranked is None else ranked.selected[i]
+            frame = Frame.of(images.tensor.shape[-2:], images.image_sizes[i], item)
             answer = self._answer(class_logits[i], mask_logits[i], frame, selected)
             if ranked is not None:
                 answer["category_scores"] = ranked.category_logits[i].float().sigmoid()
@@ -254,9 +262,7 @@ class MaskFormer(nn.Module):
         tasks, answer = self.tasks, {}
         queries = class_logits, mask_logits, frame
         if tasks.semantic:
-            every = torch.arange(self.num_classes, device=class_logits.device)
-            classes = every if selected is None else selected
-            answer |= semantic(*queries, self.answer_kind, classes)
+            answer |= semantic(*queries, self.answer_kind, self.scored_classes(selected))
         if tasks.panoptic:
             answer["panoptic_seg"] = panoptic(
                 *queries,
@@ -295,21 +301,4 @@ def _pack(size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor)
         pred_classes=classes,
         pred_masks=masks,
         pred_boxes=Boxes(scores.new_zeros(len(scores), 4)),
-    )
-
-
-def _things(cfg: CfgNode) -> frozenset[int]:
-    """Ids of the classes with instances, of the first data set that tells them."""
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if ids and max(ids.values()) >= (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
-            raise UserError(
-                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}, but the data set {name} has a thing "
-                f"of number {max(ids.values())}: set it to the number of its classes."
-            )
-        if ids:
-            return frozenset(ids.values())
-    raise UserError(
-        "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
-        "whose classes are divided into things and stuff: name one, or set it to False."
     )

@@ -1,0 +1,62 @@
+"""What queries find in a picture, to be looked at a window at a time.
+
+Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from segcore.windows import Window, WindowResize
+
+from .inference import Frame, class_probabilities
+
+
+@dataclass(frozen=True)
+class QueryView:
+    """A :class:`segcore.views.SemanticView` as small as what the decoder gives.
+
+    Attributes:
+        weights: (Q, C) class probabilities.
+        mask_logits: (Q, h, w).
+        frame: size and place of the picture.
+        classes: ids (n,) of the classes that can have a score.
+        category_scores: (C,) of RankSeg, that a class is in the picture; None without it.
+    """
+
+    weights: Tensor
+    mask_logits: Tensor
+    frame: Frame
+    classes: Tensor
+    category_scores: Tensor | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.weights.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.frame.answer
+
+    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+        """Classes (t,) -> scores (t, height, width) in the window."""
+        shrink = WindowResize(self.frame.picture, self.frame.answer, window)
+        enlarge = WindowResize(self.mask_logits.shape[-2:], self.frame.padded, shrink.needs)
+        masks = shrink(enlarge(enlarge.needs.of(self.mask_logits))).sigmoid_().flatten(1)
+        return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)
+
+
+def query_view(model: nn.Module, item: dict) -> QueryView:
+    """What a ``MaskFormer`` finds in a picture; see its ``forward`` for the input."""
+    images = model.to_batch([item])
+    class_logits, mask_logits, ranked = model.predict(images.tensor, [item])
+    return QueryView(
+        class_probabilities(class_logits[0]),
+        mask_logits[0].float(),
+        Frame.of(images.tensor.shape[-2:], images.image_sizes[0], item),
+        model.scored_classes(None if ranked is None else ranked.selected[0]),
+        None if ranked is None else ranked.category_logits[0].float().sigmoid(),
+    )
