@@ -40,6 +40,7 @@ from .optimizer import build_optimizer
 from .shares import Share
 from .step import AutocastTrainer, autocast_dtype
 from .together import inference_together, together
+from .tta import with_tta
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,8 @@ class Trainer(DefaultTrainer):
         ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It answers with labels alone
         where the evaluator asks for no more (``labels_suffice``).
 
-        Outside of a training an evaluation that was interrupted goes on where it was.
+        Outside of a training an evaluation that was interrupted goes on where it was, and
+        ``TEST.AUG`` may ask for the mean over several views of each picture.
 
         Returns:
             the results by data set; those alone where there is just one.
@@ -192,7 +194,7 @@ class Trainer(DefaultTrainer):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
                     unfinished.append(evaluator)
-                results[name] = inference_together(model, data_loader, evaluator)
+                results[name] = inference_together(with_tta(cfg, model), data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
