@@ -24,6 +24,7 @@ from segcore.errors import UserError
 from segcore.images import read_image
 from segcore.page import Card, LegendEntry, Page
 from segcore.visualize import Color
+from segcore.vocabulary import Vocabulary, distinct_colors
 
 ALPHA = 0.6
 
@@ -98,8 +99,7 @@ def _write_dataset(page: Page, report: Report, name: str, rows: Sequence[Row]) -
 
 def _cards(row: Row) -> Iterator[Card]:
     """The worst and the best pictures; a picture that is gone since is left out."""
-    metadata = MetadataCatalog.get(row.dataset)
-    names, colors = metadata.stuff_classes, metadata.stuff_colors
+    names, colors = _classes(row.dataset)
     for kind, entries in (("worst", row.result.worst), ("best", row.result.best)):
         for entry in entries:
             maps = {
@@ -119,6 +119,17 @@ def _cards(row: Row) -> Iterator[Card]:
                 legends.append((f"{title}:", legend(regions, names, colors)))
             title = f"{kind}, {entry['score']:.1f}: {Path(entry['image']).name}"
             yield Card(title, drawn, legends, side=max(height, width))
+
+
+def _classes(dataset: str) -> tuple[Sequence[str], Sequence[Color]]:
+    """Names and colours by class id: the vocabulary's, but where labels know fewer classes."""
+    metadata = MetadataCatalog.get(dataset)
+    words = metadata.get("vocabulary")
+    if words is not None and metadata.get("background_from") is None:
+        words = Vocabulary.load(words)
+        return words.names, words.colors
+    names = metadata.stuff_classes
+    return names, metadata.get("stuff_colors") or distinct_colors(len(names))
 
 
 def draw(picture: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.ndarray:

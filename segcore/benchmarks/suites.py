@@ -9,7 +9,6 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from segcore.datasets import check_registered
 from segcore.evaluation.mess import mess_datasets
-from segcore.vocabulary import Vocabulary
 
 # The six of the open-vocabulary papers: A-847, PC-459, A-150, PC-59, PAS-20 and PAS-20b.
 OVSS = (
@@ -107,4 +106,5 @@ def answerable(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
 def _subject(name: str) -> tuple[str, tuple[str, ...]]:
     """What a data set is about: its evaluator, and its classes."""
     metadata = MetadataCatalog.get(name)
-    return metadata.evaluator_type, Vocabulary.load(metadata.vocabulary).names
+    classes = metadata.get("stuff_classes") or metadata.get("thing_classes")
+    return metadata.evaluator_type, tuple(classes)
