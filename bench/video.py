@@ -3,7 +3,7 @@
     python bench/video.py --tasks instance --frames 8 32 128
 
 The small models of Scenes with random weights, whose answers cost what trained ones' cost; frames
-of 96 x 96 pixels are made when they are read. "ours" goes through a video in clips of 8 frames, of
+of 192 x 192 pixels are made when they are read. "ours" goes through a video in clips of 8 frames, of
 which the next one sees 2 again: tracks come as run lengths at the end, label maps as a stream.
 "plain" is bench/plain_video.py: the whole video is one clip, all masks have full size. "MB" is the
 peak above the loaded model, of the median of --runs processes of their own; "ms" is for a frame.
@@ -32,7 +32,7 @@ TASKS = {
     "semantic": "mask2former_rankseg/scenes_60_video_semantic.yaml",
 }
 WAYS = ("ours", "plain")
-CLIP_FRAMES, CLIP_OVERLAP, SIDE = 8, 2, 96
+CLIP_FRAMES, CLIP_OVERLAP, SIDE = 8, 2, 192
 
 
 @dataclass(frozen=True)

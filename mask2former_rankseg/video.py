@@ -187,19 +187,17 @@ class VideoMaskFormer(MaskFormer):
         """What the queries answer about a clip."""
         images = self.pad_pictures(pictures).tensor
         class_logits, mask_logits, ranked = self.predict(images[None], [item])
-        picture = tuple(pictures[0].shape[-2:])
-        answer = (item.get("height", picture[0]), item.get("width", picture[1]))
-        classes, categories = torch.arange(self.num_classes, device=images.device), None
+        selected, categories = None, None
         if ranked is not None:
-            classes = ranked.selected[0]
+            selected = ranked.selected[0]
             # In double precision likely classes do not fall together at 1.
             categories = ranked.category_logits[0].double().sigmoid()
         return Clip(
             frames,
             class_probabilities(class_logits[0]),
             mask_logits[0].float(),
-            Frame(tuple(images.shape[-2:]), picture, answer),
-            classes,
+            Frame.of(images.shape[-2:], pictures[0].shape[-2:], item),
+            self.scored_classes(selected),
             categories,
         )
 
