@@ -17,7 +17,6 @@ from torch import nn
 
 from segcore.benchmarks.examples import ExampleKeeper, Judged, Regions
 from segcore.benchmarks.passport import SAME_SCORE, differences, make_passport, read_passport
-from segcore.benchmarks.suites import reads_words
 from segcore.config import CONFIG_FOLDERS, find_config, load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError
@@ -88,7 +87,7 @@ def make_run(
         UserError: the config, or what is put on top of it, is wrong.
     """
     cfg = load_config(config, [*options, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(folder)])
-    if reads_words(cfg):
+    if "TEST_CLASS_JSON" in cfg.MODEL.SEM_SEG_HEAD:
         cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
     cfg.freeze()
     return Run(title, config_name(config), weights, cfg, tuple(datasets), wording, tuple(options))

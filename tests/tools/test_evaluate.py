@@ -211,26 +211,25 @@ def test_what_is_missing_and_how_to_get_it(tool, weights, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_the_suite_with_two_processes(repository, root, tmp_path):
+def test_the_suite_with_two_processes(evaluate, repository, root, tmp_path):
     """The models that ship; any number of processes finds the same."""
-
-    def run(processes):
-        out = tmp_path / str(processes)
-        options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"]
-        subprocess.run(
-            [
-                *(sys.executable, repository / "tools/evaluate.py", "--suite", "scenes"),
-                *("--num-gpus", str(processes), "--output", out, *options),
-            ],
-            env=os.environ | {"DETECTRON2_DATASETS": str(root), "PYTHONPATH": str(repository)},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        content = json.loads((out / "results.json").read_text("utf-8"))
-        examples = next(out.rglob("result.json")).read_text("utf-8")
-        return [row["scores"] for row in content["results"]], examples, content
-
-    one, two = run(1), run(2)
-    assert one[:2] == two[:2]
-    assert "scenes_60_test" in [row["dataset"] for row in one[2]["results"]]
+    here = evaluate()["results"][0]
+    out = tmp_path / "two"
+    options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"]
+    subprocess.run(
+        [
+            *(sys.executable, repository / "tools/evaluate.py", "--suite", "scenes"),
+            *("--num-gpus", "2", "--output", out, *options),
+        ],
+        env=os.environ | {"DETECTRON2_DATASETS": str(root), "PYTHONPATH": str(repository)},
+        check=True,
+        capture_output=True,
+    )
+    content = json.loads((out / "results.json").read_text("utf-8"))
+    (there,) = [row for row in content["results"] if row["dataset"] == "scenes_60_test"]
+    assert (there["scores"], there["classes"]) == (here["scores"], here["classes"])
+    one, two = (
+        next((tmp_path / name).rglob(f"{dataset}/result.json")).read_text("utf-8")
+        for name, dataset in (("out", DATASET), ("two", "scenes_60_test"))
+    )
+    assert one == two, "the examples are the same too"
