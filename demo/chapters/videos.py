@@ -11,7 +11,7 @@ from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
 from segcore import visualize
 from segcore.images import read_image, read_labels
 from segcore.page import Page
-from segcore.visualize_segments import Segment, draw_regions, segment_regions
+from segcore.visualize_segments import Segment, segment_regions
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_video_instance.yaml"
@@ -77,5 +77,8 @@ def moving(frames: Path, answers: Path) -> Iterator[np.ndarray]:
         numbers = visualize.fit(read_labels(answers / f"{path.stem}_labels.png"), SIDE)
         listed = json.loads((answers / f"{path.stem}_segments.json").read_text())
         segments = [Segment(each["id"], each["category_id"]) for each in listed]
-        drawn = draw_regions(image, segment_regions(numbers, segments, WORDS), alpha=0.6)
+        regions = segment_regions(numbers, segments, WORDS)
+        drawn = visualize.overlay(
+            image, regions.labels, regions.colors, alpha=0.7, ignore_label=regions.ignore_label
+        )
         yield np.concatenate([image, drawn], axis=1)
