@@ -37,7 +37,7 @@ from .memory import CPU_BUDGET, Chunk
 from .merging import CropView
 from .patches import PatchGeometry
 from .resampling import resize
-from .text import TextCache, embed_prompts
+from .text import TextCache, embed_vocabulary
 from .token_rows import restore_token_rows
 
 
@@ -220,7 +220,7 @@ class CATSeg(nn.Module):
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images, labels = self._training_batch(batched_inputs)
         features, guidance = self.clip.encode_image(self.to_clip(images))
-        text = embed_prompts(self.clip, self.train_vocabulary.prompts, self.templates)
+        text = embed_vocabulary(self.clip, self.train_vocabulary, self.templates)
         cost = cost_volume(features, text)  # (B, T, P, h, w)
         classes = self._competing_classes(labels, text)  # (B, K)
         if classes.shape[1] < len(text):

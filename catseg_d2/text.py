@@ -12,6 +12,7 @@ from functools import partial
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
@@ -77,19 +78,44 @@ def tokenize(sentences: Sequence[str], context_length: int = 77) -> Tensor:
     return rows
 
 
+def embed_vocabulary(
+    clip: DenseCLIP, vocabulary: Vocabulary, templates: str, memory: int = 0
+) -> Tensor:
+    """Unit-norm embeddings (T, P, C) of a vocabulary, P as many as ``templates`` has sentences.
+
+    A vocabulary with templates of its own is read in those. Where the model knows one sentence and
+    they are several, or the other way round, their mean stands for each.
+
+    Args:
+        clip, templates, memory: as of :func:`embed_prompts`.
+        vocabulary: T classes.
+    """
+    named = sentence_templates(templates)
+    if not vocabulary.templates:
+        return embed_prompts(clip, vocabulary.prompts, named, memory)
+    own = [template.format for template in vocabulary.templates]
+    embeddings = embed_prompts(clip, vocabulary.prompts, own, memory)
+    if len(own) == len(named):
+        return embeddings
+    return F.normalize(embeddings.mean(dim=1, keepdim=True), dim=-1).expand(-1, len(named), -1)
+
+
 def embed_prompts(
-    clip: DenseCLIP, prompts: Sequence[str], templates: str, memory: int = 0
+    clip: DenseCLIP,
+    prompts: Sequence[str],
+    templates: str | Sequence[Callable[[str], str]],
+    memory: int = 0,
 ) -> Tensor:
     """Unit-norm embeddings (T, P, C) of T words in P sentences.
 
     Args:
         clip: towers whose text tower answers.
         prompts: the words, one a class.
-        templates: name of an ensemble in ``TEMPLATES``.
+        templates: functions from a word to a sentence, or name of an ensemble in ``TEMPLATES``.
         memory: bytes that the temporaries of the sentences may take that pass through the tower
             together; 0 lets all pass together.
     """
-    ensemble = sentence_templates(templates)
+    ensemble = sentence_templates(templates) if isinstance(templates, str) else templates
     sentences = [template(word) for word in prompts for template in ensemble]
     tokens = tokenize(sentences, clip.context_length).to(clip.positional_embedding.device)
     embeddings = _encode_in_chunks(clip, tokens, memory) if memory else clip.encode_text(tokens)
@@ -145,7 +171,7 @@ class TextCache:
                 self._entries.move_to_end(key)
                 return self._entries[key]
         with torch.autocast(device.type, enabled=False):
-            embeddings = embed_prompts(clip, vocabulary.prompts, templates, self._chunk_memory)
+            embeddings = embed_vocabulary(clip, vocabulary, templates, self._chunk_memory)
         with self._lock:
             self._entries[key] = embeddings
             while len(self._entries) > self._size:

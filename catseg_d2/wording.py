@@ -57,6 +57,8 @@ class WordedCache:
         ]
         flat = tuple(word for each in words for word in each)
         spread = replace(vocabulary, prompts=flat, synonyms=((),) * len(flat))
+        if self.templates != self._own_templates:  # what was asked for goes before the vocabulary's
+            spread = replace(spread, templates=())
         embeddings = self._own.get(clip, spread, self.templates)  # (words, P, C)
         known = self._averaged
         if known is None or known[0] is not embeddings:

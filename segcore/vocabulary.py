@@ -8,8 +8,9 @@ A vocabulary comes from a registered name, a JSON file, a list of words, or one 
     Vocabulary.load("sky, tree, my dog")         # in a typed line commas separate classes
 
 A JSON file holds a list of strings, or an object like those in ``segcore/vocabularies``: ``name``,
-``ignore_label`` and ``classes``, a list of ``{"name", "prompt", "synonyms", "color", "isthing",
-"dataset_id", "seen"}`` in the order of the class ids, where only ``name`` is required.
+``ignore_label``, ``templates``, ``background`` and ``classes``, a list of ``{"name", "prompt",
+"synonyms", "color", "isthing", "dataset_id", "seen"}`` in the order of the class ids, where only
+``name`` is required. ``docs/vocabularies.md`` says what each of them is.
 """
 
 import colorsys
@@ -26,9 +27,12 @@ from pathlib import Path
 
 from segcore.errors import UserError
 from segcore.vocabulary_checks import (
+    background_words,
     check_unique,
+    checked_background,
     checked_flags,
     checked_row,
+    checked_templates,
     clean,
     read_json,
     short,
@@ -38,6 +42,21 @@ FOLDER = Path(__file__).parent / "vocabularies"
 
 Color = tuple[int, int, int]
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Background:
+    """Words that a model is asked for so that nothing else wins there; together they are one class.
+
+    Attributes:
+        first: id of the first of them; all further classes are background, too.
+        name: of the one class.
+        color: of the one class, RGB.
+    """
+
+    first: int
+    name: str = "background"
+    color: Color = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,10 @@ class Vocabulary:
         seen: whether the class occurs in training; None where nothing is held out.
         isthing: countable object or stuff; None where the benchmark does not say.
         ignore_label: label value of pixels without a class.
+        templates: the vocabulary's own sentences, each with one ``{}`` for the word; none: those
+            of the model.
+        background: which classes are the background, None where none is.
+        colored: whether the colour is the class's own; otherwise it is one of the palette.
     """
 
     name: str
@@ -66,14 +89,19 @@ class Vocabulary:
     seen: tuple[bool, ...] | None = None
     isthing: tuple[bool, ...] | None = None
     ignore_label: int | None = 255
+    templates: tuple[str, ...] = ()
+    background: Background | None = None
+    colored: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of what a model reads: prompts and synonyms, in order."""
+        """SHA-256 (hex) of what a model reads: prompts, synonyms and own templates, in order."""
         read = [[prompt, *words] for prompt, words in zip(self.prompts, self.synonyms, strict=True)]
+        if self.templates:
+            read = [read, self.templates]
         text = json.dumps(read, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -198,6 +226,8 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
     rows = table.get("classes")
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{where} holds no classes: give at least one name")
+    background = checked_background(table.get("background"), len(rows), where)
+    rows = [*rows, *background_words(table.get("background"), rows)]
     rows = [checked_row(row, number, where) for number, row in enumerate(rows, 1)]
     check_unique(rows, where)
     published = [row.get("color") for row in rows]
@@ -216,6 +246,9 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
         seen=checked_flags(rows, "seen", where),
         isthing=checked_flags(rows, "isthing", where),
         ignore_label=ignore_label,
+        templates=checked_templates(table.get("templates", []), where),
+        background=background and Background(**background),
+        colored=tuple(color is not None for color in published),
     )
 
 

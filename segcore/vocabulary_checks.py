@@ -16,6 +16,7 @@ from segcore.errors import UserError
 
 MAX_FILE_BYTES = 16 * 2**20
 MAX_NAME_CHARACTERS = 300  # the longest published name has 113; 77 tokens are checked when encoding
+MAX_TEMPLATES = 1000
 SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>")
 BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -104,6 +105,61 @@ def checked_flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, 
     if len(values) != len(rows) or not all(value in (0, 1) for value in values):
         raise UserError(f"{where}: {key!r} needs to be true or false for every class, or for none")
     return tuple(map(bool, values))
+
+
+def checked_templates(templates: object, where: object) -> tuple[str, ...]:
+    """Sentences with one ``{}`` each, none twice; () where a vocabulary has none of its own."""
+    if not isinstance(templates, list) or len(templates) > MAX_TEMPLATES:
+        raise UserError(f"{where}: 'templates' needs to be a list of at most {MAX_TEMPLATES} texts")
+    for template in templates:
+        braces = re.findall(r"[{}]", template) if isinstance(template, str) else []
+        if braces != ["{", "}"] or "{}" not in template:
+            raise UserError(
+                f"{where}: the template {short(str(template))} needs to be a sentence with one "
+                "{}, where the word goes"
+            )
+        if len(template) > MAX_NAME_CHARACTERS or templates.count(template) > 1:
+            raise UserError(
+                f"{where}: the template {short(template)} is there twice, or has more than "
+                f"{MAX_NAME_CHARACTERS} characters: shorten or remove it"
+            )
+    return tuple(templates)
+
+
+def checked_background(node: object, num_classes: int, where: object) -> dict | None:
+    """``first``, ``name`` and ``color`` of the background; None where there is none."""
+    if node is None:
+        return None
+    node = {"name": "background", "color": [0, 0, 0]} | (node if isinstance(node, dict) else {})
+    words = node.get("words")
+    first = num_classes if words else node.get("first")
+    if (
+        not isinstance(words, list | None)
+        or type(first) is not int
+        or not isinstance(node["name"], str)
+    ):
+        raise UserError(
+            f"{where}: 'background' needs to be an object with 'words', a list of them, or with "
+            "'first', the number of the first class (from 0) that belongs to it"
+        )
+    if not words and not 0 < first < num_classes:
+        raise UserError(
+            f"{where}: the background begins with class {first}, but needs to begin with one of "
+            f"1 ... {num_classes - 1}"
+        )
+    color = _color(node["color"], node["name"], where)
+    return {"first": first, "name": node["name"], "color": color}
+
+
+def background_words(node: object, rows: Sequence[object]) -> list[dict]:
+    """The classes that a checked ``background`` adds behind ``rows``."""
+    words = node.get("words", ()) if isinstance(node, dict) else ()
+    flags = {
+        key: False
+        for key in ("seen", "isthing")
+        if any(isinstance(row, dict) and row.get(key) is not None for row in rows)
+    }
+    return [{"name": word} | flags for word in words or ()]
 
 
 def _color(value: object, name: str, where: object) -> tuple[int, int, int]:

@@ -68,7 +68,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
                 label_suffix=files.get("label_suffix"),
                 first_label=files.get("first_label", 0),
                 evaluator_type=table.get("evaluator_type", "sem_seg"),
-                **_background(vocabulary, table.get("background")),
+                **_background(vocabulary),
             )
 
 
@@ -89,14 +89,13 @@ def _register_panoptic(
     )
 
 
-def _background(vocabulary: Vocabulary, background: dict | None) -> dict:
-    """Metadata where the labels know fewer classes than the model is prompted with: everything
-    from class ``first`` on is one class, the background."""
+def _background(vocabulary: Vocabulary) -> dict:
+    """Metadata where the labels know fewer classes than the model is prompted with."""
+    background = vocabulary.background
     if background is None:
         return {}
-    first = background["first"]
     return {
-        "stuff_classes": [*vocabulary.names[:first], background["name"]],
-        "stuff_colors": [*vocabulary.colors[:first], tuple(background["color"])],
-        "background_from": first,
+        "stuff_classes": [*vocabulary.names[: background.first], background.name],
+        "stuff_colors": [*vocabulary.colors[: background.first], background.color],
+        "background_from": background.first,
     }

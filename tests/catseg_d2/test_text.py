@@ -1,12 +1,20 @@
 """Tokens, sentences, and a cache that is never stale."""
 
 import json
+from dataclasses import replace
 
 import open_clip
 import pytest
 import torch
 
-from catseg_d2.text import TextCache, embed_prompts, encode, text_fingerprint, tokenize
+from catseg_d2.text import (
+    TextCache,
+    embed_prompts,
+    embed_vocabulary,
+    encode,
+    text_fingerprint,
+    tokenize,
+)
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -104,3 +112,29 @@ def test_cache_forgets_the_oldest(tiny) -> None:
     cache.get(clip, words[2], "single")
     again = cache.get(clip, words[0], "single")
     assert again is not first and torch.equal(again, first)
+
+
+def test_a_vocabulary_is_read_in_its_own_templates(tiny) -> None:
+    """As many sentences as the model knows are told apart; of others the mean is read."""
+    clip, words = tiny().clip, Vocabulary.load(["cat", "dog"])
+    torch.testing.assert_close(
+        embed_vocabulary(clip, words, "single"), embed_prompts(clip, words.prompts, "single")
+    )
+    sentences = ("a {}.", "a drawing of a {}.")
+    own = [template.format for template in sentences]
+    expected = embed_prompts(clip, words.prompts, own)
+    one = embed_vocabulary(clip, replace(words, templates=sentences[:1]), "single")
+    torch.testing.assert_close(one, expected[:, :1])
+    both = embed_vocabulary(clip, replace(words, templates=sentences), "single")
+    mean = torch.nn.functional.normalize(expected.mean(dim=1, keepdim=True), dim=-1)
+    torch.testing.assert_close(both, mean)
+    many = embed_vocabulary(clip, replace(words, templates=sentences), "imagenet")
+    torch.testing.assert_close(many, mean.expand(-1, 80, -1))
+
+
+def test_templates_of_a_vocabulary_change_the_answer_and_the_cache(tiny) -> None:
+    clip, cache, words = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
+    plain = cache.get(clip, words, "single")
+    drawn = cache.get(clip, replace(words, templates=("a drawing of a {}.",)), "single")
+    assert not torch.equal(plain, drawn)
+    assert cache.get(clip, words, "single") is plain
