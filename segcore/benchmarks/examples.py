@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from segcore import visualize
+from segcore.benchmarks.objects import BACKGROUND, answered_objects, answered_tracks, true_objects
 from segcore.evaluation import StatefulEvaluator
-from segcore.evaluation.panoptic_quality import add_counts, count_segments, mean_quality
+from segcore.evaluation.panoptic_quality import count_segments, mean_quality
 from segcore.images import read_class_ids, read_labels
 from segcore.panoptic import Segments, segments_of_record
 from segcore.videos import VOID
@@ -75,9 +76,9 @@ class Judged:
 class ExampleKeeper(StatefulEvaluator):
     """Hands everything to another evaluator, and keeps the best and the worst pictures.
 
-    The score of a picture is its panoptic quality where the model answers with segments, else the
-    mean IoU over the classes that its ground truth shows; of a video each frame counts. Answers
-    with objects alone are not scored by picture.
+    The score of a picture is its panoptic quality where the model answers with segments or objects,
+    else the mean IoU over the classes that its ground truth shows; of a video each frame counts.
+    Objects count that the model is sure of.
 
     Attributes:
         labels_suffice: that of the other evaluator.
@@ -161,6 +162,8 @@ class ExampleKeeper(StatefulEvaluator):
             yield self._judge_segments(item, *output["panoptic_seg"])
         elif labels_of(output) is not None:
             yield self._judge_labels(item, labels_of(output))
+        elif "instances" in output:
+            yield self._judge_objects(item, output["instances"])
 
     @cached_property
     def _records(self) -> dict[str, dict]:
@@ -191,6 +194,8 @@ class ExampleKeeper(StatefulEvaluator):
         )
 
     def _judge_frames(self, item: dict, output: dict) -> Iterator[Judged]:
+        if "pred_masks" in output:
+            yield from self._judge_tracks(item, output)
         labels = labels_of(output)
         if labels is None or not self._frame_labels:
             return
@@ -202,11 +207,27 @@ class ExampleKeeper(StatefulEvaluator):
         truth = segments_of_record(self._records[item["file_name"]])
         categories = {each["id"]: int(each["category_id"]) for each in listed}
         answer = Segments(ids.cpu().numpy().astype(np.int64), categories)
-        counts = add_counts([count_segments(answer, truth)])
-        quality = mean_quality(counts.values())["PQ"]
-        return Judged(
-            100 * quality, item["file_name"], _segment_regions(truth), _segment_regions(answer)
-        )
+        return _judge_parts(item["file_name"], truth, answer)
+
+    def _judge_objects(self, item: dict, instances: Any) -> Judged:
+        name = item["file_name"]
+        size = tuple(instances.pred_masks.shape[1:])
+        truth = true_objects(self._records[name]["annotations"], size, name)
+        return _judge_parts(name, truth, answered_objects(instances))
+
+    @cached_property
+    def _videos(self) -> dict[int | str, dict]:
+        return {record["video_id"]: record for record in DatasetCatalog.get(self.dataset_name)}
+
+    def _judge_tracks(self, item: dict, output: dict) -> Iterator[Judged]:
+        record = self._videos[item["video_id"]]
+        size = (record["height"], record["width"])
+        if "frame_annotations" not in record:  # nobody but a server knows the objects
+            return
+        names, truths = record["file_names"], record["frame_annotations"]
+        answers = answered_tracks(output, len(names), size)
+        for name, annotations, answer in zip(names, truths, answers, strict=True):
+            yield _judge_parts(name, true_objects(annotations, size, name), answer)
 
 
 def labels_of(output: dict) -> Tensor | None:
@@ -236,6 +257,14 @@ def _judge_maps(image: str, truth: np.ndarray, answer: np.ndarray) -> Judged:
     return Judged(picture_iou(truth, answer), str(image), Regions(truth), Regions(answer))
 
 
+def _judge_parts(image: str, truth: Segments, answer: Segments) -> Judged:
+    counts = count_segments(answer, truth)
+    counts.pop(BACKGROUND, None)
+    quality = 100 * mean_quality(counts.values())["PQ"]
+    return Judged(quality, str(image), _segment_regions(truth), _segment_regions(answer))
+
+
 def _segment_regions(segments: Segments) -> Regions:
     numbers = segments.index() - 1
-    return Regions(np.where(numbers < 0, NONE, numbers), tuple(segments.categories.values()))
+    classes = tuple(each for each in segments.categories.values() if each != BACKGROUND)
+    return Regions(np.where((numbers < 0) | (numbers >= len(classes)), NONE, numbers), classes)

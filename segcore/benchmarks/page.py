@@ -117,13 +117,16 @@ def _cards(row: Row) -> Iterator[Card]:
             for title, regions in maps.items():
                 drawn.append((title, draw(picture, regions, colors)))
                 legends.append((f"{title}:", legend(regions, names, colors)))
-            title = f"{kind}, {entry['score']:.1f}: {Path(entry['image']).name}"
+            title = f"{kind}, {entry['score']:.1f}: {'/'.join(Path(entry['image']).parts[-2:])}"
             yield Card(title, drawn, legends, side=max(height, width))
 
 
 def _classes(dataset: str) -> tuple[Sequence[str], Sequence[Color]]:
-    """Names and colours by class id: the vocabulary's, but where labels know fewer classes."""
+    """Names and colours by class id: the vocabulary's, but where fewer classes are known."""
     metadata = MetadataCatalog.get(dataset)
+    if metadata.evaluator_type in ("coco", "ytvis"):  # things alone
+        names = metadata.thing_classes
+        return names, metadata.get("thing_colors") or distinct_colors(len(names))
     words = metadata.get("vocabulary")
     if words is not None and metadata.get("background_from") is None:
         words = Vocabulary.load(words)

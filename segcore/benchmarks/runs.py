@@ -190,7 +190,8 @@ def evaluate(
     if not comm.is_main_process():
         return
     summary, classes = split_classes(scores)
-    classes |= _panoptic_classes(Path(run.cfg.OUTPUT_DIR) / "inference" / dataset)
+    for name, values in _panoptic_classes(run, dataset).items():
+        classes[name] = values | classes.get(name, {})
     folder = run.folder(dataset)
     worst, best = keeper.examples()
     Result(
@@ -230,9 +231,9 @@ def split_classes(
     return summary, classes
 
 
-def _panoptic_classes(folder: Path) -> dict[str, dict[str, float]]:
+def _panoptic_classes(run: Run, dataset: str) -> dict[str, dict[str, float]]:
     """What the panoptic evaluator writes down of single classes."""
-    path = folder / "panoptic_evaluation.json"
+    path = Path(run.cfg.OUTPUT_DIR) / "inference" / dataset / "panoptic_evaluation.json"
     return read_json(path)["categories"] if path.is_file() else {}
 
 

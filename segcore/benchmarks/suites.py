@@ -72,14 +72,14 @@ SHIPPED = (
         ("scenes_60_test_panoptic",),
     ),
     ShippedModel(
-        "demo/models/scenes_1k_rankseg.safetensors",
-        "mask2former_rankseg/scenes_1k_rankseg.yaml",
-        ("scenes_1k_test",),
+        "demo/models/scenes_60_rankseg.safetensors",
+        "mask2former_rankseg/scenes_60_rankseg.yaml",
+        ("scenes_60_test",),
     ),
     ShippedModel(
-        "demo/models/scenes_60_video_semantic.safetensors",
-        "mask2former_rankseg/scenes_60_video_semantic.yaml",
-        ("scenes_60_video_test",),
+        "demo/models/scenes_60_video_instance.safetensors",
+        "mask2former_rankseg/scenes_60_video_instance.yaml",
+        ("scenes_60_video_test_instance",),
     ),
 )
 

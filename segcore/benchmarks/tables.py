@@ -12,7 +12,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header, and rows of a
 
 def summary_table(report: Report) -> Table:
     """A row a model and data set: measured beside published."""
-    header = ["data set", "model", "pictures", "score", "measured", "published", "difference"]
+    header = ["data set", "model", "number", "score", "measured", "published", "difference"]
     rows = []
     for row in report.rows:
         expected = row.expected

@@ -2,6 +2,7 @@
 
 import io
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, picture_iou
 from segcore.evaluation import SemanticEvaluator, StatefulEvaluator
+from segcore.evaluation.instances import encode_masks
 from segcore.panoptic import encode_ids
 
 DATASET = "example_pictures"
@@ -184,9 +186,56 @@ def test_frames_of_videos(tmp_path, names):
     assert (worst.image, best.image, best.score) == ("1.jpg", "0.jpg", 100)
 
 
-def test_objects_alone_are_not_scored_by_picture(names):
-    DatasetCatalog.register(DATASET, list)
+def square(top, size=4):
+    mask = np.zeros((10, 10), dtype=bool)
+    mask[top : top + size, :size] = True
+    return mask
+
+
+def runs(mask):
+    return encode_masks(torch.from_numpy(mask)[None])[0]
+
+
+def test_objects(names):
+    """Those of low score do not count, and what covers others is in front."""
+    polygon = [[0, 0, 4, 0, 4, 4, 0, 4]]
+    truth = [
+        {"category_id": 0, "segmentation": runs(np.ones((10, 10), dtype=bool))},
+        {"category_id": 1, "segmentation": polygon},
+    ]
+    DatasetCatalog.register(DATASET, lambda: [{"file_name": "a.jpg", "annotations": truth}])
+    instances = SimpleNamespace(
+        pred_masks=torch.from_numpy(np.stack([square(0), square(0), square(6)])),
+        scores=torch.tensor([0.9, 0.2, 0.6]),
+        pred_classes=torch.tensor([1, 0, 1]),
+    )
     kept = ExampleKeeper(Nothing(), DATASET, 1)
-    kept.process([{"file_name": "a.jpg"}], [{"instances": object()}])
-    kept.process([{"video_id": 1, "file_names": []}], [{"pred_scores": []}])
-    assert kept.examples() == ([], [])
+    kept.process([{"file_name": "a.jpg"}], [{"instances": instances}])
+    (worst,), _ = kept.examples()
+    # class 1: one found, one false; class 0: missed
+    assert worst.score == pytest.approx(100 * (1 / 1.5 + 0) / 2)
+    assert sorted(worst.answer.classes) == [1, 1]
+    classes = np.array(worst.truth.classes)[worst.truth.numbers]
+    assert (classes == square(0).astype(int)).all()
+
+
+def test_tracks(names):
+    """Frame by frame; nothing to see where nobody but a server knows the objects."""
+    frames = ["a.jpg", "b.jpg"]
+    video = {"video_id": 3, "file_names": frames, "height": 10, "width": 10}
+    seen = {"category_id": 0, "segmentation": runs(square(0))}
+    known = video | {"frame_annotations": [[seen], []]}
+    DatasetCatalog.register(DATASET, lambda: [known, video | {"video_id": 4}])
+    answer = {
+        "pred_scores": [0.8],
+        "pred_labels": [0],
+        "pred_masks": [[runs(square(0)), runs(square(5))]],
+    }
+    kept = ExampleKeeper(Nothing(), DATASET, 2)
+    kept.process([known], [answer])
+    kept.process([video | {"video_id": 4}], [answer])
+    (worst,), (best,) = kept.examples()
+    kept.process([known], [{"pred_scores": [], "pred_labels": [], "pred_masks": []}])
+    assert [[each.score for each in part] for part in kept.examples()] == [[0, 0], [100]]
+    assert (worst.image, worst.score) == ("b.jpg", 0) and worst.truth.classes == ()
+    assert (best.image, best.score) == ("a.jpg", 100)
