@@ -117,7 +117,7 @@ def _cards(row: Row) -> Iterator[Card]:
             for title, regions in maps.items():
                 drawn.append((title, draw(picture, regions, colors)))
                 legends.append((f"{title}:", legend(regions, names, colors)))
-            title = f"{kind}, {entry['score']:.1f}: {'/'.join(Path(entry['image']).parts[-2:])}"
+            title = f"{kind}, {entry['score']:.1f}: {'/'.join(Path(entry['image']).parts[-3:])}"
             yield Card(title, drawn, legends, side=max(height, width))
 
 

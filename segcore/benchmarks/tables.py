@@ -11,22 +11,23 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header, and rows of a
 
 
 def summary_table(report: Report) -> Table:
-    """A row a model and data set: measured beside published."""
-    header = ["data set", "model", "number", "score", "measured", "published", "difference"]
-    rows = []
-    for row in report.rows:
-        expected = row.expected
-        rows.append(
-            [
-                row.dataset,
-                row.run.title,
-                f"{row.result.passport['dataset']['count']:,}",
-                row.metric or "no public ground truth",
-                number(row.score),
-                number(expected and expected[1]),
-                _difference(row.score, expected and expected[1]),
-            ]
-        )
+    """A row a model and data set: measured, and beside published where anything is."""
+    header = ["data set", "model", "number", "score", "measured"]
+    rows = [
+        [
+            row.dataset,
+            row.run.title,
+            f"{row.result.passport['dataset']['count']:,}",
+            row.metric or "no public ground truth",
+            number(row.score),
+        ]
+        for row in report.rows
+    ]
+    published = [row.expected and row.expected[1] for row in report.rows]
+    if any(value is not None for value in published):
+        header += ["published", "difference"]
+        for cells, row, value in zip(rows, report.rows, published, strict=True):
+            cells += [number(value), _difference(row.score, value)]
     return header, rows
 
 

@@ -203,7 +203,7 @@ def test_without_public_ground_truth(tmp_path, runs):
     row = Row(run, Result(found.passport, {}, {}, tmp_path), ())
     assert row.metric is None and row.score is None and row.expected is None
     report = make_report("", [(run, row.result)], [], {})
-    assert summary_table(report)[1][0][3:] == ["no public ground truth", "-", "-", "-"]
+    assert summary_table(report)[1][0][3:] == ["no public ground truth", "-"]
 
 
 def test_scores_of_classes():
