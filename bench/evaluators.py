@@ -187,7 +187,10 @@ def time_of_reading(maps: Maps) -> float:
 
 def has_detectron2() -> bool:
     """Whether the real one is installed: the stand-in has no such evaluator."""
-    return hasattr(detectron2.evaluation, "SemSegEvaluator")
+    try:
+        return hasattr(detectron2.evaluation, "SemSegEvaluator")
+    except ImportError:  # the stand-in's way to say so
+        return False
 
 
 def report(args: argparse.Namespace) -> Iterator[str]:

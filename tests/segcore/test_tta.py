@@ -173,6 +173,23 @@ def test_config_says_what_is_done() -> None:
     assert [view["image"].shape for view in tta._views(item(40, 80))] == [(3, 10, 20), (3, 15, 30)]
 
 
+def test_the_trainer_evaluates_with_it(monkeypatch) -> None:
+    """Outside of a training; within one, the model itself is evaluated."""
+    from detectron2.utils.events import EventStorage
+
+    from segcore.engine import trainer
+
+    asked = []
+    monkeypatch.setattr(trainer, "inference_together", lambda model, *_: asked.append(model) or {})
+    monkeypatch.setattr(trainer.Trainer, "build_test_loader", lambda cfg, name: None)
+    cfg, model = config("DATASETS.TEST", ("any",), "TEST.SAVE_SECONDS", 0), Colours()
+    trainer.Trainer.test(cfg, model, [None])
+    with EventStorage():
+        trainer.Trainer.test(cfg, model, [None])
+    assert isinstance(asked[0], SemanticTTA) and asked[0].model is model
+    assert asked[1] is model
+
+
 @pytest.mark.parametrize(
     ("options", "key"),
     [
