@@ -7,8 +7,9 @@
 
 For each picture NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit: class ids,
 or numbers of segments), NAME_legend.png and, where the model tells segments or objects apart,
-NAME_segments.json; vocabulary.json says which class an id is. A video becomes a video with colours
-and names on it, or a folder with overlay and label map of each frame. What cannot be read is
+NAME_segments.json, with RankSeg NAME_categories.json; vocabulary.json says which class an id is. A
+video becomes a video with colours and names on it, or a folder with overlay and label map of each
+frame. What cannot be read is
 reported at the end and the rest is done all the same; the exit code is then 1. A mistake in the
 command line, the config or the checkpoint is one sentence and exit code 2.
 """
