@@ -226,10 +226,14 @@ def test_the_suite_with_two_processes(evaluate, repository, root, tmp_path):
         capture_output=True,
     )
     content = json.loads((out / "results.json").read_text("utf-8"))
-    (there,) = [row for row in content["results"] if row["dataset"] == "scenes_60_test"]
+    there = next(row for row in content["results"] if row["passport"]["model"]["config"] == CONFIG)
+    assert there["dataset"] == "scenes_60_test"
     assert (there["scores"], there["classes"]) == (here["scores"], here["classes"])
     one, two = (
-        next((tmp_path / name).rglob(f"{dataset}/result.json")).read_text("utf-8")
-        for name, dataset in (("out", DATASET), ("two", "scenes_60_test"))
+        (tmp_path / folder / "result.json").read_text("utf-8")
+        for folder in (
+            f"out/catseg_d2-scenes_60/{DATASET}",
+            "two/catseg_d2-scenes_60/scenes_60_test",
+        )
     )
     assert one == two, "the examples are the same too"
