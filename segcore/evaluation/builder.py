@@ -37,7 +37,12 @@ WITH_SUBMISSION = ("video_semantic", "ytvis")
 # Panoptic data sets may come without these; the metadata tells.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
 # What a model of several tasks answers with: keys of ``MODEL.MASK_FORMER.TEST``.
-SWITCHES = {"sem_seg": "SEMANTIC_ON", "panoptic_seg": "PANOPTIC_ON", "instances": "INSTANCE_ON"}
+SWITCHES = {
+    "sem_seg": "SEMANTIC_ON",
+    "panoptic_seg": "PANOPTIC_ON",
+    "instances": "INSTANCE_ON",
+    "pred_scores": "INSTANCE_ON",
+}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
@@ -80,6 +85,13 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     if len(evaluators) == 1:
         return next(iter(evaluators.values()))
     return EvaluatorsByOutput(dataset_name, evaluators)
+
+
+def evaluated_tasks(dataset_name: str) -> frozenset[str]:
+    """Those of "semantic", "panoptic" and "instance" that a data set could evaluate."""
+    outputs = EVALUATORS.get(MetadataCatalog.get(dataset_name).get("evaluator_type"), {})
+    switches = (SWITCHES[output] for output in outputs if output in SWITCHES)
+    return frozenset(switch.removesuffix("_ON").lower() for switch in switches)
 
 
 def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> list[str]:

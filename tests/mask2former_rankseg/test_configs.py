@@ -152,7 +152,8 @@ class TestSteps:
     def test_selection_and_scores(self, steps) -> None:
         selection = steps["and selection"].ranking
         adaptive = steps["and rank-adaptive scores"].ranking
-        assert selection.kappa == adaptive.kappa == 200
+        assert selection.kappa == adaptive.kappa == 1120
+        assert selection.test_kappa == adaptive.test_kappa == 200
         assert isinstance(selection.scores, SharedScores)
         assert isinstance(adaptive.scores, NormScores)
 

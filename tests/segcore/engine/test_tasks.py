@@ -1,0 +1,46 @@
+"""Evaluations leave out what their data set has nothing to say about."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from segcore.answers import AnswerKind
+from segcore.engine.trainer import _answering_no_more
+from segcore.evaluation.builder import evaluated_tasks
+
+
+@dataclass(frozen=True)
+class Tasks:
+    semantic: bool = True
+    panoptic: bool = False
+    instance: bool = True
+
+
+@pytest.mark.parametrize(
+    ("data_set", "tasks"),
+    [
+        ("ade20k_sem_seg_val", {"semantic"}),
+        ("vspw_val", {"semantic"}),
+        ("ytvis_2019_val", {"instance"}),
+        ("ade20k_panoptic_val", {"semantic", "panoptic", "instance"}),
+    ],
+)
+def test_what_a_data_set_evaluates(data_set: str, tasks: set[str]) -> None:
+    assert evaluated_tasks(data_set) == tasks
+
+
+def test_a_model_gets_its_tasks_back() -> None:
+    model = SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
+    evaluator = SimpleNamespace(labels_suffice=True)
+    with pytest.raises(KeyError), _answering_no_more(model, evaluator, {"semantic", "panoptic"}):
+        assert model.tasks == Tasks(instance=False)
+        assert model.answer_kind.output == "labels"
+        raise KeyError
+    assert model == SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
+
+
+def test_a_model_without_tasks_stays_as_it_is() -> None:
+    model = SimpleNamespace()
+    with _answering_no_more(model, SimpleNamespace(), {"semantic"}):
+        assert not vars(model)
