@@ -401,6 +401,7 @@ def test_registered_videos(tmp_path: Path, names) -> None:
     )
     register_track_dataset("test_tracks", tmp_path, tmp_path / "gt.json", words)
     cfg = default_config()
+    cfg.MODEL.MASK_FORMER = CfgNode({"TEST": {"SEMANTIC_ON": True, "INSTANCE_ON": True}})
     cfg.OUTPUT_DIR = str(tmp_path / "out")
     cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 2})
     nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
@@ -464,6 +465,7 @@ def test_a_share_goes_on_behind_what_is_done() -> None:
 
 def test_build_evaluator(videos, tmp_path: Path) -> None:
     cfg = default_config()
+    cfg.MODEL.MASK_FORMER = CfgNode({"TEST": {"SEMANTIC_ON": True, "INSTANCE_ON": True}})
     cfg.OUTPUT_DIR = str(tmp_path)
     for name, kind, evaluator in (
         ("labelled", "video_semantic", VideoSemanticEvaluator),
