@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segcore.answers import AnswerKind
 from segcore.errors import UserError
-from segcore.evaluation.instances import encode_masks
+from segcore.outlines import encode_masks
 from segcore.rankseg.selection import select_top
 
 from .clips import Clip, FrameScores, divide

@@ -1,9 +1,11 @@
 """Objects as COCO's files store them: polygons, or run lengths of a mask."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as run_lengths
+from torch import Tensor
 
 from segcore.errors import UserError
 
@@ -114,3 +116,10 @@ def fill_runs(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"they do not fill {size[0]} x {size[1]} pixels")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(size[::-1]).T
+
+
+def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
+    """Masks (N, H, W) as N of COCO's compressed run lengths."""
+    columns_first = np.asfortranarray(masks.bool().permute(1, 2, 0).cpu().numpy(), dtype=np.uint8)
+    encoded = run_lengths.encode(columns_first)
+    return [{"size": each["size"], "counts": each["counts"].decode("ascii")} for each in encoded]

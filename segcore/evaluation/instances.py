@@ -8,20 +8,17 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from detectron2.data import MetadataCatalog
-from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor
 
 from segcore.annotations import read_instance_annotations
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
+from segcore.outlines import encode_masks
 
 logger = logging.getLogger(__name__)
 
@@ -172,13 +169,6 @@ def read_instances(json_file: str | Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth
-
-
-def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Masks (N, H, W) as N of COCO's compressed run lengths."""
-    columns_first = np.asfortranarray(masks.bool().permute(1, 2, 0).cpu().numpy(), dtype=np.uint8)
-    encoded = run_lengths.encode(columns_first)
-    return [{"size": each["size"], "counts": each["counts"].decode("ascii")} for each in encoded]
 
 
 def average_precision(truth: COCO, answers: list[dict]) -> dict[str, float]:

@@ -35,8 +35,8 @@ from segcore.evaluation import (
     VideoSemanticEvaluator,
     unfinished,
 )
-from segcore.evaluation.instances import encode_masks
 from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
+from segcore.outlines import encode_masks
 
 PROGRAM = Path(__file__).with_name("evaluation_run.py")
 CONFIG = """

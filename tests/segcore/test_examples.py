@@ -12,7 +12,7 @@ from PIL import Image
 
 from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, picture_iou
 from segcore.evaluation import SemanticEvaluator, StatefulEvaluator
-from segcore.evaluation.instances import encode_masks
+from segcore.outlines import encode_masks
 from segcore.panoptic import encode_ids
 
 DATASET = "example_pictures"

@@ -15,7 +15,8 @@ from pycocotools import mask as run_lengths
 
 from segcore.errors import UserError
 from segcore.evaluation import InstanceEvaluator
-from segcore.evaluation.instances import SCORES, encode_masks, read_instances
+from segcore.evaluation.instances import SCORES, read_instances
+from segcore.outlines import encode_masks
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from PIL import Image
 
 from segcore.engine.shares import Share
 from segcore.evaluation import VideoInstanceEvaluator, VideoSemanticEvaluator
-from segcore.evaluation.instances import encode_masks
+from segcore.outlines import encode_masks
 
 CLASSES, SIZE, PIECE = ["a", "b", "c"], (12, 16), 5
 LENGTHS = {"v1": 21, "v0": 10, "v2": 17, "v3": 1}
