@@ -6,6 +6,10 @@ al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Seg
 ``MaskFormer`` and ``VideoMaskFormer`` and their parts.
 """
 
+# First, because it silences a warning that Detectron2's parts cause as they are loaded.
+import segcore  # noqa: F401
+
+# isort: split
 from .config import add_maskformer_config
 from .heads import (
     TRANSFORMER_DECODER_REGISTRY,
