@@ -59,9 +59,9 @@ def _lines() -> Iterator[str]:
     experiments = published()
     for folder, names in groupby(sorted(experiments, key=_place), key=_folder):
         yield f"## {folder}\n"
-        yield _row(COLUMNS)
-        yield _row("---" for _ in COLUMNS)
-        yield from (_row(cells(name, experiments[name])) for name in names)
+        yield table_row(COLUMNS)
+        yield table_row("---" for _ in COLUMNS)
+        yield from (table_row(cells(name, experiments[name])) for name in names)
         yield ""
 
 
@@ -125,7 +125,8 @@ def _suffix(stem: str) -> str:
     return next((end for end in ("-rankseg", "-gt") if stem.endswith(end)), "")
 
 
-def _row(texts: Iterable[str]) -> str:
+def table_row(texts: Iterable[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(texts)} |"
 
 

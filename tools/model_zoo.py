@@ -9,10 +9,10 @@ and what was compared here, of configs/releases.json.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from config_index import CONFIGS, backbone, published, task
+from config_index import CONFIGS, backbone, published, table_row, task
 
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
@@ -59,11 +59,11 @@ def _lines() -> Iterator[str]:
         yield f"## {release['title']}\n"
         yield f"- From: <{release['repository']}>. {release['get']}"
         yield f"- Licence of the weights: {release['licence']}\n"
-        yield _row(COLUMNS)
-        yield _row("---" for _ in COLUMNS)
+        yield table_row(COLUMNS)
+        yield table_row("---" for _ in COLUMNS)
         for name, entry in files.items():
             if entry["weights"] and release_of(entry, facts) is release:
-                yield _row(cells(name, entry, facts["verified"]))
+                yield table_row(cells(name, entry, facts["verified"]))
         yield ""
 
 
@@ -86,10 +86,6 @@ def cells(name: str, entry: dict, verified: dict[str, list[str]]) -> list[str]:
         ", ".join(f"{metric} {value}" for metric, value in entry["results"].items()) or "-",
         ", ".join(kind for kind in ("keys", "outputs") if name in verified[kind]) or "built",
     ]
-
-
-def _row(texts: Iterable[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ class ExampleKeeper(StatefulEvaluator):
     Objects count that the model is sure of.
 
     Attributes:
-        labels_suffice: that of the other evaluator.
+        labels_suffice, tasks: those of the other evaluator.
     """
 
     def __init__(self, evaluator: StatefulEvaluator, dataset_name: str, number: int) -> None:
@@ -93,6 +93,7 @@ class ExampleKeeper(StatefulEvaluator):
         """
         self.evaluator, self.dataset_name, self.number = evaluator, dataset_name, number
         self.labels_suffice = getattr(evaluator, "labels_suffice", False)
+        self.tasks = evaluator.tasks
         self._metadata = MetadataCatalog.get(dataset_name)
         self._kept: list[dict[str, Any]] = []
 

@@ -37,19 +37,42 @@ def register_instance_dataset(
         UserError: the classes do not say what they are, or the name stands for others already.
     """
     vocabulary = Vocabulary.load(vocabulary)
-    categories = category_ids(vocabulary)
-    things = {theirs: index for theirs, index in categories.items() if vocabulary.isthing[index]}
-    ids = {theirs: ours for ours, theirs in enumerate(things)}
-    fields = {
-        "thing_classes": [vocabulary.names[index] for index in things.values()],
-        "thing_colors": [vocabulary.colors[index] for index in things.values()],
-        "thing_dataset_id_to_contiguous_id": ids,
-        "evaluator_type": evaluator_type,
-        "image_root": str(image_dir),
-        "json_file": str(instance_json),
-    } | metadata
+    things = thing_fields(vocabulary)
+    ids = things["thing_dataset_id_to_contiguous_id"]
+    fields = (
+        things
+        | {
+            "evaluator_type": evaluator_type,
+            "image_root": str(image_dir),
+            "json_file": str(instance_json),
+        }
+        | metadata
+    )
     read = functools.partial(read_instance_records, name, Path(image_dir), Path(instance_json), ids)
     register(name, read, vocabulary, fields)
+
+
+def thing_fields(vocabulary: Vocabulary, category_offset: int = 0) -> dict[str, object]:
+    """Metadata of the classes with instances, numbered from 0 in the vocabulary's order.
+
+    Args:
+        vocabulary: the classes.
+        category_offset: by how much the category ids of the data set's file exceed the
+            ``dataset_ids`` of the vocabulary.
+
+    Raises:
+        UserError: the classes do not say what they are.
+    """
+    things = {
+        theirs + category_offset: index
+        for theirs, index in category_ids(vocabulary).items()
+        if vocabulary.isthing[index]
+    }
+    return {
+        "thing_classes": [vocabulary.names[index] for index in things.values()],
+        "thing_colors": [vocabulary.colors[index] for index in things.values()],
+        "thing_dataset_id_to_contiguous_id": {theirs: ours for ours, theirs in enumerate(things)},
+    }
 
 
 def read_instance_records(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from segcore.annotations import read_annotations
-from segcore.datasets.instance import category_ids, our_category
+from segcore.datasets.instance import our_category, thing_fields
 from segcore.datasets.registering import check_places, register, vocabulary_reference
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
@@ -43,21 +43,18 @@ def register_track_dataset(
         UserError: the classes do not say what they are, or the name stands for others already.
     """
     vocabulary = Vocabulary.load(vocabulary)
-    things = {
-        theirs + category_offset: index
-        for theirs, index in category_ids(vocabulary).items()
-        if vocabulary.isthing[index]
-    }
-    ids = {theirs: ours for ours, theirs in enumerate(things)}
-    fields = {
-        "thing_classes": [vocabulary.names[index] for index in things.values()],
-        "thing_colors": [vocabulary.colors[index] for index in things.values()],
-        "thing_dataset_id_to_contiguous_id": ids,
-        "evaluator_type": evaluator_type,
-        "image_root": str(image_dir),
-        "json_file": str(track_json),
-        "vocabulary": vocabulary_reference(vocabulary),
-    } | metadata
+    things = thing_fields(vocabulary, category_offset)
+    ids = things["thing_dataset_id_to_contiguous_id"]
+    fields = (
+        things
+        | {
+            "evaluator_type": evaluator_type,
+            "image_root": str(image_dir),
+            "json_file": str(track_json),
+            "vocabulary": vocabulary_reference(vocabulary),
+        }
+        | metadata
+    )
     read = functools.partial(read_track_records, name, Path(image_dir), Path(track_json), ids)
     register(name, read, vocabulary, fields)
 

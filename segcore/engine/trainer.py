@@ -4,7 +4,7 @@ import difflib
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,6 @@ from segcore.checkpoint import Checkpointer
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation import StatefulEvaluator, build_evaluator
-from segcore.evaluation.builder import evaluated_tasks
 from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
 from segcore.mappers import build_mapper
 from segcore.vocabulary import Vocabulary
@@ -172,9 +171,9 @@ class Trainer(DefaultTrainer):
         """Evaluate on every data set of ``DATASETS.TEST``.
 
         A model that reads words gets those of the data set, unless
-        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It leaves out tasks that the data
-        set has nothing to say about, and answers with labels alone where the evaluator asks for no
-        more (``labels_suffice``).
+        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It leaves out tasks that the
+        evaluator does not look at (``tasks``), and answers with labels alone where the evaluator
+        asks for no more (``labels_suffice``).
 
         Outside of a training an evaluation that was interrupted goes on where it was, and
         ``TEST.AUG`` may ask for the mean over several views of each picture.
@@ -194,8 +193,7 @@ class Trainer(DefaultTrainer):
             own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and own_words:
                 model.set_vocabulary(_vocabulary_of(name))
-            tasks = TASKS if evaluators else evaluated_tasks(name)
-            with _answering_no_more(model, evaluator, tasks):
+            with _answering_no_more(model, evaluator):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
                     unfinished.append(evaluator)
@@ -249,12 +247,10 @@ def _main_process_first(call: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _answering_no_more(
-    model: nn.Module, evaluator: DatasetEvaluator, tasks: Collection[str]
-) -> Iterator[None]:
+def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterator[None]:
     """Meanwhile a model spares what nobody asks for: tasks, and the scores of all classes."""
-    changes = {}
-    if hasattr(model, "tasks"):
+    changes, tasks = {}, getattr(evaluator, "tasks", None)
+    if hasattr(model, "tasks") and tasks is not None:
         changes["tasks"] = replace(model.tasks, **dict.fromkeys(TASKS.difference(tasks), False))
     if hasattr(model, "answer_kind") and getattr(evaluator, "labels_suffice", False):
         changes["answer_kind"] = replace(model.answer_kind, output="labels")

@@ -82,14 +82,16 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
         evaluators["category_scores"] = MultilabelEvaluator(
             dataset_name, top=top, output_dir=output_dir
         )
-    if len(evaluators) == 1:
-        return next(iter(evaluators.values()))
-    return EvaluatorsByOutput(dataset_name, evaluators)
+    evaluator = next(iter(evaluators.values()))
+    if len(evaluators) > 1:
+        evaluator = EvaluatorsByOutput(dataset_name, evaluators)
+    evaluator.tasks = evaluated_tasks(dataset_name)
+    return evaluator
 
 
 def evaluated_tasks(dataset_name: str) -> frozenset[str]:
     """Those of "semantic", "panoptic" and "instance" that a data set could evaluate."""
-    outputs = EVALUATORS.get(MetadataCatalog.get(dataset_name).get("evaluator_type"), {})
+    outputs = EVALUATORS[MetadataCatalog.get(dataset_name).evaluator_type]
     switches = (SWITCHES[output] for output in outputs if output in SWITCHES)
     return frozenset(switch.removesuffix("_ON").lower() for switch in switches)
 

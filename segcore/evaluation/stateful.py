@@ -9,9 +9,12 @@ class StatefulEvaluator(DatasetEvaluator):
 
     Attributes:
         distributed: whether :meth:`evaluate` looks at the findings of all processes.
+        tasks: those of "semantic", "panoptic" and "instance" that it looks at, so that a model may
+            leave out the others; None: any.
     """
 
     distributed = True
+    tasks: frozenset[str] | None = None
 
     def state(self) -> dict:
         """All that was found since ``reset``: tensors on the CPU, numbers, texts, and dicts and

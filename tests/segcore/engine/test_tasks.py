@@ -32,8 +32,8 @@ def test_what_a_data_set_evaluates(data_set: str, tasks: set[str]) -> None:
 
 def test_a_model_gets_its_tasks_back() -> None:
     model = SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
-    evaluator = SimpleNamespace(labels_suffice=True)
-    with pytest.raises(KeyError), _answering_no_more(model, evaluator, {"semantic", "panoptic"}):
+    evaluator = SimpleNamespace(labels_suffice=True, tasks={"semantic", "panoptic"})
+    with pytest.raises(KeyError), _answering_no_more(model, evaluator):
         assert model.tasks == Tasks(instance=False)
         assert model.answer_kind.output == "labels"
         raise KeyError
@@ -42,5 +42,11 @@ def test_a_model_gets_its_tasks_back() -> None:
 
 def test_a_model_without_tasks_stays_as_it_is() -> None:
     model = SimpleNamespace()
-    with _answering_no_more(model, SimpleNamespace(), {"semantic"}):
+    with _answering_no_more(model, SimpleNamespace(tasks={"semantic"})):
         assert not vars(model)
+
+
+def test_an_evaluator_that_does_not_say_sees_all_tasks() -> None:
+    model = SimpleNamespace(tasks=Tasks())
+    with _answering_no_more(model, SimpleNamespace()):
+        assert model.tasks == Tasks()
