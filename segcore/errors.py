@@ -12,6 +12,16 @@ class UserError(ValueError):
     """
 
 
+def printable(value: object, limit: int = 200) -> str:
+    """Return text for an error message: one line of at most ``limit`` characters, none of control.
+
+    File names, keys and messages of libraries may hold terminal commands and line breaks.
+    """
+    text = str(value)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """For entry points: print the sentence of a :class:`UserError` and exit with code 2."""
