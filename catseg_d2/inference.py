@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segcore.answers import SemanticAnswer
 from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
 from .merging import CropLogits, CropView, merge_crops
@@ -22,44 +23,56 @@ from .patches import PatchPlan, WholePicture
 
 
 def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-    """Answer a batch of pictures with the words that a ``CATSeg`` has now; see its ``forward``."""
-    text = current_text(model)
+    """Segment a batch of images with a ``CATSeg``; see its ``forward``."""
     results = []
-    for crops, plan, size in _pictures(model, batched_inputs, text):
-        answer = SemanticAnswer(model.answer_kind, len(text), size, model.device)
+    for crops, plan, size, classes in _images(model, batched_inputs):
+        answer = SemanticAnswer(model.answer_kind, classes, size, model.device)
         merge_crops(crops, plan, size, answer, model.merge_chunk)
         results.append(answer.result())
     return results
 
 
 def views(model: nn.Module, batched_inputs: list[dict]) -> list[CropView]:
-    """What a ``CATSeg`` finds in pictures, before it becomes scores of pixels."""
-    text = current_text(model)
+    """What a ``CATSeg`` finds in images, before it becomes scores of pixels."""
     return [
-        CropView(dict(enumerate(crops)), plan, size, len(text))
-        for crops, plan, size in _pictures(model, batched_inputs, text)
+        CropView(dict(enumerate(crops)), plan, size, classes)
+        for crops, plan, size, classes in _images(model, batched_inputs)
     ]
 
 
-def current_text(model: nn.Module) -> Tensor:
-    """Embeddings (T, P, C) of the words that the model has now.
+def text_of_each(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
+    """Embeddings (T, P, C) of the vocabulary of each image: its own, or the model's.
 
-    To be asked once a call: another thread may give the model other words meanwhile.
+    The model's is read once: another thread may give the model another one meanwhile.
+
+    Raises:
+        UserError: an image has no vocabulary and neither has the model, or it cannot be used.
     """
-    vocabulary = model.vocabulary
-    if vocabulary is None:
-        raise UserError(
-            "the model has no words to answer with: call set_vocabulary, or set "
-            "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON."
-        )
-    return model.text_cache.get(model.clip, vocabulary, model.templates)
+    of_model = model.vocabulary
+    embeddings: dict[str, Tensor] = {}  # one look into the cache for equal vocabularies
+    hashes = []
+    for item in batched_inputs:
+        vocabulary = item.get("vocabulary", of_model)
+        if vocabulary is None:
+            raise UserError(
+                "the model has no vocabulary: call set_vocabulary, set "
+                'MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON, or give each image one ("vocabulary")'
+            )
+        vocabulary = Vocabulary.load(vocabulary)
+        if vocabulary.hash not in embeddings:
+            embeddings[vocabulary.hash] = model.text_cache.get(
+                model.clip, vocabulary, model.templates
+            )
+        hashes.append(vocabulary.hash)
+    return [embeddings[each] for each in hashes]
 
 
-def _pictures(
-    model: nn.Module, batched_inputs: list[dict], text: Tensor
-) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholePicture, tuple[int, int]]]:
-    """For each picture the answers of its crops, to be drawn before the next one, how it was cut,
-    and the (height, width) that is asked for."""
+def _images(
+    model: nn.Module, batched_inputs: list[dict]
+) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholePicture, tuple[int, int], int]]:
+    """For each image the logits of its crops, to be drawn before those of the next one, how it was
+    cut, the (height, width) that is asked for, and the number of its classes."""
+    texts = text_of_each(model, batched_inputs)
     images = [item["image"].to(model.device) for item in batched_inputs]
     sizes = [
         (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
@@ -69,20 +82,24 @@ def _pictures(
         model.patches.plan(*image.shape[-2:]) if model.patches else WholePicture(size)
         for image, size in zip(images, sizes, strict=True)
     ]
-    crops = (crop for image, plan in zip(images, plans, strict=True) for crop in plan.cut(image))
-    answers = answer_crops(model, crops, text)
-    for plan, size in zip(plans, sizes, strict=True):
-        yield itertools.islice(answers, len(plan)), plan, size
+    crops = (
+        (crop, text)
+        for image, plan, text in zip(images, plans, texts, strict=True)
+        for crop in plan.cut(image)
+    )
+    logits = predict_crops(model, crops)
+    for plan, size, text in zip(plans, sizes, texts, strict=True):
+        yield itertools.islice(logits, len(plan)), plan, size, len(text)
 
 
-def answer_crops(model: nn.Module, crops: Iterator[Tensor], text: Tensor) -> Iterator[CropLogits]:
-    """The answers of crops (3, H, W), RGB, 0..255, in turn; text (T, P, C)."""
-    small = (model.to_clip(crop[None]) for crop in crops)
+def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> Iterator[CropLogits]:
+    """The logits of crops in turn: (3, H, W), RGB, 0..255, each with its text (T, P, C)."""
+    small = ((model.to_clip(crop[None]), text) for crop, text in crops)
     while batch := list(itertools.islice(small, model.crop_chunk.size)):
-        batch = torch.cat(batch)
-        features, guidance = model.crop_chunk.run(partial(_encode, model, batch))
-        for crop in range(len(batch)):
-            one = slice(crop, crop + 1)
+        pixels = torch.cat([crop for crop, _ in batch])
+        features, guidance = model.crop_chunk.run(partial(_encode, model, pixels))
+        for number, (_, text) in enumerate(batch):
+            one = slice(number, number + 1)
             cost = cost_volume(features[one], text)
             kept = strongest_classes(cost, model.max_classes or len(text))
             inputs = (
@@ -91,7 +108,7 @@ def answer_crops(model: nn.Module, crops: Iterator[Tensor], text: Tensor) -> Ite
                 select_classes(cost, kept),
                 text[kept],
             )
-            del cost  # of all words: much larger than what is kept of it
+            del cost  # of all classes: much larger than what is kept of it
             logits = model.class_chunk.run(partial(model.aggregator, *inputs))
             yield CropLogits(logits[0].float(), kept[0])
 

@@ -168,7 +168,10 @@ class CATSeg(nn.Module):
         return self._vocabulary
 
     def set_vocabulary(self, words: Vocabulary | str | Sequence[str]) -> Vocabulary:
-        """Change the words. A call that runs meanwhile in another thread keeps the old ones.
+        """Change the vocabulary of the model, for all calls that do not bring their own.
+
+        A call that runs meanwhile in another thread keeps the old one. Threads that share a model
+        give each image its vocabulary instead: see :meth:`forward`.
 
         Args:
             words: a vocabulary, the name of a registered one, a path to a JSON file, a list of
@@ -188,7 +191,9 @@ class CATSeg(nn.Module):
 
         Args:
             batched_inputs: one dict a picture: "image" (3, H, W), RGB, 0..255; "height" and "width"
-                of the answer, by default those of "image"; in training "sem_seg" (H, W) int64.
+                of the prediction, by default those of "image"; "vocabulary", whatever
+                :meth:`set_vocabulary` takes, by default that of the model; in training "sem_seg"
+                (H, W) int64.
         Returns:
             training: "loss_sem_seg" and/or "loss_cost".
             otherwise: one dict a picture. As ``answer_kind`` says it holds "sem_seg" (T, height,

@@ -84,14 +84,23 @@ class Segmenter:
         return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> Answer:
+    def __call__(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Answer:
         """Segments a picture.
 
         Args:
             image: (H, W, 3) uint8, RGB.
+            vocabulary: that the labels of this call speak of; None: ``self.vocabulary``. Threads
+                that share a model must not change that of all.
+
+        Raises:
+            UserError: the model knows the classes of its training only.
         """
         height, width = image.shape[:2]
         request = {"image": self.prepare(image), "height": height, "width": width}
+        if vocabulary is not None:
+            if not hasattr(self.model, "set_vocabulary"):
+                raise UserError("this model knows only the classes of its training")
+            request["vocabulary"] = vocabulary
         answer = self.model([request])[0]
         scores = answer.get("category_scores")
         categories = None if scores is None else scores.tolist()

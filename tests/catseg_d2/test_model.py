@@ -93,6 +93,57 @@ def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
     assert not errors
 
 
+def test_a_call_brings_its_vocabulary(tiny) -> None:
+    """Each image of a batch may have its own; the model's stays as it is."""
+    model = tiny()
+    others = ["sand", "water"]
+    expected = []
+    for words in (WORDS, others, WORDS[::-1]):
+        model.set_vocabulary(words)
+        expected.append(model([picture(96, 96)])[0]["sem_seg"])
+    items = [picture(96, 96) | {"vocabulary": words} for words in (WORDS, "sand, water")]
+    for result, scores in zip(model([*items, picture(96, 96)]), expected, strict=True):
+        torch.testing.assert_close(result["sem_seg"], scores)
+    assert list(model.vocabulary.names) == WORDS[::-1]
+    views = model.semantic_views(items)
+    assert [view.num_classes for view in views] == [3, 2]
+    with pytest.raises(UserError, match="no vocabulary named"):
+        model([picture(96, 96) | {"vocabulary": "ade20k_9999"}])
+
+
+def test_threads_with_vocabularies_of_their_own(tiny) -> None:
+    """All threads are inside the model with different vocabularies at the same moment."""
+    model, item = tiny(), picture(96, 96)
+    vocabularies = [WORDS[:1], WORDS[:2], WORDS, [*WORDS, "sand"]]
+    expected = [model([item | {"vocabulary": each}])[0]["sem_seg"] for each in vocabularies]
+    inside = threading.Barrier(len(vocabularies), timeout=60)
+    get, results = model.text_cache.get, {}
+
+    def wait_for_all(*arguments: object) -> torch.Tensor:
+        inside.wait()
+        text = get(*arguments)
+        inside.wait()
+        return text
+
+    def ask(number: int) -> None:
+        # Another thread's words are set meanwhile, as by users of the older interface.
+        model.set_vocabulary(vocabularies[number - 1])
+        results[number] = [
+            model([item | {"vocabulary": vocabularies[number]}])[0]["sem_seg"] for _ in range(2)
+        ]
+
+    model.text_cache.get = wait_for_all
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(vocabularies))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == list(range(len(vocabularies)))
+    for number, both in results.items():
+        for scores in both:
+            torch.testing.assert_close(scores, expected[number])
+
+
 def test_training_never_scores_stale_text(tiny) -> None:
     model, item = tiny(), picture(96, 96)
     before = model([item])[0]["sem_seg"]
