@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-
-PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from segcore.files import user_path
+from segcore.image_folders import list_images, natural_order
 
 
 def find_pictures(inputs: Sequence[str]) -> list[Path]:
@@ -39,19 +39,19 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
                 f"--input {name}: {kind} that can be read here; give a picture, a folder with "
                 "pictures or a quoted pattern such as 'photos/*.jpg'"
             )
-        found.update(dict.fromkeys(sorted(pictures)))
+        found.update(dict.fromkeys(pictures))
     return list(found)
 
 
 def _named(name: str) -> list[Path]:
     """The pictures under one name; OSError where it is too long or may not be read."""
-    path = Path(name)
+    path = user_path(name)
     if path.is_dir():
-        return [p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+        return list_images(path)
     if path.exists():
         return [path]
-    matches = glob.glob(name, recursive=True)  # noqa: PTH207  takes absolute patterns too
-    return [match for match in map(Path, matches) if match.is_file()]
+    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207  takes absolute patterns too
+    return sorted((path for path in map(Path, matches) if path.is_file()), key=natural_order)
 
 
 def name_outputs(pictures: Sequence[Path]) -> dict[Path, str]:

@@ -61,13 +61,6 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
         return Header(image.width, image.height, image.format, image.mode, known)
 
 
-def picture_suffixes() -> frozenset[str]:
-    """Endings of the names of files in one of ``FORMATS``: lower case, with the dot."""
-    return frozenset(
-        suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS
-    )
-
-
 def read_image(
     path: str | Path, format: str = "RGB", *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:

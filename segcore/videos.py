@@ -3,7 +3,6 @@
 A video of any length takes the memory of the frames that somebody holds.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.images import picture_suffixes, read_header, read_image, read_labels
+from segcore.image_folders import list_images
+from segcore.images import read_header, read_image, read_labels
 
 VOID = (0, 254, 255, 65535)  # stored label values of pixels of no class; classes count from 1
 
@@ -52,25 +52,19 @@ class Frames(Sequence[Tensor]):
 
     @classmethod
     def of_folder(cls, folder: str | Path, *, image_format: str = "RGB") -> "Frames":
-        """The pictures of a folder; numbers in their names count as numbers, so 9 is before 10.
+        """The images of a folder in natural order: numbers count as numbers, so 9 is before 10.
 
         Raises:
             UserError: there is no such folder, or no picture in it.
         """
         folder = Path(folder)
         try:
-            files = list(folder.iterdir())
+            paths = list_images(folder)
         except OSError as error:
             raise UserError(f"no folder of frames at {folder}: {error.strerror}") from error
-        suffixes = picture_suffixes()
-        paths = [
-            path
-            for path in files
-            if path.suffix.lower() in suffixes and not path.name.startswith(".")
-        ]
         if not paths:
             raise UserError(f"{folder} holds no picture: a video needs at least one frame")
-        return cls(sorted(paths, key=_frame_number), image_format=image_format)
+        return cls(paths, image_format=image_format)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -150,9 +144,3 @@ def check_frame_size(path: str | Path, found: tuple[int, int], wanted: tuple[int
             f"{path} has (height, width) {tuple(found)}, but its video has {tuple(wanted)}: all "
             "frames need to be of one size"
         )
-
-
-def _frame_number(path: Path) -> list[str | int]:
-    """Texts and numbers of a name in turn."""
-    parts = re.split(r"(\d+)", path.name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

@@ -13,7 +13,7 @@ from segcore.datasets.registering import (
     vocabulary_reference,
 )
 from segcore.errors import UserError
-from segcore.images import picture_suffixes
+from segcore.image_folders import list_images
 from segcore.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -140,11 +140,8 @@ def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[st
         UserError: there is no such folder.
     """
     check_places(name, folder)
-    suffixes = picture_suffixes()
     files: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob(f"*{suffix or ''}")):
-        if path.name.startswith(".") or (suffix is None and path.suffix.lower() not in suffixes):
-            continue
+    for path in list_images(folder, below=True, suffix=suffix):
         below = path.relative_to(folder).as_posix().removesuffix(suffix or path.suffix)
         files.setdefault(below, []).append(str(path))
     return files

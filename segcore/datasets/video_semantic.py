@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from segcore.datasets.registering import check_places, register, vocabulary_reference
 from segcore.errors import UserError
-from segcore.images import picture_suffixes
+from segcore.image_folders import list_images, natural_order
 from segcore.videos import frame_size
 from segcore.vocabulary import Vocabulary
 
@@ -138,7 +138,7 @@ def _describe_video(name: str, video: str, frame_dirs: str, label_dirs: str | No
     if label_dirs is not None:
         folder = Path(label_dirs.replace(VIDEO, video))
         labels = _files_by_stem(name, folder)
-        stems = sorted(frames.keys() & labels.keys())
+        stems = sorted(frames.keys() & labels.keys(), key=natural_order)
         if not stems:
             raise UserError(
                 f"dataset {name!r}: no frame of video {video} has a label map of the same name in "
@@ -155,21 +155,16 @@ def _describe_video(name: str, video: str, frame_dirs: str, label_dirs: str | No
             )
         described["sem_seg_file_names"] = [labels[stem] for stem in stems]
         frames = {stem: frames[stem] for stem in stems}
-    paths = [frames[stem] for stem in sorted(frames)]
+    paths = list(frames.values())
     height, width = frame_size(paths[0])
     size = {"height": height, "width": width, "length": len(paths)}
     return described | {"file_names": paths} | size
 
 
 def _files_by_stem(name: str, folder: Path) -> dict[str, str]:
-    """The pictures of a folder that are not hidden."""
+    """The images of a folder in natural order."""
     check_places(name, folder)
-    suffixes = picture_suffixes()
-    files = {
-        path.stem: str(path)
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    }
+    files = {path.stem: str(path) for path in list_images(folder)}
     if not files:
         raise UserError(
             f"dataset {name!r}: {folder} holds no picture, but a video needs at least one frame: "

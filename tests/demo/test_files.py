@@ -36,6 +36,19 @@ def test_files_folders_and_patterns(files, album):
     ]
 
 
+def test_no_image_format_is_passed_over(files, tmp_path):
+    names = ["a.jfif", "b.ppm", "c.jp2", "d.pgm", "e.jpe", "f.heic", "g.avif", "9.png", "10.png"]
+    for name in [*names, ".hidden.png"]:
+        (tmp_path / name).touch()
+    found = [path.name for path in files.find_pictures([str(tmp_path)])]
+    assert found == ["9.png", "10.png", *names[:-2]]
+
+
+def test_a_home_folder_in_a_quoted_pattern(files, album, monkeypatch):
+    monkeypatch.setenv("HOME", str(album))
+    assert files.find_pictures(["~/*.png"]) == [album / "b.png"]
+
+
 def test_a_file_may_be_named_like_a_pattern(files, tmp_path):
     path = tmp_path / "holiday [1].png"
     path.touch()

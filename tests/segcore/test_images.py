@@ -10,7 +10,6 @@ from PIL import Image
 from segcore.errors import UserError
 from segcore.images import (
     check_labels,
-    picture_suffixes,
     read_header,
     read_image,
     read_labels,
@@ -260,8 +259,3 @@ def test_header_of_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"cannot read .*a\.png"):
         read_header(tmp_path / "a.png")
-
-
-def test_suffixes_of_what_can_be_read() -> None:
-    assert {".jpg", ".jpeg", ".png", ".tif", ".webp"} < picture_suffixes()
-    assert not {".pdf", ".eps", ".txt"} & picture_suffixes()
