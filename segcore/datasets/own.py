@@ -26,7 +26,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.table import register_table
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
+from segcore.files import join_inside, user_path
 from segcore.vocabulary import Vocabulary, read_json
 
 FIELDS = ("images", "labels", "image_suffix", "label_suffix")
@@ -53,7 +54,7 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is wrong, or one of the names belongs to another data set.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix == ".tsv":
         return _register_captions(path)
     vocabulary = Vocabulary.from_file(path)
@@ -67,14 +68,32 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     if vocabulary.ignore_label is None:
         raise UserError(f"{path}: 'ignore_label' needs to be a whole number, such as 255")
     for name, files in datasets.items():
+        check_dataset_name(name, str(path))
         _check_files(path, name, files)
-        _check_name(path, name, path.parent / files["images"], path.parent / files["labels"])
+        places = {key: str(path.parent / user_path(files[key])) for key in ("images", "labels")}
+        datasets[name] = files | places
+        _check_name(path, name, places["images"], places["labels"])
     # Further entries belong to the published benchmarks: background, evaluators.
-    register_table({"datasets": datasets}, vocabulary, path.parent)
+    register_table({"datasets": datasets}, vocabulary, Path())
     return tuple(datasets)
 
 
+def check_dataset_name(name: str, where: str) -> None:
+    """Refuse a name that cannot be that of a folder: results are written to one of that name.
+
+    Raises:
+        UserError: it leads elsewhere, or no file system takes it.
+    """
+    join_inside(Path(), name, f"{where}: the name of a data set")
+    if {"/", "\\"} & {*name} or name != name.strip():
+        raise UserError(
+            f"{where}: the name of the data set {printable(name)} cannot be that of a folder: "
+            "write it without slashes and without spaces at its ends"
+        )
+
+
 def _register_captions(path: Path) -> tuple[str, ...]:
+    check_dataset_name(path.stem, str(path))
     if not path.is_file():
         raise UserError(f"DATASETS.OWN names {path}, but there is no such file")
     try:
@@ -90,19 +109,22 @@ def _check_files(path: Path, name: str, files: object) -> None:
     for key, value in files.items():
         if key not in FIELDS:
             raise UserError(
-                f"{path}: data set {name!r} has the entry {key!r}, but takes {', '.join(FIELDS)}"
+                f"{path}: data set {name!r} has the entry {printable(key)!r}, but takes "
+                f"{', '.join(FIELDS)}"
             )
-        if not isinstance(value, str) or not value:
-            raise UserError(f"{path}: {key!r} of data set {name!r} needs to be a text")
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise UserError(
+                f"{path}: {key!r} of data set {name!r} needs to be a text of printable characters"
+            )
 
 
-def _check_name(path: Path, name: str, *folders: Path) -> None:
+def _check_name(path: Path, name: str, *folders: str) -> None:
     """A name that is taken keeps its reader, so it has to be taken by these very folders."""
     if name not in DatasetCatalog.list():
         return
     known = MetadataCatalog.get(name)
     theirs = (known.get("image_root"), known.get("sem_seg_root"))
-    if theirs != tuple(map(str, folders)):
+    if theirs != folders:
         raise UserError(f"{path}: there is another data set named {name!r}: choose another name")
 
 

@@ -95,8 +95,11 @@ def check_places(name: str, *places: Path) -> None:
         UserError: one is not; the sentence names it.
     """
     for place in places:
-        missing = not (place.is_file() if place.suffix == ".json" else place.is_dir())
-        if missing:
+        try:
+            found = place.is_file() if place.suffix == ".json" else place.is_dir()
+        except OSError:  # a name that is longer than names can be
+            found = False
+        if not found:
             kind = "file" if place.suffix == ".json" else "folder"
             raise UserError(
                 f"dataset {name!r} has no {kind} {place}: prepare it as datasets/README.md says, "

@@ -3,11 +3,13 @@ maps."""
 
 import functools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from segcore.datasets.registering import check_places, register, vocabulary_reference
 from segcore.errors import UserError
+from segcore.files import join_inside
 from segcore.image_folders import list_images, natural_order
 from segcore.videos import frame_size
 from segcore.vocabulary import Vocabulary
@@ -71,9 +73,10 @@ def read_videos(name: str, video_list: Path, frame_dirs: str, label_dirs: str | 
         video_list, frame_dirs, label_dirs: as :func:`register_video_semantic_dataset` takes them.
 
     Returns:
-        dicts with ``video_id`` (the name of the video), ``file_names`` in order of name, ``height``
-        and ``width`` of the first frame, ``length``, ``first_frame`` 0, and with ``label_dirs``
-        ``sem_seg_file_names``; then frames without a label map are left out.
+        dicts with ``video_id`` (the name of the video), ``file_names`` in the order of
+        :func:`segcore.image_folders.list_images`, ``height`` and ``width`` of the first frame,
+        ``length``, ``first_frame`` 0, and with ``label_dirs`` ``sem_seg_file_names``; then frames
+        without a label map are left out.
 
     Raises:
         UserError: the list or a folder is missing, a video has no frames, or none with a label map.
@@ -105,12 +108,10 @@ def read_video_list(name: str, path: Path) -> list[str]:
     videos = [line.strip() for line in lines if line.strip()]
     if not videos:
         raise UserError(f"{path} names no video: a line needs the name of one")
-    for video in videos:
-        if video.startswith("/") or ".." in PurePosixPath(video).parts:
-            raise UserError(f"{path} names the video {video!r}, which is outside of its data set")
-    if len(set(videos)) < len(videos):
-        twice = next(video for video in videos if videos.count(video) > 1)
-        raise UserError(f"{path} names the video {twice} twice: remove one of the lines")
+    for number, (video, times) in enumerate(Counter(videos).items(), 1):
+        join_inside(path.parent, video, f"{path}: video {number}")
+        if times > 1:
+            raise UserError(f"{path} names the video {video} twice: remove one of the lines")
     return videos
 
 
@@ -164,7 +165,14 @@ def _describe_video(name: str, video: str, frame_dirs: str, label_dirs: str | No
 def _files_by_stem(name: str, folder: Path) -> dict[str, str]:
     """The images of a folder in natural order."""
     check_places(name, folder)
-    files = {path.stem: str(path) for path in list_images(folder)}
+    files: dict[str, str] = {}
+    for path in list_images(folder):
+        if path.stem in files:
+            raise UserError(
+                f"dataset {name!r}: {files[path.stem]} and {path.name} differ in their endings "
+                "only: remove one of them"
+            )
+        files[path.stem] = str(path)
     if not files:
         raise UserError(
             f"dataset {name!r}: {folder} holds no picture, but a video needs at least one frame: "

@@ -107,6 +107,47 @@ def test_mistakes(write, change: dict, says: str) -> None:
     assert says in str(caught.value) and str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../../../ESCAPED", "leads out of"),
+        ("/tmp/x", "leads out of"),
+        ("a/b", "cannot be that of a folder"),
+        ("a\\b", "cannot be that of a folder"),
+        (" pets", "cannot be that of a folder"),
+        ("", "is empty"),
+        ("x" * 256, "is longer than"),
+        ("a\x1b[2J\nb", r"a\\x1b[2J\\nb holds control characters"),
+        ("\ud800", "holds control characters"),
+    ],
+)
+def test_names_that_cannot_be_those_of_folders(write, name: str, says: str) -> None:
+    """Results are written to a folder of the data set's name."""
+    path = write(TABLE | {"datasets": {name: {"images": "a", "labels": "b"}}})
+    with pytest.raises(UserError) as caught:
+        register_own_file(path)
+    assert says.replace("\\\\", "\\") in str(caught.value) and str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_folders_of_a_home(write, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    touch(tmp_path / "photos", "1.jpg", "1.png", ".thumbnails/2.jpg", ".thumbnails/2.png")
+    folders = {"images": "~/photos", "labels": "~/photos", "image_suffix": ".jpg"}
+    path = write(TABLE | {"datasets": {"own_home": folders | {"label_suffix": ".png"}}})
+    assert register_own_file(path) == ("own_home",)
+    (pair,) = DatasetCatalog.get("own_home")
+    assert pair["file_name"] == str(tmp_path / "photos/1.jpg")
+
+
+def test_suffixes_are_no_patterns(write, tmp_path: Path) -> None:
+    touch(tmp_path / "a", "1[x].jpg", "1y.jpg", "2x.jpg")
+    folders = {"images": "a", "labels": "a", "image_suffix": "[x].jpg", "label_suffix": "y.jpg"}
+    register_own_file(write(TABLE | {"datasets": {"own_suffixes": folders}}))
+    (pair,) = DatasetCatalog.get("own_suffixes")
+    assert pair["file_name"].endswith("1[x].jpg")
+
+
 def test_a_list_of_words_is_no_data_set(write) -> None:
     with pytest.raises(UserError, match="names no data set"):
         register_own_file(write(["grass", "cat"]))

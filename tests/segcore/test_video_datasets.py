@@ -227,6 +227,20 @@ class TestFaultsOfFolders:
         assert [Path(path).name for path in video["file_names"]] == ["1.png"]
         assert "video cat has 2 frames and 1 label maps" in caplog.text
 
+    def test_numbers_count_as_numbers(self, folder: Path) -> None:
+        for kind in ("origin", "mask"):
+            for frame in range(2, 13):
+                Image.new("L", (4, 4)).save(folder / "data/cat" / kind / f"{frame}.png")
+        (folder / "data/cat/origin/._3.png").write_bytes(b"of another system")
+        (video,) = self.read(folder)
+        for key in ("file_names", "sem_seg_file_names"):
+            assert [Path(path).stem for path in video[key]] == [*map(str, range(13))]
+
+    def test_two_files_of_one_frame(self, folder: Path) -> None:
+        Image.new("L", (4, 4)).save(folder / "data/cat/origin/1.bmp")
+        with pytest.raises(UserError, match=r"1\.bmp and 1\.png differ in their endings only"):
+            self.read(folder)
+
     def test_no_frame_has_labels(self, folder: Path) -> None:
         (folder / "data/cat/mask/0.png").rename(folder / "data/cat/mask/7.png")
         (folder / "data/cat/mask/1.png").rename(folder / "data/cat/mask/8.png")
@@ -248,8 +262,10 @@ class TestFaultsOfFolders:
         ("content", "sentence"),
         [
             (b"\n \n", "names no video"),
-            (b"../cat", "names the video '../cat', which is outside"),
-            (b"/etc", "names the video '/etc', which is outside"),
+            (b"../cat", r"val\.txt: video 1: ../cat leads out of"),
+            (b"cat\n/etc", r"val\.txt: video 2: /etc leads out of"),
+            (b"a" * 300, r"val\.txt: video 1: the file name a+\.\.\. is longer than"),
+            (b"cat\x1b[2J", r"val\.txt: video 1: cat\\x1b\[2J holds control characters"),
             (b"cat\ncat\n", "names the video cat twice"),
             (b"\xff\xfe", "is not UTF-8 text"),
         ],
