@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from segcore.checkpoint_readers import read_checkpoint
 from segcore.errors import UserError
+from segcore.files import remove_unfinished, writing
 
 __all__ = [
     "Checkpointer",
     "convert_for_detectron2",
     "open_torchscript_tower",
     "read_checkpoint",
-    "writing",
 ]
 
 
@@ -124,8 +122,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def remove_unfinished(self) -> None:
         """Remove what a run that was killed while it was writing has left in the folder."""
-        for path in Path(self.save_dir).glob(".*.pth.[0-9]*"):
-            path.unlink(missing_ok=True)
+        remove_unfinished(Path(self.save_dir))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note which checkpoint ``--resume`` continues from."""
@@ -172,32 +169,6 @@ class Checkpointer(DetectionCheckpointer):
                 f"{'; it '.join(filter(None, faults))}; take the config that it was trained with, "
                 "or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
             )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Any]:
-    """Open a file beside ``path`` for writing bytes and, once all is written, rename it.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or the disk is full.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # else a machine that stops may keep the name and lose the rest
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        # PyTorch's writer answers what the file said with a RuntimeError of its own.
-        reason = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(reason, OSError):
-            raise
-        raise UserError(f"{path} cannot be written: {reason.strerror}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()
 
 
 def _require_file(path: str) -> None:

@@ -6,12 +6,16 @@ Every path that a person types goes through :func:`user_path`; every name that s
 
 import json
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
 from segcore.errors import UserError, printable
 
 MAX_NAME_BYTES = 255  # of one part of a path, on every file system in use
+UNFINISHED = ".part-"  # what names of files begin with that are being written
 
 
 def user_path(text: str | os.PathLike) -> Path:
@@ -61,11 +65,63 @@ def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:
     return Path(folder) / name
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside ``path``, which takes that name when the block ends well.
+
+    So ``path`` never holds half a file, and a symbolic link there is replaced: nothing is written
+    to where it points. A stream (``/dev/stdout``, a pipe) is written as it is.
+    """
+    if _is_stream(path):
+        yield path
+        return
+    beside = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{path.suffix}"
+    # Nobody else has the name: another thread, or a link that was laid there, would be an error.
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _is_stream(path: Path) -> bool:
+    named = str(path).startswith(("/dev/fd/", "/dev/std"))
+    return named or path.is_fifo() or path.is_char_device()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed while it was writing has left in a folder."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for bytes that is there under its name once all is written, and on the disk.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside, beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that stops may keep the name and lose the rest
+    except (OSError, RuntimeError) as error:
+        # PyTorch's writer answers what the file said with a RuntimeError of its own.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError):
+            raise
+        raise UserError(f"{printable(path)} cannot be written: {reason.strerror}") from error
+
+
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path``, then rename: ``path`` never holds half a file."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(beside)
-    beside.replace(path)
+    """Call ``write`` with a file beside ``path``, then rename that; see :func:`replacing`."""
+    with replacing(path) as beside:
+        write(beside)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import safetensors.torch
 
-from segcore.checkpoint import open_torchscript_tower, writing
+from segcore.checkpoint import open_torchscript_tower
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import writing
 
 
 def convert(archive: Path, target: Path) -> None:

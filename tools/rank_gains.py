@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from segcore.checkpoint import read_checkpoint, writing
+from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import writing
 
 # Ours and the published name; what stands in front of them depends on the model.
 NAMES = ("scores.weight", "scores.inverse_temperature", "ml_norm.weight")

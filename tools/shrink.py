@@ -24,9 +24,10 @@ from detectron2.config import CfgNode
 
 from catseg_d2.text import sentence_templates
 from catseg_d2.token_rows import keep_token_rows
-from segcore.checkpoint import read_checkpoint, writing
+from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import writing
 from segcore.vocabulary import Vocabulary
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segcore.checkpoint import writing
 from segcore.errors import UserError
+from segcore.files import writing
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:

@@ -13,9 +13,9 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 
-from segcore.checkpoint import writing
 from segcore.errors import UserError
 from segcore.evaluation.stateful import StatefulEvaluator
+from segcore.files import writing
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import replace, write_text
+from segcore.files import remove_unfinished, replace, write_text
 from segcore.scenes.plan import Scene
 from segcore.scenes.render import Picture, render
 
@@ -51,8 +51,7 @@ def prepare(folder: Path, names: Sequence[str]) -> None:
     """Make subfolders, and remove what a killed run left half-written in them."""
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for leftover in (folder / name).glob("*.part"):
-            leftover.unlink()
+        remove_unfinished(folder / name)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

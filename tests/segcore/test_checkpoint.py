@@ -16,9 +16,9 @@ from segcore.checkpoint import (
     convert_for_detectron2,
     open_torchscript_tower,
     read_checkpoint,
-    writing,
 )
 from segcore.errors import UserError
+from segcore.files import writing
 
 
 @pytest.fixture(autouse=True)

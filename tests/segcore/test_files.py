@@ -1,11 +1,13 @@
 """Paths from people and from files."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from segcore.errors import UserError, printable
-from segcore.files import join_inside, user_path
+from segcore.files import join_inside, replace, user_path, write_text
 
 
 @pytest.mark.parametrize("name", ["a.png", "a/b.png", "..a", "a..b/c", "caf\u00e9.png", "./a"])
@@ -39,3 +41,51 @@ def test_messages_are_one_line() -> None:
     assert printable("a\n\x1b[2J\u202e") == r"a\n\x1b[2J\u202e"
     assert printable("x" * 1000) == "x" * 197 + "..."
     assert printable({"a": 1}) == "{'a': 1}"
+
+
+def test_links_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("precious")
+    for target in ("theirs", "nowhere"):
+        path = tmp_path / f"a-{target}"
+        path.symlink_to(tmp_path / target)
+        write_text(path, "new")
+        assert path.read_text() == "new" and not path.is_symlink()
+    assert (tmp_path / "theirs").read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def fail(beside: Path) -> None:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        replace(tmp_path / "a", fail)
+    assert (tmp_path / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_threads_write_whole_files(tmp_path: Path) -> None:
+    texts = [str(number) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda text: write_text(tmp_path / "a", text), texts * 8):
+            assert (tmp_path / "a").read_text() in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_streams_are_written_as_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_text(tmp_path / "pipe", "x")
+        assert read.result() == "x"

@@ -214,7 +214,7 @@ class TestWriting:
         assert drawn == [0, 1, 2, 3]
 
         # What a kill leaves: a half-written file, a picture without labels, a damaged picture.
-        (folder / "images/000004.png.77.part").write_bytes(b"half")
+        (folder / "images/.part-77.png").write_bytes(b"half")
         (folder / "labels/000001.png").unlink()
         damaged = folder / "images/000002.png"
         damaged.write_bytes(damaged.read_bytes()[:500])
@@ -222,7 +222,7 @@ class TestWriting:
         monkeypatch.setattr(files, "render", lambda s, n: drawn.append(s.index) or render(s, n))
         assert write_scenes(tmp_path, SCENES_60, TINY) == tiny[1]
         assert drawn[:4] == [1, 2, 4, 5]
-        assert not list(folder.rglob("*.part"))
+        assert not list(folder.rglob(".part-*"))
 
     def test_more_pictures_extend_a_data_set(self, tiny, tmp_path):
         fewer = Settings(num_train=2, num_test=1, size=48)

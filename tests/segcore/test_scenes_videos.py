@@ -201,7 +201,7 @@ class TestWriting:
         damaged = ours / "data/train_0001/panoptic/00003.png"
         damaged.write_bytes(damaged.read_bytes()[:50])
         (ours / "data/train_0000/mask/00002.png").unlink()
-        (ours / "data/train_0000/mask/00002.png.7.part").write_bytes(b"half")
+        (ours / "data/train_0000/mask/.part-7.png").write_bytes(b"half")
         assert write_videos(tmp_path, catalogue, SETTINGS, workers=2) == hashes
         theirs = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
         assert theirs == {path.relative_to(ours): path.read_bytes() for path in ours.rglob("*.*")}
