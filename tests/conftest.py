@@ -1,8 +1,10 @@
 """Fixtures that every test may use."""
 
 import os
+import platform
 from pathlib import Path
 
+import detectron2
 import pytest
 import torch
 
@@ -22,6 +24,24 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}; set CATRANK_GOLDEN to their folder")
     return folder.resolve()
+
+
+def pytest_report_header() -> str:
+    """What the numbers of this run depend on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    return (
+        f"{_processor()}, {torch.backends.cpu.get_cpu_capability()} kernels, "
+        f"{torch.get_num_threads()} threads; {device}; "
+        f"torch {torch.__version__}, detectron2 {detectron2.__version__}"
+    )
+
+
+def _processor() -> str:
+    """The model's name where the system says it, else the architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
