@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2
-from segcore.errors import UserError
+from segcore.config_files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
+from segcore.errors import UserError, printable
+from segcore.files import user_path
 
 # Beside the package in a source folder, inside the package in an installed wheel.
 CONFIG_FOLDERS = (
     Path(__file__).resolve().parents[1] / "configs",
     Path(__file__).resolve().parent / "configs",
 )
-MAX_CONFIG_BYTES = 256 << 10
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,300}")
 
 _config_keys: list[Callable[[CfgNode], None]] = []
@@ -98,25 +98,26 @@ def find_config(name: str | os.PathLike) -> Path:
     """
     if not os.fspath(name):
         raise UserError("no config was given: name one, such as catseg_d2/vitb_384.yaml")
-    path = Path(name)
-    if path.is_file():
+    path = user_path(name)
+    if is_file(path):
         return path
     relative = Path(*path.parts[1:]) if path.parts[0] == "configs" else path
     known = []
     for folder in CONFIG_FOLDERS:
-        if (folder / relative).is_file():
+        if is_file(folder / relative):
             return folder / relative
         known += [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*.yaml"))]
-    near = difflib.get_close_matches(relative.as_posix(), known, n=3, cutoff=0.4) or known[:3]
+    near = difflib.get_close_matches(relative.as_posix()[:100], known, n=3, cutoff=0.4) or known[:3]
     hint = f"; there are {', '.join(near)}" if near else ""
-    raise UserError(f"no config file {path}{hint}")
+    raise UserError(f"no config file {printable(path)}{hint}")
 
 
 def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> CfgNode:
     """Read a config with its ``_BASE_`` chain and put ``opts`` on top.
 
-    ``MODEL.DEVICE`` is a GPU where there is one, unless the file or ``opts`` say otherwise. Weights
-    in a format that Detectron2 would unpickle, or not read, are converted once to a safe copy.
+    ``MODEL.DEVICE`` is a GPU where there is one, unless the file or ``opts`` say otherwise. A text
+    that begins with ``~`` is a path, and is written out, whatever its key. Weights in a format that
+    Detectron2 would unpickle, or not read, are converted once to a safe copy.
 
     Args:
         config_file: a path, or the name of a config that comes with CatRank.
@@ -132,86 +133,16 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
     cfg = default_config()
     settings = [
         (file, key, value)
-        for file, tree in _read_chain(find_config(config_file))
+        for file, tree in read_chain(find_config(config_file))
         for key, value in _flatten(tree, cfg, file)
     ]
     settings += [("the command line", key, value) for key, value in _pairs(opts)]
     for source, key, value in settings:
         _set(cfg, key, value, source)
+    _expand_paths(cfg)
     _settle_device(cfg, chosen_by_user=any(key == "MODEL.DEVICE" for _, key, _ in settings))
-    # A config that was written by others may say null for "none".
-    cfg.MODEL.WEIGHTS = convert_for_detectron2(cfg.MODEL.WEIGHTS or "")
+    cfg.MODEL.WEIGHTS = convert_for_detectron2(cfg.MODEL.WEIGHTS)
     return cfg
-
-
-# ---- files -----------------------------------------------------------------------------------
-
-
-class _SafeLoader(yaml.SafeLoader):
-    """Plain values, and the one list of ranges that published files write as Python."""
-
-    # One line of text, evaluated as Python by the published code; here it is only recognised.
-    RANGES = re.compile(r"\[int\(x \* 0\.1 \* (\d{1,5})\) for x in range\((\d{1,3}), (\d{1,3})\)\]")
-
-    # Detectron2 writes a few references (*name) into its config.yaml. Many of them, nested, could
-    # stand for gigabytes.
-    MAX_REFERENCES = 16
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.references = 0
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        self.references += self.check_event(yaml.AliasEvent)
-        if self.references > self.MAX_REFERENCES:
-            raise yaml.YAMLError(f"it holds more than {self.MAX_REFERENCES} references (*name)")
-        return super().compose_node(parent, index)
-
-    def construct_ranges(self, node: yaml.Node) -> list[int]:
-        text = self.construct_sequence(node)[0] if isinstance(node, yaml.SequenceNode) else ""
-        match = self.RANGES.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
-            return self.construct_undefined(node)
-        size, start, stop = map(int, match.groups())
-        return [int(x * 0.1 * size) for x in range(start, stop)]
-
-
-_SafeLoader.add_constructor(
-    "tag:yaml.org,2002:python/object/apply:eval", _SafeLoader.construct_ranges
-)
-
-
-def _read_chain(path: Path, children: tuple[Path, ...] = ()) -> Iterator[tuple[Path, dict]]:
-    """The file and its bases with their contents, the outermost base first."""
-    if path.resolve() in children:
-        raise UserError(f"{path} is its own _BASE_: the chain of bases must end")
-    tree = _read_yaml(path)
-    bases = tree.pop("_BASE_", [])
-    for base in [bases] if isinstance(bases, str) else bases:
-        base_path = path.parent / Path(base).expanduser()
-        if not base_path.is_file():
-            raise UserError(f"{path}: its _BASE_ {base} is not a file")
-        yield from _read_chain(base_path, (*children, path.resolve()))
-    yield path, tree
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise UserError(f"{path} has more than {MAX_CONFIG_BYTES} bytes: it is no config")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        tree = yaml.load(content.decode("utf-8"), Loader=_SafeLoader)
-    except yaml.constructor.ConstructorError as error:
-        raise UserError(f"{path}: {error.problem}{error.problem_mark}; it was not read") from error
-    # ValueError: text that is not UTF-8, a date that does not exist, a number of too many digits.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict | None):
-        raise UserError(f"{path} holds no keys: a config is lines of KEY: value")
-    return tree or {}
 
 
 def _flatten(tree: dict, known: CfgNode, source: Path, prefix: str = "") -> Iterator:
@@ -231,54 +162,89 @@ def _flatten(tree: dict, known: CfgNode, source: Path, prefix: str = "") -> Iter
 def _pairs(opts: Sequence[Any]) -> Iterable[tuple[str, Any]]:
     for item in opts:
         if isinstance(item, str) and item.startswith("--"):
-            raise UserError(f"{item} stands after a key: flags come before the first KEY VALUE")
+            raise UserError(
+                f"{printable(item)} stands after a key: flags come before the first KEY VALUE"
+            )
     if len(opts) % 2:
         raise UserError(
-            f"keys and values come in pairs, but {opts[-1]!r} is left over; "
+            f"keys and values come in pairs, but {printable(repr(opts[-1]))} is left over; "
             "a value with a space in it needs quotes"
         )
     return zip(opts[::2], opts[1::2], strict=True)
 
 
 def _set(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
-    keys = dict(_leaves(cfg))
-    if key not in keys and _is_new_allowed(cfg, key):
-        _add(cfg, key, value, source)
+    name, key = printable(source), str(key)
+    where = f"{name}: {printable(key)}"
+    _check_value(value, where)
+    node, last = _section(cfg, key)
+    if node is None or last not in node or isinstance(node[last], CfgNode):
+        if node is None or last in node or not node.is_new_allowed():
+            keys = [known for known, _ in _leaves(cfg)]
+            near = difflib.get_close_matches(key[:100], keys, n=1, cutoff=0.0)[0]
+            raise UserError(
+                f"{name}: there is no key {printable(key)}; the nearest is {near}"
+                f"{_family_hint(source)}"
+            )
+        _add(cfg, key, value, where)
         return
-    if key not in keys:
-        near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
-        hint = _family_hint(source)
-        raise UserError(f"{source}: there is no key {key}; the nearest is {near}{hint}")
+    default = node[last]
     # Whole numbers for keys with a point are all over released files.
-    if isinstance(keys[key], float) and WHOLE_NUMBER.fullmatch(str(value)):
+    if isinstance(default, float) and WHOLE_NUMBER.fullmatch(str(value)):
         value = float(value)
     try:
         cfg.merge_from_list([key, value])
-    except (ValueError, RecursionError, MemoryError) as error:
-        shown = f"{value!r:.60}"
-        raise UserError(f"{source}: {key} is {shown}, but takes {_kind(keys[key])}") from error
+    # What is not understood as Python's literals, such as "{[1]}", raises more than a ValueError.
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise UserError(f"{where} is {_shown(value)}, but takes {_kind(default)}") from error
+    if node[last] is None and isinstance(default, str):
+        node[last] = ""  # configs that were written by others may say null for "none"
+    elif node[last] is None and default is not None:
+        raise UserError(f"{where} is empty, but takes {_kind(default)}")
+    _check_value(node[last], where)  # a text may have become something else
 
 
-def _add(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
+def _add(cfg: CfgNode, key: str, value: Any, where: str) -> None:
     """Set a key that is not there yet, which merging a tree does and merging a list refuses."""
     tree = value
     for name in reversed(key.split(".")):
         tree = {name: tree}
     try:
         cfg.merge_from_other_cfg(CfgNode(tree))
-    except AssertionError as error:
-        raise UserError(f"{source}: {key} is {value!r:.60}, which no config can hold") from error
+    except (AssertionError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise UserError(f"{where} is {_shown(value)}, which no config can hold") from error
+    node, last = _section(cfg, key)
+    _check_value(node[last], where)
 
 
-def _is_new_allowed(cfg: CfgNode, key: Any) -> bool:
-    """Whether the section that lacks the key takes keys that nobody declared."""
-    for name in str(key).split("."):
-        if not isinstance(cfg, CfgNode):
-            return False
-        if name not in cfg:
-            return cfg.is_new_allowed()
+def _check_value(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse what cannot be written to a config file and read again."""
+    if depth > MAX_DEPTH:
+        raise UserError(f"{where} is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise UserError(f"{where} is a whole number of more than 64 bits")
+    if isinstance(value, str) and len(value) > MAX_CONFIG_BYTES:
+        raise UserError(f"{where} is a text of more than {MAX_CONFIG_BYTES} characters")
+    for item in value if isinstance(value, list | tuple) else ():
+        _check_value(item, where, depth + 1)
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), 60)
+
+
+def _section(cfg: CfgNode, key: str) -> tuple[CfgNode | None, str]:
+    """The section that a full key stands in, or the last one there is if that takes any key, and
+    the name in it; None where there is no such section."""
+    names = key.split(".")
+    for number, name in enumerate(names):
+        last = number == len(names) - 1
+        if last or name not in cfg:
+            return (cfg, name) if last or cfg.is_new_allowed() else (None, name)
         cfg = cfg[name]
-    return False
+        if not isinstance(cfg, CfgNode):
+            return None, name
+    raise AssertionError("a text split at something has at least one part")
 
 
 def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -312,6 +278,25 @@ def _family_hint(source: Path | str) -> str:
     return ""
 
 
+def _expand_paths(cfg: CfgNode) -> None:
+    """Write out ``~``, the home folder, in every text that begins with it, also within lists."""
+
+    def expanded(value: Any, key: str) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(expanded(item, key) for item in value)
+        if not isinstance(value, str) or not value.startswith("~"):
+            return value
+        try:
+            return str(user_path(value))
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from error
+
+    for key, value in list(_leaves(cfg)):
+        if (path := expanded(value, key)) != value:
+            node, name = _section(cfg, key)
+            node[name] = path
+
+
 def _settle_device(cfg: CfgNode, chosen_by_user: bool) -> None:
     available = torch.cuda.is_available()
     if not chosen_by_user:
@@ -321,7 +306,8 @@ def _settle_device(cfg: CfgNode, chosen_by_user: bool) -> None:
         torch.device(cfg.MODEL.DEVICE)
     except (RuntimeError, TypeError) as error:
         raise UserError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but takes cpu, cuda or one GPU such as cuda:1"
+            f"MODEL.DEVICE is {printable(cfg.MODEL.DEVICE)}, but takes cpu, cuda or one GPU such "
+            "as cuda:1"
         ) from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not available:
         raise UserError(

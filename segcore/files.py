@@ -22,10 +22,14 @@ def user_path(text: str | os.PathLike) -> Path:
     """Return the path that a person typed, with ``~`` expanded.
 
     Raises:
-        UserError: ``~name`` names nobody, or the text holds a NUL.
+        UserError: ``~name`` names nobody, or the text holds a NUL or half a surrogate pair.
     """
     if "\0" in os.fspath(text):
         raise UserError(f"{printable(text)} is no path: it holds a NUL character")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{printable(text)} is no path: no file can be named so") from error
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # what pathlib says of an unknown user

@@ -1,7 +1,9 @@
 """Configs: names, bases, safe YAML, and errors that name the key and the file."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -9,11 +11,15 @@ import yaml
 from safetensors.torch import save_file
 
 import catseg_d2
-from segcore import config
+from segcore import config, config_files
 from segcore.config import default_config, find_config, load_config
 from segcore.errors import UserError
 
 RANGES = '!!python/object/apply:eval ["[int(x * 0.1 * 512) for x in range(5, 21)]"]'
+
+
+def short_id(value: object) -> str:
+    return value[:40] if isinstance(value, str) else "number"
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def write(tmp_path):
 def test_base_chain_and_opts(write):
     write("SOLVER:\n  MAX_ITER: 1\n  BASE_LR: 1e-4\n  IMS_PER_BATCH: 7\n", "base.yaml")
     write("_BASE_: ../base.yaml\nSOLVER:\n  MAX_ITER: 2\n", "sub/middle.yaml")
-    path = write("_BASE_: middle.yaml\nSOLVER: {MAX_ITER: 3}\nSEED:\nTEST:\n", "sub/a.yaml")
+    path = write("_BASE_: middle.yaml\nSOLVER: {MAX_ITER: 3}\nTEST:\n", "sub/a.yaml")
     cfg = load_config(path, ["SEED", "5", "DATASETS.TRAIN", ["x", "y"]])
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == (3, 1e-4, 7)
     assert cfg.SEED == 5 and cfg.DATASETS.TRAIN == ("x", "y")
@@ -99,10 +105,43 @@ def test_unknown_key_names_the_nearest(write, key, nearest):
         ("[1, 2]", "holds no keys"),
         ("text", "holds no keys"),
         ("A: [", "is not valid YAML"),
-        ("A: 2026-13-99", "is not valid YAML: month must be"),
-        (f"A: {'7' * 5000}", "is not valid YAML"),
+        ("A: 2026-13-99", "month must be in 1..12 in line 1; it was not read"),
+        (f"A: {'7' * 5000}", "a number has more than 64 characters in line 1"),
         ("_BASE_: gone.yaml", "its _BASE_ gone.yaml is not a file"),
+        ("_BASE_: 5", "_BASE_ is 5, but takes the name of a config file, or a list"),
+        ("_BASE_:", "_BASE_ is None, but takes"),
+        ("_BASE_: {A: 1}", "_BASE_ is {'A': 1}, but takes"),
+        ("_BASE_: [a.yaml, 3]", "_BASE_ is ['a.yaml', 3], but takes"),
+        ("_BASE_: ''", "_BASE_ is , but takes"),
+        ("_BASE_: ~nosuchuser/a.yaml", "_BASE_ ~nosuchuser/a.yaml: there is no such user"),
+        (f"_BASE_: {'a' * 5000}", "is not a file"),
+        ('_BASE_: "a\\0b"', "holds a NUL"),
+        ('_BASE_: "\\ud800"', "_BASE_ \\ud800"),
+        ("SEED: 1:30", "1:30 would be a number to the base of 60"),
+        ("SOLVER: {BASE_LR: 1:30.5}", "1:30.5 would be a number to the base of 60"),
+        (f"SEED: 1{':1' * 100_000}", "a number has more than 64 characters"),
+        (f"SEED: 0x{'f' * 5000}", "a number has more than 64 characters"),
+        (f"SEED: '0x{'f' * 5000}'", "SEED is a whole number of more than 64 bits"),
+        (f"SEED: '{'7' * 5000}'", "SEED is '7777"),
+        ("SEED: 9223372036854775808", "SEED is a whole number of more than 64 bits"),
+        (f"MODEL: {{PIXEL_STD: [1, 2, '{'9' * 5000}']}}\nSEED: '{{[1]}}'", "SEED is '{[1]}'"),
+        ("SEED: !!int ''", "in line 1; it was not read"),
+        ("SEED: !!timestamp x", "in line 1; it was not read"),
+        ("SEED: !!bool x", "in line 1; it was not read"),
+        ("SEED:", "SEED is empty, but takes a whole number"),
+        ("SEED: 1\nSEED: 2", "the key SEED stands twice with different values in line 2"),
+        ("TEST: {TOP_K: 1, TOP_K: 2}", "the key TOP_K stands twice"),
+        ("\n".join(f"K{number}: 1" for number in range(15_000)), "more than 20000 keys and values"),
+        ("SEED: 1\n" * 30_000, "more than 20000 keys and values"),
+        ("SEED: " + "[" * 100, "more than 40 levels"),
+        ("MODEL: &a {X: *a}", "stands in what it refers to"),
+        ("DATASETS: {TRAIN: &a [*a]}", "stands in what it refers to"),
+        ("{[1]: 2}", "unhashable"),
+        ("? {a: 1}\n: 2", "unhashable"),
+        ('"A\\e[31m\\nB": 1', r"there is no key A\x1b[31m\nB"),
+        (f"{'A' * 1000}: 1", "there is no key AAA"),
     ],
+    ids=short_id,
 )
 def test_wrong_content_is_one_sentence(write, text, sentence):
     path = write(text)
@@ -110,6 +149,144 @@ def test_wrong_content_is_one_sentence(write, text, sentence):
         load_config(path)
     assert sentence in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_utf_8(tmp_path):
+    (tmp_path / "a.yaml").write_bytes("SEED: 3".encode("utf-16"))
+    with pytest.raises(UserError, match=r"a\.yaml is not UTF-8 text"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_key_may_repeat_its_value(write):
+    """As one of Mask2Former's published files does."""
+    assert load_config(write("SEED: 3\nTEST: {TOP_K: 2}\nSEED: 3\n")).SEED == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("SEED", "0x" + "f" * 5000, "SEED is a whole number of more than 64 bits"),
+        ("SEED", 10**5000, "SEED is a whole number of more than 64 bits"),
+        ("SEED", "7" * 5000, "SEED is '777"),
+        ("SEED", "1:1:1", "SEED is '1:1:1', but takes a whole number"),
+        ("SEED", "{[1]}", "SEED is '{[1]}', but takes a whole number"),
+        ("SEED", "[" * 5000, "SEED is '[[["),
+        ("SEED", "+" * 100_000 + "1", "SEED is '+++"),
+        ("SEED", "None", "SEED is empty, but takes a whole number"),
+        ("MODEL.PIXEL_MEAN", f"[1, 2, 0x{'f' * 5000}]", "MODEL.PIXEL_MEAN is a whole number of"),
+        ("MODEL.PIXEL_MEAN", "[" * 60 + "1" + "]" * 60, "is nested more than"),
+        ("OUTPUT_DIR", "~nosuchuser/run", "OUTPUT_DIR: ~nosuchuser/run: there is no such user"),
+        ("TEST.X\x1b\n", "1", r"there is no key TEST.X\x1b\n"),
+        ("_BASE_", "a.yaml", "there is no key _BASE_"),
+    ],
+    ids=short_id,
+)
+def test_wrong_overrides_are_one_sentence(write, key, value, sentence):
+    with pytest.raises(UserError) as caught:
+        load_config(write(""), [key, value])
+    assert sentence in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_home_is_written_out_in_every_value(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write("OUTPUT_DIR: ~/run\nDATASETS: {OWN: [~/a.json, b.json]}")
+    cfg = load_config(path, ["MODEL.WEIGHTS", "~/w.pth", "DATASETS.TEST", "('~', 'a~b')"])
+    values = cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS, *cfg.DATASETS.OWN, *cfg.DATASETS.TEST
+    names = "run", "w.pth", "a.json", "b.json", "", "a~b"
+    written = [str(tmp_path / name) if name not in ("b.json", "a~b") else name for name in names]
+    assert list(values) == written
+    write("SEED: 9", "base.yaml")
+    assert load_config(write("_BASE_: ~/base.yaml", "b.yaml")).SEED == 9
+    assert load_config("~/base.yaml").SEED == 9
+
+
+def test_a_file_is_read_once(write, monkeypatch):
+    """Twenty-five files, each with the next one as its base twice, are 2**25 reads otherwise."""
+    for number in range(25):
+        write(f"_BASE_: [d{number + 1}.yaml, d{number + 1}.yaml]", f"d{number}.yaml")
+    write("SEED: 7", "d25.yaml")
+    reads, read_yaml = [], config_files.read_yaml
+    monkeypatch.setattr(config_files, "read_yaml", lambda path: reads.append(1) or read_yaml(path))
+    assert load_config(write("_BASE_: d0.yaml")).SEED == 7
+    assert len(reads) == 27
+
+
+def test_a_base_of_two_bases_counts_where_it_comes_last(write):
+    """As where every base is merged with its own bases first, and then those in turn."""
+    write("SEED: 1\nTEST: {TOP_K: 1}", "root.yaml")
+    write("_BASE_: root.yaml\nSEED: 2", "one.yaml")
+    write("_BASE_: root.yaml\nTEST: {TOP_K: 3}", "two.yaml")
+    cfg = load_config(write("_BASE_: [one.yaml, two.yaml]"))
+    assert (cfg.SEED, cfg.TEST.TOP_K) == (1, 3)
+
+
+def test_the_chain_of_bases_has_a_limit(write):
+    for number in range(150):
+        write(f"_BASE_: c{number + 1}.yaml", f"c{number}.yaml")
+    write("", "c150.yaml")
+    with pytest.raises(UserError, match="more than 100 bases"):
+        load_config(write("_BASE_: c0.yaml"))
+
+
+NASTY = (
+    "5", "-", ":", "~", "null", "[]", "{}", "[", "{", "]", "}", "'", '"', "&a", "*a", "!!int ''",
+    "!!set {a}", "!!binary x", "!!python/name:os.mkdir", "<<: {A: 1}", "? [1]", "|", ">", "#", "-1",
+    "%YAML 9.9", "---", "...", "1:30", "0x" + "f" * 5000, "9" * 5000, ".nan", ".inf", "1e999",
+    "2026-13-45", "'{[1]}'", "[[1], {2: 3}]", "_BASE_: 5", "_BASE_: a.yaml",
+    "_BASE_: [b.yaml, b.yaml]", "SEED: {A: 1}", "MODEL: 3", "'\\0'", '"\\ud800"', "\t", "\x07",
+    "\ud83d", "True", "\u2028", "a" * 3000, "[" * 300, "'" + "(" * 300 + "'",
+)  # fmt: skip
+
+
+def mutated(text: str, random: Random) -> bytes:
+    """The text with a few characters, lines and values changed."""
+    for _ in range(random.randint(1, 2)):
+        lines = text.split("\n")
+        place = random.randrange(len(lines))
+        key = lines[place].partition(":")[0]
+        kind = random.randrange(6)
+        if kind == 0:
+            lines[place] = f"{key}: {random.choice(NASTY)}"
+        elif kind == 1:
+            lines.insert(place, " " * random.choice((0, 2, 4)) + random.choice(NASTY))
+        elif kind == 2:
+            lines[place:place] = lines[place : place + random.randint(1, 5)]
+        elif kind == 3:
+            del lines[place]
+        elif kind == 4:
+            lines[place] = f"{random.choice(NASTY)}{lines[place]}"
+        else:
+            cut = random.randrange(len(lines[place]) + 1)
+            lines[place] = lines[place][:cut] + random.choice(NASTY) + lines[place][cut + 1 :]
+        text = "\n".join(lines)
+    content = bytearray(text, "utf-8", "surrogatepass")
+    if random.random() < 0.2:
+        content[random.randrange(len(content))] = random.randrange(256)
+    return bytes(content)
+
+
+def test_mutated_configs_are_read_or_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = Random(0)
+    kept = ("OUTPUT_DIR", "SEED", "SOLVER", "DATASETS")
+    tree = yaml.safe_load(default_config().dump())
+    text = "_BASE_: b.yaml\n" + yaml.safe_dump({key: tree[key] for key in kept})
+    (tmp_path / "b.yaml").write_text("SEED: 4\nMODEL: {SWIN: {DEPTHS: [1, 2]}}\n")
+    outcomes = Counter()
+    for _ in range(400):
+        (tmp_path / "a.yaml").write_bytes(mutated(text, random))
+        options = [random.choice(("SEED", "MODEL.SWIN.X", "OUTPUT_DIR", "SOLVER.STEPS")), "7"]
+        if random.random() < 0.1:
+            options[random.randrange(2)] = random.choice(NASTY)
+        try:
+            cfg = load_config("a.yaml", options)
+        except UserError as error:
+            assert str(error).isprintable() and len(str(error)) < 1000
+            outcomes["refused"] += 1
+            continue
+        outcomes["read"] += 1
+        cfg.dump()
+    assert outcomes["refused"] > 100 and outcomes["read"] > 25
 
 
 def test_whole_numbers_are_numbers(write):

@@ -32,7 +32,7 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_path("~/run") == tmp_path / "run"
     assert user_path("a/~") == Path("a/~")
-    for text in ("~nosuchuser/x", "a\0b"):
+    for text in ("~nosuchuser/x", "a\0b", "a\ud800b"):
         with pytest.raises(UserError):
             user_path(text)
 
