@@ -44,6 +44,7 @@ from segcore.datasets.checking import (
 from segcore.datasets.checking.findings import by_kind
 from segcore.datasets.own import register_own_file
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import write_text
 from segcore.vocabulary import Vocabulary
 
 MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json have them all
@@ -165,7 +166,7 @@ def write_report(surveys: Sequence[Survey], between: Sequence[Finding], path: Pa
         "between": [_finding_as_json(finding) for finding in between],
     }
     try:
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_text(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import user_path
+from segcore.files import replace, short_name, user_path, write_text
 from segcore.image_folders import list_images, natural_order
 
 
@@ -55,11 +55,13 @@ def _named(name: str) -> list[Path]:
 
 
 def name_outputs(pictures: Sequence[Path]) -> dict[Path, str]:
-    """A distinct base name for the results of each picture: its stem, numbered where two agree."""
+    """A distinct base name for the results of each picture: its stem, numbered where two agree and
+    cut where there would be no room for an ending."""
     names, taken = {}, set()
     for picture in pictures:
-        numbered = (f"{picture.stem}-{number}" for number in itertools.count(2))
-        name = next(n for n in itertools.chain([picture.stem], numbered) if n not in taken)
+        stem = short_name(picture.stem)
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        name = next(n for n in itertools.chain([stem], numbered) if n not in taken)
         taken.add(name)
         names[picture] = name
     return names
@@ -72,7 +74,7 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
         UserError: it cannot be written.
     """
     try:
-        Image.fromarray(picture).save(path)
+        replace(path, Image.fromarray(picture).save)
     except OSError as error:
         raise UserError(unwritable(path, error)) from error
 
@@ -84,7 +86,7 @@ def save_json(content: object, path: Path) -> None:
         UserError: it cannot be written.
     """
     try:
-        path.write_text(as_json(content), encoding="utf-8")
+        write_text(path, as_json(content))
     except OSError as error:
         raise UserError(unwritable(path, error)) from error
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.errors import UserError
+from segcore.files import write_text
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,4 @@ class Steps:
     def _write(self, name: str, entry: dict) -> None:
         record = {**self._read(), name: entry}
         self._record.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._record.with_suffix(".part")
-        beside.write_text(json.dumps(record, indent=1) + "\n")
-        beside.replace(self._record)
+        write_text(self._record, json.dumps(record, indent=1) + "\n")

@@ -1,12 +1,14 @@
 """Animated pictures for pages: GIF or WebP, which a browser plays without a player."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
+from segcore.files import replace
 from segcore.visualize import fit
 
 # A GIF needs a palette: without dithering flat colours stay flat, and the file small.
@@ -45,14 +47,15 @@ def write_animation(
         raise UserError(f"{path} would have no frames: give at least one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        first.save(
-            path,
+        save = partial(
+            first.save,
             save_all=True,
             append_images=pictures,
             duration=round(1000 / fps),
             loop=0,
             **_SAVING[path.suffix.lower()],
         )
+        replace(path, save)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path

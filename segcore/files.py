@@ -4,6 +4,7 @@ Every path that a person types goes through :func:`user_path`; every name that s
 (a dataset's name, ``file_name`` of an annotation) goes through :func:`join_inside`.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -67,6 +68,34 @@ def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:
             f"{where}: the file name {printable(name)} is longer than file names can be"
         )
     return Path(folder) / name
+
+
+def check_file_name(name: object, where: str) -> str:
+    """Return ``name``, which must be that of one file or folder; ``where`` as in
+    :func:`join_inside`.
+
+    Raises:
+        UserError: as :func:`join_inside`; or there is a slash in it, or a space at an end.
+    """
+    join_inside("its folder", name, where)
+    if {"/", "\\"} & {*name} or name != name.strip():
+        raise UserError(
+            f"{where}: {printable(name)} cannot be the name of one file or folder: write it "
+            "without slashes and without spaces at its ends"
+        )
+    return name
+
+
+def short_name(name: str, limit: int = 200) -> str:
+    """Return a file name of at most ``limit`` bytes: the name itself, or its beginning and a hash.
+
+    The rest, up to the :data:`MAX_NAME_BYTES` that systems allow, is for endings.
+    """
+    whole = os.fsencode(name)
+    if len(whole) <= limit:
+        return name
+    digest = hashlib.sha256(whole).hexdigest()[:16]
+    return f"{whole[: limit - len(digest) - 1].decode('utf-8', 'ignore')}-{digest}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.animation import write_animation
+from segcore.files import replace, write_text
 from segcore.visualize import Color, fit
 
 _STYLE = """
@@ -153,12 +154,12 @@ class Page:
         self.folder.mkdir(parents=True, exist_ok=True)
         page = self.folder / "index.html"
         title = escape(self.title)
-        page.write_text(
+        write_text(
+            page,
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
             f"<h1>{title}</h1>\n" + "\n".join(self._body) + "\n</body>\n</html>\n",
-            encoding="utf-8",
         )
         return page
 
@@ -173,7 +174,7 @@ class Page:
 
     def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
         name = self._next_picture(".png")
-        Image.fromarray(picture).save(self.folder / name)
+        replace(self.folder / name, Image.fromarray(picture).save)
         height, width = picture.shape[:2]
         return (
             f'<figure><img src="{name}" width="{width}" height="{height}"'

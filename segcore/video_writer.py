@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from segcore.errors import UserError
+from segcore.files import replacing
 from segcore.video_files import load_av
 
 WRITTEN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
@@ -30,8 +31,8 @@ class VideoWriter:
             rate: frames a second.
         """
         self.path, self.rate = Path(path), _representable(rate)
-        self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
         self._container = self._stream = None
+        self._replacing = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -39,12 +40,8 @@ class VideoWriter:
     def __exit__(self, *_: object) -> None:
         if self._container is None:
             return
-        try:
-            with _writing(self.path), self._container:
-                self._container.mux(self._stream.encode())
-            self._part.replace(self.path)
-        finally:
-            self._part.unlink(missing_ok=True)
+        with _writing(self.path), self._replacing, self._container:
+            self._container.mux(self._stream.encode())
 
     def write(self, picture: np.ndarray) -> None:
         """Appends a frame, (H, W, 3) uint8, RGB, of the size of the first one.
@@ -63,10 +60,12 @@ class VideoWriter:
     def _begin(self, height: int, width: int) -> None:
         av = load_av()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        container = av.open(str(self._part), "w")
         h264 = "libx264" in av.codecs_available
         codec, options = ("libx264", {"crf": "20"}) if h264 else ("mpeg4", {"qscale": "3"})
-        stream = container.add_stream(codec, rate=self.rate, options=options)
+        with ExitStack() as stack:
+            container = av.open(str(stack.enter_context(replacing(self.path))), "w")
+            stream = container.add_stream(codec, rate=self.rate, options=options)
+            self._replacing = stack.pop_all()
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.colorspace = BT601  # what FFmpeg makes of RGB; players guess by size
         self._container, self._stream = container, stream

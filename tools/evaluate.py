@@ -56,6 +56,7 @@ from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
 from segcore.engine import Trainer, build_checkpointer, launch
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import join_inside, short_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("segcore.evaluate")
@@ -201,7 +202,8 @@ def make_runs(
         if templates:
             own = templates == plain.MODEL.PROMPT_ENSEMBLE_TYPE and synonyms == "first"
             title += "" if own else f", templates {templates}, synonyms {synonyms}"
-        folder = args.output / title.replace("/", "-").replace(", ", "-").replace(" ", "-")
+        name = title.replace("/", "-").replace(", ", "-").replace(" ", "-")
+        folder = join_inside(args.output, short_name(name), "--config-file")
         wording = describe_wording(templates, synonyms)
         runs.append(make_run(title, config, weights, args.opts, folder, names, wording))
     return runs

@@ -20,7 +20,8 @@ from segcore.benchmarks.passport import SAME_SCORE, differences, make_passport, 
 from segcore.config import CONFIG_FOLDERS, find_config, load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError
-from segcore.files import replace, write_text
+from segcore.evaluation.builder import inference_folder
+from segcore.files import join_inside, replace, write_text
 from segcore.images import read_labels
 from segcore.vocabulary_checks import read_json
 
@@ -51,7 +52,7 @@ class Run:
 
     def folder(self, dataset: str) -> Path:
         """Where the result of a data set is."""
-        return Path(self.cfg.OUTPUT_DIR) / dataset
+        return join_inside(self.cfg.OUTPUT_DIR, dataset, "the name of a data set")
 
     def passport(self, dataset: str) -> dict[str, Any]:
         """What a score made now would have."""
@@ -233,7 +234,7 @@ def split_classes(
 
 def _panoptic_classes(run: Run, dataset: str) -> dict[str, dict[str, float]]:
     """What the panoptic evaluator writes down of single classes."""
-    path = Path(run.cfg.OUTPUT_DIR) / "inference" / dataset / "panoptic_evaluation.json"
+    path = inference_folder(run.cfg, dataset) / "panoptic_evaluation.json"
     return read_json(path)["categories"] if path.is_file() else {}
 
 
@@ -258,4 +259,5 @@ def read_regions(folder: Path, entry: Mapping[str, Any]) -> Regions:
     Raises:
         UserError: it cannot be read.
     """
-    return Regions(read_labels(folder / entry["file"]).astype(np.int64), tuple(entry["classes"]))
+    file = join_inside(folder, entry["file"], str(folder / "result.json"))
+    return Regions(read_labels(file).astype(np.int64), tuple(entry["classes"]))

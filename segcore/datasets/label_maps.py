@@ -13,6 +13,7 @@ import numpy as np
 
 from segcore.datasets.preparing import for_all, write_picture
 from segcore.errors import UserError
+from segcore.files import join_inside
 from segcore.images import check_labels, read_labels
 from segcore.vocabulary import registered_names, vocabulary_table
 
@@ -67,7 +68,7 @@ class LabelMaps:
 
     def path(self, stem: str) -> Path:
         """The label map of the picture ``stem``, a path below the folder without its ending."""
-        return self.folder / f"{stem}{self.suffix}"
+        return join_inside(self.folder, f"{stem}{self.suffix}", self.name)
 
     def holds(self, stem: str) -> bool:
         """Whether the label map is there, can be read, and has no value that it must not have."""

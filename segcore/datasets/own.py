@@ -27,7 +27,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.table import register_table
 from segcore.errors import UserError, printable
-from segcore.files import join_inside, user_path
+from segcore.files import check_file_name, user_path
 from segcore.vocabulary import Vocabulary, read_json
 
 FIELDS = ("images", "labels", "image_suffix", "label_suffix")
@@ -68,7 +68,7 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     if vocabulary.ignore_label is None:
         raise UserError(f"{path}: 'ignore_label' needs to be a whole number, such as 255")
     for name, files in datasets.items():
-        check_dataset_name(name, str(path))
+        check_file_name(name, f"{path}: the name of a data set")  # results lie in a folder of it
         _check_files(path, name, files)
         places = {key: str(path.parent / user_path(files[key])) for key in ("images", "labels")}
         datasets[name] = files | places
@@ -78,22 +78,8 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     return tuple(datasets)
 
 
-def check_dataset_name(name: str, where: str) -> None:
-    """Refuse a name that cannot be that of a folder: results are written to one of that name.
-
-    Raises:
-        UserError: it leads elsewhere, or no file system takes it.
-    """
-    join_inside(Path(), name, f"{where}: the name of a data set")
-    if {"/", "\\"} & {*name} or name != name.strip():
-        raise UserError(
-            f"{where}: the name of the data set {printable(name)} cannot be that of a folder: "
-            "write it without slashes and without spaces at its ends"
-        )
-
-
 def _register_captions(path: Path) -> tuple[str, ...]:
-    check_dataset_name(path.stem, str(path))
+    check_file_name(path.stem, f"{path}: the name of a data set")
     if not path.is_file():
         raise UserError(f"DATASETS.OWN names {path}, but there is no such file")
     try:

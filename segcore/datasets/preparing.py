@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segcore.datasets.builtin import data_root
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import replace
+from segcore.files import check_file_name, replace
 from segcore.images import MAX_PIXELS
 from segcore.processes import process_map
 
@@ -82,9 +82,7 @@ def read_names(path: Path) -> list[str]:
 
 def check_name(name: object, source: Path) -> str:
     """A name from ``source`` that becomes part of a path: it must not lead out of its folder."""
-    if not isinstance(name, str) or name in ("", "..") or {*name} & {"/", "\\", "\0"}:
-        raise UserError(f"{source} holds {str(name)[:80]!r}, which is no name of a file")
-    return name
+    return check_file_name(name, str(source))
 
 
 def read_mat_labels(path: Path, key: str) -> np.ndarray:

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from segcore.checkpoint import Checkpointer
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation import StatefulEvaluator, build_evaluator
+from segcore.evaluation.builder import inference_folder
 from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
 from segcore.mappers import build_mapper
 from segcore.vocabulary import Vocabulary
@@ -276,7 +276,7 @@ def _go_on(
         "config": config_hash(cfg),
         "vocabulary": Vocabulary.load(words).hash if words else "",
     }
-    folder = Path(cfg.OUTPUT_DIR) / "inference" / name
+    folder = inference_folder(cfg, name)
     evaluation = ResumableEvaluation(evaluator, folder, fingerprint, cfg.TEST.SAVE_SECONDS)
     share.done = len(share.indices) if evaluation.done is None else evaluation.done
     return evaluation

@@ -17,6 +17,7 @@ from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.evaluation.video_instances import VideoInstanceEvaluator
 from segcore.evaluation.video_semantic import VideoSemanticEvaluator
+from segcore.files import join_inside
 
 SEMANTIC = {"sem_seg": SemanticEvaluator}
 PANOPTIC = {"panoptic_seg": PanopticEvaluator, "instances": InstanceEvaluator} | SEMANTIC
@@ -70,7 +71,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
         if len(EVALUATORS[kind]) == 1 or output not in NEEDED or metadata.get(NEEDED[output])
     ]
     outputs = _switched_on(cfg, dataset_name, outputs)
-    output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    output_dir = inference_folder(cfg, dataset_name)
     more = {"submission": cfg.TEST.SUBMISSION} if kind in WITH_SUBMISSION else {}
     evaluators = {
         output: EVALUATORS[kind][output](dataset_name, output_dir=output_dir, **more)
@@ -87,6 +88,16 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
         evaluator = EvaluatorsByOutput(dataset_name, evaluators)
     evaluator.tasks = evaluated_tasks(dataset_name)
     return evaluator
+
+
+def inference_folder(cfg: CfgNode, dataset_name: str) -> Path:
+    """Where the files of an evaluation go.
+
+    Raises:
+        UserError: the name leads out of ``OUTPUT_DIR``.
+    """
+    folder = Path(cfg.OUTPUT_DIR) / "inference"
+    return join_inside(folder, dataset_name, "the name of a data set")
 
 
 def evaluated_tasks(dataset_name: str) -> frozenset[str]:

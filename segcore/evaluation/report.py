@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from segcore.errors import UserError
+from segcore.files import write_text
 
 
 def write_report(path: Path, report: dict) -> None:
@@ -15,7 +16,7 @@ def write_report(path: Path, report: dict) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(_plain(report), indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 

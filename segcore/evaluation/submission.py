@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import writing
+from segcore.files import replace, writing
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:
@@ -27,7 +27,7 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels.astype(np.uint8)).save(path)
+        replace(path, Image.fromarray(labels.astype(np.uint8)).save)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -52,6 +52,8 @@ class AnswerFile:
         line = json.dumps([place, answers], separators=(",", ":")).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.size:  # what another run has left, or a link to anywhere
+                self.path.unlink(missing_ok=True)
             with self.path.open("ab") as file:
                 file.truncate(self.size)  # what an interrupted run has written beyond its state
                 file.write(line)

@@ -15,6 +15,7 @@ from segcore.errors import UserError
 from segcore.evaluation.consistency import VideoConsistency, consistency_scores
 from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.submission import write_label_map
+from segcore.files import join_inside
 from segcore.images import read_labels
 from segcore.videos import VOID, check_frame_size
 
@@ -158,6 +159,7 @@ class VideoSemanticEvaluator(SemanticEvaluator):
         return {"mIoU": scores.pop("mIoU")} | consistency | scores
 
     def _submit(self, item: dict, labels: Tensor) -> None:
-        folder = self.output_dir / "submission" / str(item["video_id"])
+        name = str(item["video_id"])
+        folder = join_inside(self.output_dir / "submission", name, "the name of a video")
         for frame, prediction in zip(item["file_names"], labels.cpu(), strict=True):
             write_label_map(folder / f"{Path(frame).stem}.png", prediction.numpy())

@@ -159,7 +159,12 @@ def test_a_second_run_does_nothing(download: Path) -> None:
     ("file", "old", "new", "sentence"),
     [
         ("lvis_v1_val", '"category_id": 1,', '"category_id": 1204,', "category 1204, none of LVIS"),
-        ("lvis_v1_val", "/train2017/000", "/train2017/..\\\\000", "which is no name of a file"),
+        (
+            "lvis_v1_val",
+            "/train2017/000",
+            "/train2017/..\\\\000",
+            "leads out of",
+        ),
         ("lvis_v1_val", "/train2017/", "/../", "is no annotation file of LVIS v1"),
         ("lvis_v1_val", '"annotations"', '"objects"', "is no annotation file of LVIS v1"),
         ("stuff_val2017", '"annotations"', '"objects"', "is no annotation file of COCO"),

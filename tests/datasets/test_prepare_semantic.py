@@ -273,7 +273,7 @@ def test_label_maps_of_another_preparation_are_told_of(
 def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     voc(tmp_path)
     write(tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt", f"{name}\n")
-    with pytest.raises(UserError, match="which is no name of a file"):
+    with pytest.raises(UserError, match=r"cannot be the|leads out|control"):
         load("prepare_voc").prepare(tmp_path, workers=1)
 
 
@@ -308,7 +308,7 @@ def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
         ('"annos_segmentation"', '"annotations"', "is not the file of PASCAL in Detail"),
         ('"height": 2', '"height": 3', "has run lengths of"),
         ('"height": 2', '"height": 999999999', "has a picture of"),
-        ('"2008_000002.jpg"', '"../2008_000002.jpg"', "which is no name of a file"),
+        ('"2008_000002.jpg"', '"../2008_000002.jpg"', "cannot be the|leads out|control"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(UserError, match=sentence):

@@ -81,3 +81,11 @@ def test_result_names_are_distinct(files):
     assert list(names) == pictures
     assert len(set(names.values())) == len(pictures)
     assert names[pictures[0]] == "x" and names[pictures[-1]] == "y"
+
+
+def test_long_names_leave_room_for_endings(files, tmp_path):
+    pictures = [tmp_path / ("x" * 245 + end + ".png") for end in "abc"]
+    names = files.name_outputs(pictures)
+    assert len({*names.values()}) == 3
+    for name in names.values():
+        (tmp_path / f"{name}_categories.json").touch()

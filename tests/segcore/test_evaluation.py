@@ -16,6 +16,7 @@ from segcore.config import default_config
 from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
 from segcore.evaluation import SemanticEvaluator, build_evaluator, confusion
+from segcore.evaluation.builder import inference_folder
 from segcore.evaluation.confusion import boundary_differences, confusion_matrix, semantic_scores
 from segcore.images import read_labels
 from segcore.vocabulary import Vocabulary
@@ -287,6 +288,16 @@ def test_build_evaluator(tmp_path: Path) -> None:
         assert evaluator.output_dir == tmp_path / "inference" / name
     with pytest.raises(UserError, match="nearest registered one is 'ade20k_150_test_sem_seg'"):
         build_evaluator(cfg, "ade20k_150_test")
+
+
+def test_no_name_leads_to_another_folder(tmp_path: Path) -> None:
+    """Whoever registers a data set may call it anything."""
+    cfg = default_config()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    assert inference_folder(cfg, "a_b") == tmp_path / "inference" / "a_b"
+    for name in ("../../outside", "/tmp/x", "a" * 256):
+        with pytest.raises(UserError, match="the name of a data set"):
+            inference_folder(cfg, name)
 
 
 def test_build_evaluator_of_an_unknown_type(register) -> None:

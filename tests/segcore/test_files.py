@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from segcore.errors import UserError, printable
-from segcore.files import join_inside, replace, user_path, write_text
+from segcore.files import (
+    check_file_name,
+    join_inside,
+    replace,
+    short_name,
+    user_path,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a/b.png", "..a", "a..b/c", "caf\u00e9.png", "./a"])
@@ -89,3 +96,20 @@ def test_streams_are_written_as_they_are(tmp_path: Path) -> None:
         read = pool.submit((tmp_path / "pipe").read_text)
         write_text(tmp_path / "pipe", "x")
         assert read.result() == "x"
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "..", "", " a", "a ", "a\n", 3])
+def test_names_of_more_than_a_file(name: object) -> None:
+    assert check_file_name("a b.c", "x.json") == "a b.c"
+    with pytest.raises(UserError, match=r"^x\.json: "):
+        check_file_name(name, "x.json")
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\udcff"])
+def test_long_names_are_cut_and_stay_distinct(tmp_path: Path, letter: str) -> None:
+    names = [letter * 240 + end for end in "ab"]
+    short = [short_name(name, limit=100) for name in names]
+    assert len({*short, *names}) == 4 and short_name("a" * 100, limit=100) == "a" * 100
+    assert all(len(os.fsencode(name)) <= 100 for name in short)
+    for name in short:
+        (tmp_path / name).touch()

@@ -112,9 +112,9 @@ def test_mistakes(write, change: dict, says: str) -> None:
     [
         ("../../../ESCAPED", "leads out of"),
         ("/tmp/x", "leads out of"),
-        ("a/b", "cannot be that of a folder"),
-        ("a\\b", "cannot be that of a folder"),
-        (" pets", "cannot be that of a folder"),
+        ("a/b", "cannot be the name of one"),
+        ("a\\b", "cannot be the name of one"),
+        (" pets", "cannot be the name of one"),
         ("", "is empty"),
         ("x" * 256, "is longer than"),
         ("a\x1b[2J\nb", r"a\\x1b[2J\\nb holds control characters"),
