@@ -110,7 +110,13 @@ class Segmenter:
             return Answer(_numpy(numbers), listed, category_scores=categories)
         if "instances" in answer:
             return self._objects(answer["instances"], categories)
-        return Answer(_numpy(answer["sem_seg_labels"]), category_scores=categories)
+        labels = self.label_map(answer["sem_seg_labels"], vocabulary)
+        return Answer(labels, category_scores=categories)
+
+    def label_map(self, labels: Tensor, vocabulary: Vocabulary | None = None) -> np.ndarray:
+        """Class ids (H, W) as label maps have them: the words of the background are one class."""
+        background = (vocabulary or self.vocabulary).background
+        return _numpy(labels if background is None else labels.clamp(max=background.first))
 
     def _objects(self, found, categories: Sequence[float] | None) -> Answer:
         """Those of Detectron2's ``Instances``, the surest first, that are sure enough."""

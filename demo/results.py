@@ -46,10 +46,10 @@ class ResultFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(unwritable(self.folder, error)) from error
-        table, content = self.folder / "vocabulary.json", vocabulary_table(self.vocabulary)
+        table, content = self.folder / "vocabulary.json", self.vocabulary.to_table()
         wanted = [self.path(name, kind) for name in names for kind in self.KINDS]
         present = [path for path in wanted if path.exists()]
-        if table.exists() and table.read_text(encoding="utf-8") != as_json(content):
+        if table.exists() and not _holds(table, as_json(content)):
             present.append(table)
         if present and not self.overwrite:
             more = f" and {len(present) - 1} more" if len(present) > 1 else ""
@@ -99,6 +99,14 @@ class ResultFolder:
             save_json(segment_table(answer, self.vocabulary), path)
 
 
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file has this content; a folder, or what cannot be read, has not."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
 def regions_of(answer: Answer, vocabulary: Vocabulary, *, tell_apart: bool = True) -> Regions:
     """What is drawn of an answer; `tell_apart`: see :func:`segment_regions`."""
     if answer.segments is None:
@@ -133,15 +141,3 @@ def category_table(scores: Sequence[float], vocabulary: Vocabulary) -> list[dict
     """How likely a model with RankSeg takes each class to be there, the likeliest first."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [{"id": i, "name": vocabulary.names[i], "score": round(scores[i], 4)} for i in order]
-
-
-def vocabulary_table(vocabulary: Vocabulary) -> dict:
-    """The vocabulary as a table that --vocabulary takes back."""
-    columns = zip(
-        vocabulary.names, vocabulary.prompts, vocabulary.synonyms, vocabulary.colors, strict=True
-    )
-    classes = [
-        {"name": name, "prompt": prompt, "synonyms": list(words), "color": list(color)}
-        for name, prompt, words, color in columns
-    ]
-    return {"name": vocabulary.name, "classes": classes}

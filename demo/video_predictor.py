@@ -45,7 +45,7 @@ def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Answers:
     for part in model.stream(item, segmenter.min_score):
         for place, number in enumerate(part["frames"]):
             if "sem_seg_labels" in part:
-                answer = Answer(part["sem_seg_labels"][place].cpu().numpy())
+                answer = Answer(segmenter.label_map(part["sem_seg_labels"][place]))
             else:
                 answer = _objects(part["instances"], place, (height, width), numbers)
             yield frames[number], answer

@@ -50,8 +50,8 @@ class Regions:
 
 
 def class_regions(labels: np.ndarray, vocabulary: Vocabulary) -> Regions:
-    """A region a class: labels (H, W) are class ids."""
-    return Regions(labels, vocabulary.names, vocabulary.colors)
+    """A region a class: labels (H, W) are class ids, the background's words one class."""
+    return Regions(labels, vocabulary.label_names, vocabulary.label_colors)
 
 
 def segment_regions(

@@ -4,6 +4,7 @@ A vocabulary comes from a registered name, a JSON file, a list of words, or one 
 
     Vocabulary.load("ade20k_150")                # shipped with the package, see registered_names()
     Vocabulary.load("datasets/ade150.json")      # the file where it exists, else the alias `ade150`
+    Vocabulary.load("names.txt")                 # one class a line
     Vocabulary.load(["sky", "sofa, couch"])      # in a list ", " separates synonyms of one class
     Vocabulary.load("sky, tree, my dog")         # in a typed line commas separate classes
 
@@ -22,21 +23,24 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
+from segcore.files import user_path
 from segcore.vocabulary_checks import (
     background_words,
+    check_text,
     check_unique,
     checked_background,
     checked_flags,
+    checked_ignore_label,
     checked_row,
     checked_templates,
     clean,
-    read_json,
     short,
 )
+from segcore.vocabulary_files import checked_line, looks_like_file, read_json, read_names
 
 FOLDER = Path(__file__).parent / "vocabularies"
 
@@ -96,6 +100,20 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes of label maps, where the background is one class."""
+        if self.background is None:
+            return self.names
+        return *self.names[: self.background.first], self.background.name
+
+    @property
+    def label_colors(self) -> tuple[Color, ...]:
+        """Their colours."""
+        if self.background is None:
+            return self.colors
+        return *self.colors[: self.background.first], self.background.color
+
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of what a model reads: prompts, synonyms and own templates, in order."""
@@ -110,8 +128,9 @@ class Vocabulary:
         """A vocabulary from whatever names one: see the module's docstring.
 
         A text is tried as an existing file, a registered name or alias (a ``.json`` path by its
-        stem), then as typed words. One word with a digit or an underscore is taken for the name
-        of a vocabulary, so that a slip in a name does not become a class.
+        stem), then as typed words. One word with a digit, an underscore or a slash is taken for the
+        name of a vocabulary, and no word may look like a file name, so that a slip does not become
+        a class.
 
         Raises:
             UserError: nothing of that name, or a vocabulary with a fault.
@@ -125,15 +144,22 @@ class Vocabulary:
         if not isinstance(source, (str, Path)):
             return cls.from_words(source)
         text = str(source)
-        if _is_file(text):
-            return cls.from_file(text)
+        path = _existing_file(text)
+        if path is not None:
+            return cls.from_file(path)
         if isinstance(source, Path) or text.endswith(".json"):
             return cls.registered(Path(text).stem, asked=text)
         if text in _aliases():
             return cls.registered(text)
-        if "," not in text and re.search(r"[\d_/\\]", text) and not re.search(r"\s", text.strip()):
-            return cls.registered(text)
-        return cls.from_words(word.strip() for word in text.split(","))
+        return cls._typed(text)
+
+    @classmethod
+    def _typed(cls, text: str) -> "Vocabulary":
+        """Words that a person typed in one line, which may be a slip in something else."""
+        words = [word.strip() for word in text.split(",")]
+        if len(words) == 1 and re.search(r"[\d_/\\]", text) and not re.search(r"\s", text.strip()):
+            return cls.registered(text, asked=text if looks_like_file(text) else None)
+        return cls.from_words(checked_line(words))
 
     @classmethod
     def from_words(cls, words: Iterable[str], name: str = "words") -> "Vocabulary":
@@ -142,11 +168,46 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
-        """A JSON file: a list of strings, or an object with ``classes``."""
+        """A JSON file, which is a list of strings or an object with ``classes``, or a text file.
+
+        A text file, ``.txt``, has one class a line, written like a string of a list; empty lines
+        and lines that begin with ``#`` are left out.
+        """
+        path, where = user_path(path), printable(path)
+        if path.suffix.lower() == ".txt":
+            return _build({"classes": read_names(path)}, printable(path.stem), where)
+        if path.suffix.lower() not in ("", ".json"):
+            raise UserError(
+                f"{where} is no vocabulary: of files a JSON and a .txt with one class a line are "
+                "read"
+            )
         table = read_json(path)
-        return _build(
-            table if isinstance(table, dict) else {"classes": table}, Path(path).stem, path
-        )
+        table = table if isinstance(table, dict) else {"classes": table}
+        return _build(table, printable(path.stem), where)
+
+    def to_table(self) -> dict:
+        """The content of a JSON file that :meth:`from_file` makes the same vocabulary of."""
+        columns = {
+            "name": self.names,
+            "prompt": self.prompts,
+            "synonyms": map(list, self.synonyms),
+            "color": map(list, self.colors),
+            "palette": self.colored and [not own or None for own in self.colored],
+            "dataset_id": self.dataset_ids,
+            "seen": self.seen,
+            "isthing": self.isthing,
+        }
+        given = {key: column for key, column in columns.items() if column}
+        classes = [
+            {key: value for key, value in zip(given, row, strict=True) if value is not None}
+            for row in zip(*given.values(), strict=True)
+        ]
+        table = {"name": self.name, "ignore_label": self.ignore_label}
+        if self.templates:
+            table["templates"] = list(self.templates)
+        if self.background is not None:
+            table["background"] = asdict(self.background)
+        return table | {"classes": classes}
 
     @classmethod
     def registered(cls, name: str, asked: str | None = None) -> "Vocabulary":
@@ -155,11 +216,12 @@ class Vocabulary:
         ``asked`` is what the user wrote, where that is not the name itself (a path).
         """
         if name not in _aliases():
-            near = difflib.get_close_matches(name, _aliases(), n=1, cutoff=0.0)[0]
-            what = f"no file {asked!r} and no registered vocabulary" if asked else "no vocabulary"
+            near = difflib.get_close_matches(name[:100], _aliases(), n=1, cutoff=0.0)[0]
+            file = printable(repr(asked))
+            what = f"no file {file} and no registered vocabulary" if asked else "no vocabulary"
             raise UserError(
-                f"there is {what} named {name!r}; the nearest registered name is {near!r} (classes "
-                "of your own: a JSON file, or words separated by commas)"
+                f"there is {what} named {short(name)}; the nearest registered name is {near!r} "
+                "(classes of your own: a JSON file, or words separated by commas)"
             )
         return _registered(_aliases()[name])
 
@@ -214,11 +276,13 @@ def _scattered(step: int) -> Color:
     return number >> 16, number >> 8 & 255, number & 255
 
 
-def _is_file(text: str) -> bool:
+def _existing_file(text: str) -> Path | None:
+    """The file of that name, if there is one."""
     try:
-        return Path(text).is_file()
+        path = user_path(text)
+        return path if path.is_file() else None
     except (OSError, ValueError):  # too long for a path, or no path at all
-        return False
+        return None
 
 
 def _build(table: dict, name: str, where: object) -> Vocabulary:
@@ -231,13 +295,13 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
     rows = [checked_row(row, number, where) for number, row in enumerate(rows, 1)]
     check_unique(rows, where)
     published = [row.get("color") for row in rows]
-    ignore_label = table.get("ignore_label", 255 if len(rows) <= 255 else 65535)
-    if not isinstance(table.get("name", name), str) or not isinstance(ignore_label, int | None):
-        raise UserError(f"{where}: 'name' needs to be a text and 'ignore_label' a whole number")
+    name = table.get("name", name)
+    check_text(name, "the vocabulary", where)
+    labelled = background["first"] + 1 if background else len(rows)
     drawn = iter(distinct_colors(published.count(None), filter(None, published)))
 
     return Vocabulary(
-        name=table.get("name", name),
+        name=name,
         names=tuple(row["name"] for row in rows),
         synonyms=tuple(tuple(row["synonyms"]) for row in rows),
         prompts=tuple(row["prompt"] for row in rows),
@@ -245,10 +309,10 @@ def _build(table: dict, name: str, where: object) -> Vocabulary:
         dataset_ids=_dataset_ids(rows),
         seen=checked_flags(rows, "seen", where),
         isthing=checked_flags(rows, "isthing", where),
-        ignore_label=ignore_label,
+        ignore_label=checked_ignore_label(table, labelled, where),
         templates=checked_templates(table.get("templates", []), where),
         background=background and Background(**background),
-        colored=tuple(color is not None for color in published),
+        colored=tuple(row.get("color") is not None and not row.get("palette") for row in rows),
     )
 
 

@@ -3,49 +3,27 @@
 Rows are the entries of ``classes`` in a file; ``where`` names the source in messages.
 """
 
+import functools
 import html
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import ftfy
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 
-MAX_FILE_BYTES = 16 * 2**20
 MAX_NAME_CHARACTERS = 300  # the longest published name has 113; 77 tokens are checked when encoding
 MAX_TEMPLATES = 1000
 SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>")
 BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def clean(text: str) -> str:
     """The text as CLIP's tokenizer sees it: two texts with one result are one prompt."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip().lower()
-
-
-def read_json(path: str | Path) -> object:
-    """A JSON file of the user's, at most 16 MiB."""
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
-            raise UserError(f"{path} is not a JSON file of at most {MAX_FILE_BYTES >> 20} MiB")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON (line {error.lineno}): correct it") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} is nested too deep or holds a number of too many digits"
-        ) from error
 
 
 def checked_row(row: object, number: int, where: object) -> dict:
@@ -59,29 +37,35 @@ def checked_row(row: object, number: int, where: object) -> dict:
     if not isinstance(row["synonyms"], list):
         raise UserError(f"{where}: the synonyms of {short(row['name'])} need to be a list")
     for text in (row["name"], row["prompt"], *row["synonyms"]):
-        _check_text(text, number, where)
+        check_text(text, f"class {number}", where)
     if row.get("color") is not None:
         row["color"] = _color(row["color"], row["name"], where)
     return row
 
 
-def _check_text(text: object, number: int, where: object) -> None:
+def check_text(text: object, what: str, where: object) -> None:
+    """Refuse what is no text that a person can read and write again.
+
+    Args:
+        text: to be checked.
+        what: it is, such as ``class 3``.
+        where: the source, for the error message.
+    """
     if not isinstance(text, str) or len(text) > MAX_NAME_CHARACTERS:
+        raise UserError(f"{where}: {what} needs a text of at most {MAX_NAME_CHARACTERS} characters")
+    if not text.isprintable() and any(
+        c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
+    ):
         raise UserError(
-            f"{where}: class {number} needs a text of at most {MAX_NAME_CHARACTERS} characters"
+            f"{where}: the name of {what}, {short(text)}, holds a control character: remove it"
         )
     cleaned = clean(text)
     if not any(unicodedata.category(c)[0] not in "ZC" for c in cleaned):
-        raise UserError(f"{where}: the name of class {number} is empty: write it or remove it")
-    if any(c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
-        raise UserError(
-            f"{where}: the name of class {number}, {short(text)}, holds a control character: "
-            "remove it"
-        )
+        raise UserError(f"{where}: the name of {what} is empty: write it or remove it")
     marker = next((m for m in SPECIAL_MARKERS if m in cleaned), None)
     if marker:
         raise UserError(
-            f"{where}: the name of class {number} holds the tokenizer's marker {marker}: remove it"
+            f"{where}: the name of {what} holds the tokenizer's marker {marker}: remove it"
         )
 
 
@@ -118,12 +102,35 @@ def checked_templates(templates: object, where: object) -> tuple[str, ...]:
                 f"{where}: the template {short(str(template))} needs to be a sentence with one "
                 "{}, where the word goes"
             )
-        if len(template) > MAX_NAME_CHARACTERS or templates.count(template) > 1:
-            raise UserError(
-                f"{where}: the template {short(template)} is there twice, or has more than "
-                f"{MAX_NAME_CHARACTERS} characters: shorten or remove it"
-            )
+        check_text(template, f"the template {short(template)}", where)
+    if len(set(templates)) < len(templates):
+        twice = next(template for template in templates if templates.count(template) > 1)
+        raise UserError(f"{where}: the template {short(twice)} is there twice: remove one")
     return tuple(templates)
+
+
+def checked_ignore_label(table: dict, num_classes: int, where: object) -> int | None:
+    """The value of pixels without a class; by default the largest of 8 or 16 bits.
+
+    Args:
+        table: of the file.
+        num_classes: that label maps know.
+        where: the source, for error messages.
+    """
+    default = next((most for most in (255, 65535) if num_classes <= most), None)
+    value = table.get("ignore_label", default)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise UserError(
+            f"{where}: 'ignore_label' needs to be a whole number of at most 31 bits, such as 255"
+        )
+    if value < num_classes:
+        raise UserError(
+            f"{where}: 'ignore_label' {value} is the id of a class, whose pixels would be ignored: "
+            f"take a number from {num_classes} on"
+        )
+    return value
 
 
 def checked_background(node: object, num_classes: int, where: object) -> dict | None:
@@ -147,6 +154,7 @@ def checked_background(node: object, num_classes: int, where: object) -> dict | 
             f"{where}: the background begins with class {first}, but needs to begin with one of "
             f"1 ... {num_classes - 1}"
         )
+    check_text(node["name"], "the background", where)
     color = _color(node["color"], node["name"], where)
     return {"first": first, "name": node["name"], "color": color}
 
@@ -171,4 +179,4 @@ def _color(value: object, name: str, where: object) -> tuple[int, int, int]:
 
 def short(text: str) -> str:
     """The text in quotes, shortened for a message."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    return printable(repr(text if len(text) <= 40 else text[:37] + "..."))

@@ -20,7 +20,7 @@ from segcore.evaluation.consistency import LENGTHS
 from segcore.evaluation.semantic import CONVENTIONS
 from segcore.evaluation.unfinished import OTHER_KEYS, SECTIONS
 from segcore.vocabulary import Vocabulary
-from segcore.vocabulary_checks import read_json
+from segcore.vocabulary_files import read_json
 
 FILES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
 FILE_LISTS = ("file_names", "sem_seg_file_names")

@@ -23,7 +23,7 @@ from segcore.errors import UserError
 from segcore.evaluation.builder import inference_folder
 from segcore.files import join_inside, replace, write_text
 from segcore.images import read_labels
-from segcore.vocabulary_checks import read_json
+from segcore.vocabulary_files import read_json
 
 logger = logging.getLogger(__name__)
 

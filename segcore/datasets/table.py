@@ -95,7 +95,7 @@ def _background(vocabulary: Vocabulary) -> dict:
     if background is None:
         return {}
     return {
-        "stuff_classes": [*vocabulary.names[: background.first], background.name],
-        "stuff_colors": [*vocabulary.colors[: background.first], background.color],
+        "stuff_classes": list(vocabulary.label_names),
+        "stuff_colors": list(vocabulary.label_colors),
         "background_from": background.first,
     }

@@ -13,6 +13,7 @@ from PIL import Image
 
 from segcore.answers import AnswerKind
 from segcore.config import load_config
+from segcore.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -61,6 +62,38 @@ def test_a_folder_run_goes_on_and_reports(demo, model, album, tmp_path, capsys):
     ]
     classes = json.loads((out / "vocabulary.json").read_text())["classes"]
     assert [entry["name"] for entry in classes] == ["sky", "tree", "my dog"]
+
+
+def test_a_written_vocabulary_gives_the_same_labels(demo, model, album, tmp_path):
+    """With templates, synonyms and a background, whose words are one class in label maps."""
+    config, opts = model
+    words = tmp_path / "words.json"
+    table = {
+        "classes": ["grass, lawn", {"name": "cat", "prompt": "a red cat"}, "dog"],
+        "templates": ["a drawing of a {}.", "{}"],
+        "background": {"words": ["wall", "floor", "sky", "sea", "sand", "snow"], "name": "rest"},
+    }
+    words.write_text(json.dumps(table))
+    arguments = [*config, "--input", album / "a.png"]
+    assert demo(*arguments, "--vocabulary", words, "--output", tmp_path / "1", *opts) == 0
+    written = tmp_path / "1" / "vocabulary.json"
+    assert demo(*arguments, "--vocabulary", written, "--output", tmp_path / "2", *opts) == 0
+    for name in ("a_labels.png", "a_overlay.png", "a_legend.png", "vocabulary.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    with Image.open(tmp_path / "1" / "a_labels.png") as image:
+        labels = np.asarray(image)
+    assert labels.max() <= 3, "0 to 2 are classes, 3 is the background"
+
+
+def test_a_call_may_bring_its_vocabulary(tiny_model):
+    predictor = importlib.import_module("predictor")
+    config, weights = tiny_model
+    cfg = load_config(config, ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
+    segmenter = predictor.Segmenter(cfg, Vocabulary.load("sky, tree"))
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    assert segmenter(noise, Vocabulary.load("sky")).labels.max() == 0
+    other = segmenter(noise, Vocabulary.load("tree, sky")).labels
+    assert (other == 1 - segmenter(noise).labels).all()
 
 
 def test_good_pictures_end_with_0_and_are_not_replaced(demo, model, album, tmp_path, capsys):

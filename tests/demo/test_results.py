@@ -48,6 +48,19 @@ def test_an_earlier_run_is_safe(results, tmp_path):
     results.ResultFolder(tmp_path, WORDS, overwrite=True).prepare(["cat"])
 
 
+def test_a_vocabulary_that_cannot_be_read_is_not_replaced(results, tmp_path):
+    table = tmp_path / "vocabulary.json"
+    table.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
+        results.ResultFolder(tmp_path, WORDS).prepare(["cat"])
+    table.unlink()
+    table.mkdir()
+    with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
+        results.ResultFolder(tmp_path, WORDS).prepare(["cat"])
+    with pytest.raises(UserError, match=r"cannot write .*vocabulary\.json"):
+        results.ResultFolder(tmp_path, WORDS, overwrite=True).prepare(["cat"])
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(results, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file"):

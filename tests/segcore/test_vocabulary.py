@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from segcore import vocabulary_checks
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, clean, distinct_colors, registered_names
 
@@ -78,9 +80,9 @@ def test_object_form(tmp_path: Path) -> None:
         {"name": "cat", "synonyms": ["kitten"], "color": [1, 2, 3], "seen": True, "dataset_id": 7},
         {"name": "dog", "prompt": "a dog", "seen": False, "dataset_id": [0, 255, 0]},
     ]
-    file = write(tmp_path, {"name": "pets", "ignore_label": 0, "classes": classes})
+    file = write(tmp_path, {"name": "pets", "ignore_label": 2, "classes": classes})
     vocabulary = Vocabulary.load(file)
-    assert (vocabulary.name, vocabulary.ignore_label) == ("pets", 0)
+    assert (vocabulary.name, vocabulary.ignore_label) == ("pets", 2)
     assert vocabulary.prompts == ("cat", "a dog")
     assert vocabulary.seen == (True, False)
     assert vocabulary.dataset_ids == (7, (0, 255, 0))
@@ -170,7 +172,22 @@ def test_faults_are_one_sentence(source: object, says: str) -> None:
         ('{"classes": [{"name": "sky", "color": [0, 0, 256]}]}', "colour of 'sky'"),
         ('{"classes": [{"name": "sky", "synonyms": "blue"}]}', "synonyms of 'sky'"),
         ('{"classes": [{"name": "sky", "seen": true}, "tree"]}', "'seen' needs to be"),
-        ('{"ignore_label": "no", "classes": ["sky"]}', "'ignore_label' a whole number"),
+        ('{"ignore_label": "no", "classes": ["sky"]}', "'ignore_label' needs to be a whole number"),
+        ('{"ignore_label": true, "classes": ["sky"]}', "'ignore_label' needs to be a whole number"),
+        ('{"ignore_label": 1.5, "classes": ["sky"]}', "'ignore_label' needs to be a whole number"),
+        ('{"ignore_label": -1, "classes": ["sky"]}', "'ignore_label' needs to be a whole number"),
+        (f'{{"ignore_label": {"9" * 4000}, "classes": ["sky"]}}', "of at most 31 bits"),
+        ('{"ignore_label": 0, "classes": ["sky"]}', "'ignore_label' 0 is the id of a class"),
+        ('{"ignore_label": 1, "classes": ["sky", "sea"]}', "a number from 2 on"),
+        ('{"classes": ["grass"], "name": "\\ud800"}', "the vocabulary, '\\ud800', holds a control"),
+        ('{"classes": ["grass"], "name": "a\\u001b[2J"}', r"'a\x1b[2J', holds a control"),
+        ('{"classes": ["grass"], "name": 3}', "the vocabulary needs a text"),
+        ('{"classes": ["grass"], "templates": ["a {} \\ud800"]}', "holds a control character"),
+        (
+            '{"classes": ["a"], "background": {"words": ["b"], "name": "\\u001b"}}',
+            "the background, '\\x1b', holds a control character",
+        ),
+        (f'{{"classes": [{{"name": "a", "dataset_id": {"[" * 200}{"]" * 200}}}]}}', "too deep"),
         ('["\\ud800"]', "class 1"),
     ],
 )
@@ -195,3 +212,123 @@ def test_other_encodings_and_huge_files(tmp_path: Path) -> None:
         Vocabulary.load(path)
     with pytest.raises(UserError, match="not a JSON file"):
         Vocabulary.from_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["labels.txt", "words.csv", "a/b.txt", "my labels.txt", "sky, labels.txt", "~/my words",
+     "./my words, sky", "/home/me/my words", "C:\\my words\\a", "labels.yaml", "list.JSON"],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_no_class(line: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no file"):
+        Vocabulary.load(line)
+
+
+@pytest.mark.parametrize("line", ["St. Bernard, U.S. flag", "wood/metal wall, sky", "a.m., p.m."])
+def test_words_with_points_and_slashes_are_words(line: str) -> None:
+    assert ", ".join(Vocabulary.load(line).names) == line
+
+
+def test_text_files_have_a_class_a_line(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xef\xbb\xbf# of the garden\r\nsky\r\n\r\n  sofa, couch \nleft,right\r")
+    vocabulary = Vocabulary.load("~/names.txt")
+    assert vocabulary == Vocabulary.load(path)
+    assert vocabulary.name == "names" and vocabulary.names == ("sky", "sofa, couch", "left,right")
+    assert vocabulary.synonyms == ((), ("couch",), ())
+    path.write_text("sky\ttree\n")
+    with pytest.raises(UserError, match="control character"):
+        Vocabulary.load(path)
+    path.write_text("\n# nothing\n")
+    with pytest.raises(UserError, match=r"names\.txt holds no classes"):
+        Vocabulary.load(path)
+    path.write_text("sky\ntree", encoding="utf-16")
+    with pytest.raises(UserError, match=r"names\.txt is UTF-16 text: save it as UTF-8"):
+        Vocabulary.load(path)
+    for name in ("names.csv", "names.yaml"):
+        (tmp_path / name).write_text("sky,tree")
+        with pytest.raises(UserError, match=f"{name} is no vocabulary"):
+            Vocabulary.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("sky; tree", "'sky; tree' is one class: commas separate classes, not ;"),
+        ("sky|tree, sea", "'sky|tree' is one class"),
+        ("sky\uff0ctree", "is one class"),
+        ("sky\u3001tree", "is one class"),
+        ("a dog and a cat on the grass", "looks like a sentence"),
+        ("Where is my dog?", "looks like a sentence"),
+    ],
+)
+def test_likely_slips_get_a_remark(line: str, says: str, caplog) -> None:
+    Vocabulary.load(line)
+    assert says in caplog.text
+
+
+def test_usual_lines_get_none(caplog) -> None:
+    for line in ("sky", "my old brown dog", "sky, a very large dog with a blue collar, tree"):
+        Vocabulary.load(line)
+    assert not caplog.text
+    for line in ("sky\ttree", "sky\ntree"):
+        with pytest.raises(UserError, match="holds a tab or a line break: separate classes by"):
+            Vocabulary.load(line)
+
+
+@pytest.mark.parametrize("name", registered_names())
+def test_a_written_vocabulary_is_the_same_again(name: str, tmp_path: Path) -> None:
+    vocabulary = Vocabulary.registered(name)
+    path = write(tmp_path, vocabulary.to_table())
+    assert Vocabulary.from_file(path) == vocabulary
+
+
+def test_everything_that_is_set_is_written(tmp_path: Path) -> None:
+    table = {
+        "name": "pets",
+        "ignore_label": 9,
+        "templates": ["a photo of a {}.", "a drawing of a {}."],
+        "background": {"words": ["sky", "sea, ocean"], "name": "rest", "color": [1, 2, 3]},
+        "classes": [
+            {"name": "cat", "prompt": "a cat", "synonyms": ["kitten"], "color": [9, 9, 9],
+             "seen": True, "isthing": True, "dataset_id": [1, 2, 3]},
+            {"name": "dog", "seen": False, "isthing": False},
+        ],
+    }  # fmt: skip
+    vocabulary = Vocabulary.from_file(write(tmp_path, table))
+    again = Vocabulary.from_file(write(tmp_path, vocabulary.to_table()))
+    assert again == vocabulary
+    assert again.hash == vocabulary.hash and again.colored == (True, False, False, False)
+    assert again.background.first == 2 and again.ignore_label == 9
+    words = Vocabulary.load("sky, tree")
+    assert replace(Vocabulary.from_file(write(tmp_path, words.to_table())), name="words") == words
+
+
+def test_a_text_is_cleaned_once(monkeypatch) -> None:
+    calls = []
+    fix_text = vocabulary_checks.ftfy.fix_text
+    monkeypatch.setattr(
+        vocabulary_checks.ftfy, "fix_text", lambda text: calls.append(text) or fix_text(text)
+    )
+    clean.cache_clear()
+    names = [f"caf\u00e9 {number}" for number in range(1000)]
+    for _ in range(2):
+        Vocabulary.load(names)
+    assert sorted(calls) == sorted([*names, "words"])
+
+
+def test_more_classes_than_16_bits_hold() -> None:
+    assert Vocabulary.load([f"word {number}" for number in range(300)]).ignore_label == 65535
+    assert vocabulary_checks.checked_ignore_label({}, 65_536, "it") is None
+
+
+def test_label_maps_know_the_background_as_one_class(tmp_path: Path) -> None:
+    background = {"words": ["sky", "sea"], "name": "rest", "color": [1, 2, 3]}
+    vocabulary = Vocabulary.load(write(tmp_path, {"classes": ["a"], "background": background}))
+    assert vocabulary.names == ("a", "sky", "sea")
+    assert vocabulary.label_names == ("a", "rest")
+    assert vocabulary.label_colors == (vocabulary.colors[0], (1, 2, 3))
+    plain = Vocabulary.load("sky, sea")
+    assert (plain.label_names, plain.label_colors) == (plain.names, plain.colors)

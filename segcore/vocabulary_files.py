@@ -1,0 +1,124 @@
+"""Where class names come from: JSON files, text files with one name a line, typed lines.
+
+What stands in them is checked in :mod:`segcore.vocabulary_checks`.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from segcore.errors import UserError, printable
+from segcore.vocabulary_checks import short
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 16 * 2**20
+MAX_DEPTH = 50  # of lists and objects within each other; a description of data sets has 4
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+LINE_END = re.compile(r"\r\n|\n|\r")
+# Endings of files that people keep lists of names in. No class is called so.
+FILE_ENDING = re.compile(
+    r"\.(json|jsonl|txt|text|csv|tsv|tab|ya?ml|toml|xml|ini|cfg|names?|labels?|list|lst|dat|data|md"
+    r"|html?|png|jpe?g|gif|bmp|tiff?|webp|mp4|pdf|docx?|xlsx?|ods|odt|py|pbtxt|pickle|pkl|npy|npz|pth?|parquet|zip|gz)$",
+    re.IGNORECASE,
+)
+OTHER_SEPARATORS = re.compile("[;|\uff0c\u3001\uff1b]")  # beside the comma, in full width too
+SENTENCE_WORDS = 5
+PATH_START = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\")
+
+
+def looks_like_file(text: str) -> bool:
+    """Whether a text is a path or a file name and not a word: by how it begins or ends."""
+    return bool(FILE_ENDING.search(text.strip()) or PATH_START.match(text.strip()))
+
+
+def checked_line(words: Sequence[str]) -> Sequence[str]:
+    """Return the words of a typed line, which commas separate; warn of what is likely a slip.
+
+    Raises:
+        UserError: a word looks like a file, or there is a tab or a line break.
+    """
+    for word in words:
+        if looks_like_file(word):
+            raise UserError(
+                f"there is no file {short(word)}, and no class is called so: give a JSON file, a "
+                ".txt with one class a line, or words separated by commas"
+            )
+        if re.search(r"[\t\n\r]", word):
+            raise UserError(
+                f"{short(word)} holds a tab or a line break: separate classes by commas, or give a "
+                ".txt with one class a line"
+            )
+        if mark := OTHER_SEPARATORS.search(word):
+            logger.warning("%s is one class: commas separate classes, not %s", short(word), mark[0])
+    if len(words) == 1 and (
+        len(words[0].split()) >= SENTENCE_WORDS or words[0].endswith((".", "!", "?"))
+    ):
+        logger.warning(
+            "the only class is %s, which looks like a sentence: commas separate classes",
+            short(words[0]),
+        )
+    return words
+
+
+def read_json(path: str | Path) -> object:
+    """Return what a JSON file of a user holds.
+
+    Raises:
+        UserError: it has more than 16 MiB, is nested too deep, or is no JSON.
+    """
+    text, name = _read_text(Path(path), "JSON"), printable(path)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{name} is not valid JSON (line {error.lineno}): correct it") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{name} is nested too deep or holds a number of too many digits"
+        ) from error
+    _check_depth(content, name)
+    return content
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Return the class names of a text file, one a line.
+
+    Spaces around a name, empty lines, and lines that begin with ``#`` are left out.
+
+    Raises:
+        UserError: it has more than 16 MiB, or is not UTF-8.
+    """
+    lines = map(str.strip, LINE_END.split(_read_text(Path(path), "text")))
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _read_text(path: Path, kind: str) -> str:
+    name = printable(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
+            raise UserError(f"{name} is not a {kind} file of at most {MAX_FILE_BYTES >> 20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    if content.startswith(UTF_16):
+        raise UserError(f"{name} is UTF-16 text: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text: save it as UTF-8") from error
+
+
+def _check_depth(content: object, name: str) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            if isinstance(node, list | dict)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return
+    raise UserError(f"{name} is nested too deep: more than {MAX_DEPTH} levels")
