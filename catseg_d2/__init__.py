@@ -5,8 +5,8 @@ Importing the package adds its keys to the configs and registers the meta-archit
 and ``ContrastiveCLIP``, which pre-trains the towers of the former.
 """
 
-from .config import add_catseg_config
+from .config import add_cat_seg_config, add_catseg_config
 from .contrastive import ContrastiveCLIP
 from .meta_arch import CATSeg
 
-__all__ = ["CATSeg", "ContrastiveCLIP", "add_catseg_config"]
+__all__ = ["CATSeg", "ContrastiveCLIP", "add_cat_seg_config", "add_catseg_config"]

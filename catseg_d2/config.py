@@ -2,7 +2,8 @@
 
 from detectron2.config import CfgNode
 
-from segcore.config import register_config_keys
+from segcore.backbones import add_swin_config
+from segcore.config import add_shared_keys, register_config_keys
 from segcore.errors import UserError
 
 from .aggregator import CostAggregator
@@ -15,7 +16,11 @@ from .text import sentence_templates
 
 @register_config_keys
 def add_catseg_config(cfg: CfgNode) -> None:
-    """Add CAT-Seg's keys to ``cfg``; the defaults are those of the published code."""
+    """Add every key that files of CAT-Seg use; the defaults are those of the published code.
+
+    Nothing else has to be called before :meth:`merge_from_file`; calling it again changes nothing.
+    """
+    add_shared_keys(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_patch_inference_keys(cfg.TEST)
 
@@ -28,11 +33,14 @@ def add_catseg_config(cfg: CfgNode) -> None:
     # Sentence templates: "single" or "imagenet" (80 sentences a class).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
 
-    # Declared by released yaml files; nothing here reads them.
+    # Declared by the published code; nothing here reads them.
     cfg.MODEL.PROMPT_ENSEMBLE = False
     cfg.MODEL.setdefault("MASK_FORMER", CfgNode()).setdefault("SIZE_DIVISIBILITY", 32)
-    if "SWIN" not in cfg.MODEL:
-        cfg.MODEL.SWIN = CfgNode(new_allowed=True)
+    add_swin_config(cfg)
+
+
+# Under this name the published scripts import it.
+add_cat_seg_config = add_catseg_config
 
 
 def _add_head_keys(head: CfgNode) -> None:

@@ -10,7 +10,11 @@ al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Seg
 import segcore  # noqa: F401
 
 # isort: split
-from .config import add_maskformer_config
+from .config import (
+    add_maskformer2_config,
+    add_maskformer2_video_config,
+    add_maskformer_config,
+)
 from .heads import (
     TRANSFORMER_DECODER_REGISTRY,
     MaskFormerHead,
@@ -29,5 +33,7 @@ __all__ = [
     "MultiScaleMaskedTransformerDecoder",
     "VideoMaskFormer",
     "VideoMultiScaleMaskedTransformerDecoder",
+    "add_maskformer2_config",
+    "add_maskformer2_video_config",
     "add_maskformer_config",
 ]

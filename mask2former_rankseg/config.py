@@ -3,8 +3,8 @@
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-import segcore.backbones  # noqa: F401  (Swin and its keys)
-from segcore.config import register_config_keys
+from segcore.backbones import add_swin_config
+from segcore.config import add_shared_keys, register_config_keys
 from segcore.errors import UserError
 from segcore.rankseg.heads import build_multilabel_head
 from segcore.rankseg.scores import build_rank_scores
@@ -14,19 +14,48 @@ from .criterion import Criterion
 from .matcher import Weights
 from .points import RandomPoints
 from .ranking import QueryRanking, check_layers
+from .tasks import Tasks
 
 
-@register_config_keys
 def add_maskformer_config(cfg: CfgNode) -> None:
-    """Add the keys to ``cfg``; names and defaults are those of the published code."""
+    """Add every key that files of this family use; names and defaults are those published.
+
+    Nothing else has to be called before :meth:`merge_from_file`; calling it again changes nothing.
+    """
+    add_shared_keys(cfg)
+    add_swin_config(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
     _add_rankseg_keys(cfg.MODEL.setdefault("RANKSEG", CfgNode()))
+    # The name of RANKSEG.USE_GT in one published file.
+    cfg.MODEL.setdefault("MLSEG", CfgNode()).USE_GT = False
+    # Declared by the published code; nothing here reads it.
+    cfg.LOG_OUTPUT = None
     # Large-scale jitter: the side of the crop, and the range of sizes relative to it.
     cfg.INPUT.IMAGE_SIZE = 1024
     cfg.INPUT.MIN_SCALE = 0.1
     cfg.INPUT.MAX_SCALE = 2.0
     _add_video_keys(cfg.INPUT)
+
+
+@register_config_keys
+def _add_keys_of_load_config(cfg: CfgNode) -> None:
+    """The same, with numbers that may be fractions: ``load_config`` reads whole ones for them, too,
+    while Detectron2's ``merge_from_file`` takes the published whole numbers for whole ones only."""
+    add_maskformer_config(cfg)
+    cfg.MODEL.RANKSEG.LOSS_WEIGHT = 0.0
+
+
+# Under this name the published scripts import it.
+add_maskformer2_config = add_maskformer_config
+
+
+def add_maskformer2_video_config(cfg: CfgNode) -> None:
+    """Do to ``cfg`` what the published scripts expect of this name: it follows
+    :func:`add_maskformer2_config`, and the scripts read the output of a model in the published form
+    (``PUBLISHED_OUTPUT``)."""
+    _add_video_keys(cfg.INPUT)
+    cfg.MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT = True
 
 
 def _add_head_keys(head: CfgNode) -> None:
@@ -72,6 +101,10 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     # which so many are also in the next clip.
     node.TEST.CLIP_FRAMES = 0
     node.TEST.CLIP_OVERLAP = 2
+    # Return what the published code returns where that differs: boxes of instances are zero instead
+    # of those of the masks, and a video's output is one dict whose tracks are tensors (T, H, W)
+    # instead of a list with RLE.
+    node.TEST.PUBLISHED_OUTPUT = False
     # Published for one-stage models of the predecessor; nothing here reads it.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
 
@@ -92,7 +125,7 @@ def _add_rankseg_keys(node: CfgNode) -> None:
     node.FLAG = False
     # Oracle: drop the classes that are not in the ground truth (evaluation only).
     node.USE_GT = False
-    node.LOSS_WEIGHT = 0.0
+    node.LOSS_WEIGHT = 0
     node.TOPK = 0
     node.SHARE_EMBEDDING = False
     node.HIDDEN_DIM = 512
@@ -105,6 +138,24 @@ def _add_rankseg_keys(node: CfgNode) -> None:
     node.TEST_TOPK = 0
     node.CONFIDENCE = 0.0
     node.ORACLE = False
+
+
+def is_oracle(cfg: CfgNode) -> bool:
+    """Whether a model drops the classes that are not in the ground truth."""
+    return cfg.MODEL.RANKSEG.USE_GT or cfg.MODEL.MLSEG.USE_GT
+
+
+def tasks_from_config(cfg: CfgNode) -> Tasks:
+    """What ``MODEL.MASK_FORMER.TEST`` asks for."""
+    node = cfg.MODEL.MASK_FORMER.TEST
+    return Tasks(
+        semantic=node.SEMANTIC_ON,
+        panoptic=node.PANOPTIC_ON,
+        instance=node.INSTANCE_ON,
+        score_threshold=node.OBJECT_MASK_THRESHOLD,
+        overlap_threshold=node.OVERLAP_THRESHOLD,
+        num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
 
 
 def criterion_from_config(cfg: CfgNode) -> Criterion:
@@ -175,3 +226,30 @@ def things_from_config(cfg: CfgNode) -> frozenset[int]:
         "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
         "whose classes are divided into things and stuff: name one, or set it to False."
     )
+
+
+def check_video(cfg: CfgNode) -> None:
+    """Refuse what a video model cannot do."""
+    node = cfg.MODEL.MASK_FORMER
+    tasks, frames, overlap = node.TEST, node.TEST.CLIP_FRAMES, node.TEST.CLIP_OVERLAP
+    finds_tracks = tasks.INSTANCE_ON or tasks.PUBLISHED_OUTPUT
+    rules = {
+        "TRANSFORMER_DECODER_NAME": (
+            node.TRANSFORMER_DECODER_NAME != "MultiScaleMaskedTransformerDecoder",
+            "a decoder of clips for a video model, VideoMultiScaleMaskedTransformerDecoder",
+        ),
+        "TEST.PANOPTIC_ON": (not tasks.PANOPTIC_ON, "False for a video model"),
+        "TEST.INSTANCE_ON": (
+            tasks.INSTANCE_ON or tasks.SEMANTIC_ON,
+            "True where SEMANTIC_ON is False",
+        ),
+        "TEST.CLIP_FRAMES": (frames >= 0, "a number of frames, 0 for whole videos"),
+        "TEST.CLIP_OVERLAP": (
+            not frames or int(finds_tracks) <= overlap < frames,
+            f"a number of frames below CLIP_FRAMES, {frames}, and for tracks 1 or more",
+        ),
+    }
+    for key, (kept, demand) in rules.items():
+        if not kept:
+            value = node.TEST[key[5:]] if key.startswith("TEST.") else node[key]
+            raise UserError(f"MODEL.MASK_FORMER.{key} is {value!r}; it has to be {demand}.")

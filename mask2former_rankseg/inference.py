@@ -219,6 +219,20 @@ def instances(
     return best, classes[order], inside[which[order]]
 
 
+def mask_boxes(masks: Tensor) -> Tensor:
+    """The smallest boxes around masks (N, H, W) bool: (N, 4) float, x0, y0, x1, y1.
+
+    The far edges lie behind the last pixel, as Detectron2 has them; an empty mask has zeros.
+    """
+    spans = []
+    for axis in (1, 2):  # what is left are columns, then rows
+        hit = masks.any(dim=axis).int()
+        first, past = hit.argmax(dim=1), hit.shape[1] - hit.flip(1).argmax(dim=1)
+        spans.append((first, past * hit.any(dim=1)))
+    (left, right), (top, bottom) = spans
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
 def best_pairs(scores: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best of N x C scores, at most so many: their values, rows and classes, best first."""
     best, index = scores.flatten().topk(min(number, scores.numel()))

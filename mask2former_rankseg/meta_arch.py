@@ -7,7 +7,6 @@ Shapes: B pictures, Q queries, C classes, kappa selected classes.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -22,31 +21,20 @@ from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
 
 from .checkpoint import rename_published
-from .config import criterion_from_config, ranking_from_config, things_from_config
+from .config import (
+    criterion_from_config,
+    is_oracle,
+    ranking_from_config,
+    tasks_from_config,
+    things_from_config,
+)
 from .criterion import Criterion
-from .inference import Frame, instances, panoptic, semantic
+from .inference import Frame, instances, mask_boxes, panoptic, semantic
 from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
 from .targets import checked_labels, padded_masks
+from .tasks import Tasks
 from .views import QueryView, query_view
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """What is answered: ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
-
-    Attributes:
-        semantic, panoptic, instance: whether to answer with that.
-        score_threshold, overlap_threshold: see :func:`panoptic`.
-        num_instances: at most.
-    """
-
-    semantic: bool = True
-    panoptic: bool = False
-    instance: bool = False
-    score_threshold: float = 0.8
-    overlap_threshold: float = 0.8
-    num_instances: int = 100
 
 
 @META_ARCH_REGISTRY.register()
@@ -70,6 +58,7 @@ class MaskFormer(nn.Module):
         things: Collection[int] | None = None,
         only_present: bool = False,
         deep_supervision: bool = True,
+        published_output: bool = False,
     ) -> None:
         """
         Args:
@@ -85,6 +74,7 @@ class MaskFormer(nn.Module):
             things: ids of the classes with instances, for the panoptic task.
             only_present: oracle: outside training, answer only with classes of the ground truth.
             deep_supervision: the predictions behind every layer learn, not the last alone.
+            published_output: return what the published code returns, see :meth:`forward`.
         """
         super().__init__()
         self.backbone = backbone
@@ -98,6 +88,7 @@ class MaskFormer(nn.Module):
         self.things = things
         self.only_present = only_present
         self.deep_supervision = deep_supervision
+        self.published_output = published_output
         # What the multi-label head said of the last training batch, and what is there: for logs.
         self.category_answers: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -109,14 +100,7 @@ class MaskFormer(nn.Module):
         """Translate a config into the arguments of the constructor."""
         backbone = build_backbone(cfg)
         node = cfg.MODEL.MASK_FORMER
-        tasks = Tasks(
-            semantic=node.TEST.SEMANTIC_ON,
-            panoptic=node.TEST.PANOPTIC_ON,
-            instance=node.TEST.INSTANCE_ON,
-            score_threshold=node.TEST.OBJECT_MASK_THRESHOLD,
-            overlap_threshold=node.TEST.OVERLAP_THRESHOLD,
-            num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
-        )
+        tasks = tasks_from_config(cfg)
         return {
             "backbone": backbone,
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
@@ -129,8 +113,9 @@ class MaskFormer(nn.Module):
             "tasks": tasks,
             "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "things": things_from_config(cfg) if tasks.panoptic else None,
-            "only_present": cfg.MODEL.RANKSEG.USE_GT,
+            "only_present": is_oracle(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
+            "published_output": node.TEST.PUBLISHED_OUTPUT,
         }
 
     @property
@@ -149,9 +134,10 @@ class MaskFormer(nn.Module):
             otherwise: one dict a picture, with what the tasks ask for: "sem_seg" (C, height, width)
             or "sem_seg_labels" (height, width), as ``answer_kind`` says; "panoptic_seg", a map
             (height, width) int32 and a list of its segments; "instances" with ``scores``,
-            ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, all of them zero. With RankSeg
-            also "category_scores" (C,), probabilities that a class is in the picture, and
-            "category_ids" (kappa,), the selected classes, the likeliest first.
+            ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, those of the masks (zeros
+            where ``published_output`` is set, as in the published code). With RankSeg also
+            "category_scores" (C,), probabilities that a class is in the picture, and "category_ids"
+            (kappa,), the selected classes, the likeliest first.
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -272,10 +258,23 @@ class MaskFormer(nn.Module):
             )
         if tasks.instance:
             things = self.things if tasks.panoptic else None
-            answer["instances"] = _pack(
+            answer["instances"] = self._pack(
                 frame.answer, *instances(*queries, tasks.num_instances, things)
             )
         return answer
+
+    def _pack(
+        self, size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor
+    ) -> Instances:
+        """Detectron2's container."""
+        boxes = scores.new_zeros(len(scores), 4) if self.published_output else mask_boxes(masks)
+        return Instances(
+            size,
+            scores=scores,
+            pred_classes=classes,
+            pred_masks=masks,
+            pred_boxes=Boxes(boxes),
+        )
 
     def _present(self, batched_inputs: list[dict]) -> Tensor:
         """Which classes the ground truth of each picture has: (B, C) bool."""
@@ -291,14 +290,3 @@ class MaskFormer(nn.Module):
     def shown_classes(self, item: dict) -> Tensor:
         """The classes of the ground truth, in any order and number: (N,)."""
         return item["instances"].gt_classes
-
-
-def _pack(size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor) -> Instances:
-    """Detectron2's container; masks answer here, boxes are left at zero."""
-    return Instances(
-        size,
-        scores=scores,
-        pred_classes=classes,
-        pred_masks=masks,
-        pred_boxes=Boxes(scores.new_zeros(len(scores), 4)),
-    )

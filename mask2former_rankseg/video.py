@@ -18,10 +18,11 @@ from torch import Tensor
 
 from segcore.answers import AnswerKind
 from segcore.errors import UserError
-from segcore.outlines import encode_masks
+from segcore.outlines import decode_masks, encode_masks
 from segcore.rankseg.selection import select_top
 
 from .clips import Clip, FrameScores, divide
+from .config import check_video
 from .inference import Frame, class_probabilities
 from .masked_decoder import Decoded
 from .meta_arch import MaskFormer
@@ -52,14 +53,14 @@ class VideoMaskFormer(MaskFormer):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Translate a config into the arguments of the constructor."""
-        _check(cfg)
+        check_video(cfg)
         node = cfg.MODEL.MASK_FORMER.TEST
         return super().from_config(cfg) | {
             "clip_frames": node.CLIP_FRAMES,
             "clip_overlap": node.CLIP_OVERLAP,
         }
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Any] | list[dict]:
         """Segment videos, or in training return the losses.
 
         Args:
@@ -76,8 +77,21 @@ class VideoMaskFormer(MaskFormer):
             list of T masks as COCO's compressed run lengths. With RankSeg also "category_scores"
             (C,), probabilities that a class is in the video, the mean over its clips, and
             "category_ids" (kappa,), the classes for which they are largest.
+            With ``published_output``: the dict of the one video, not in a list; "pred_masks" of a
+            track are a tensor (T, H, W) bool, T H W bytes, and there are tracks beside "sem_seg".
+
+        Raises:
+            UserError: an item is no video, or with ``published_output`` there are several.
         """
-        return super().forward(batched_inputs)
+        answers = super().forward(batched_inputs)
+        if self.training or not self.published_output:
+            return answers
+        if len(answers) != 1:
+            raise UserError(
+                "MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT is for one video at a time, but a batch "
+                f"has {len(answers)}: set it to False, or give the videos one by one."
+            )
+        return _published(answers[0])
 
     @torch.no_grad()
     def stream(self, item: dict, min_score: float = 0.5) -> Iterator[dict]:
@@ -110,7 +124,7 @@ class VideoMaskFormer(MaskFormer):
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalised clips (B, T, 3, H, W), padded with zeros to a common size."""
-        lengths = {len(item["image"]) for item in batched_inputs}
+        lengths = {len(_frames(item)) for item in batched_inputs}
         if len(lengths) > 1:
             raise UserError(
                 f"a batch has clips of {min(lengths)} and of {max(lengths)} frames: the mapper has "
@@ -135,7 +149,7 @@ class VideoMaskFormer(MaskFormer):
 
     def _segment_video(self, item: dict) -> dict:
         """Answers to all tasks."""
-        answer, num_frames = {}, len(item["image"])
+        answer, num_frames = {}, len(_frames(item))
         scores, tracker = FrameScores(self.answer_kind), Tracker(NUM_TRACKS)
         runs: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> its run lengths
         categories = []
@@ -146,7 +160,7 @@ class VideoMaskFormer(MaskFormer):
                 scores.add(clip)
                 for index in final:
                     _put(answer, scores.frame(index), index, num_frames)
-            if self.tasks.instance:
+            if self._finds_tracks:
                 tracker.add(clip)
                 if final.stop == num_frames:
                     tracker.keep({number for number, _, _ in tracker.best()})
@@ -157,7 +171,7 @@ class VideoMaskFormer(MaskFormer):
                         runs[number][index] = mask["counts"]
                 for number in runs.keys() - tracker.known():
                     del runs[number]
-        if self.tasks.instance:
+        if self._finds_tracks:
             answer |= _tell(tracker.best(), runs, answer["image_size"], num_frames)
         if self.ranking is not None:
             mean = torch.stack(categories).mean(dim=0)
@@ -165,9 +179,14 @@ class VideoMaskFormer(MaskFormer):
             answer["category_ids"] = select_top(mean[None], self.ranking.test_kappa)[0].cpu()
         return answer
 
+    @property
+    def _finds_tracks(self) -> bool:
+        """The published code finds tracks whatever the tasks are."""
+        return self.tasks.instance or self.published_output
+
     def _clips(self, item: dict) -> Iterator[tuple[Clip, range]]:
         """The clips of a video, and their frames that are in no later one."""
-        num_frames = len(item["image"])
+        num_frames = len(_frames(item))
         if not num_frames:
             raise UserError(f"{_name(item)} has no frames: leave it out of the data set.")
         pictures: list[Tensor] = []
@@ -232,6 +251,11 @@ def _tell(
     }
 
 
+def _published(answer: dict) -> dict:
+    """An answer whose tracks are tensors (T, H, W) bool in place of run lengths."""
+    return answer | {"pred_masks": [decode_masks(track) for track in answer["pred_masks"]]}
+
+
 def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> list[dict]:
     """The tracks in a frame, see :meth:`VideoMaskFormer.stream`."""
     labels, (numbers, logits) = tracker.labels(), tracker.frame(index)
@@ -248,6 +272,17 @@ def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> 
     ]
 
 
+def _frames(item: dict) -> Sequence[Tensor]:
+    """The frames of a video; an image, (3, H, W), would pass for three of them."""
+    frames = item["image"]
+    if getattr(frames, "ndim", None) == 3:
+        raise UserError(
+            f'VideoMaskFormer takes videos, but "image" is one image of {_size(frames)}: give it '
+            "a list of frames, [image] for a video of one frame, or use a config of images."
+        )
+    return frames
+
+
 def _name(item: dict) -> str:
     """What to call a video in messages."""
     return f"the video {item.get('video_id') or next(iter(item.get('file_names', ())), '')}".strip()
@@ -255,29 +290,3 @@ def _name(item: dict) -> str:
 
 def _size(picture: Tensor) -> str:
     return " x ".join(str(side) for side in picture.shape[:0:-1])
-
-
-def _check(cfg: CfgNode) -> None:
-    """Refuse what a video model cannot do."""
-    node = cfg.MODEL.MASK_FORMER
-    tasks, frames, overlap = node.TEST, node.TEST.CLIP_FRAMES, node.TEST.CLIP_OVERLAP
-    rules = {
-        "TRANSFORMER_DECODER_NAME": (
-            node.TRANSFORMER_DECODER_NAME != "MultiScaleMaskedTransformerDecoder",
-            "a decoder of clips for a video model, VideoMultiScaleMaskedTransformerDecoder",
-        ),
-        "TEST.PANOPTIC_ON": (not tasks.PANOPTIC_ON, "False for a video model"),
-        "TEST.INSTANCE_ON": (
-            tasks.INSTANCE_ON or tasks.SEMANTIC_ON,
-            "True where SEMANTIC_ON is False",
-        ),
-        "TEST.CLIP_FRAMES": (frames >= 0, "a number of frames, 0 for whole videos"),
-        "TEST.CLIP_OVERLAP": (
-            not frames or int(tasks.INSTANCE_ON) <= overlap < frames,
-            f"a number of frames below CLIP_FRAMES, {frames}, and for tracks 1 or more",
-        ),
-    }
-    for key, (kept, demand) in rules.items():
-        if not kept:
-            value = node.TEST[key[5:]] if key.startswith("TEST.") else node[key]
-            raise UserError(f"MODEL.MASK_FORMER.{key} is {value!r}; it has to be {demand}.")

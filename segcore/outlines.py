@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as run_lengths
 from torch import Tensor
 
@@ -116,6 +117,12 @@ def fill_runs(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"they do not fill {size[0]} x {size[1]} pixels")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(size[::-1]).T
+
+
+def decode_masks(encoded: Sequence[dict[str, Any]]) -> Tensor:
+    """The masks (N, H, W) bool that :func:`encode_masks` made N > 0 of."""
+    columns_first = run_lengths.decode([dict(each) for each in encoded])
+    return torch.from_numpy(columns_first).permute(2, 0, 1).bool().contiguous()
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:

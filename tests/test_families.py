@@ -1,15 +1,26 @@
 """Families beside each other: each one's configs load while the other's keys are there."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
-import mask2former_rankseg  # noqa: F401
+import mask2former_rankseg
+from mask2former_rankseg.config import is_oracle
 from segcore.config import load_config
+from segcore.mappers.segmentation import has_oracle
 
 CONFIGS = {
     "catseg_d2/vitb_384.yaml": "CATSeg",
     "mask2former_rankseg/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml": "MaskFormer",
 }
+
+CONFIG_OF_RANKSEG = "mask2former_rankseg/scenes_60_rankseg.yaml"
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -20,17 +31,101 @@ def test_configs_load(config: str) -> None:
     assert cfg.MODEL.SWIN.WINDOW_SIZE == 7
 
 
-def test_the_order_of_the_imports_does_not_matter() -> None:
-    from detectron2.config import get_cfg
+def with_keys(*functions: Callable[[CfgNode], None]) -> CfgNode:
+    """The default config with the keys of families, in the order of published scripts."""
+    cfg = get_cfg()
+    for add_keys in (add_deeplab_config, *functions):
+        add_keys(cfg)
+    return cfg
 
-    from mask2former_rankseg.config import add_maskformer_config
-    from segcore.backbones import add_swin_config
 
-    def with_keys(*functions):
-        cfg = get_cfg()
-        for add_keys in functions:
-            add_keys(cfg)
-        return cfg.MODEL
+def test_the_order_of_the_families_does_not_matter() -> None:
+    ours, theirs = catseg_d2.add_catseg_config, mask2former_rankseg.add_maskformer_config
+    assert with_keys(ours, theirs) == with_keys(theirs, ours)
+    assert with_keys(ours, ours) == with_keys(ours)
 
-    ours, theirs = (add_swin_config, add_maskformer_config), (catseg_d2.add_catseg_config,)
-    assert with_keys(*ours, *theirs) == with_keys(*theirs, *ours)
+
+# What published scripts call between `get_cfg()` and `merge_from_file`.
+PUBLISHED_KEYS = {
+    "catseg_d2": [catseg_d2.add_cat_seg_config],
+    "mask2former_rankseg": [mask2former_rankseg.add_maskformer2_config],
+    "videos": [
+        mask2former_rankseg.add_maskformer2_config,
+        mask2former_rankseg.add_maskformer2_video_config,
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("catseg_d2", "SOLVER: {OPTIMIZER: ADAMW, CLIP_MULTIPLIER: 0.01}"),
+        ("catseg_d2", "INPUT: {DATASET_MAPPER_NAME: mask_former_semantic, COLOR_AUG_SSD: true}"),
+        ("catseg_d2", "MODEL: {SWIN: {EMBED_DIM: 128}, MASK_FORMER: {SIZE_DIVISIBILITY: 32}}"),
+        ("mask2former_rankseg", "MODEL: {SWIN: {EMBED_DIM: 192, DEPTHS: [2, 2, 18, 2]}}"),
+        ("mask2former_rankseg", "INPUT: {DATASET_MAPPER_NAME: coco_panoptic_lsj}"),
+        # Detectron2 takes neither 10 for 10.0 nor the other way round: the kind is the published.
+        ("mask2former_rankseg", "MODEL: {RANKSEG: {FLAG: true, TOPK: 50, LOSS_WEIGHT: 10}}"),
+        ("mask2former_rankseg", "MODEL: {RESNETS: {STEM_TYPE: basic, RES5_MULTI_GRID: [1, 1, 1]}}"),
+        ("videos", "INPUT: {SAMPLING_FRAME_NUM: 2, SAMPLING_INTERVAL: 5, AUGMENTATIONS: []}"),
+        ("videos", "MODEL: {MLSEG: {USE_GT: true}}"),
+    ],
+)
+def test_a_published_file_merges(tmp_path: Path, family: str, text: str) -> None:
+    file = tmp_path / "published.yaml"
+    file.write_text(text)
+    cfg = with_keys(*PUBLISHED_KEYS[family])
+    cfg.merge_from_file(str(file))
+    assert_holds(cfg, yaml.safe_load(text))
+
+
+def assert_holds(cfg: CfgNode, tree: dict) -> None:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            assert_holds(cfg[key], value)
+        else:
+            assert cfg[key] == value, key
+
+
+@pytest.mark.parametrize("group", ["catseg", "rankseg_mask2former"])
+def test_every_key_of_the_published_files_is_there(golden: Path, group: str) -> None:
+    """With the keys of the one family, without Detectron2's ``add_deeplab_config`` before."""
+    names = {"catseg": "catseg_d2", "rankseg_mask2former": "videos"}
+    cfg = get_cfg()
+    for add_keys in PUBLISHED_KEYS[names[group]]:
+        add_keys(cfg)
+    defaults = json.loads((golden / "detectron2" / "defaults.json").read_text())
+    tables = defaults["get_cfg"], defaults["add_deeplab_config"]["added"]
+    published = [
+        key
+        for table in (*tables, defaults["yaml_keys_outside"])
+        for key, about in table.items()
+        if group in about.get("set_in_yaml", {})
+    ]
+    assert len(published) > 50
+    for key in published:
+        node = cfg
+        for name in key.split("."):
+            assert name in node, key
+            node = node[name]
+
+
+def test_our_files_merge_as_published_ones_do(repository: Path) -> None:
+    for family in ("catseg_d2", "mask2former_rankseg"):
+        files = sorted((repository / "configs" / family).rglob("*.yaml"))
+        assert len(files) > 5
+        for file in files:
+            with_keys(*PUBLISHED_KEYS[family]).merge_from_file(str(file))
+
+
+def test_the_oracle_has_two_names() -> None:
+    cfg = with_keys(*PUBLISHED_KEYS["videos"])
+    assert not is_oracle(cfg) and not has_oracle(cfg)
+    cfg.MODEL.MLSEG.USE_GT = True
+    assert is_oracle(cfg) and has_oracle(cfg)
+
+
+def test_load_config_reads_whole_numbers_and_fractions() -> None:
+    for value in ("10", "0.5"):
+        cfg = load_config(CONFIG_OF_RANKSEG, ["MODEL.RANKSEG.LOSS_WEIGHT", value])
+        assert float(value) == cfg.MODEL.RANKSEG.LOSS_WEIGHT

@@ -252,6 +252,8 @@ def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterato
     changes, tasks = {}, getattr(evaluator, "tasks", None)
     if hasattr(model, "tasks") and tasks is not None:
         changes["tasks"] = replace(model.tasks, **dict.fromkeys(TASKS.difference(tasks), False))
+    if hasattr(model, "published_output"):
+        changes["published_output"] = False  # evaluators read the lists of our own models
     if hasattr(model, "answer_kind") and getattr(evaluator, "labels_suffice", False):
         changes["answer_kind"] = replace(model.answer_kind, output="labels")
     kept = {name: getattr(model, name) for name in changes}

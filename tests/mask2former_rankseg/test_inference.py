@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mask2former_rankseg.inference import (
     Frame,
     instances,
+    mask_boxes,
     panoptic,
     semantic,
     warn_of_no_segment,
@@ -190,3 +191,14 @@ def test_instances_of_things_alone() -> None:
 def test_no_instance_of_a_thing() -> None:
     scores, classes, masks = instances(*queries(), FRAMES[0], 100, set())
     assert (len(scores), len(classes), masks.shape) == (0, 0, (0, 64, 96))
+
+
+def test_boxes_of_masks() -> None:
+    """As Detectron2 counts: the far edges lie behind the last pixel, nothing has zeros."""
+    masks = torch.zeros(4, 5, 7, dtype=torch.bool)
+    masks[0, 1:3, 2:6] = True
+    masks[1, 4, 6] = masks[1, 0, 0] = True
+    masks[2, 3, 4] = True
+    boxes = [[2, 1, 6, 3], [0, 0, 7, 5], [4, 3, 5, 4], [0, 0, 0, 0]]
+    assert mask_boxes(masks).tolist() == boxes
+    assert mask_boxes(masks[:0]).shape == (0, 4)

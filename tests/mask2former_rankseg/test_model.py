@@ -9,6 +9,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
+from mask2former_rankseg.inference import mask_boxes
 from mask2former_rankseg.masked_decoder import Decoded, MaskedDecoder, inside_mask, resize
 from segcore.answers import AnswerKind
 from segcore.config import load_config
@@ -43,8 +44,17 @@ def test_answers(tiny, options: dict) -> None:
     found = answer["instances"]
     assert found.image_size == (40, 70) and found.pred_masks.shape == (len(found), 40, 70)
     assert found.pred_masks.dtype == torch.bool
+    assert torch.equal(found.pred_boxes.tensor, mask_boxes(found.pred_masks))
+    assert (found.pred_boxes.area() >= found.pred_masks.flatten(1).sum(dim=1)).all()
     ranked = {"category_scores", "category_ids"}
     assert answer.keys() & ranked == (ranked if options else set())
+
+
+def test_the_published_code_has_no_boxes(tiny) -> None:
+    model = tiny(ALL_TASKS | {"MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT": True})
+    found = model([picture(40, 70)])[0]["instances"]
+    assert len(found) > 1 and found.pred_masks.any()
+    assert not found.pred_boxes.tensor.any()
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])

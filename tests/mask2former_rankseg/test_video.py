@@ -65,6 +65,40 @@ def test_answers(clips, options: dict, num_frames: int) -> None:
     assert answer.keys() & ranked == (ranked if options else set())
 
 
+PUBLISHED = {"MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT": True}
+
+
+@pytest.mark.parametrize("options", [{}, CLIPS], ids=["one clip", "clips"])
+@pytest.mark.parametrize("instance_on", [True, False])
+def test_the_published_output(clips, options: dict, instance_on: bool) -> None:
+    """One dict, whose tracks are tensors; there are tracks whatever INSTANCE_ON says."""
+    ours = clips(RANKED | options)([video(5, height=20, width=30)])[0]
+    tasks = {"MODEL.MASK_FORMER.TEST.INSTANCE_ON": instance_on}
+    answer = clips(RANKED | options | PUBLISHED | tasks)([video(5, height=20, width=30)])
+    masks = answer.pop("pred_masks")
+    assert [(mask.shape, mask.dtype) for mask in masks] == [((5, 20, 30), torch.bool)] * 10
+    assert torch.equal(torch.stack(masks), torch.from_numpy(decoded(ours)).bool())
+    del ours["pred_masks"]
+    equal(answer, ours)
+
+
+def test_the_published_output_is_of_one_video(clips) -> None:
+    with pytest.raises(UserError, match=r"PUBLISHED_OUTPUT is for one video .* a batch has 2"):
+        clips(PUBLISHED)([video(1), video(1)])
+
+
+def test_an_image_is_no_video(clips) -> None:
+    """Three channels would pass for three frames."""
+    model, image = clips(), video(1)["image"][0]
+    for call in (model, model.train()):
+        with pytest.raises(UserError, match=r"takes videos, .* one image of 70 x 40: .* \[image\]"):
+            call([{"image": image}])
+    with pytest.raises(UserError, match=r"takes videos"):
+        next(model.eval().stream({"image": image}))
+    stacked = model([{"image": torch.stack([image, image])}])[0]
+    assert stacked["sem_seg"].shape == (12, 2, 40, 70)
+
+
 def test_videos_of_a_batch_stay_apart(clips) -> None:
     model = clips(RANKED)
     items = [video(3), video(1, 64, 33), video(2, 40, 50, height=20, width=25)]

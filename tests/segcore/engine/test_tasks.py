@@ -40,6 +40,13 @@ def test_a_model_gets_its_tasks_back() -> None:
     assert model == SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
 
 
+def test_an_evaluation_reads_the_lists_of_our_own_models() -> None:
+    model = SimpleNamespace(published_output=True)
+    with _answering_no_more(model, SimpleNamespace()):
+        assert not model.published_output
+    assert model.published_output
+
+
 def test_a_model_without_tasks_stays_as_it_is() -> None:
     model = SimpleNamespace()
     with _answering_no_more(model, SimpleNamespace(tasks={"semantic"})):
