@@ -161,7 +161,7 @@ def test_pth_executes_nothing(facts, net, tmp_path, raised, capsys):
 def test_pkl_executes_nothing(lite_only, net, tmp_path, capsys):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(zoo({"x": Evil()})))
-    with pytest.raises(pickle.UnpicklingError, match="only arrays and plain containers"):
+    with pytest.raises(pickle.UnpicklingError, match=r"wants to run builtins\.print"):
         DetectionCheckpointer(net).load(str(path))
     assert "executed" not in capsys.readouterr().out
 

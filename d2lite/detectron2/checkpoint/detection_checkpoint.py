@@ -4,13 +4,13 @@ import pickle
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import torch
+import safetensors.torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
 from detectron2._absent import sentence
 from detectron2.checkpoint.matching import match_by_suffix
-from detectron2.checkpoint.restricted_pickle import load_pickle
+from detectron2.checkpoint.restricted_pickle import load_pickle, load_torch
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
@@ -21,10 +21,10 @@ _IGNORED_ENTRY = "anchor_generator.cell_anchors"
 
 
 class DetectionCheckpointer(Checkpointer):
-    """Saves a model with whatever has a ``state_dict``; loads .pth and the model zoo's .pkl.
+    """Saves a model with whatever has a ``state_dict``; loads .pth, .safetensors and zoos' .pkl.
 
-    A .pth is read with ``weights_only=True``, a .pkl by an unpickler that knows arrays and plain
-    containers. ``path?matching_heuristics=True`` fits names by their endings.
+    Nothing in a file is executed: pickles are read by a reader of ours, which knows arrays, tensors
+    and plain containers. ``path?matching_heuristics=True`` fits names by their endings.
 
     Args:
         model: the model.
@@ -63,16 +63,18 @@ class DetectionCheckpointer(Checkpointer):
         return super().load(parts._replace(query="").geturl(), *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if filename.endswith(".pkl"):
-            with PathManager.open(filename, "rb") as file:
-                content = load_pickle(file)
-            if not (isinstance(content, dict) and {"model", "__author__"} <= set(content)):
-                raise pickle.UnpicklingError(sentence(f"The Caffe2 format of {filename}"))
+        if filename.endswith(".safetensors"):
+            content = safetensors.torch.load_file(PathManager.get_local_path(filename))
         else:
             with PathManager.open(filename, "rb") as file:
-                content = torch.load(file, map_location="cpu", weights_only=True)
-            if "model" not in content:
-                content = {"model": content}
+                content = (load_pickle if filename.endswith(".pkl") else load_torch)(file)
+        if not isinstance(content, dict):
+            raise pickle.UnpicklingError(f"{filename} holds no weights")
+        if filename.endswith(".pkl"):
+            if not {"model", "__author__"} <= set(content):
+                raise pickle.UnpicklingError(sentence(f"The Caffe2 format of {filename}"))
+        elif "model" not in content:
+            content = {"model": content}
         if self._match_names:
             content[_MATCHING] = True
         return content
