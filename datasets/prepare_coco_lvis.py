@@ -37,7 +37,7 @@ from segcore.datasets.label_maps import LabelMaps, make_label_maps
 from segcore.datasets.preparing import check_name, label_table, preparing_parser, relabel, run
 from segcore.errors import UserError
 from segcore.images import MAX_PIXELS
-from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.outlines import draw_outline
 from segcore.vocabulary import vocabulary_table
 
 SPLITS = ("train", "val")  # of LVIS
@@ -171,10 +171,7 @@ def paint(annotations: list[tuple[int, object]], picture: Picture) -> np.ndarray
     canvas = np.zeros(picture.size, dtype=np.int64)
     where = f"an annotation of {picture.file_name}"
     for category, segmentation in annotations:
-        if isinstance(segmentation, list):
-            mask = rasterise(check_polygons(segmentation, picture.size, where), picture.size)
-        else:
-            mask = decode_mask(segmentation, picture.size, where)
+        mask = draw_outline(segmentation, picture.size, where)
         canvas[mask & (canvas == 0)] = category
     return canvas
 

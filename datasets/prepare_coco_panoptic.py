@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segcore.annotations import PanopticEntry
 from segcore.datasets.instance import category_ids, our_category
 from segcore.datasets.label_maps import LabelMaps, make_label_maps
 from segcore.datasets.preparing import check_name, preparing_parser, run
@@ -49,14 +50,14 @@ def prepare(root: Path, *, workers: int) -> None:
         raise UserError(f"there is no {sources['val2017']}: unpack the download there")
     for split, path in there.items():
         entries = PanopticFile(path, folder / f"panoptic_{split}").entries.values()
-        pictures = {Path(check_name(each["file_name"], path)).stem: each for each in entries}
+        pictures = {Path(check_name(each.file_name, path)).stem: each for each in entries}
         maps = LabelMaps.of(SPLITS[split], root, "semantic_labels")
         make_label_maps(
             maps, pictures, partial(convert, path, folder / f"panoptic_{split}"), workers
         )
 
 
-def convert(json_file: Path, source: Path, entry: dict) -> np.ndarray:
+def convert(json_file: Path, source: Path, entry: PanopticEntry) -> np.ndarray:
     """The label map (H, W) uint8 of one picture.
 
     Args:
@@ -67,8 +68,7 @@ def convert(json_file: Path, source: Path, entry: dict) -> np.ndarray:
     Raises:
         UserError: PNG and JSON do not agree, or a category is none of COCO's.
     """
-    listed = entry["segments_info"]
-    segments = read_segments(source / entry["file_name"], listed, THINGS, str(json_file))
+    segments = read_segments(source / entry.file_name, entry.segments, THINGS, str(json_file))
     classes = [
         our_category("COCO panoptic", json_file, category, IDS)
         for category in segments.categories.values()

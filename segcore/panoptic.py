@@ -3,13 +3,14 @@
 A pixel's id is R + 256 G + 65536 B; 0 is a pixel without a segment (void).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from segcore.annotations import read_annotations
+from segcore.annotations import PanopticEntry, SegmentEntry, read_panoptic_json
+from segcore.annotations.panoptic import read_segments_info
 from segcore.errors import UserError
 from segcore.images import read_image
 
@@ -40,7 +41,8 @@ class Segments:
     Attributes:
         ids: (H, W) int64, 0 where there is none.
         categories: segment id -> category id, of every segment.
-        areas: segment id -> pixels, where somebody has counted them already.
+        areas: segment id -> pixels that count instead of those of the map: of ``coverable`` ones,
+            before objects were painted over them.
         crowds: ids of segments that stand for an uncounted number of objects.
         coverable: ids of segments that may have no pixel, because objects are painted over them.
         source, listing: what to call the map and the list in messages, such as their files.
@@ -62,7 +64,7 @@ class Segments:
 
         Raises:
             UserError: a pixel has an id that ``categories`` lacks, or a segment has no pixel and
-                is not ``coverable``.
+                is not ``coverable``, or it has more than ``areas`` says, or than there are.
         """
         listed = np.array([0, *self.categories], dtype=np.int64)
         order = np.argsort(listed, kind="stable")
@@ -82,49 +84,63 @@ class Segments:
                 f"{self.source} has no pixel of the segment id {lost[0]}, which {self.listing} "
                 "lists: the two must agree"
             )
+        for i, pixels in zip(listed.tolist(), found.tolist(), strict=True):
+            if not pixels <= self.areas.get(i, pixels) <= self.ids.size:
+                raise UserError(
+                    f"{self.source} has {pixels} pixels of the segment id {i}, but {self.listing} "
+                    f"lists the area {self.areas[i]}, which has to be that or, below objects, more"
+                )
         return index
 
 
 def read_segments(
-    path: str | Path, segments_info: Sequence[dict], things: Collection[int], listing: str
+    path: str | Path,
+    listed: Sequence[SegmentEntry],
+    things: Collection[int],
+    listing: str,
+    *,
+    listed_areas: bool = False,
 ) -> Segments:
-    """The segments of a PNG, as a list in COCO's format describes them.
+    """Read the segments of a PNG, as a list in COCO's format describes them.
 
     Stuff may be listed and yet have no pixel: ADE20K's stuff is listed before instances, which
     come from other annotators, are painted over it.
 
     Args:
         path: the PNG.
-        segments_info: dicts with ``id`` and ``category_id``, and where known ``area`` and
-            ``iscrowd``.
+        listed: its segments.
         things: category ids of countable objects.
         listing: what to call the list in messages, such as its file.
+        listed_areas: the listed areas of stuff count, not those of the PNG.
 
     Raises:
         UserError: the PNG cannot be read.
     """
+    stuff = [each for each in listed if each.category_id not in things]
     return Segments(
         read_segment_ids(path),
-        {each["id"]: each["category_id"] for each in segments_info},
-        {each["id"]: each["area"] for each in segments_info if "area" in each},
-        frozenset(each["id"] for each in segments_info if each.get("iscrowd")),
-        frozenset(each["id"] for each in segments_info if each["category_id"] not in things),
+        {each.id: each.category_id for each in listed},
+        {each.id: int(each.area) for each in stuff if listed_areas and each.area is not None},
+        frozenset(each.id for each in listed if each.is_crowd),
+        frozenset(each.id for each in stuff),
         str(path),
         listing,
     )
 
 
 def segments_of_record(record: dict) -> Segments:
-    """The segments of a Detectron2 dataset dict, with the model's class ids as categories.
+    """Read the segments of a Detectron2 dataset dict, whose categories are the model's class ids.
 
     Raises:
-        UserError: the dict has none, or its PNG cannot be read.
+        UserError: the dict has none, one of them is wrong, or its PNG cannot be read.
     """
     path, listed = record.get("pan_seg_file_name"), record.get("segments_info")
     if path is None or listed is None:
         raise UserError(f"{record['file_name']} has no segments: this needs a panoptic data set")
     things = {each["category_id"] for each in listed if each["isthing"]}
-    return read_segments(path, listed, things, "the JSON file of its data set")
+    return read_segments(
+        path, read_segments_info(record, path), things, "the JSON file of its data set"
+    )
 
 
 @dataclass(frozen=True)
@@ -141,31 +157,32 @@ class PanopticFile:
 
     Attributes:
         categories: category id -> :class:`Category`.
-        images: what the file says about pictures; in a file for evaluation it may say nothing.
-        entries: image id as text -> what the file says about the picture's segments.
+        images: what the file says about images; a file for evaluation may say nothing.
+        entries: image id as text -> what the file says about the image's segments.
     """
 
-    def __init__(self, json_file: str | Path, folder: str | Path) -> None:
+    def __init__(
+        self,
+        json_file: str | Path,
+        folder: str | Path,
+        image_dir: str | Path | None = None,
+        *,
+        listed_areas: bool = False,
+    ) -> None:
         """
+        Args:
+            json_file: the list of segments.
+            folder: of the PNG files.
+            image_dir: what names of images are relative to; None does not look at them.
+            listed_areas: the listed areas of stuff count, not those of the PNG files.
+
         Raises:
-            UserError: the JSON file cannot be read, is no panoptic one, or a segment has a category
-                id outside of its table.
+            UserError: as :func:`segcore.annotations.read_panoptic_json`.
         """
-        self.path, self.folder = Path(json_file), Path(folder)
-        content = read_annotations(json_file)
-        try:
-            self.categories = {
-                entry["id"]: Category(entry["id"], entry["name"], bool(entry["isthing"]))
-                for entry in content["categories"]
-            }
-            self.images: list[dict] = list(content.get("images", ()))
-            self.entries = {str(entry["image_id"]): entry for entry in content["annotations"]}
-            for image_id, segment in self._segments():
-                self._check(image_id, segment)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{json_file} is no panoptic file of COCO's format: {error!r}"
-            ) from error
+        self.path, self.folder, self._listed_areas = Path(json_file), Path(folder), listed_areas
+        categories, self.images, entries = read_panoptic_json(json_file, folder, image_dir)
+        self.categories = {id: Category(id, *each) for id, each in categories.items()}
+        self.entries: dict[str, PanopticEntry] = {str(each.image_id): each for each in entries}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -173,27 +190,25 @@ class PanopticFile:
     def __contains__(self, image_id: int | str) -> bool:
         return str(image_id) in self.entries
 
-    def segments(self, image_id: int | str) -> Segments:
-        """The segments of a picture.
+    def entry(self, image_id: int | str) -> PanopticEntry:
+        """Return what the file says about the segments of an image.
 
         Raises:
-            UserError: the file has no such picture, or the PNG cannot be read.
+            UserError: it has no such image.
         """
         if image_id not in self:
-            raise UserError(f"{self.path} has no picture with the id {image_id!r}")
-        entry = self.entries[str(image_id)]
+            raise UserError(f"{self.path} has no segments of the image {image_id!r}")
+        return self.entries[str(image_id)]
+
+    def segments(self, image_id: int | str) -> Segments:
+        """Read the segments of an image.
+
+        Raises:
+            UserError: the file has no such image, or the PNG cannot be read.
+        """
+        entry = self.entry(image_id)
         things = {id for id, category in self.categories.items() if category.isthing}
-        path = self.folder / entry["file_name"]
-        return read_segments(path, entry["segments_info"], things, str(self.path))
-
-    def _segments(self) -> Iterator[tuple[str, dict]]:
-        for image_id, entry in self.entries.items():
-            for segment in entry["segments_info"]:
-                yield image_id, segment
-
-    def _check(self, image_id: str, segment: dict) -> None:
-        if segment["category_id"] not in self.categories:
-            raise UserError(
-                f"{self.path}: segment {segment['id']} of picture {image_id} has the category id "
-                f"{segment['category_id']}, which is not in the file's table of categories"
-            )
+        path = self.folder / entry.file_name
+        return read_segments(
+            path, entry.segments, things, str(self.path), listed_areas=self._listed_areas
+        )

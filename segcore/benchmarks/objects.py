@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.outlines import decode_mask, draw_outline
 from segcore.panoptic import Segments
 
 SURE = 0.5  # answers of a lower score are not drawn
@@ -36,7 +36,7 @@ def true_objects(annotations: Sequence[dict], size: tuple[int, int], where: str)
     Raises:
         UserError: an outline is damaged.
     """
-    masks = [_mask(each["segmentation"], size, where) for each in annotations]
+    masks = [draw_outline(each["segmentation"], size, where) for each in annotations]
     order = np.argsort([mask.sum() for mask in masks], kind="stable")
     classes = [annotations[place]["category_id"] for place in order]
     return paint([masks[place] for place in order], classes, size)
@@ -64,9 +64,3 @@ def _surest(
 ) -> Segments:
     order = [place for place in np.argsort(scores)[::-1] if scores[place] >= SURE]
     return paint([masks[place] for place in order], [classes[place] for place in order], size)
-
-
-def _mask(segmentation: list | dict, size: tuple[int, int], where: str) -> np.ndarray:
-    if isinstance(segmentation, list):
-        return rasterise(check_polygons(segmentation, size, where), size)
-    return decode_mask(segmentation, size, where)

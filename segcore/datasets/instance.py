@@ -4,7 +4,9 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from segcore.annotations import read_instance_annotations
+from detectron2.structures import BoxMode
+
+from segcore.annotations import AnnotatedImage, read_instance_file
 from segcore.datasets.registering import check_places, register
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
@@ -78,7 +80,7 @@ def thing_fields(vocabulary: Vocabulary, category_offset: int = 0) -> dict[str, 
 def read_instance_records(
     name: str, image_dir: Path, instance_json: Path, ids: Mapping[int, int]
 ) -> list[dict]:
-    """Detectron2 dataset dicts with ``annotations``, in the order of the file's pictures.
+    """Detectron2 dataset dicts with ``annotations``, in the order of the file's images.
 
     Args:
         name: of the data set, for messages.
@@ -90,33 +92,33 @@ def read_instance_records(
         UserError: a place is missing, the file is wrong, or a category is not among ``ids``.
     """
     check_places(name, image_dir, instance_json)
-    content = read_instance_annotations(instance_json)
-    objects: dict[int | str, list[dict]] = {image["id"]: [] for image in content["images"]}
-    for entry in content["annotations"]:
-        category = our_category(name, instance_json, entry["category_id"], ids)
-        kept = {key: entry[key] for key in ("iscrowd", "bbox", "segmentation") if key in entry}
-        objects[entry["image_id"]].append(kept | {"category_id": category})
+    _, images = read_instance_file(instance_json, image_dir)
     return [
-        describe_image(image, image_dir, instance_json) | {"annotations": objects[image["id"]]}
-        for image in content["images"]
+        describe_image(image)
+        | {
+            "annotations": [
+                {
+                    "iscrowd": int(each.is_crowd),
+                    "bbox": list(each.box),
+                    "bbox_mode": BoxMode.XYWH_ABS,
+                    "segmentation": each.outline,
+                    "category_id": our_category(name, instance_json, each.category_id, ids),
+                }
+                for each in image.objects
+            ]
+        }
+        for image in images
     ]
 
 
-def describe_image(image: dict, image_dir: Path, json_file: Path) -> dict:
-    """What every dataset dict says, of an entry of a COCO file's ``images``.
-
-    Raises:
-        UserError: the entry lacks something, or its file name leads out of the folder.
-    """
-    try:
-        path = image_dir / image["file_name"]
-        outside = ".." in path.relative_to(image_dir).parts
-        record = {key: int(image[key]) for key in ("height", "width")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{json_file}: a picture is described badly ({error!r})") from error
-    if outside:
-        raise UserError(f"{json_file} names the picture {path}, which is outside of its folder")
-    return {"file_name": str(path), "image_id": image["id"]} | record
+def describe_image(image: AnnotatedImage) -> dict:
+    """What every dataset dict says of an image."""
+    return {
+        "file_name": str(image.path),
+        "image_id": image.id,
+        "height": image.height,
+        "width": image.width,
+    }
 
 
 def category_ids(vocabulary: Vocabulary) -> dict[int, int]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from segcore.datasets.instance import category_ids, describe_image, our_category
 from segcore.datasets.registering import check_places, register, vocabulary_reference
-from segcore.errors import UserError
 from segcore.panoptic import PanopticFile
 from segcore.vocabulary import Vocabulary
 
@@ -92,7 +91,7 @@ def read_panoptic_records(
     semantic_dir: Path | None = None,
 ) -> list[dict]:
     """Detectron2 dataset dicts with ``pan_seg_file_name`` and ``segments_info``, in the order of
-    the file's pictures, and with ``sem_seg_file_name`` where there is such a folder.
+    the file's images, and with ``sem_seg_file_name`` where there is such a folder.
 
     Args:
         name: of the data set, for messages.
@@ -107,23 +106,21 @@ def read_panoptic_records(
     """
     folders = [image_dir, panoptic_dir] + ([] if semantic_dir is None else [semantic_dir])
     check_places(name, *folders, panoptic_json)
-    file, ids = PanopticFile(panoptic_json, panoptic_dir), {**things, **stuff}
+    file, ids = PanopticFile(panoptic_json, panoptic_dir, image_dir), {**things, **stuff}
     records = []
     for image in file.images:
-        if image["id"] not in file:
-            raise UserError(f"{panoptic_json} has no segments of the picture {image['id']!r}")
-        entry = file.entries[str(image["id"])]
-        record = describe_image(image, image_dir, panoptic_json)
-        record["pan_seg_file_name"] = str(panoptic_dir / entry["file_name"])
+        entry, record = file.entry(image.id), describe_image(image)
+        record["pan_seg_file_name"] = str(panoptic_dir / entry.file_name)
         if semantic_dir is not None:
-            record["sem_seg_file_name"] = str(semantic_dir / entry["file_name"])
+            record["sem_seg_file_name"] = str(semantic_dir / entry.file_name)
         record["segments_info"] = [
             {
-                **segment,
-                "category_id": our_category(name, panoptic_json, segment["category_id"], ids),
-                "isthing": segment["category_id"] in things,
+                "id": segment.id,
+                "category_id": our_category(name, panoptic_json, segment.category_id, ids),
+                "isthing": segment.category_id in things,
+                "iscrowd": int(segment.is_crowd),
             }
-            for segment in entry["segments_info"]
+            for segment in entry.segments
         ]
         records.append(record)
     return records

@@ -1,17 +1,16 @@
 """Instance data sets of videos: folders of frames and YouTube-VIS's JSON of tracks."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from segcore.annotations import read_annotations
+from detectron2.structures import BoxMode
+
+from segcore.annotations import AnnotatedTrack, AnnotatedVideo, read_track_file
 from segcore.datasets.instance import our_category, thing_fields
 from segcore.datasets.registering import check_places, register, vocabulary_reference
-from segcore.errors import UserError
+from segcore.outlines import outline_box
 from segcore.vocabulary import Vocabulary
-
-# What a dataset dict tells of an object in a frame -> the track's list of it, an entry a frame.
-LISTS = {"segmentation": "segmentations", "bbox": "bboxes", "area": "areas"}
 
 
 def register_track_dataset(
@@ -73,94 +72,46 @@ def read_track_records(
     Returns:
         dicts with ``video_id``, ``file_names``, ``height``, ``width``, ``length`` and, unless the
         file has no tracks at all, ``frame_annotations``: for every frame the objects that are seen
-        there, each with ``id`` (of its track), ``category_id``, ``iscrowd``, ``segmentation`` and,
-        where the file has them, ``bbox`` and ``area``. (Detectron2 takes ``annotations`` for one
-        list, that of a picture.)
+        there, each with ``id`` (of its track, which is its place in the file), ``category_id``,
+        ``iscrowd``, ``segmentation``, ``bbox``, ``bbox_mode`` and, where the file has it, ``area``.
+        (Detectron2 takes ``annotations`` for one list, that of an image.)
 
     Raises:
         UserError: a place is missing, or the file is wrong: the sentence names the video or track.
     """
     check_places(name, image_dir, track_json)
-    videos, tracks = read_track_file(track_json)
-    objects = {video["id"]: [[] for _ in video["file_names"]] for video in videos}
+    videos, tracks = read_track_file(track_json, image_dir)
+    if tracks is None:
+        return [_describe(video) for video in videos]
+    objects = {video.id: [[] for _ in video.paths] for video in videos}
     for track in tracks:
-        category = our_category(name, track_json, track["category_id"], ids)
+        category = our_category(name, track_json, track.category_id, ids)
         for frame, seen in enumerate(_by_frame(track)):
             if seen is not None:
-                objects[track["video_id"]][frame].append(seen | {"category_id": category})
-    records = [_describe(video, image_dir) for video in videos]
-    if not tracks:
-        return records
-    return [record | {"frame_annotations": objects[record["video_id"]]} for record in records]
+                objects[track.video_id][frame].append(seen | {"category_id": category})
+    return [_describe(video) | {"frame_annotations": objects[video.id]} for video in videos]
 
 
-def read_track_file(path: Path) -> tuple[list[dict], list[dict]]:
-    """The videos and tracks of a file of YouTube-VIS's format, the latter empty where none are
-    public.
-
-    Every video names as many frames as it is long, and every track has an entry for each of them.
-
-    Raises:
-        UserError: the file cannot be read, or something in it is not so.
-    """
-    content = read_annotations(path)
-    try:
-        videos, tracks = content["videos"], content.get("annotations") or []
-        lengths = {video["id"]: _checked_length(video, path) for video in videos}
-        if len(lengths) < len(videos):
-            raise UserError(f"{path} gives several videos one id: ids need to be unique")
-        for track in tracks:
-            _check_track(track, lengths, path)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is no file of YouTube-VIS's format: {error!r}") from error
-    if not videos:
-        raise UserError(f"{path} has no videos")
-    return videos, tracks
-
-
-def _checked_length(video: dict, path: Path) -> int:
-    names, where = video["file_names"], f"{path}: video {video['id']}"
-    if not names:
-        raise UserError(f"{where} has no frames: it needs at least one")
-    if len(names) != video.get("length", len(names)):
-        raise UserError(f"{where} names {len(names)} frames, but its length is {video['length']}")
-    if min(int(video["height"]), int(video["width"])) < 1:
-        raise UserError(f"{where} has no pixels: 'height' and 'width' need to be positive")
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UserError(f"{where} names the frame {name}, which is outside of its folder")
-    return len(names)
-
-
-def _check_track(track: dict, lengths: Mapping[int | str, int], path: Path) -> None:
-    where = f"{path}: track {track['id']}"
-    if track["video_id"] not in lengths:
-        raise UserError(f"{where} is of the video {track['video_id']!r}, which the file has not")
-    length = lengths[track["video_id"]]
-    hash(track["category_id"])  # a TypeError where it is no id
-    for key in LISTS.values():
-        if (key in track or key == "segmentations") and len(track[key]) != length:
-            raise UserError(
-                f"{where} has {len(track[key])} {key}, but its video {track['video_id']} has "
-                f"{length} frames: the two must agree"
-            )
-
-
-def _by_frame(track: dict) -> list[dict | None]:
+def _by_frame(track: AnnotatedTrack) -> Iterator[dict | None]:
     """What a dataset dict tells of an object in every frame, None where it is not seen."""
-    alike = {"id": track["id"], "iscrowd": track.get("iscrowd", 0)}
-    kept = {key: track[theirs] for key, theirs in LISTS.items() if theirs in track}
-    return [
-        alike | {key: values[frame] for key, values in kept.items()} if outline else None
-        for frame, outline in enumerate(track["segmentations"])
-    ]
+    for frame, outline in enumerate(track.outlines):
+        if outline is None:
+            yield None
+            continue
+        seen = {"id": track.place, "iscrowd": int(track.is_crowd), "segmentation": outline}
+        box = track.boxes and track.boxes[frame]
+        seen["bbox"] = list(box or outline_box(outline))
+        seen["bbox_mode"] = BoxMode.XYWH_ABS
+        if track.areas and track.areas[frame] is not None:
+            seen["area"] = track.areas[frame]
+        yield seen
 
 
-def _describe(video: dict, image_dir: Path) -> dict:
+def _describe(video: AnnotatedVideo) -> dict:
     return {
-        "video_id": video["id"],
-        "file_names": [str(image_dir / name) for name in video["file_names"]],
-        "height": int(video["height"]),
-        "width": int(video["width"]),
-        "length": len(video["file_names"]),
+        "video_id": video.id,
+        "file_names": [str(path) for path in video.paths],
+        "height": video.height,
+        "width": video.width,
+        "length": len(video.paths),
     }

@@ -5,7 +5,7 @@ import io
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segcore.annotations import read_instance_annotations
+from segcore.annotations import AnnotatedImage, read_instance_file
 from segcore.datasets import check_registered
+from segcore.datasets.instance import our_category
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
@@ -60,8 +61,8 @@ class InstanceEvaluator(StatefulEvaluator):
                 )
         self.dataset_name = dataset_name
         self.json_file = metadata.json_file
-        ids = metadata.thing_dataset_id_to_contiguous_id
-        self._category = {ours: theirs for theirs, ours in ids.items()}
+        self._ids = metadata.thing_dataset_id_to_contiguous_id  # the file's -> the model's
+        self._category = {ours: theirs for theirs, ours in self._ids.items()}
         self.distributed = distributed
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.reset()
@@ -71,8 +72,8 @@ class InstanceEvaluator(StatefulEvaluator):
         self._answers: list[dict] = []
 
     @cached_property
-    def _truth(self) -> COCO:
-        return read_instances(self.json_file)
+    def _truth(self) -> "InstanceTruth":
+        return InstanceTruth(self.dataset_name, self.json_file, self._ids)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Keep a batch.
@@ -86,17 +87,17 @@ class InstanceEvaluator(StatefulEvaluator):
             UserError: ground truth and prediction do not fit each other.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            image = self._image(item["image_id"])
+            image = self._truth.image(item["image_id"])
             instances = output["instances"]
-            if tuple(instances.pred_masks.shape[1:]) != (image["height"], image["width"]):
+            if tuple(instances.pred_masks.shape[1:]) != (image.height, image.width):
                 raise UserError(
-                    f"picture {image['id']} has (height, width) {image['height'], image['width']} "
+                    f"image {image.id} has (height, width) {image.height, image.width} "
                     f"in {self.json_file}, but the prediction has "
                     f"{tuple(instances.pred_masks.shape[1:])}: the two must agree"
                 )
             self._answers += [
                 {
-                    "image_id": image["id"],
+                    "image_id": image.id,
                     "category_id": self._category_of(found),
                     "score": score,
                     "segmentation": mask,
@@ -136,15 +137,9 @@ class InstanceEvaluator(StatefulEvaluator):
     def load_state(self, state: dict) -> None:
         self._num_images, self._answers = state["num_images"], list(state["answers"])
 
-    def _image(self, image_id: int | str) -> dict:
-        image = self._truth.imgs.get(image_id)
-        if image is None:
-            raise UserError(f"{self.json_file} has no picture with the id {image_id!r}")
-        return image
-
     def _category_of(self, predicted: int) -> int:
         category = self._category.get(predicted)
-        if category not in self._truth.cats:
+        if category not in self._truth.categories:
             raise UserError(
                 f"the model predicts an instance of class {predicted}, which {self.json_file} does "
                 f"not know: give the model the classes of the data set {self.dataset_name!r}"
@@ -152,40 +147,90 @@ class InstanceEvaluator(StatefulEvaluator):
         return category
 
 
-def read_instances(json_file: str | Path) -> COCO:
-    """COCO's instance annotations.
+class InstanceTruth:
+    """A file of COCO's instance format, by image.
 
-    Raises:
-        UserError: as :func:`segcore.annotations.read_instance_annotations`, and for an object
-            without an outline or its area.
+    Attributes:
+        categories: the file's category id -> name.
     """
-    truth = COCO()
-    truth.dataset = read_instance_annotations(json_file)
-    for entry in truth.dataset["annotations"]:
-        entry.setdefault("iscrowd", 0)
-        for key in ("area", "segmentation"):
-            if key not in entry:
-                raise UserError(f"{json_file}: object {entry['id']} has no {key!r}: add it")
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-    return truth
+
+    def __init__(self, name: str, json_file: str | Path, ids: Mapping[int, int]) -> None:
+        """
+        Args:
+            name: of the data set, for messages.
+            json_file: annotated objects.
+            ids: category ids of the file -> the model's.
+
+        Raises:
+            UserError: as :func:`segcore.annotations.read_instance_file`, or an object's category is
+                not among ``ids``.
+        """
+        self.json_file = json_file
+        self.categories, images = read_instance_file(json_file)
+        for category in {each.category_id for image in images for each in image.objects}:
+            our_category(name, json_file, category, ids)
+        self._images = {image.id: image for image in images}
+        in_order = sorted(self._images, key=lambda id: (isinstance(id, str), id))
+        self.number = {id: number for number, id in enumerate(in_order)}
+
+    def image(self, image_id: int | str) -> AnnotatedImage:
+        """
+        Raises:
+            UserError: there is none of this id.
+        """
+        image = self._images.get(image_id)
+        if image is None:
+            raise UserError(f"{self.json_file} has no image with the id {image_id!r}")
+        return image
+
+    def as_coco(self) -> COCO:
+        """Return what pycocotools takes for ground truth, with ids of our own.
+
+        Images are numbered in the order of their ids (``number``), in which pycocotools sorts equal
+        scores; objects from 1 on, because it takes 0 for an object that nothing has found.
+        """
+        pairs = [(image, each) for image in self._images.values() for each in image.objects]
+        truth = COCO()
+        truth.dataset = {
+            "images": [
+                {"id": self.number[image.id], "height": image.height, "width": image.width}
+                for image in self._images.values()
+            ],
+            "categories": [{"id": id, "name": name} for id, name in self.categories.items()],
+            "annotations": [
+                {
+                    "id": id,
+                    "image_id": self.number[image.id],
+                    "category_id": each.category_id,
+                    "iscrowd": int(each.is_crowd),
+                    "area": each.area,
+                    "segmentation": each.outline,
+                }
+                for id, (image, each) in enumerate(pairs, start=1)
+            ],
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth.createIndex()
+        return truth
 
 
-def average_precision(truth: COCO, answers: list[dict]) -> dict[str, float]:
+def average_precision(truth: InstanceTruth, answers: list[dict]) -> dict[str, float]:
     """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
 
     Args:
         truth: annotated objects.
         answers: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``.
     """
+    known = truth.as_coco()
+    answers = [answer | {"image_id": truth.number[answer["image_id"]]} for answer in answers]
     with contextlib.redirect_stdout(io.StringIO()):
         if answers:
-            found = truth.loadRes(answers)
+            found = known.loadRes(answers)
         else:  # which loadRes cannot do
             found = COCO()
-            found.dataset = truth.dataset | {"annotations": []}
+            found.dataset = known.dataset | {"annotations": []}
             found.createIndex()
-        evaluation = COCOeval(truth, found, "segm")
+        evaluation = COCOeval(known, found, "segm")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -195,7 +240,7 @@ def average_precision(truth: COCO, answers: list[dict]) -> dict[str, float]:
     for k, category in enumerate(evaluation.params.catIds):
         defined = precision[:, :, k][precision[:, :, k] > -1]
         value = defined.mean() if defined.size else -1
-        scores[f"AP-{truth.cats[category]['name']}"] = _percent(value)
+        scores[f"AP-{truth.categories[category]}"] = _percent(value)
     return scores
 
 

@@ -24,9 +24,14 @@ from segcore.panoptic import PanopticFile, Segments
 
 logger = logging.getLogger(__name__)
 
+LISTED_AREAS = "ade20k_panoptic_seg"  # the evaluator type of data sets whose listed areas count
+
 
 class PanopticEvaluator(StatefulEvaluator):
     """PQ, SQ and RQ of all categories, things and stuff; equal to COCO's panopticapi.
+
+    Areas are those of the PNG files, which the JSON file repeats; but for ADE20K, whose published
+    scores are of the listed areas of stuff, from before objects were painted over it.
 
     No prediction is kept, and processes exchange whole numbers only, so that any number of them
     gives the scores of one to the last digit.
@@ -62,6 +67,7 @@ class PanopticEvaluator(StatefulEvaluator):
             )
         self.dataset_name = dataset_name
         self._files = (metadata.panoptic_json, metadata.panoptic_root)
+        self._listed_areas = metadata.get("evaluator_type") == LISTED_AREAS
         stuff, thing = (
             {ours: theirs for theirs, ours in metadata.get(key).items()} for key in reversed(maps)
         )
@@ -76,7 +82,7 @@ class PanopticEvaluator(StatefulEvaluator):
 
     @cached_property
     def _truth(self) -> PanopticFile:
-        return PanopticFile(*self._files)
+        return PanopticFile(*self._files, listed_areas=self._listed_areas)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Count a batch.

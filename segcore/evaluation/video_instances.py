@@ -7,20 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
-from pycocotools import mask as run_lengths
 
+from segcore.annotations import AnnotatedVideo, read_track_file
 from segcore.datasets import check_registered
 from segcore.datasets.instance import our_category
-from segcore.datasets.tracks import read_track_file
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.evaluation.submission import AnswerFile, join_answers
 from segcore.evaluation.tracks import SCORES, Matches, Track, average_precision, match_video
-from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.outlines import merged_rle
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             video = self._truth.video(item["video_id"])
             answers = [
                 {
-                    "video_id": video["id"],
+                    "video_id": video.id,
                     "category_id": self._category_of(label),
                     "score": float(score),
                     "segmentations": self._fitting(masks, video),
@@ -107,7 +105,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             if self._truth.annotated:
                 self._match(video, answers)
             if self._writes_answers:
-                self._answers.add(self._truth.place_in_file[video["id"]], answers)
+                self._answers.add(self._truth.place_in_file[video.id], answers)
             self._num_videos += 1
 
     def evaluate(self) -> OrderedDict | None:
@@ -154,13 +152,13 @@ class VideoInstanceEvaluator(StatefulEvaluator):
     def _writes_answers(self) -> bool:
         return self.output_dir is not None and (self.submission or not self._truth.annotated)
 
-    def _match(self, video: dict, answers: list[dict]) -> None:
+    def _match(self, video: AnnotatedVideo, answers: list[dict]) -> None:
         found = defaultdict(list)
         for answer in answers:
             track = Track.of(answer["segmentations"], score=answer["score"])
             found[self._ids[answer["category_id"]]].append(track)
         objects = self._truth.objects(video)
-        place = self._truth.place_by_id[video["id"]]
+        place = self._truth.place_by_id[video.id]
         self._matches.append(match_video(place, found, objects, len(self.class_names)))
 
     def _category_of(self, predicted: int) -> int:
@@ -172,14 +170,14 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             )
         return category
 
-    def _fitting(self, masks: Sequence[dict], video: dict) -> list[dict[str, Any]]:
+    def _fitting(self, masks: Sequence[dict], video: AnnotatedVideo) -> list[dict[str, Any]]:
         """The masks of an answer, which fit the video."""
-        wanted = [[video["height"], video["width"]]] * len(video["file_names"])
+        wanted = [[video.height, video.width]] * len(video.paths)
         sizes = [list(mask["size"]) for mask in masks]
         if sizes != wanted:
             raise UserError(
-                f"video {video['id']} has {video['length']} frames of (height, width) "
-                f"{(video['height'], video['width'])} in {self.json_file}, but the model answers "
+                f"video {video.id} has {len(video.paths)} frames of (height, width) "
+                f"{(video.height, video.width)} in {self.json_file}, but the model answers "
                 f"with {len(sizes)} masks of {sorted({tuple(size) for size in sizes})}: the two "
                 "must agree"
             )
@@ -191,7 +189,8 @@ class VideoTruth:
 
     Attributes:
         annotated: whether there are annotations; the files of servers have none.
-        place_in_file, place_by_id: id of a video -> its place in the file, and by order of ids.
+        place_in_file, place_by_id: id of a video -> its place in the file, and by order of ids,
+            texts after numbers.
     """
 
     def __init__(self, name: str, json_file: str | Path, ids: Mapping[int, int]) -> None:
@@ -202,19 +201,21 @@ class VideoTruth:
             ids: category ids of the file -> the model's.
 
         Raises:
-            UserError: the file cannot be read or is no such file.
+            UserError: as :func:`segcore.annotations.read_track_file`, or a category is not among
+                ``ids``.
         """
-        videos, tracks = read_track_file(Path(json_file))
-        self.name, self.json_file, self._ids = name, json_file, ids
-        self.annotated = bool(tracks)
-        self._videos = {video["id"]: video for video in videos}
+        videos, tracks = read_track_file(json_file, Path())  # no frame is opened
+        self.json_file, self.annotated = json_file, tracks is not None
+        self._videos = {video.id: video for video in videos}
         self._tracks = defaultdict(list)
-        for track in tracks:
-            self._tracks[track["video_id"]].append(track)
+        for track in tracks or ():
+            category = our_category(name, json_file, track.category_id, ids)
+            self._tracks[track.video_id].append((category, track))
+        in_order = sorted(self._videos, key=lambda id: (isinstance(id, str), id))
         self.place_in_file = {id: place for place, id in enumerate(self._videos)}
-        self.place_by_id = {id: place for place, id in enumerate(sorted(self._videos))}
+        self.place_by_id = {id: place for place, id in enumerate(in_order)}
 
-    def video(self, video_id: int | str) -> dict:
+    def video(self, video_id: int | str) -> AnnotatedVideo:
         """
         Raises:
             UserError: there is none of this id.
@@ -224,29 +225,12 @@ class VideoTruth:
             raise UserError(f"{self.json_file} has no video with the id {video_id!r}")
         return video
 
-    def objects(self, video: dict) -> dict[int, list[Track]]:
-        """The objects of a video, by the model's ids of their categories.
-
-        Raises:
-            UserError: a mask is damaged, or a category unknown.
-        """
-        objects = defaultdict(list)
-        for track in self._tracks[video["id"]]:
-            where = f"track {track['id']} in {self.json_file}"
-            masks = [
-                mask and _encode(mask, (video["height"], video["width"]), where)
-                for mask in track["segmentations"]
-            ]
-            areas, crowd = track.get("areas"), bool(track.get("iscrowd", 0))
-            category = our_category(self.name, self.json_file, track["category_id"], self._ids)
-            objects[category].append(Track.of(masks, stated_areas=areas, crowd=crowd))
+    def objects(self, video: AnnotatedVideo) -> dict[int, list[Track]]:
+        """The objects of a video, by the model's ids of their categories."""
+        objects, size = defaultdict(list), (video.height, video.width)
+        for category, track in self._tracks[video.id]:
+            masks = [outline and merged_rle(outline, size) for outline in track.outlines]
+            objects[category].append(
+                Track.of(masks, stated_areas=track.areas, crowd=track.is_crowd)
+            )
         return objects
-
-
-def _encode(mask: dict | list, size: tuple[int, int], where: str) -> dict[str, Any]:
-    """Polygons or run lengths of any kind, which may be damaged, as compressed run lengths."""
-    if isinstance(mask, list):
-        pixels = rasterise(check_polygons(mask, size, where), size)
-    else:
-        pixels = decode_mask(mask, size, where)
-    return run_lengths.encode(np.asfortranarray(pixels, dtype=np.uint8))

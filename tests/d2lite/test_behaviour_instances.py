@@ -2,9 +2,10 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 
 COORDINATES = [[0, 0, 4, 4], [2, 2, 6, 8], [5, 5, 5, 9]]
 
@@ -84,3 +85,17 @@ def test_boxes(facts, raised):
     )
     assert repr(boxes[0]) == fact["repr"]
     assert str(boxes.device) == fact["device"]
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor])
+def test_modes_of_boxes(make) -> None:
+    """One box of numbers, or rows of them."""
+    rows = make in (np.array, torch.tensor)
+    box = make([[1.0, 2.0, 3.0, 5.0]] if rows else [1.0, 2.0, 3.0, 5.0])
+    corners = BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+    assert type(corners) is type(box)
+    assert np.ravel(corners).tolist() == [1, 2, 4, 7]
+    again = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    assert np.ravel(again).tolist() == np.ravel(box).tolist() == [1, 2, 3, 5]
+    assert BoxMode.convert(box, BoxMode.XYXY_ABS, BoxMode.XYXY_ABS) is box
+    assert [mode.value for mode in BoxMode] == [0, 1, 2, 3, 4]

@@ -67,7 +67,7 @@ def test_faults_of_objects(folder: Path) -> None:
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = {"size": [48, 48], "counts": [5]}
     path.write_text(json.dumps(content))
-    assert "they do not fill 48 x 48" in errors(survey(Source.registered(INSTANCE)))["objects"]
+    assert "it does not fill 48 x 48" in errors(survey(Source.registered(INSTANCE)))["objects"]
 
 
 @pytest.mark.parametrize("name", [PANOPTIC, INSTANCE])

@@ -11,7 +11,7 @@ import pytest
 from downloads import load, save
 from PIL import Image
 
-from segcore.annotations import read_instance_annotations
+from segcore.annotations import read_annotations
 from segcore.datasets.instance import read_instance_records
 from segcore.datasets.panoptic import read_panoptic_records
 from segcore.errors import UserError
@@ -64,8 +64,9 @@ class TestADE20K:
         segments = file.segments("ADE_val_1")
         assert segments.ids.tolist() == [[1, 1, 1, 0], [2, 3, 4, 0], [2, 3, 4, 0]]
         assert segments.categories == {1: WALL, 2: BED, 3: BED, 4: CAR}
-        assert segments.areas == {1: 3, 2: 2, 3: 2, 4: 2}
-        assert file.entries["ADE_val_1"]["segments_info"][3]["bbox"] == [2, 1, 1, 2]
+        assert [each.area for each in file.entry("ADE_val_1").segments] == [3, 2, 2, 2]
+        listed = read_annotations(file.path)["annotations"][0]["segments_info"]
+        assert listed[3]["bbox"] == [2, 1, 1, 2]
 
     def test_stuff_keeps_its_area_below_objects(self, module, folder: Path) -> None:
         path = folder / "annotations_instance/validation/ADE_val_1.png"
@@ -74,7 +75,7 @@ class TestADE20K:
         save(path, pixels)
         module.prepare(folder.parent, task="all", workers=1)
         segments = PanopticFile(
-            folder / "ade20k_panoptic_val.json", folder / "ade20k_panoptic_val"
+            folder / "ade20k_panoptic_val.json", folder / "ade20k_panoptic_val", listed_areas=True
         ).segments("ADE_val_1")
         assert segments.categories[1] == WALL and segments.areas[1] == 3
         assert 1 not in segments.ids and segments.index().max() == 5
@@ -99,7 +100,7 @@ class TestADE20K:
         made = first.stat().st_mtime_ns
         module.prepare(folder.parent, task="all", workers=1)
         file = PanopticFile(folder / "ade20k_panoptic_train.json", first.parent)
-        assert file.segments("ADE_train_1").areas == file.segments("ADE_train_2").areas
+        assert file.entry("ADE_train_1").segments == file.entry("ADE_train_2").segments
         assert first.stat().st_mtime_ns == made and not list(folder.glob("*.parts"))
 
         monkeypatch.setattr(module, "merge", None)  # nothing is left to do
@@ -107,7 +108,7 @@ class TestADE20K:
 
     def test_objects_have_the_pictures_of_the_panoptic_file(self, module, folder: Path) -> None:
         module.prepare(folder.parent, task="all", workers=1)
-        content = read_instance_annotations(folder / "ade20k_instance_val.json")
+        content = read_annotations(folder / "ade20k_instance_val.json")
         assert [image["id"] for image in content["images"]] == ["ADE_val_1"]
         assert len(content["categories"]) == 100
         found = {entry["id"]: entry for entry in content["annotations"]}

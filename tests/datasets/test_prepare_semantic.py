@@ -306,7 +306,7 @@ def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
     text = path.read_text()
     for old, new, sentence in (
         ('"annos_segmentation"', '"annotations"', "is not the file of PASCAL in Detail"),
-        ('"height": 2', '"height": 3', "has run lengths of"),
+        ('"height": 2', '"height": 3', "the RLE has the size"),
         ('"height": 2', '"height": 999999999', "has a picture of"),
         ('"2008_000002.jpg"', '"../2008_000002.jpg"', "cannot be the|leads out|control"),
     ):

@@ -147,7 +147,7 @@ class TestYouTubeVIS:
         content = json.loads(path.read_text())
         content["annotations"][0]["segmentations"][1]["counts"] = "1"
         path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=r"run lengths of track 1 in .*00005\.jpg are damaged"):
+        with pytest.raises(UserError, match=r"'segmentations'\[1\]: the RLE is damaged"):
             module.prepare(folder.parents[1], workers=1)
 
     def test_nothing_there(self, module, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pycocotools import mask as run_lengths
 
 from segcore.errors import UserError
 from segcore.evaluation import InstanceEvaluator
-from segcore.evaluation.instances import SCORES, read_instances
+from segcore.evaluation.instances import SCORES, InstanceTruth
 from segcore.outlines import encode_masks
 
 
@@ -152,27 +152,165 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
         evaluator.process([{"image_id": 5}], [half([2])])
     with pytest.raises(UserError, match=r"\(4, 6\) in .*gt\.json, but the prediction has \(6, 4\)"):
         evaluator.process([{"image_id": 5}], [half([1], size=(6, 4))])
-    with pytest.raises(UserError, match="has no picture with the id 4"):
+    with pytest.raises(UserError, match="has no image with the id 4"):
         evaluator.process([{"image_id": 4}], [half([1])])
     with pytest.raises(UserError, match="no image of dataset"):
         evaluator.evaluate()
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "message"),
     [
-        ('"category_id": 7', '"category_id": 8', "object 1 has the category_id 8, which is not"),
-        ('"image_id": 5', '"image_id": 6', "object 1 has the image_id 6, which is not"),
-        ('"area": 12, ', "", r"gt\.json: object 1 has no 'area': add it"),
-        ("annotations", "notes", "is no instance file of COCO's format: KeyError"),
-        ('"height": 4, ', "", "is no instance file"),
+        (
+            '"category_id": 7',
+            '"category_id": 8',
+            r"annotations\[0\]: 'category_id' is 8, but has to",
+        ),
+        (
+            '"category_id": 7',
+            '"category_id": [7]',
+            r"'category_id' is a list of 1, but has to be a",
+        ),
+        ('"image_id": 5', '"image_id": 6', r"annotations\[0\]: 'image_id' is 6, but has to be"),
+        ('"area": 12', '"area": "12"', r"annotations\[0\]: 'area' is '12', but has to be a number"),
+        ('"area": 12', '"area": 1e999', r"annotations\[0\]: 'area' is inf, but has to be a number"),
+        ('"area": 12', '"area": NaN', "is not valid JSON: it holds NaN"),
+        (
+            '"iscrowd": 0',
+            '"iscrowd": null',
+            r"annotations\[0\]: 'iscrowd' is null, but has to be 0",
+        ),
+        ('"area": 12', '"area": 12, "area": 13', "the key 'area' stands twice in the entry"),
+        ("annotations", "notes", r"gt\.json has no 'annotations': add it"),
+        ('"height": 4, ', "", r"gt\.json: images\[0\] has no 'height': add it"),
+        (
+            '"height": 4, ',
+            '"height": 1e999, ',
+            r"images\[0\]: 'height' is inf, but has to be a whole",
+        ),
+        (
+            '"id": 7, "name"',
+            '"id": 3, "name"',
+            r"categories\[1\]: 'id' is 3, but has to be one that",
+        ),
+        (
+            '"id": 7, "name"',
+            '"id": "7", "name"',
+            r"categories\[1\]: 'id' is '7', but has to be a wh",
+        ),
+        (
+            '"size": [4, 6]',
+            '"size": [6, 4]',
+            r"annotations\[0\]: 'segmentation': the RLE has the size",
+        ),
+        ('"size": [4, 6]', '"size": [1e999, 6]', r"the RLE has the size \[inf, 6\], but the image"),
         ("{", "", "is not valid JSON"),
     ],
 )
-def test_faults_of_the_json_file(tiny: Path, old: str, new: str, sentence: str) -> None:
-    tiny.write_text(tiny.read_text().replace(old, new))
-    with pytest.raises(UserError, match=sentence):
-        read_instances(tiny)
+def test_faults_of_the_json_file(tiny: Path, old: str, new: str, message: str) -> None:
+    text = tiny.read_text()
+    assert old in text
+    tiny.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        InstanceTruth("it", tiny, {3: 0, 7: 1})
+
+
+@pytest.mark.parametrize(
+    ("outline", "message"),
+    [
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a polygon lies outside of its image of 6 x 4 pixels"),
+        ([[0, 0, 4, 0, 4]], "a polygon is no list of pairs of numbers"),
+        ([0, 0, 4, 0, 4, 4], "a polygon is no list of pairs of numbers"),
+        ({"size": [2, 3], "counts": [6]}, "the RLE has the size"),
+        ({"size": [4, 6], "counts": [5]}, "the RLE is damaged: it does not fill 4 x 6 pixels"),
+        ({"size": [4, 6], "counts": "ZZZZZZZZ"}, "the RLE is damaged"),
+        ({"size": [4, 6]}, "is neither a list of polygons nor an RLE"),
+        ("a cat", "is neither a list of polygons nor an RLE"),
+    ],
+)
+def test_outlines_are_checked_before_pycocotools_sees_them(
+    tiny: Path, outline: object, message: str
+) -> None:
+    content = json.loads(tiny.read_text())
+    content["annotations"][0]["segmentation"] = outline
+    tiny.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"annotations\[0\]: 'segmentation'.*{message}"):
+        InstanceTruth("it", tiny, {3: 0, 7: 1})
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [(0, 1), (0, 0), (1, 1), (None, "x"), ([], {})],
+    ids=["from 0", "all 0", "once an image", "odd", "odder"],
+)
+def test_ids_of_objects_do_not_matter(tmp_path: Path, register, ids: tuple) -> None:
+    """pycocotools takes 0 for an object that nothing has found, and a dict by ids for all."""
+    box = [[0, 0, 3, 0, 3, 4, 0, 4]]
+    content = {
+        "images": [{"id": i, "height": 4, "width": 6} for i in range(2)],
+        "categories": [{"id": 7, "name": "cat"}],
+        "annotations": [
+            {"id": id, "image_id": i, "category_id": 7, "segmentation": box}
+            for i, id in enumerate(ids)
+        ],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    evaluator = InstanceEvaluator(register(tmp_path / "gt.json"))
+    evaluator.process([{"image_id": 0}, {"image_id": 1}], [half([0])] * 2)
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
+    for entry in content["annotations"]:
+        del entry["id"]
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    evaluator = InstanceEvaluator("test_instances")
+    evaluator.process([{"image_id": 0}, {"image_id": 1}], [half([0])] * 2)
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
+
+
+def test_objects_without_an_outline_are_left_out(tiny: Path, register, caplog) -> None:
+    content = json.loads(tiny.read_text())
+    (cat,) = content["annotations"]
+    for outline in ([], None, [[0, 0, 3, 3]]):
+        content["annotations"].append(cat | {"segmentation": outline, "bbox": [0, 0, 3, 3]})
+    content["annotations"].append({k: v for k, v in cat.items() if k != "segmentation"})
+    tiny.write_text(json.dumps(content))
+    evaluator = InstanceEvaluator(register(tiny))
+    evaluator.process([{"image_id": 5}], [half([1])])
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
+    assert caplog.text.count("gt.json: 4 of 5 objects have no outline") == 1
+
+
+def test_areas(tmp_path: Path) -> None:
+    """The file's, by which sizes are told apart; without one the pixels of the outline."""
+    entry = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 4, 0, 4]]}
+    content = {
+        "images": [{"id": 1, "height": 4, "width": 6}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [entry, entry | {"area": 11.5}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    truth = InstanceTruth("it", tmp_path / "gt.json", {1: 0}).as_coco()
+    assert [entry["area"] for entry in truth.dataset["annotations"]] == [12, 11.5]
+
+
+def test_image_ids_of_both_kinds(tmp_path: Path, register) -> None:
+    content = {
+        "images": [{"id": id, "height": 4, "width": 6} for id in ("5", 5, "a")],
+        "categories": [{"id": 7, "name": "cat"}],
+        "annotations": [
+            {"image_id": id, "category_id": 7, "segmentation": [[0, 0, 3, 0, 3, 4, 0, 4]]}
+            for id in ("5", 5, "a")
+        ],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    evaluator = InstanceEvaluator(register(tmp_path / "gt.json"))
+    evaluator.process([{"image_id": id} for id in (5, "a", "5")], [half([0])] * 3)
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
+
+
+def test_a_category_that_the_data_set_does_not_know(tiny: Path) -> None:
+    """As in training, instead of counting as never found."""
+    with pytest.raises(UserError, match=r"gt\.json has the category id 7, which is none of the 1"):
+        InstanceTruth("it", tiny, {3: 0})
 
 
 def test_a_data_set_of_another_kind() -> None:

@@ -409,10 +409,10 @@ class TestInstance:
     @pytest.mark.parametrize(
         ("outline", "sentence"),
         [
-            (None, r"an object of .*1\.png has neither polygons nor run lengths"),
-            ([[0, 0, 1e7, 0, 5, 5]], r"a polygon of an object of .*1\.png lies outside"),
-            ({"size": [3, 3], "counts": [9]}, r"\(3, 3\), but the picture has \(40, 60\)"),
-            ({"size": [40, 60], "counts": "?"}, r"1\.png are damaged"),
+            (None, r"an object of .*1\.png is neither a list of polygons nor an RLE"),
+            ([[0, 0, 1e7, 0, 5, 5]], r"an object of .*1\.png: a polygon lies outside"),
+            ({"size": [3, 3], "counts": [9]}, r"\[3, 3\], but the image has .* \(40, 60\)"),
+            ({"size": [40, 60], "counts": "?"}, r"1\.png: the RLE is damaged"),
         ],
     )
     def test_faults_of_outlines(self, config, outline: object, sentence: str) -> None:

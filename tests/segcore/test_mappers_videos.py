@@ -392,5 +392,5 @@ class TestFaults:
     def test_an_outline_of_another_size(self) -> None:
         video = record(INSTANCE)
         video["frame_annotations"][1][0]["segmentation"] = {"size": [4, 4], "counts": [16]}
-        with pytest.raises(UserError, match=r"track 10 in .*1\.png has run lengths of .* \(4, 4\)"):
+        with pytest.raises(UserError, match=r"track 0 in .*1\.png: the RLE has the size \[4, 4\]"):
             build_mapper(config(INSTANCE), True)(video)

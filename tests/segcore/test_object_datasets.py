@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from segcore.config import default_config
@@ -193,6 +194,32 @@ def test_records_of_instances(drawn: Path, name: str) -> None:
             assert (shown[mask] == entry["category_id"]).all()
 
 
+def test_detectron2_reads_records_of_instances(drawn: Path, name: str) -> None:
+    """Its own mapper asks for the meaning of a box."""
+    register_instance_dataset(name, drawn / "images", drawn / "instances.json", "scenes_60")
+    for record in DatasetCatalog.get(name):
+        size = record["height"], record["width"]
+        for entry in record["annotations"]:
+            box = BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS)
+            rows, columns = np.nonzero(decode_mask(entry["segmentation"], size, "it"))
+            assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_boxes_of_objects_that_have_none(tmp_path: Path) -> None:
+    outlines = [[[1, 2, 4, 2, 4, 6]], {"size": [9, 9], "counts": [12, 2, 67]}]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 3, "segmentation": outline} for outline in outlines
+        ],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    (record,) = read_instance_records("it", tmp_path, tmp_path / "gt.json", {3: 0})
+    assert [entry["bbox"] for entry in record["annotations"]] == [[1, 2, 3, 4], [1, 3, 1, 2]]
+    assert {entry["bbox_mode"] for entry in record["annotations"]} == {BoxMode.XYWH_ABS}
+
+
 def test_a_taken_name(drawn: Path, name: str) -> None:
     DatasetCatalog.register(name, lambda: [{"file_name": "theirs"}])
     MetadataCatalog.get(name).set(thing_classes=["sky"])
@@ -351,11 +378,13 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("entry", "sentence"),
         [
-            ({"file_name": "../../a.jpg"}, "which is outside of its folder"),
-            ({"file_name": "/etc/a.jpg"}, "a picture is described badly"),
-            ({"file_name": 7}, "a picture is described badly"),
-            ({"height": "tall"}, "a picture is described badly"),
-            ({"id": "b"}, r"has no segments of the picture 'b'"),
+            ({"file_name": "../../a.jpg"}, r"images\[0\]: 'file_name': \.\./\.\./a\.jpg leads out"),
+            ({"file_name": "/etc/a.jpg"}, r"images\[0\]: 'file_name': /etc/a\.jpg leads out of"),
+            ({"file_name": 7}, r"images\[0\]: 'file_name': 7 is no file name"),
+            ({"file_name": "a" * 300}, r"images\[0\]: 'file_name': the file name a+\.\.\. is long"),
+            ({"height": "tall"}, r"images\[0\]: 'height' is 'tall', but has to be a whole number"),
+            ({"id": None}, r"images\[0\]: 'id' is null, but has to be a whole number"),
+            ({"id": "b"}, r"has no segments of the image 'b'"),
         ],
     )
     def test_pictures(self, folder: Path, entry: dict, sentence: str) -> None:

@@ -5,7 +5,15 @@ import pytest
 from pycocotools import mask as run_lengths
 
 from segcore.errors import UserError
-from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.outlines import (
+    check_outline,
+    check_polygons,
+    decode_mask,
+    draw_outline,
+    outline_area,
+    outline_box,
+    rasterise,
+)
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
@@ -42,16 +50,21 @@ def test_run_lengths_as_numbers() -> None:
     ],
 )
 def test_damaged_run_lengths(counts: object) -> None:
-    with pytest.raises(UserError, match="the run lengths of it are damaged"):
+    with pytest.raises(UserError, match="it: the RLE is damaged"):
         decode_mask({"size": [2, 3], "counts": counts}, (2, 3), "it")
 
 
 @pytest.mark.parametrize(
     ("runs", "sentence"),
     [
-        (None, "it has neither polygons nor run lengths"),
-        ({"size": 3, "counts": [6]}, "it has neither"),
-        ({"size": [3, 2], "counts": [6]}, r"\(3, 2\), but the picture has \(2, 3\)"),
+        (None, "it is neither a list of polygons nor an RLE"),
+        ({"size": [2, 3]}, "it is neither"),
+        ({"size": 3, "counts": [6]}, "it: the RLE has the size 3, but"),
+        ({"size": [float("inf"), 3], "counts": [6]}, r"has the size \[inf, 3\], but"),
+        (
+            {"size": [3, 2], "counts": [6]},
+            r"\[3, 2\], but the image has \(height, width\) \(2, 3\)",
+        ),
     ],
 )
 def test_what_are_no_run_lengths(runs: object, sentence: str) -> None:
@@ -68,13 +81,45 @@ def test_polygons_of_an_object_are_one_mask() -> None:
     assert not rasterise([], (4, 8)).any()
 
 
-@pytest.mark.parametrize("polygon", [[1, 2, 3], "abcdef", [None] * 6, [[1, 2], [3]]])
+@pytest.mark.parametrize(
+    "polygon",
+    [[1, 2, 3], "abcdef", [None] * 6, [[1, 2], [3]], [[1, 2]] * 3, ["1"] * 6, [True] * 6, None],
+)
 def test_what_is_no_polygon(polygon: object) -> None:
-    with pytest.raises(UserError, match=r"a polygon of it (is no list of pairs|lies outside)"):
+    with pytest.raises(UserError, match="it: a polygon is no list of pairs of numbers"):
         check_polygons([polygon], (4, 8), "it")
 
 
 @pytest.mark.parametrize("number", [1e9, -1e9, float("nan"), float("inf")])
 def test_polygons_far_away_are_not_drawn(number: float) -> None:
-    with pytest.raises(UserError, match="a polygon of it lies outside of its picture of 8 x 4"):
+    with pytest.raises(UserError, match="it: a polygon lies outside of its image of 8 x 4"):
         check_polygons([[0, 0, 1, 0, number, 1]], (4, 8), "it")
+
+
+@pytest.mark.parametrize("outline", [None, [], [[]], [[0, 0, 1, 1]]])
+def test_no_outline(outline: object) -> None:
+    assert check_outline(outline, (4, 8), "it") is None
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [[1, 1, 4, 1, 4, 3, 1, 3], [0, 0]],
+        {"size": [4, 8], "counts": [5, 2, 2, 2, 2, 2, 17]},
+        {
+            "size": (4, 8),
+            "counts": run_lengths.encode(np.asfortranarray(np.eye(4, 8, dtype="u1")))["counts"],
+        },
+    ],
+)
+def test_a_sound_outline_is_the_same_mask_for_pycocotools(outline: object) -> None:
+    sound = check_outline(outline, (4, 8), "it")
+    theirs = run_lengths.frPyObjects(sound, 4, 8) if isinstance(sound, list) else [sound]
+    mask = run_lengths.decode(run_lengths.merge(theirs)).astype(bool)
+    np.testing.assert_array_equal(draw_outline(outline, (4, 8), "it"), mask)
+    np.testing.assert_array_equal(draw_outline(sound, (4, 8), "it"), mask)
+    assert outline_area(sound, (4, 8)) == mask.sum()
+    rows, columns = np.nonzero(mask)
+    x, y, width, height = outline_box(sound)
+    assert (x, y) == (columns.min(), rows.min())
+    assert (x + width, y + height) == (columns.max() + 1, rows.max() + 1)

@@ -142,7 +142,7 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text(
         json.dumps({"annotations": listed["gt"], "categories": list(categories.values())})
     )
-    truth = PanopticFile(tmp_path / "gt.json", tmp_path / "gt")
+    truth = PanopticFile(tmp_path / "gt.json", tmp_path / "gt", listed_areas=True)
     parts = []
     for entry in listed["pred"]:
         known = {each["id"]: each["category_id"] for each in entry["segments_info"]}
@@ -163,6 +163,40 @@ def test_stuff_below_objects_is_missed() -> None:
     truth = segments([[1, 1]], {1: 7, 5: 9}, coverable=frozenset([5]))
     found = count_segments(segments([[1, 1]], {1: 7}), truth)
     assert found == {7: Counts(tp=1, iou_units=2**53), 9: Counts(fn=1)}
+
+
+@pytest.mark.parametrize("area", [0, 1, 5, 10**6])
+def test_areas_are_those_of_the_map(tiny: Path, register, area: int) -> None:
+    content = json.loads((tiny / "gt.json").read_text())
+    for entry in content["annotations"]:
+        for segment in entry["segments_info"]:
+            segment["area"] = area
+    (tiny / "gt.json").write_text(json.dumps(content))
+    evaluator = PanopticEvaluator(register(tiny / "gt.json", tiny / "png"))
+    evaluator.process([{"image_id": 0}], [{"panoptic_seg": PERFECT}])
+    assert set(evaluator.evaluate()["panoptic_seg"].values()) == {100}
+
+
+def test_ade20k_lists_stuff_as_it_was_below_objects(tiny: Path, register) -> None:
+    """Its published scores are of these areas; other ones than such are refused."""
+    name = register(tiny / "gt.json", tiny / "png")
+    MetadataCatalog.get(name).__dict__["evaluator_type"] = "ade20k_panoptic_seg"
+
+    def quality(area: int) -> float:
+        content = json.loads((tiny / "gt.json").read_text())
+        for segment in content["annotations"][0]["segments_info"]:
+            segment["area"] = area  # of the cat, 2 pixels, it does not count
+        (tiny / "gt.json").write_text(json.dumps(content))
+        evaluator = PanopticEvaluator(name)
+        evaluator.process([{"image_id": 0}], [{"panoptic_seg": PERFECT}])
+        scores = evaluator.evaluate()["panoptic_seg"]
+        assert scores["PQ_th"] == 100
+        return scores["PQ_st"]
+
+    assert quality(3) == 100 and quality(5) == pytest.approx(60)
+    for area in (2, 7):
+        with pytest.raises(UserError, match=rf"0\.png has 3 pixels of the .*id 5.*area {area}"):
+            quality(area)
 
 
 def test_an_iou_of_one_half_is_no_match() -> None:
@@ -273,10 +307,36 @@ def test_faults_of_the_ground_truth(tiny: Path, register) -> None:
         (
             '"category_id": 7',
             '"category_id": 8',
-            r"category id 8, which is not in the file's table",
+            r"annotations\[0\]\.segments_info\[0\]: 'category_id' is 8, but has to be the id of",
         ),
-        ("segments_info", "segments", "is no panoptic file of COCO's format: KeyError"),
-        ('"isthing"', '"thing"', "is no panoptic file of COCO's format: KeyError"),
+        ("segments_info", "segments", r"gt\.json: annotations\[0\] has no 'segments_info': add it"),
+        ('"isthing"', '"thing"', r"gt\.json: categories\[0\] has no 'isthing': add it"),
+        ('"id": 70000, ', "", r"segments_info\[0\] has no 'id': add it"),
+        (
+            '"id": 70000',
+            '"id": [1]',
+            r"segments_info\[0\]: 'id' is a list of 1, but has to be a",
+        ),
+        ('"id": 70000', '"id": 0', r"'id' is 0, but has to be a whole number from 1 to 16777215"),
+        (
+            '"id": 70000',
+            '"id": 5',
+            r"segments_info\[1\]: 'id' is 5, but has to be one that no",
+        ),
+        ('"id": 5', '"area": "x", "id": 5', r"'area' is 'x', but has to be a number from 0"),
+        ('"iscrowd": 0', '"iscrowd": null', r"'iscrowd' is null, but has to be 0 or 1"),
+        (
+            '"0.png"',
+            '"../png/0.png"',
+            r"annotations\[0\]: 'file_name': \.\./png/0\.png leads out",
+        ),
+        ('"file_name": "0.png", ', "", r"annotations\[0\] has no 'file_name': add it"),
+        (
+            '"image_id": 1',
+            '"image_id": "0"',
+            r"annotations\[1\]: 'image_id' is '0', but has to",
+        ),
+        ('{"annotations"', '{"images": [{}], "annotations"', r"images\[0\] has no 'id': add it"),
         ("{", "[", "is not valid JSON"),
     ],
 )
@@ -302,7 +362,7 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
         process(listed[:1])
     with pytest.raises(UserError, match="has no pixel of the segment id 3"):
         process([*listed, listed[0] | {"id": 3}])
-    with pytest.raises(UserError, match="has no picture with the id 2"):
+    with pytest.raises(UserError, match="has no segments of the image 2"):
         process(listed, image_id=2)
     with pytest.raises(UserError, match="no image of dataset"):
         evaluator.evaluate()

@@ -312,7 +312,7 @@ class TestFaultsOfTracks:
     def test_without_a_fault(self, folder: Path) -> None:
         (record,) = self.read(folder)
         (seen,), unseen = record["frame_annotations"]
-        assert (seen["id"], seen["category_id"], seen["iscrowd"]) == (7, 0, 0)
+        assert (seen["id"], seen["category_id"], seen["iscrowd"]) == (0, 0, 0)
         assert unseen == [] and "area" not in seen
 
     @pytest.mark.parametrize("annotations", [None, []])
@@ -331,28 +331,28 @@ class TestFaultsOfTracks:
         [
             (
                 lambda _, video, track: track["segmentations"].append(None),
-                r"track 7 has 3 segmentations, but its video 3 has 2 frames: the two must agree",
+                r"annotations\[0\]: 'segmentations' is a list of 3, but has to be a list with an",
             ),
             (
                 lambda _, video, track: track["bboxes"].pop(),
-                r"track 7 has 1 bboxes, but its video 3 has 2 frames",
+                r"annotations\[0\]: 'bboxes' is a list of 1, but has to be a list with an",
             ),
             (
                 lambda _, video, track: video["file_names"].pop(),
-                r"video 3 names 1 frames, but its length is 2",
+                r"videos\[0\]: 'file_names' are 1, but 'length' is 2",
             ),
             (
                 lambda _, video, track: video.update(file_names=[], length=0),
-                r"video 3 has no frames: it needs at least one",
+                r"videos\[0\]: 'file_names' is a list of nothing, but has to be a list of at",
             ),
-            (lambda _, video, track: video.update(height=0), r"video 3 has no pixels"),
+            (lambda _, video, track: video.update(height=0), r"videos\[0\]: 'height' is 0, but"),
             (
                 lambda _, video, track: video.update(file_names=["../0.jpg", "1.jpg"]),
-                r"video 3 names the frame \.\./0\.jpg, which is outside of its folder",
+                r"videos\[0\]: 'file_names'\[0\]: \.\./0\.jpg leads out of",
             ),
             (
                 lambda _, video, track: track.update(video_id=4),
-                r"track 7 is of the video 4, which the file has not",
+                r"annotations\[0\]: 'video_id' is 4, but has to be the id of one of the",
             ),
             (
                 lambda _, video, track: track.update(category_id=6),
@@ -360,18 +360,38 @@ class TestFaultsOfTracks:
             ),
             (
                 lambda content, video, _: content["videos"].append(video),
-                r"gives several videos one id",
+                r"videos\[1\]: 'id' is 3, but has to be one that no",
             ),
             (lambda content, *_: content.update(videos=[], annotations=[]), r"has no videos"),
-            (lambda content, *_: content.pop("videos"), r"is no file of YouTube-VIS's format"),
+            (lambda content, *_: content.pop("videos"), r"tracks\.json has no 'videos': add it"),
             (
                 lambda _, video, track: track.update(category_id=[5]),
-                r"is no file of YouTube-VIS's format",
+                r"annotations\[0\]: 'category_id' is a list of 1, but has to be a whole number",
             ),
-            (lambda _, video, track: video.pop("width"), r"is no file of YouTube-VIS's format"),
+            (lambda _, video, track: video.pop("width"), r"videos\[0\] has no 'width': add it"),
+            (
+                lambda _, video, track: video.update(length=None),
+                r"videos\[0\]: 'length' is null, but has to be a whole number",
+            ),
+            (
+                lambda _, video, track: video.update(file_names=["a" * 300, "1.jpg"]),
+                r"videos\[0\]: 'file_names'\[0\]: the file name a+\.\.\. is longer than",
+            ),
+            (
+                lambda _, video, track: track.update(areas=["x", None]),
+                r"annotations\[0\]: 'areas'\[0\] is 'x', but has to be a number from 0",
+            ),
+            (
+                lambda _, video, track: track["bboxes"].__setitem__(0, [0, 0, 2]),
+                r"annotations\[0\]: 'bboxes'\[0\] is a list of 3, but has to be \[x, y,",
+            ),
+            (
+                lambda _, video, track: track["segmentations"].__setitem__(1, "cat"),
+                r"annotations\[0\]: 'segmentations'\[1\] is neither a list of polygons nor",
+            ),
             (
                 lambda _, video, track: track.pop("segmentations"),
-                r"is no file of YouTube-VIS's format",
+                r"annotations\[0\] has no 'segmentations': add it",
             ),
         ],
     )

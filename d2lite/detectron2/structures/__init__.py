@@ -1,5 +1,5 @@
 """What models pass around: batches of pictures, objects, and their boxes."""
 
-from detectron2.structures.boxes import Boxes
+from detectron2.structures.boxes import Boxes, BoxMode
 from detectron2.structures.image_list import ImageList
 from detectron2.structures.instances import Instances

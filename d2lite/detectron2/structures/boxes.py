@@ -1,8 +1,44 @@
 """Rectangles with sides along the axes."""
 
 from collections.abc import Iterator
+from enum import IntEnum
 
+import numpy as np
 import torch
+
+
+class BoxMode(IntEnum):
+    """What the numbers of a box mean, by Detectron2's numbers."""
+
+    XYXY_ABS = 0  # x0, y0, x1, y1 in pixels
+    XYWH_ABS = 1  # x0, y0, width, height in pixels
+    XYXY_REL = 2  # relative to the sides of the image; convert() does not know these two
+    XYWH_REL = 3
+    XYWHA_ABS = 4  # rotated: centre, width, height, angle; neither this one
+
+    @staticmethod
+    def convert(
+        box: list | tuple | np.ndarray | torch.Tensor, from_mode: "BoxMode", to_mode: "BoxMode"
+    ) -> list | tuple | np.ndarray | torch.Tensor:
+        """Convert a box of four numbers, or (N, 4), to another mode; the type stays.
+
+        Raises:
+            NotImplementedError: a mode is neither ``XYXY_ABS`` nor ``XYWH_ABS``.
+        """
+        if from_mode == to_mode:
+            return box
+        if {from_mode, to_mode} != {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}:
+            raise NotImplementedError(
+                f"boxes are not converted from {from_mode!r} to {to_mode!r}: install Detectron2"
+            )
+        sign = 1 if from_mode == BoxMode.XYWH_ABS else -1
+        if isinstance(box, list | tuple):
+            assert len(box) == 4, "a box has four numbers"
+            x, y, third, fourth = box
+            return type(box)((x, y, third + sign * x, fourth + sign * y))
+        converted = box.copy() if isinstance(box, np.ndarray) else box.clone()
+        converted[..., 2:] += sign * converted[..., :2]
+        return converted
 
 
 class Boxes:

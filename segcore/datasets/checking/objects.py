@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segcore.outlines import check_polygons, decode_mask, rasterise
+from segcore.outlines import draw_outline
 from segcore.panoptic import segments_of_record
 
 
@@ -27,10 +27,5 @@ def paint_record(record: dict, ignore_label: int) -> np.ndarray:
     labels = np.full(size, ignore_label, dtype=np.int64)
     where = f"an object of {record['file_name']}"
     for entry in record["annotations"]:
-        outline = entry.get("segmentation")
-        if isinstance(outline, list):
-            mask = rasterise(check_polygons(outline, size, where), size)
-        else:
-            mask = decode_mask(outline, size, where)
-        labels[mask] = entry["category_id"]
+        labels[draw_outline(entry.get("segmentation"), size, where)] = entry["category_id"]
     return labels

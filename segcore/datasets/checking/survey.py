@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from segcore.datasets.checking.findings import Finding
 from segcore.datasets.checking.pair import Examined, Pair, examine
-from segcore.datasets.registering import check_registered
+from segcore.datasets.registering import check_places, check_registered
 from segcore.datasets.semantic import list_files, semantic_metadata
 from segcore.errors import UserError
 from segcore.processes import process_map
@@ -35,6 +35,7 @@ class Source:
         first_label: what class 0 is stored as; smaller values are pixels without a class.
         records: dataset dicts that list segments or objects, which then take the place of the
             files in the two folders.
+        fault: why the file that lists them cannot be read.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Source:
     may_be_partial: bool = False
     first_label: int = 0
     records: tuple[dict, ...] | None = None
+    fault: str | None = None
 
     @classmethod
     def from_folders(
@@ -108,16 +110,24 @@ class Source:
     @classmethod
     def _of_records(cls, name: str, metadata: Metadata) -> "Source":
         stuff = bool(metadata.get("panoptic_json"))
+        images = Path(metadata.image_root)
+        labels = Path(metadata.panoptic_root if stuff else metadata.json_file)
+        check_places(name, images, labels, Path(metadata.panoptic_json if stuff else labels))
+        try:
+            records, fault = tuple(DatasetCatalog.get(name)), None
+        except UserError as error:
+            records, fault = (), str(error)
         return cls(
             name,
-            Path(metadata.image_root),
-            Path(metadata.panoptic_root if stuff else metadata.json_file),
+            images,
+            labels,
             None,
             None,
             tuple(metadata.stuff_classes if stuff else metadata.thing_classes),
             tuple(map(tuple, metadata.stuff_colors if stuff else metadata.thing_colors)),
             metadata.ignore_label if stuff else len(metadata.thing_classes),
-            records=tuple(DatasetCatalog.get(name)),
+            records=records,
+            fault=fault,
         )
 
     def find_pairs(self) -> tuple[list[Pair], tuple[int, int], list[Finding]]:
@@ -132,7 +142,8 @@ class Source:
                 Pair(record["file_name"], record.get("pan_seg_file_name", labels), record=record)
                 for record in self.records
             ]
-            return pairs, (len(pairs), len(pairs)), []
+            fault = [Finding("objects", self.fault, (labels,))] if self.fault else []
+            return pairs, (len(pairs), len(pairs)), fault
         images = list_files(self.name, self.image_dir, self.image_suffix)
         labels = list_files(self.name, self.label_dir, self.label_suffix)
         shared = sorted(images.keys() & labels.keys())
