@@ -34,7 +34,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers_weights import TransformersMaskFormer
 
-import segcore.datasets  # noqa: F401  (which classes of ADE20K are things)
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 

@@ -26,7 +26,6 @@ from measure import alone, median, memory_now, memory_peak, seconds
 from plain_video import plain_video
 from torch import Tensor
 
-import segcore.datasets  # noqa: F401  (the data sets that the configs name)
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 

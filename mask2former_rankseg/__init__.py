@@ -2,14 +2,16 @@
 
 Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022; He et
 al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Segmentation", ECCV
-2022. Importing the package adds its keys to the configs and registers the meta-architectures
-``MaskFormer`` and ``VideoMaskFormer`` and their parts.
+2022. Importing the package adds its keys to the configs, registers the meta-architectures
+``MaskFormer`` and ``VideoMaskFormer`` and their parts, and the data sets of ``segcore.datasets``.
 """
 
 # First, because it silences a warning that Detectron2's parts cause as they are loaded.
-import segcore  # noqa: F401
+import segcore
 
 # isort: split
+import segcore.datasets  # noqa: F401  (the data sets that configs name)
+
 from .config import (
     add_maskformer2_config,
     add_maskformer2_video_config,

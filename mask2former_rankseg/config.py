@@ -222,9 +222,11 @@ def things_from_config(cfg: CfgNode) -> frozenset[int]:
             )
         if ids:
             return frozenset(ids.values())
+    named = ", ".join(dict.fromkeys((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN))) or "none"
     raise UserError(
         "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
-        "whose classes are divided into things and stuff: name one, or set it to False."
+        "whose metadata divides the classes into things and stuff, and these do not: "
+        f"{named}. Name or register one that does, or set it to False."
     )
 
 

@@ -1,8 +1,10 @@
 """Families beside each other: each one's configs load while the other's keys are there."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import run
 
 import pytest
 import yaml
@@ -11,8 +13,9 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
 import mask2former_rankseg
-from mask2former_rankseg.config import is_oracle
+from mask2former_rankseg.config import is_oracle, things_from_config
 from segcore.config import load_config
+from segcore.errors import UserError
 from segcore.mappers.segmentation import has_oracle
 
 CONFIGS = {
@@ -129,3 +132,41 @@ def test_load_config_reads_whole_numbers_and_fractions() -> None:
     for value in ("10", "0.5"):
         cfg = load_config(CONFIG_OF_RANKSEG, ["MODEL.RANKSEG.LOSS_WEIGHT", value])
         assert float(value) == cfg.MODEL.RANKSEG.LOSS_WEIGHT
+
+
+@pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg"])
+def test_importing_a_family_registers_its_data_sets(family: str) -> None:
+    """In a process that imports nothing else, and without touching what Detectron2 has."""
+    program = f"""
+from detectron2.data import DatasetCatalog, MetadataCatalog
+before = {{name: MetadataCatalog.get(name).as_dict() for name in DatasetCatalog.list()}}
+import {family}
+known = set(DatasetCatalog.list())
+assert known > set(before) and "ade20k_panoptic_val" in known and "ytvis_2019_val" in known
+for name, fields in before.items():
+    assert MetadataCatalog.get(name).as_dict().items() >= fields.items(), name
+"""
+    run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=300)
+
+
+def test_a_panoptic_config_builds_after_importing_the_family_alone() -> None:
+    program = """
+import torch, mask2former_rankseg
+from detectron2.modeling import build_model
+from segcore.config import load_config
+for name in ("coco/panoptic-segmentation/maskformer2_R50_bs16_50ep", "scenes_60_panoptic"):
+    options = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "meta"]
+    cfg = load_config(f"mask2former_rankseg/{name}.yaml", options)
+    with torch.device("meta"):
+        print(len(build_model(cfg).things))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["80", "54"]
+
+
+def test_a_data_set_without_things_is_named() -> None:
+    name = "mask2former_rankseg/scenes_60_panoptic.yaml"
+    cfg = load_config(name, ["DATASETS.TEST", "('nothing_known',)", "DATASETS.TRAIN", "()"])
+    with pytest.raises(UserError, match=r"things and stuff, and these do not: nothing_known\."):
+        things_from_config(cfg)
