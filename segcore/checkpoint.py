@@ -1,6 +1,5 @@
 """Checkpoints: read without executing anything, loaded strictly, written atomically."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
+from segcore.checkpoint_cache import cached_copy
 from segcore.checkpoint_readers import read_checkpoint
 from segcore.errors import UserError
 from segcore.files import remove_unfinished, writing
@@ -24,7 +24,7 @@ def open_torchscript_tower(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The weights of a CLIP model that OpenAI published as a TorchScript archive.
 
     This is the one place that opens a program: PyTorch compiles the code in the archive, so only
-    call it on a file from OpenAI. The weights are kept in the cache, and read from there next time.
+    call it on a file from OpenAI.
 
     Returns:
         name to float32 tensor, on the CPU.
@@ -35,15 +35,11 @@ def open_torchscript_tower(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
-    cached = _cache_file(path)
-    if not cached.exists():
-        try:
-            tensors = torch.jit.load(path, map_location="cpu").state_dict()
-        except RuntimeError as error:
-            raise UserError(f"{path} is not a TorchScript archive, or it is damaged") from error
-        with writing(cached) as file:
-            torch.save({name: value.float() for name, value in tensors.items()}, file)
-    return read_checkpoint(cached)["model"]
+    try:
+        tensors = torch.jit.load(path, map_location="cpu").state_dict()
+    except RuntimeError as error:
+        raise UserError(f"{path} is not a TorchScript archive, or it is damaged") from error
+    return {name: value.float() for name, value in tensors.items()}
 
 
 def convert_for_detectron2(weights: str) -> str:
@@ -52,15 +48,14 @@ def convert_for_detectron2(weights: str) -> str:
     Args:
         weights: the value of ``MODEL.WEIGHTS``. Local ``.pkl`` and ``.safetensors`` files are
             copied once to a ``.pth`` in the cache; all else is returned as it is.
+
+    Raises:
+        UserError: such a file cannot be read, or the cache not be used.
     """
     path = Path(weights)
     if path.suffix.lower() not in (".pkl", ".safetensors") or not path.is_file():
         return weights
-    cached = _cache_file(path)
-    if not cached.exists():
-        with writing(cached) as file:
-            torch.save(read_checkpoint(path), file)
-    return str(cached)
+    return str(cached_copy(path, read_checkpoint))
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -184,12 +179,3 @@ def _some(what: str, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{what} {', '.join(names[:3])}{more} ({len(names)} in all)"
-
-
-def _cache_file(path: Path) -> Path:
-    """Where the converted copy of a file lies; another name as soon as the file changes."""
-    folder = os.environ.get("CATRANK_CACHE") or Path.home() / ".cache" / "catrank"
-    about = path.stat()
-    identity = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return Path(folder) / f"{path.stem}-{digest}.pth"

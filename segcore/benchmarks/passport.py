@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.benchmarks.surroundings import machine, versions
+from segcore.checkpoint_cache import file_sha256
 from segcore.config import default_config
 from segcore.errors import UserError
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
@@ -217,12 +218,8 @@ def file_hash(path: str | Path) -> str | None:
     """
     if not Path(path).is_file():
         return None
-    digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        return digest.hexdigest()
+        return file_sha256(Path(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,63 @@ def test_conversion_follows_the_file(tmp_path, cache):
     assert second != first and list(read_checkpoint(second)["model"]) == ["w"]
     assert convert_for_detectron2("model.pth") == "model.pth"
     assert convert_for_detectron2("detectron2://x/y.pkl") == "detectron2://x/y.pkl"
+
+
+def test_conversion_follows_the_contents_not_the_time(tmp_path):
+    """A file of the same size and time is another file: archives unpack it like that."""
+    path = tmp_path / "m.safetensors"
+    for value in (1.0, 2.0, 1.0):
+        safetensors.torch.save_file({"w": torch.full((4,), value)}, path)
+        os.utime(path, (1e9, 1e9))
+        copy = convert_for_detectron2(str(path))
+        assert torch.load(copy, weights_only=True)["model"]["w"].tolist() == [value] * 4
+
+
+def test_a_copy_in_the_cache_that_was_changed_is_made_anew(tmp_path):
+    path = tmp_path / "m.safetensors"
+    safetensors.torch.save_file(weights(), path)
+    copy = Path(convert_for_detectron2(str(path)))
+    whole = copy.read_bytes()
+    torch.save({"model": {"w": torch.ones(2)}}, copy)
+    assert Path(convert_for_detectron2(str(path))).read_bytes() == whole
+    copy.write_bytes(whole[:100])
+    assert Path(convert_for_detectron2(str(path))).read_bytes() == whole
+
+
+def test_threads_on_a_cold_cache_all_get_the_weights(tmp_path, cache):
+    paths = [tmp_path / f"{number}.pkl" for number in range(5)]
+    for number, path in enumerate(paths):
+        content = {"model": {"w": np.full(1000, number, np.float32)}, "__author__": "zoo"}
+        save_zoo(path, 4, content)
+    with ThreadPoolExecutor(8) as pool:
+        copies = list(pool.map(convert_for_detectron2, [str(path) for path in paths] * 8))
+    for number, copy in enumerate(copies):
+        assert read_checkpoint(copy)["model"]["w"].eq(number % 5).all()
+    assert not list(cache.rglob("*.unfinished"))
+
+
+def test_the_cache_is_the_users_alone(tmp_path, cache, monkeypatch):
+    safetensors.torch.save_file(weights(), tmp_path / "m.safetensors")
+    folder = cache / "checkpoints"
+    folder.mkdir(parents=True, mode=0o777)
+    copy = Path(convert_for_detectron2(str(tmp_path / "m.safetensors")))
+    assert copy.parent == folder and folder.stat().st_mode & 0o777 == 0o700
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="is somebody else's: set"):
+        patch.setattr(os, "getuid", lambda: 12345)
+        convert_for_detectron2(str(tmp_path / "m.safetensors"))
+    folder.rename(cache / "elsewhere")
+    folder.symlink_to(cache / "elsewhere")
+    with pytest.raises(UserError, match="is somebody else's: set CATRANK_CACHE"):
+        convert_for_detectron2(str(tmp_path / "m.safetensors"))
+
+
+def test_a_cache_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch):
+    safetensors.torch.save_file(weights(), tmp_path / "m.safetensors")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CATRANK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot be used: .*; set CATRANK_CACHE"):
+        convert_for_detectron2(str(tmp_path / "m.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["bad.pkl", "bad.pth", "old.pth"])
