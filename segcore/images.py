@@ -1,7 +1,7 @@
-"""Reading pictures and label maps that somebody else made.
+"""Reading images and label maps that somebody else made.
 
 The size in the header is looked at before anything is decoded, only raster formats are opened, and
-whatever is wrong with a file becomes one sentence that names it.
+whatever is wrong with a file becomes one error message that names it.
 """
 
 import threading
@@ -11,19 +11,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
-from segcore.errors import UserError
+from segcore import image_jpeg2000, image_netpbm, image_png, image_tiff
+from segcore.errors import UserError, printable
+from segcore.image_pixels import Samples, is_16_bit_grey, rgb_pixels, stored_integers
 
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
-FORMATS = (*LOSSLESS, "JPEG", "WEBP", "JPEG2000")
+HAS_AVIF = "avif" in features.modules and features.check("avif")  # in Pillow from 11.3 on
+FORMATS = (*LOSSLESS, "JPEG", "WEBP", "JPEG2000", *(["AVIF"] if HAS_AVIF else []))
 MAX_PIXELS = 256_000_000
+MAX_SIDE = 1_000_000  # decoders take memory for each row, too
 _LIMIT_LOCK = threading.Lock()
+
+# Formats that are not read: offset and text by which their files are known, and what to do.
+CONVERT = "convert it to PNG, photographs also to JPEG"
+ODD_TIFF = "damaged, or a TIFF of a kind that is not read: convert it to 8-bit RGB or grey"
+UNREAD = (
+    (4, b"ftypavi", f"AVIF, which is not a lossless format, and needs pillow>=11.3: {CONVERT}"),
+    (4, b"ftyphei", f"HEIC: {CONVERT}"),
+    (4, b"ftyphev", f"HEIC: {CONVERT}"),
+    (4, b"ftypmif1", f"HEIC: {CONVERT}"),
+    (4, b"ftypmsf1", f"HEIC: {CONVERT}"),
+    (0, b"\0\0\0\x0cJXL ", f"JPEG XL: {CONVERT}"),
+    (0, b"\xff\x0a", f"JPEG XL: {CONVERT}"),
+    (0, b"8BPS", f"a Photoshop document: {CONVERT}"),
+    (0, b"II*\0", ODD_TIFF),
+    (0, b"MM\0*", ODD_TIFF),
+)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture's file says of itself.
+    """What an image file says of itself.
 
     Attributes:
         width, height: of the pixels as stored, before they are turned upright.
@@ -49,45 +69,83 @@ class Header:
         return _holds_integers(self.mode)
 
 
+@dataclass
+class Opened:
+    """An image that is not decoded yet.
+
+    Attributes:
+        image: Pillow's; it decodes in the order of the file.
+        samples: how it stores them.
+        orientation: that of EXIF, 1 to 8.
+        layout: of a PNG file.
+    """
+
+    path: Path
+    image: Image.Image
+    samples: Samples
+    orientation: int
+    layout: image_png.Layout | None = None
+
+    def decode(self) -> Image.Image:
+        """Its first image, in the order of the file.
+
+        Raises:
+            UserError: the pixels are not all there; other errors are those of Pillow's decoders.
+        """
+        image = self.image
+        if self.layout is not None:
+            image_png.check_before_decoding(self.path, self.layout)
+        if image.format == "TIFF":
+            image_tiff.reserve(image)
+        if image.tile and image.tile[0][0] == "ppm":
+            return image_netpbm.decode(image)
+        image.load()
+        if self.layout is not None and self.layout.may_be_cut_off(image):
+            image_png.check_all_pixels(self.path, self.layout)
+        return image
+
+
 def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
-    """The header of a picture or label map; its pixels may still turn out to be damaged.
+    """Read the header of an image or label map; its pixels may still turn out to be damaged.
 
     Raises:
         UserError: as :func:`read_image`.
     """
-    with _opened(path, FORMATS, max_pixels) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        known = orientation if orientation in range(1, 9) else 1
-        return Header(image.width, image.height, image.format, image.mode, known)
+    with _opened(path, FORMATS, max_pixels) as opened:
+        image = opened.image
+        return Header(image.width, image.height, image.format, image.mode, opened.orientation)
 
 
 def read_image(
     path: str | Path, format: str = "RGB", *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """The picture as people see it in a viewer, in 8 bits a channel.
+    """Read an image as people see it in a viewer, in 8 bits a channel.
 
-    The EXIF orientation is applied, transparency is laid over white, grey and CMYK become RGB,
-    16-bit grey is scaled (65535 -> 255); of several frames the first one is read.
+    The EXIF orientation is applied, transparency is laid over white (colours that are transparent
+    everywhere are taken for opaque), grey and CMYK become RGB, 16 bits are scaled (65535 -> 255;
+    where the file says that fewer bits are significant: their largest value -> 255). In TIFF bands
+    beyond colour are left out. Of several frames or pages the first one is read.
 
     Args:
         path: a file in one of ``FORMATS``.
         format: order of the channels, ``"RGB"`` or ``"BGR"``.
-        max_pixels: larger pictures are refused before they are decoded.
+        max_pixels: larger images are refused before they are decoded.
 
     Returns:
         (H, W, 3) uint8, contiguous and writable.
 
     Raises:
-        UserError: the file is missing, not a picture, damaged or too large.
+        UserError: the file is missing, not an image, damaged or too large.
     """
     if format not in ("RGB", "BGR"):
         raise UserError(f"INPUT.FORMAT is {format!r}: use 'RGB' or 'BGR'")
-    pixels = np.array(_to_rgb(_decode(path, FORMATS, max_pixels), path))
+    with _opened(path, FORMATS, max_pixels) as opened:
+        pixels = rgb_pixels(opened.decode(), opened.samples, opened.orientation, path)
     return pixels if format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """A label map: the stored integers, palette indices and not the palette's colours.
+    """Read a label map: the stored integers, palette indices and not the palette's colours.
 
     Formats that lose information are refused: a label that changed by one is another class.
 
@@ -95,17 +153,20 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         (H, W) integers: uint8, uint16 or int32, whatever holds the stored values.
 
     Raises:
-        UserError: as :func:`read_image`, and for pictures that do not hold one integer a pixel.
+        UserError: as :func:`read_image`, and for images that do not hold one integer a pixel.
     """
-    image = _decode(path, LOSSLESS, max_pixels)
-    if not _holds_integers(image.mode):
-        raise UserError(
-            f"{path} is a picture of mode {image.mode}, not a label map: store one integer a pixel "
-            "(8-bit, 16-bit or palette PNG or TIFF)"
-        )
-    labels = np.array(image)
-    native = np.uint8 if image.mode == "1" else labels.dtype.newbyteorder("=")
-    return labels.astype(native, copy=False)
+    with _opened(path, LOSSLESS, max_pixels) as opened:
+        if not _holds_integers(opened.image.mode):
+            raise UserError(
+                f"{path} is an image of mode {opened.image.mode}, not a label map: store one "
+                "integer a pixel (8-bit, 16-bit or palette PNG or TIFF)"
+            )
+        if opened.samples.zero_is_white:
+            raise UserError(
+                f"{path} stores white as 0, so that its numbers may be meant either way: store the "
+                "label map as PNG"
+            )
+        return stored_integers(opened.decode(), opened.samples, opened.orientation)
 
 
 def read_class_ids(
@@ -154,65 +215,96 @@ def check_labels(labels: np.ndarray, num_classes: int, ignore_label: int, path: 
 
 
 def _holds_integers(mode: str) -> bool:
-    return mode in ("1", "L", "P", "I") or mode.startswith("I;16")
-
-
-def _decode(path: str | Path, formats: Sequence[str], max_pixels: int) -> Image.Image:
-    """A decoded, upright picture in its own mode."""
-    with _opened(path, formats, max_pixels) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
+    return mode in ("1", "L", "P") or is_16_bit_grey(mode)
 
 
 @contextmanager
-def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterator[Image.Image]:
-    """A picture that is not decoded yet; whatever goes wrong with it is a UserError."""
+def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterator[Opened]:
+    """An image that is not decoded yet; whatever goes wrong with it is a UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(
             f"{path} is a folder, not a file" if path.is_dir() else f"no file at {path}"
         )
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UserError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which makes black pixels of damaged files: "
+            "turn it off"
+        )
     try:
-        with _open_header(path, formats) as image:
-            if image.width * image.height > max_pixels:
-                raise UserError(
-                    f"{path} has {image.width} x {image.height} pixels, more than the limit of "
-                    f"{max_pixels / 1e6:g} megapixels: make it smaller"
-                )
-            yield image
+        with _pillow_settings():
+            image = Image.open(path, formats=formats)
+        with image:
+            _check_size(path, image, max_pixels)
+            yield _describe(path, image)
     except UserError:
         raise
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        raise UserError(_unreadable(path, formats, error)) from error
+
+
+def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
         raise UserError(
-            f"cannot read {path}: it is damaged, or not of the formats {', '.join(formats)} "
-            f"({type(error).__name__}: {error})"
-        ) from error
+            f"{path} has {image.width} x {image.height} pixels, more than the limit of "
+            f"{max_pixels / 1e6:g} megapixels: make it smaller"
+        )
+    if max(image.size) > MAX_SIDE:
+        raise UserError(
+            f"{path} has {image.width} x {image.height} pixels: a side may have {MAX_SIDE}"
+        )
 
 
-def _open_header(path: Path, formats: Sequence[str]) -> Image.Image:
-    """Read the header only. Pillow's own size limit is put aside for this one call, because the
-    caller has a limit of its own; the lock keeps two threads from restoring the wrong one."""
+@contextmanager
+def _pillow_settings() -> Iterator[None]:
+    """Put Pillow's own size limit aside, for the caller has one, and ask for libtiff.
+
+    The settings are global: the lock keeps two threads from restoring the wrong ones.
+    """
     with _LIMIT_LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        limit, libtiff = Image.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF
+        Image.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF = None, True
         try:
-            return Image.open(path, formats=formats)
+            yield
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            Image.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF = limit, libtiff
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
-    if image.mode == "F":
-        raise UserError(f"{path} holds floating-point pixels: store the picture with 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _scale_16_bit(image, path).convert("RGB")
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
-    return image.convert("RGB")
+def _describe(path: Path, image: Image.Image) -> Opened:
+    """What Pillow's mode does not say of an image, by format."""
+    if image.format == "PNG":
+        layout = image_png.read_layout(path)
+        image.info.setdefault("exif", layout.exif)
+        samples = Samples(layout.bits, layout.significant_bits)
+        return Opened(path, image, samples, _orientation(image), layout)
+    orientation = _orientation(image)
+    samples = Samples()
+    if image.format == "TIFF":
+        with _pillow_settings():
+            samples = image_tiff.prepare(image)
+    elif image.format == "PPM":
+        # PBM stores black as 1, which Pillow and other programs show as 0.
+        samples = Samples(maximum=image_netpbm.maximum(image), zero_is_white=image.mode == "1")
+    elif image.format == "JPEG2000" and image.mode in ("LA", "RGBA"):
+        opaque = not image_jpeg2000.says_opacity(path)
+        samples = Samples(left_out=int(opaque), opaque=opaque)
+    return Opened(path, image, samples, orientation)
 
 
-def _scale_16_bit(image: Image.Image, path: str | Path) -> Image.Image:
-    values = np.array(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise UserError(f"{path} holds values outside 0..65535: store it with 8 or 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+def _orientation(image: Image.Image) -> int:
+    """That of EXIF, 1 (upright) to 8; without a look at the pixels, which Pillow's PNG decodes."""
+    found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    return found if found in range(1, 9) else 1
+
+
+def _unreadable(path: Path, formats: Sequence[str], error: Exception) -> str:
+    """Why a file is not read, in one line."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    for offset, magic, what in UNREAD:
+        if start.startswith(magic, offset) and isinstance(error, UnidentifiedImageError):
+            return f"cannot read {path}: it is {what}"
+    return (
+        f"cannot read {path}: it is damaged, or not of the formats {', '.join(formats)} "
+        f"({type(error).__name__}: {printable(error)})"
+    )
