@@ -87,14 +87,12 @@ class VideoVisualizer:
         things = [segment for segment in segments_info if segment["isthing"]]
         regions = [ids == segment["id"] for segment in things]
         colors = self._colors_of([segment["category_id"] for segment in things], regions)
-        return visualizer.draw_panoptic_seg(
+        return visualizer._draw_segments(
             ids,
             segments_info,
             area_threshold,
             alpha,
-            thing_colors={
-                segment["id"]: color for segment, color in zip(things, colors, strict=True)
-            },
+            {segment["id"]: color for segment, color in zip(things, colors, strict=True)},
         )
 
     def _colors_of(self, labels: Sequence[int], regions: Any) -> list[Color]:

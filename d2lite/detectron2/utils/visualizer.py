@@ -29,6 +29,9 @@ from detectron2.utils._drawing import (
 _SMALLEST_LABELLED = 100  # pixels of an object whose label would hide it; it stands beside then
 
 
+_OFF_WHITE = (1.0, 1.0, 240 / 255)  # of the edges between classes
+
+
 @unique
 class ColorMode(Enum):
     """How instances are coloured: each its own, by class, or on an image without colours."""
@@ -66,6 +69,7 @@ class Visualizer:
         metadata: of the data set: names and colours of its classes.
         scale: sides of the output, in those of the image.
         instance_mode: see :class:`ColorMode`.
+        font_size_scale: size of texts, in the usual one.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Visualizer:
         metadata: Metadata | None = None,
         scale: float = 1.0,
         instance_mode: ColorMode = ColorMode.IMAGE,
+        font_size_scale: float = 1.0,
     ) -> None:
         self.img = np.asarray(img_rgb).clip(0, 255).astype(np.uint8)
         self.metadata = MetadataCatalog.get("__nonexist__") if metadata is None else metadata
@@ -81,7 +86,7 @@ class Visualizer:
         self.cpu_device = torch.device("cpu")
         self._instance_mode = instance_mode
         area = self.output.height * self.output.width
-        self._default_font_size = max(area**0.5 / 45, 10 / scale)
+        self._default_font_size = max(area**0.5 / 45, 10 / scale) * font_size_scale
 
     def get_output(self) -> VisImage:
         """The image with what has been drawn."""
@@ -116,6 +121,8 @@ class Visualizer:
         sem_seg: torch.Tensor | np.ndarray,
         area_threshold: int | None = None,
         alpha: float = 0.8,
+        draw_text: bool = True,
+        edge_color: Color = _OFF_WHITE,
     ) -> VisImage:
         """Draw a map (H, W) of class ids; regions of less than ``area_threshold`` get no name."""
         labels = as_array(sem_seg)
@@ -128,8 +135,8 @@ class Visualizer:
             self.draw_binary_mask(
                 labels == label,
                 color=self._class_color("stuff_colors", label),
-                edge_color=(1.0, 1.0, 0.94),
-                text=names[label] if names else str(label),
+                edge_color=edge_color,
+                text=(names[label] if names else str(label)) if draw_text else None,
                 alpha=alpha,
                 area_threshold=area_threshold,
             )
@@ -141,8 +148,6 @@ class Visualizer:
         segments_info: Sequence[dict] | None,
         area_threshold: int | None = None,
         alpha: float = 0.7,
-        *,
-        thing_colors: dict[int, Color] | None = None,
     ) -> VisImage:
         """Draw a map (H, W) of segment ids.
 
@@ -152,10 +157,22 @@ class Visualizer:
                 ``category_id * metadata.label_divisor`` and more.
             area_threshold: pixels that a segment of stuff needs to be named.
             alpha: opacity.
-            thing_colors: by segment id; others get one of their own.
         """
         ids = as_array(panoptic_seg)
         segments = self._segments_of(ids) if segments_info is None else segments_info
+        return self._draw_segments(ids, segments, area_threshold, alpha, {})
+
+    draw_panoptic_seg_predictions = draw_panoptic_seg
+
+    def _draw_segments(
+        self,
+        ids: np.ndarray,
+        segments: Sequence[dict],
+        area_threshold: int | None,
+        alpha: float,
+        thing_colors: dict[int, Color],
+    ) -> VisImage:
+        """:meth:`draw_panoptic_seg`, with colours of some things by segment id."""
         if self._instance_mode == ColorMode.IMAGE_BW:
             known = np.isin(ids, [segment["id"] for segment in segments])
             self.output.reset_image(self._create_grayscale_image(known))
@@ -164,7 +181,7 @@ class Visualizer:
             label, is_thing = segment["category_id"], bool(segment["isthing"])
             names = self.metadata.get("thing_classes" if is_thing else "stuff_classes")
             scores = [segment["score"]] if segment.get("score") is not None else None
-            color = (thing_colors or {}).get(segment["id"], distinct_color(number))
+            color = thing_colors.get(segment["id"], distinct_color(number))
             self.draw_binary_mask(
                 ids == segment["id"],
                 color=color if is_thing else self._class_color("stuff_colors", label),
@@ -173,8 +190,6 @@ class Visualizer:
                 area_threshold=None if is_thing else area_threshold,
             )
         return self.output
-
-    draw_panoptic_seg_predictions = draw_panoptic_seg
 
     def draw_dataset_dict(self, dic: dict) -> VisImage:
         """Draw what a record in Detectron2's format says."""
@@ -285,6 +300,23 @@ class Visualizer:
             middle = np.abs(rows - np.median(rows)) + np.abs(columns - np.median(columns))
             place = middle.argmin()  # a point of the mask, which the centre of a ring is not
             self.draw_text(text, (columns[place], rows[place]), color=lighter(color))
+        return self.output
+
+    def draw_soft_mask(
+        self,
+        soft_mask: np.ndarray,
+        color: Color | None = None,
+        *,
+        text: str | None = None,
+        alpha: float = 0.5,
+    ) -> VisImage:
+        """Draw a mask (H, W) of values in 0..1, which are opacities."""
+        values = as_array(soft_mask).clip(0, 1)
+        color = distinct_color(0) if color is None else color
+        self.output.paint(self._coverage(np.round(255 * values)), color, alpha)
+        if text is not None:
+            row, column = np.unravel_index(values.argmax(), values.shape)
+            self.draw_text(text, (column, row), color=lighter(color))
         return self.output
 
     def draw_polygon(
