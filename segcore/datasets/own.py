@@ -71,7 +71,7 @@ def register_own_file(path: str | Path) -> tuple[str, ...]:
     for name, files in datasets.items():
         check_file_name(name, f"{path}: the name of a data set")  # results lie in a folder of it
         _check_files(path, name, files)
-        places = {key: str(path.parent / user_path(files[key])) for key in ("images", "labels")}
+        places = {key: _folder(path, name, key, files[key]) for key in ("images", "labels")}
         datasets[name] = files | places
         _check_name(path, name, places["images"], places["labels"])
     # Further entries belong to the published benchmarks: background, evaluators.
@@ -103,6 +103,13 @@ def _check_files(path: Path, name: str, files: object) -> None:
             raise UserError(
                 f"{path}: {key!r} of data set {name!r} needs to be a text of printable characters"
             )
+
+
+def _folder(path: Path, name: str, key: str, folder: str) -> str:
+    try:
+        return str(path.parent / user_path(folder))
+    except UserError as error:
+        raise UserError(f"{path}: {key!r} of data set {name!r}: {error}") from error
 
 
 def _check_name(path: Path, name: str, *folders: str) -> None:
