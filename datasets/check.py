@@ -44,7 +44,7 @@ from segcore.datasets.checking import (
 from segcore.datasets.checking.findings import by_kind
 from segcore.datasets.own import register_own_file
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import write_text
+from segcore.files import path_argument, write_text
 from segcore.vocabulary import Vocabulary
 
 MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json have them all
@@ -56,16 +56,25 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--images", nargs="+", type=Path, metavar="DIR", help="one or two folders")
-    what.add_argument("--own", type=Path, metavar="FILE", help="a file for DATASETS.OWN")
+    what.add_argument(
+        "--images", nargs="+", type=path_argument, metavar="DIR", help="one or two folders"
+    )
+    what.add_argument("--own", type=path_argument, metavar="FILE", help="a file for DATASETS.OWN")
     what.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
-    add("--labels", nargs="+", type=Path, default=[], metavar="DIR", help="as many as --images")
+    add(
+        "--labels",
+        nargs="+",
+        type=path_argument,
+        default=[],
+        metavar="DIR",
+        help="as many as --images",
+    )
     add("--vocabulary", help='a JSON file, a registered name, or words: "grass, cat, dog"')
     add("--ignore-label", type=int, help="value of pixels without a class (default: vocabulary's)")
     add("--image-suffix", help='how pictures end, such as "_rgb.jpg" (default: any picture)')
     add("--label-suffix", help='how label maps end, such as "_mask.png" (default: any picture)')
     add("--rare", type=float, default=0.1, help="note classes below so many %% (default: 0.1)")
-    add("--output", type=Path, metavar="DIR", help="write index.html and report.json here")
+    add("--output", type=path_argument, metavar="DIR", help="write index.html and report.json here")
     add("--samples", type=int, default=12, help="pairs to show on the page (default: 12)")
     add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     return parser.parse_args(arguments)

@@ -12,10 +12,10 @@ $DETECTRON2_DATASETS or "datasets". The same command continues an interrupted ru
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
+from segcore.files import path_argument
 from segcore.scenes import CATALOGUES, Settings, VideoSettings, write_scenes, write_videos
 
 
@@ -51,7 +51,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
-    parser.add_argument("--root", type=Path, default=data_root())
+    parser.add_argument("--root", type=path_argument, default=data_root())
     return parser.parse_args(arguments)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
+from segcore.files import path_argument
 from segcore.vocabulary import registered_names, vocabulary_table
 
 DOWNLOADS = Path(__file__).with_name("downloads.json")
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=data_root())
+    parser.add_argument("--root", type=path_argument, default=data_root())
     root = parser.parse_args().root
     downloads = json.loads(DOWNLOADS.read_text("utf-8"))
     statuses = all_statuses(root)

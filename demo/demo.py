@@ -18,10 +18,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 
 from files import find_pictures, name_outputs
 from predictor import Segmenter
+from remarks import Remarks, blank_color
 from results import ResultFolder
 from tqdm import tqdm
 from video import check_output, segment_video
@@ -29,7 +29,8 @@ from video import check_output, segment_video
 import catseg_d2  # noqa: F401  its config keys and its meta-architecture
 import mask2former_rankseg  # noqa: F401  the same
 from segcore.config import load_config
-from segcore.errors import UserError, exit_on_user_error
+from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
+from segcore.files import path_argument
 from segcore.images import read_image
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
@@ -65,13 +66,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--config-file", default="catseg_d2/vitb_384.yaml", help="a path, or a packaged config")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", help="pictures, folders, quoted patterns")
-    source.add_argument("--video-input", type=Path, help="a video file, or a folder of its frames")
+    source.add_argument(
+        "--video-input", type=path_argument, help="a video file, or a folder of its frames"
+    )
     add(
         "--vocabulary",
         help='words: "sky, tree, my dog"; a JSON file; a registered name such as ade20k_150; '
         "left out: the classes of the config or of its data set",
     )
-    add("--output", type=Path, required=True, help="folder for the results; a video also: .mp4")
+    add(
+        "--output",
+        type=path_argument,
+        required=True,
+        help="folder for the results; a video also: .mp4",
+    )
     add("--overwrite", action="store_true", help="replace results of an earlier run")
     add("--min-score", type=share, default=0.5, help="of objects that are shown, 0 to 1")
     add("--alpha", type=share, default=0.55, help="weight of the colours in the overlay, 0 to 1")
@@ -96,18 +104,26 @@ def run_pictures(args: argparse.Namespace) -> list[str]:
     results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
     results.prepare(list(names.values()))
 
-    failures = []
+    failures, remarks = [], Remarks(segmenter.vocabulary)
     for picture, name in tqdm(names.items(), desc="segmenting", unit="picture"):
         try:
             image = read_image(picture)
         except UserError as error:
             failures.append(str(error))
             continue
+        if color := blank_color(image):
+            tqdm.write(f"remark: {printable(picture)} is all {color}", file=sys.stderr)
         answer = segmenter(image)
+        remarks.add(answer)
         results.write(name, image, answer, args.alpha)
         if answer.category_scores is not None:
-            tqdm.write(f"{name}: {believed(answer.category_scores, segmenter.vocabulary)}")
-    print(f"{len(names) - len(failures)} of {len(names)} pictures segmented, see {args.output}")
+            tqdm.write(
+                f"{printable(name)}: {believed(answer.category_scores, segmenter.vocabulary)}"
+            )
+    for line in remarks.lines():
+        print(f"remark: {line}", file=sys.stderr)
+    count = f"{len(names) - len(failures)} of {len(names)}"
+    print(f"{count} pictures segmented, see {printable(args.output)}")
     return failures
 
 
@@ -141,7 +157,7 @@ def main() -> None:
     with exit_on_user_error():
         failures = run_video(args) if args.video_input else run_pictures(args)
     for message in failures:
-        print(f"failed: {message}", file=sys.stderr)
+        print(f"failed: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
     sys.exit(1 if failures else 0)
 
 

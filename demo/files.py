@@ -33,7 +33,7 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
                 "a folder that you may read or a quoted pattern"
             ) from error
         if not pictures:
-            is_dir = Path(name).is_dir()
+            is_dir = user_path(name).is_dir()
             kind = "a folder without pictures" if is_dir else "no file, folder or pattern"
             raise UserError(
                 f"--input {name}: {kind} that can be read here; give a picture, a folder with "

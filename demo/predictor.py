@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import segcore.datasets  # noqa: F401  names of the classes of the benchmarks
 from segcore.checkpoint import Checkpointer
+from segcore.datasets.class_names import compare_names, names_of
 from segcore.datasets.own import register_own_datasets
 from segcore.errors import UserError
 from segcore.visualize_segments import Segment, paint_masks
@@ -145,6 +146,7 @@ def settle_vocabulary(
         if model.vocabulary is None:
             raise UserError("the config names no classes: give some by --vocabulary")
         return model.vocabulary
+    given = vocabulary is not None
     vocabulary = vocabulary or _named_by_data_set(cfg)
     if len(vocabulary) != (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
         raise UserError(
@@ -152,7 +154,23 @@ def settle_vocabulary(
             f"is {number}: this model knows only the classes of its training, so leave out "
             "--vocabulary or name them in their order"
         )
+    if given:
+        _check_order(vocabulary, cfg)
     return vocabulary
+
+
+def _check_order(vocabulary: Vocabulary, cfg: CfgNode) -> None:
+    """Refuse the names of a closed model's classes in another order, where its data set has them.
+
+    Raises:
+        UserError: they are in another order.
+    """
+    try:
+        known = _named_by_data_set(cfg)
+    except UserError:  # then the user's names are all there is
+        return
+    if len(known) == len(vocabulary):
+        compare_names(names_of(vocabulary.names), names_of(known.names), "--vocabulary")
 
 
 def _named_by_data_set(cfg: CfgNode) -> Vocabulary:

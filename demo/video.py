@@ -1,6 +1,7 @@
 """Videos in the demo: from a file or a folder of frames to a file or a folder of results."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from files import name_outputs
 from predictor import Answer, Segmenter
+from remarks import Remarks
 from results import ResultFolder, regions_of
 from tqdm import tqdm
 from video_predictor import clip_by_clip, count_frames, frame_by_frame
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
 from segcore.video_writer import VideoWriter, check_written_suffix
 from segcore.visualize_segments import draw_regions
@@ -72,18 +74,21 @@ def segment_video(
     else:
         results = ResultFolder(output, segmenter.vocabulary, overwrite)
         opened = _folder(results, video, alpha, tell_apart=segmenter.reads_videos)
-    done = 0
+    done, remarks = 0, Remarks(segmenter.vocabulary)
     try:
         with opened as write:
             for frame, answer in tqdm(answers, total=length, desc="segmenting", unit="frame"):
                 write(frame, answer)
+                remarks.add(answer)
                 done += 1
     except BrokenVideo as error:
         if not done:
             raise
         failure = error
     sound = "; its sound is not kept" if video.has_sound else ""
-    print(f"{done} frames of {video.path} segmented, see {output}{sound}")
+    for line in remarks.lines():
+        print(f"remark: {line}", file=sys.stderr)
+    print(f"{done} frames of {printable(video.path)} segmented, see {printable(output)}{sound}")
     return None if failure is None else str(failure)
 
 

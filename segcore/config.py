@@ -21,7 +21,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 from segcore.checkpoint import convert_for_detectron2
 from segcore.config_files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
 from segcore.errors import UserError, printable
-from segcore.files import user_path
+from segcore.files import expand_home, user_path
 
 # Beside the package in a source folder, inside the package in an installed wheel.
 CONFIG_FOLDERS = (
@@ -284,10 +284,8 @@ def _expand_paths(cfg: CfgNode) -> None:
     def expanded(value: Any, key: str) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(expanded(item, key) for item in value)
-        if not isinstance(value, str) or not value.startswith("~"):
-            return value
         try:
-            return str(user_path(value))
+            return expand_home(value) if isinstance(value, str) else value
         except UserError as error:
             raise UserError(f"{key}: {error}") from error
 

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MESSAGE_CHARACTERS = 2000  # of one line to a terminal
+
 
 class UserError(ValueError):
     """A mistake that the user can mend.
@@ -24,10 +26,11 @@ def printable(value: object, limit: int = 200) -> str:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """For entry points: print the sentence of a :class:`UserError` and exit with code 2."""
+    """For entry points: print a :class:`UserError` as one printable line and exit with code 2."""
     try:
         yield
     except UserError as error:
         # A worker process of a data loader hands its error on with the traceback in the message.
-        print(f"error: {str(error).strip().rpartition('UserError: ')[2]}", file=sys.stderr)
+        message = str(error).strip().rpartition("UserError: ")[2]
+        print(f"error: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -35,6 +36,23 @@ def user_path(text: str | os.PathLike) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # what pathlib says of an unknown user
         raise UserError(f"{printable(text)}: there is no such user: write the path out") from error
+
+
+def path_argument(text: str) -> Path:
+    """Return :func:`user_path` of an option: a ``type`` of argparse, which shows its message."""
+    try:
+        return user_path(text)
+    except UserError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def expand_home(text: str) -> str:
+    """Return a text that may be a path, an address or a name, with ``~`` expanded at its begin.
+
+    Raises:
+        UserError: as :func:`user_path`.
+    """
+    return str(user_path(text)) if text.startswith("~") else text
 
 
 def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:

@@ -16,7 +16,7 @@ import safetensors.torch
 
 from segcore.checkpoint import open_torchscript_tower
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import writing
+from segcore.files import path_argument, writing
 
 
 def convert(archive: Path, target: Path) -> None:
@@ -34,8 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("archive", type=path_argument)
+    parser.add_argument("target", type=path_argument)
     arguments = parser.parse_args()
     with exit_on_user_error():
         convert(arguments.archive, arguments.target)

@@ -55,8 +55,8 @@ from segcore.datasets import check_registered, register_own_datasets
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
 from segcore.engine import Trainer, build_checkpointer, launch
-from segcore.errors import UserError, exit_on_user_error
-from segcore.files import join_inside, short_name
+from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
+from segcore.files import expand_home, join_inside, path_argument, short_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("segcore.evaluate")
@@ -72,7 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     what.add_argument("--suite", choices=SUITES)
     what.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
     what.add_argument("--check", nargs="+", metavar="PASSPORT", help="compare, and stop")
-    parser.add_argument("--output", type=Path, default=Path("output/evaluation"))
+    parser.add_argument("--output", type=path_argument, default=Path("output/evaluation"))
     parser.add_argument(
         "--templates",
         nargs="+",
@@ -141,7 +141,7 @@ def choose_models(args: argparse.Namespace) -> list[tuple[str, str]]:
             "name a checkpoint for each config, in the same order"
         )
     if args.config_file:
-        return list(zip(args.config_file, args.weights, strict=True))
+        return list(zip(args.config_file, map(expand_home, args.weights), strict=True))
     if args.suite != "scenes":
         raise UserError("name the model with --config-file and --weights")
     models = []
@@ -268,27 +268,45 @@ def check(paths: Sequence[str]) -> int:
     if len(paths) > 2:
         raise UserError(f"--check compares one or two passports, but {len(paths)} are named")
     one, *others = map(read_passport, paths)
+    if not others:
+        print(f"opening what the passport names: {printable(named_by(one), MESSAGE_CHARACTERS)}")
     found = differences(one, others[0] if others else made_now(one))
     for line in found:
-        print(line)
+        print(printable(line, MESSAGE_CHARACTERS))
     if not found:
         print("made in the same way")
     return 1 if found else 0
 
 
+def named_by(passport: dict) -> str:
+    """The files, keys and data set that a passport names, which others may have written."""
+    name, config, weights, options, _ = _recorded(passport)
+    shown = f"config {config}, weights {weights}, data set {name}"
+    return f"{shown}, settings {' '.join(map(str, options))}" if options else shown
+
+
 def made_now(passport: dict) -> dict:
     """The passport that the same command would give a score now."""
+    name, config, weights, options, wording = _recorded(passport)
+    run = make_run(config, config, weights, options, Path(), [name], wording)
+    register_own_datasets(run.cfg)
+    check_registered([name])
+    return run.passport(name)
+
+
+def _recorded(passport: dict) -> tuple[str, str, str, list, dict]:
+    """Data set, config, weights, options and wording of the command that made a score."""
     try:
         made, words = passport["made"], passport["vocabulary"]
         wording = describe_wording(words.get("templates", ""), words.get("synonyms", ""))
         name, config = passport["dataset"]["name"], passport["model"]["config"]
         weights, options = made["weights"], made["options"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the passport lacks {error}: name a second one") from error
-    run = make_run(config, config, weights, options, Path(), [name], wording)
-    register_own_datasets(run.cfg)
-    check_registered([name])
-    return run.passport(name)
+        raise UserError(f"the passport lacks {printable(error)}: name a second one") from error
+    texts = all(isinstance(text, str) for text in (name, config, weights))
+    if not texts or not isinstance(options, list):
+        raise UserError("the passport names no files of a run: name a second one")
+    return name, config, weights, options, wording
 
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:

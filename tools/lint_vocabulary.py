@@ -27,6 +27,7 @@ from catseg_d2.text import encode, sentence_templates
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import expand_home
 from segcore.vocabulary import Vocabulary, short
 from segcore.vocabulary_lint import find_oddities, words_of
 
@@ -96,7 +97,7 @@ def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     if not args.weights:
         return cfg.MODEL.PROMPT_ENSEMBLE_TYPE, None
     model = Trainer.build_model(cfg).eval()
-    build_checkpointer(cfg, model).load(args.weights)
+    build_checkpointer(cfg, model).load(expand_home(args.weights))
     return model.templates, model
 
 

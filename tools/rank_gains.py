@@ -17,7 +17,7 @@ from pathlib import Path
 
 from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import writing
+from segcore.files import path_argument, writing
 
 # Ours and the published name; what stands in front of them depends on the model.
 NAMES = ("scores.weight", "scores.inverse_temperature", "ml_norm.weight")
@@ -88,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoints", nargs="+", type=Path)
-    parser.add_argument("--plot", type=Path, help="write the curves to this .svg file")
+    parser.add_argument("checkpoints", nargs="+", type=path_argument)
+    parser.add_argument("--plot", type=path_argument, help="write the curves to this .svg file")
     arguments = parser.parse_args()
     with exit_on_user_error():
         if arguments.plot is not None and arguments.plot.suffix != ".svg":

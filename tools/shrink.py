@@ -27,7 +27,7 @@ from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import writing
+from segcore.files import path_argument, writing
 from segcore.vocabulary import Vocabulary
 
 
@@ -58,8 +58,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, help="config that the model was trained by")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("checkpoint", type=path_argument)
+    parser.add_argument("target", type=path_argument)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     with exit_on_user_error():

@@ -15,11 +15,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from segcore.benchmarks.surroundings import machine, versions
 from segcore.checkpoint_cache import file_sha256
 from segcore.config import default_config
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
 from segcore.evaluation.consistency import LENGTHS
 from segcore.evaluation.semantic import CONVENTIONS
 from segcore.evaluation.unfinished import OTHER_KEYS, SECTIONS
+from segcore.files import user_path
 from segcore.vocabulary import Vocabulary
 from segcore.vocabulary_files import read_json
 
@@ -233,10 +234,12 @@ def read_passport(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or holds none.
     """
-    content = read_json(path)
+    content = read_json(user_path(path))
     passport = content.get("passport", content) if isinstance(content, dict) else None
     if not isinstance(passport, dict) or not isinstance(passport.get("evaluator"), dict):
-        raise UserError(f"{path} holds no passport: name a passport.json that an evaluation wrote")
+        raise UserError(
+            f"{printable(path)} holds no passport: name a passport.json that an evaluation wrote"
+        )
     return passport
 
 

@@ -1,6 +1,8 @@
 """What an evaluation found, as JSON for programs and as Markdown for people."""
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from segcore.benchmarks.tables import (
     score_table,
     summary_table,
 )
+from segcore.errors import printable
 from segcore.files import write_text
+
+MAX_CELL = 2000  # characters of a cell, a heading or a line
 
 
 def write_json_report(report: Report, path: Path) -> None:
@@ -63,12 +68,13 @@ def _json_row(row: Row) -> dict[str, Any]:
 
 def write_markdown(report: Report, path: Path) -> None:
     """Everything but the pictures, for people and repositories."""
-    parts = [f"# {report.title}", _markdown(summary_table(report))]
+    parts = [f"# {escaped(report.title)}", _markdown(summary_table(report))]
     tables = mess_tables(report)
     if tables:
         parts += ["## MESS", "mIoU_union in percent.", *map(_markdown, tables)]
     for name, rows in report.by_dataset():
-        parts += [f"## {name}", *remarks(report, rows), _markdown(score_table(rows))]
+        parts += [f"## {escaped(name)}", *map(escaped, remarks(report, rows))]
+        parts.append(_markdown(score_table(rows)))
         if rows[0].result.classes:
             parts += ["### Classes", _markdown(class_table(rows))]
         parts += ["### Passport", _markdown(passport_table(rows))]
@@ -81,8 +87,14 @@ def write_markdown(report: Report, path: Path) -> None:
 def _markdown(table: Table) -> str:
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+# What Markdown gives a meaning; an underscore has none within a word.
+SPECIAL = re.compile(r"[\\`*\[\]|~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line: names come from files of others."""
+    text = printable(text.replace("\n", " "), MAX_CELL)
+    return SPECIAL.sub(r"\\\g<0>", html.escape(text, quote=False))

@@ -9,7 +9,8 @@ from segcore.vocabulary import Vocabulary, registered_names, vocabulary_table
 
 def data_root() -> Path:
     """The folder that holds all data sets."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    # As Detectron2 reads it, which leaves a ~name that it does not know as it is.
+    return Path(os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets")))  # noqa: PTH111
 
 
 def register_builtin_datasets(root: Path) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segcore.datasets.builtin import data_root
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import check_file_name, replace
+from segcore.files import check_file_name, path_argument, replace
 from segcore.images import MAX_PIXELS
 from segcore.processes import process_map
 
@@ -36,7 +36,7 @@ def preparing_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
-    parser.add_argument("--root", type=Path, default=data_root())
+    parser.add_argument("--root", type=path_argument, default=data_root())
     return parser
 
 

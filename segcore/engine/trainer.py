@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import Checkpointer
 from segcore.datasets import check_registered
+from segcore.datasets.class_names import check_class_names
 from segcore.errors import UserError
 from segcore.evaluation import StatefulEvaluator, build_evaluator
 from segcore.evaluation.builder import inference_folder
@@ -62,6 +63,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = _scale(cfg)
         model = self.build_model(cfg)
+        _check_train_vocabulary(cfg, model)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         device = torch.device(cfg.MODEL.DEVICE)
@@ -193,6 +195,8 @@ class Trainer(DefaultTrainer):
             own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and own_words:
                 model.set_vocabulary(_vocabulary_of(name))
+            elif hasattr(model, "set_vocabulary"):
+                check_class_names(model.vocabulary, name, "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON")
             with _answering_no_more(model, evaluator):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
@@ -282,6 +286,14 @@ def _go_on(
     evaluation = ResumableEvaluation(evaluator, folder, fingerprint, cfg.TEST.SAVE_SECONDS)
     share.done = len(share.indices) if evaluation.done is None else evaluation.done
     return evaluation
+
+
+def _check_train_vocabulary(cfg: CfgNode, model: nn.Module) -> None:
+    """The labels of the training data are numbers of the words that the model learns."""
+    vocabulary = getattr(model, "train_vocabulary", None)
+    check_registered(cfg.DATASETS.TRAIN)
+    for name in cfg.DATASETS.TRAIN if vocabulary is not None else ():
+        check_class_names(vocabulary, name, "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON")
 
 
 def _vocabulary_of(dataset_name: str) -> Any:

@@ -69,6 +69,24 @@ def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, flo
     return {key: 100 * value.item() for key, value in scores.items()}
 
 
+def chance_miou(matrix: Tensor) -> float:
+    """The mIoU in percent that labels drawn evenly from all K classes have, from the ground truth.
+
+    A class with the share p of the pixels then has the IoU (p / K) / (p + 1 / K - p / K), and the
+    mean is over the classes that the ground truth shows. With K equal shares it is 1 / (2K - 1).
+    """
+    truth = matrix[:-1, :-1].sum(0).double().cpu()
+    share, guessed = truth[truth > 0] / truth.sum(), 1 / len(truth)
+    return 100 * (share * guessed / (share + guessed - share * guessed)).mean().item()
+
+
+def only_prediction(matrix: Tensor) -> int | None:
+    """The class that all pixels were predicted to be, where the ground truth shows several."""
+    predicted = matrix[:-1].sum(1).nonzero().flatten().tolist()
+    shown = int((matrix[:-1, :-1].sum(0) > 0).sum())
+    return predicted[0] if len(predicted) == 1 and shown > 1 else None
+
+
 def seen_unseen_scores(
     scores: dict[str, float], class_names: Sequence[str], seen: Sequence[bool]
 ) -> dict[str, float]:

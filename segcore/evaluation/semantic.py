@@ -15,8 +15,10 @@ from segcore.errors import UserError
 from segcore.evaluation.confusion import (
     boundary_differences,
     boundary_scores,
+    chance_miou,
     count_pairs,
     empty_matrix,
+    only_prediction,
     seen_unseen_scores,
     semantic_scores,
 )
@@ -152,6 +154,7 @@ class SemanticEvaluator(StatefulEvaluator):
         for state in states:
             add_counts(counts, state["counts"])
         scores = semantic_scores(counts["regions"], self.class_names)
+        self._remark(counts["regions"], scores["mIoU"])
         if self.boundary:
             scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
         if self.vocabulary is not None and self.vocabulary.seen is not None:
@@ -159,6 +162,22 @@ class SemanticEvaluator(StatefulEvaluator):
         if self.classes_of_interest is not None:
             scores |= interest_scores(counts["regions"], self.classes_of_interest)
         return scores
+
+    def _remark(self, matrix: Tensor, miou: float) -> None:
+        """Warn of results that are obviously nothing, one line each."""
+        only, chance = only_prediction(matrix), chance_miou(matrix)
+        if only is not None:
+            logger.warning(
+                "%s: every pixel is predicted to be %s", self.dataset_name, self.class_names[only]
+            )
+        if self.num_classes > 1 and miou < chance:
+            logger.warning(
+                "%s: the mIoU %.2f is below that of random labels, %.2f: see that weights, "
+                "vocabulary and labels belong together",
+                self.dataset_name,
+                miou,
+                chance,
+            )
 
     def _prediction(self, output: dict) -> Tensor:
         """(H, W) class ids of one output, none above K - 1."""

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError, exit_on_user_error
+from segcore.files import path_argument
 from segcore.images import read_image, read_labels
 from segcore.scenes.coco import DIVISOR, segment_ids
 from segcore.visualize import color_map
@@ -140,8 +141,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="a split, or the folder of the videos")
-    parser.add_argument("--sheet", type=Path, help="write a sheet of pictures to this PNG file")
+    parser.add_argument("folder", type=path_argument, help="a split, or the folder of the videos")
+    parser.add_argument(
+        "--sheet", type=path_argument, help="write a sheet of pictures to this PNG file"
+    )
     arguments = parser.parse_args()
     has_videos = (arguments.folder / "test.txt").is_file()
     describe = describe_videos if has_videos else describe_split

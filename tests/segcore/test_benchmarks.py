@@ -20,7 +20,7 @@ from segcore.benchmarks.tables import (
     score_table,
     summary_table,
 )
-from segcore.benchmarks.writing import write_json_report, write_markdown
+from segcore.benchmarks.writing import escaped, write_json_report, write_markdown
 from segcore.config import find_config, load_config
 from segcore.datasets.status import Status
 
@@ -191,11 +191,28 @@ def test_files(tmp_path, runs):
     ]
     write_markdown(report, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text()
+    assert r"# &lt;MESS&gt; \| all" in text
     assert "## MESS" in text and "- cub_200_sem_seg_test: there is no a/b. Do this." in text
     page = write_page(report, tmp_path / "page").read_text()
     assert "&lt;MESS&gt; | all" in page and "<MESS>" not in page
     assert "MESS by domain" in page and "23 data sets have no score" in page
     assert "there is no a/b" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+        ("a | b", r"a \| b"),
+        ("[a](http://b)", r"\[a\](http\://b)"),
+        ("www.a.de, b@c.de", r"www\.a.de, b\@c.de"),
+        ("`x` *y* __z__ ~~q~~ \\", r"\`x\` \*y\* \_\_z\_\_ \~\~q\~\~ \\"),
+        ("ade20k_150_val, 3.5 & more", "ade20k_150_val, 3.5 &amp; more"),
+        ("a\nb \x1b[2J", r"a b \\x1b\[2J"),
+    ],
+)
+def test_markdown_shows_names_as_they_are(text, shown):
+    assert escaped(text) == shown
 
 
 def test_without_public_ground_truth(tmp_path, runs):

@@ -224,6 +224,9 @@ def test_each_data_set_is_evaluated_with_its_own_words(tiny, config_file):
     model.set_vocabulary(["a", "b", "c"])
     tiny.TinyTrainer.test(cfg, model)
     assert model.vocabulary == ["a", "b", "c"]
+    model.set_vocabulary(["b", "a", "c"])
+    with pytest.raises(UserError, match=r"TEST_CLASS_JSON, for data set tiny: .* another order"):
+        tiny.TinyTrainer.test(cfg, model)
 
 
 @pytest.mark.parametrize(("error", "shown"), [(UserError("wrong"), False), (ValueError, True)])

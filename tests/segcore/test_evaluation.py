@@ -304,3 +304,34 @@ def test_build_evaluator_of_an_unknown_type(register) -> None:
     name = register("none", "none", ["a"], evaluator_type="panoptic_of_tomorrow")
     with pytest.raises(UserError, match="wants the evaluator 'panoptic_of_tomorrow'"):
         build_evaluator(default_config(), name)
+
+
+def test_chance_is_that_of_random_labels() -> None:
+    """Against labels that are drawn, with shares 1/2, 3/10, 1/5 and a class that is not shown."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.tensor([0] * 5 + [1] * 3 + [2] * 2).repeat(60_000)[None]
+    drawn = torch.randint(0, 4, truth.shape, generator=generator)
+    matrix = confusion_matrix(drawn, truth, 4)
+    scores = semantic_scores(matrix, list("abcd"))
+    assert confusion.chance_miou(matrix) == pytest.approx(scores["mIoU"], abs=0.1)
+    equal = confusion_matrix(truth, torch.arange(10).repeat(60_000)[None], 10)
+    assert confusion.chance_miou(equal) == pytest.approx(100 / 19)
+
+
+def test_results_that_are_nothing_get_a_remark(pictures, caplog) -> None:
+    truth = torch.tensor([[0, 1], [2, 2]])
+    wrong = confusion_matrix((truth + 1) % 3, truth, 3)
+    flat = confusion_matrix(torch.full_like(truth, 2), truth, 3)
+    assert confusion.only_prediction(wrong) is None and confusion.only_prediction(flat) == 2
+    assert confusion.only_prediction(confusion_matrix(truth * 0, truth * 0, 3)) is None
+    evaluator = SemanticEvaluator(pictures[0], distributed=False)
+    remark = evaluator._remark
+    size = evaluator.num_classes
+    truth = torch.arange(size)[None]
+    remark(confusion_matrix(truth, truth, size), 100.0)
+    assert not caplog.text
+    remark(confusion_matrix((truth + 1) % size, truth, size), 0.0)
+    assert "is below that of random labels" in caplog.text
+    caplog.clear()
+    remark(confusion_matrix(truth * 0, truth, size), 99.0)
+    assert "every pixel is predicted to be" in caplog.text

@@ -1,15 +1,18 @@
 """Paths from people and from files."""
 
+import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from segcore.errors import UserError, printable
+from segcore.errors import UserError, exit_on_user_error, printable
 from segcore.files import (
     check_file_name,
+    expand_home,
     join_inside,
+    path_argument,
     replace,
     short_name,
     user_path,
@@ -113,3 +116,29 @@ def test_long_names_are_cut_and_stay_distinct(tmp_path: Path, letter: str) -> No
     assert all(len(os.fsencode(name)) <= 100 for name in short)
     for name in short:
         (tmp_path / name).touch()
+
+
+def test_an_option_of_argparse_shows_the_message(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=path_argument)
+    assert parser.parse_args(["--output", "~/a"]).output == tmp_path / "a"
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--output", "~nosuchuser/a"])
+    assert stop.value.code == 2 and "there is no such user" in capsys.readouterr().err
+
+
+def test_texts_that_may_be_paths(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home("~/a.pth") == f"{tmp_path}/a.pth"
+    for text in ("https://a//b", "a/~", "detectron2://x.pkl", ""):
+        assert expand_home(text) == text
+
+
+def test_a_user_error_is_one_printable_line(capsys) -> None:
+    with pytest.raises(SystemExit) as stop, exit_on_user_error():
+        raise UserError("a\x1b[31m\nb \u202e \udcff caf\u00e9 " + "x" * 5000)
+    line = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert line.startswith(r"error: a\x1b[31m\nb \u202e \udcff caf" + "\u00e9 xxx")
+    assert line.count("\n") == 1 and len(line) < 2100

@@ -181,7 +181,31 @@ def test_check_against_now(tool, evaluate, dataset, tmp_path, capsys):
     path.write_text(json.dumps(passport))
     capsys.readouterr()
     assert tool.check([str(path)]) == 1
-    assert capsys.readouterr().out == "dataset: count: 7 | 6\n"
+    opened, found = capsys.readouterr().out.splitlines()
+    assert opened.startswith(f"opening what the passport names: config {CONFIG}, weights ")
+    assert "data set " in opened and found == "dataset: count: 7 | 6"
+
+
+def test_check_states_what_it_opens_before(tool, evaluate, tmp_path, capsys, monkeypatch):
+    evaluate()
+    path = next((tmp_path / "out").rglob("passport.json"))
+    passport = json.loads(path.read_text())
+    passport["made"]["weights"] = "/etc/\x1b[2Jpasswd"
+    path.write_text(json.dumps(passport))
+
+    def opens(*arguments: object) -> None:
+        assert r"weights /etc/\x1b[2Jpasswd" in capsys.readouterr().out
+        raise UserError("enough")
+
+    capsys.readouterr()
+    monkeypatch.setattr(tool, "make_run", opens)
+    with pytest.raises(UserError, match="enough"):
+        tool.check([str(path)])
+    for key in ("weights", "options"):
+        other = passport | {"made": passport["made"] | {key: 3}}
+        path.write_text(json.dumps(other))
+        with pytest.raises(UserError, match="names no files of a run"):
+            tool.check([str(path)])
 
 
 def test_mistakes(tool, weights, tmp_path, monkeypatch):
