@@ -73,7 +73,7 @@ def _add_head_keys(head: CfgNode) -> None:
     # 0 = as many as CHUNK_MEMORY holds.
     head.CLASS_CHUNK = 0
     # Megabytes that the temporaries of a chunk of classes, crops or sentences may take; 0 = 64 on
-    # the CPU, a thirty-second of the memory on a GPU.
+    # the CPU, an eighth of what is free on a GPU.
     head.CHUNK_MEMORY = 0
     # Training: compute the per-class layers again in the backward pass instead of keeping them.
     head.ACTIVATION_CHECKPOINTING = False

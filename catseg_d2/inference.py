@@ -1,7 +1,7 @@
 """Segmenting: pictures and words in, scores or labels out, in bounded memory.
 
-Crops pass through the image tower a few at a time and through the aggregation one by one; a window
-of the picture is merged as soon as its crops are there.
+Crops pass through the image tower a few at a time, and through the aggregation one by one, on a GPU
+as many at a time as their classes fit; a window of the picture is merged once its crops are there.
 
 Shapes: n crops, T classes, K of them that enter the aggregation, P sentences a class.
 """
@@ -18,6 +18,7 @@ from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
+from .memory import joins_crops
 from .merging import CropLogits, CropView, merge_crops
 from .patches import PatchPlan, WholePicture
 
@@ -98,19 +99,49 @@ def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> I
     while batch := list(itertools.islice(small, model.crop_chunk.size)):
         pixels = torch.cat([crop for crop, _ in batch])
         features, guidance = model.crop_chunk.run(partial(_encode, model, pixels))
-        for number, (_, text) in enumerate(batch):
-            one = slice(number, number + 1)
-            cost = cost_volume(features[one], text)
-            kept = strongest_classes(cost, model.max_classes or len(text))
-            inputs = (
-                features[one],
-                [x[one] for x in guidance],
-                select_classes(cost, kept),
-                text[kept],
+        end = 0
+        for _, group in itertools.groupby((text for _, text in batch), key=id):
+            texts = list(group)
+            start, end = end, end + len(texts)
+            yield from _aggregate_crops(
+                model, features[start:end], [x[start:end] for x in guidance], texts[0]
             )
-            del cost  # of all classes: much larger than what is kept of it
-            logits = model.class_chunk.run(partial(model.aggregator, *inputs))
-            yield CropLogits(logits[0].float(), kept[0])
+
+
+def _aggregate_crops(
+    model: nn.Module, features: Tensor, guidance: list[Tensor], text: Tensor
+) -> Iterator[CropLogits]:
+    """The logits of crops with one text (T, P, C): as many crops at a time as classes fit."""
+    classes = min(model.max_classes or len(text), len(text))
+    done = 0
+    while done < len(features):
+        here = slice(done, done + _crops_at_once(model, classes))
+        costs, kept = [], []
+        for crop in features[here].split(1):
+            cost = cost_volume(crop, text)  # of all classes: much larger than what is kept of it
+            kept.append(strongest_classes(cost, classes))
+            costs.append(select_classes(cost, kept[-1]))
+            del cost
+        kept = torch.cat(kept)
+        inputs = (features[here], *(x[here] for x in guidance), torch.cat(costs), text[kept])
+        del costs
+        logits = model.class_chunk.run(partial(_aggregate, model, inputs))
+        yield from (CropLogits(*crop) for crop in zip(logits, kept, strict=True))
+        done += len(kept)
+
+
+def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Logits (n, K, H, W) float32 of features, two of guidance, cost and text of n crops."""
+    crops = _crops_at_once(model, inputs[-1].shape[1])
+    logits = []
+    for features, *guidance, cost, text in zip(*(x.split(crops) for x in inputs), strict=True):
+        logits.append(model.aggregator(features, guidance, cost, text).float())
+    return torch.cat(logits)
+
+
+def _crops_at_once(model: nn.Module, classes: int) -> int:
+    """How many crops of so many classes pass together; of a single crop classes pass in parts."""
+    return max(model.class_chunk.size // classes, 1) if joins_crops(model.device) else 1
 
 
 def _encode(model: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 CPU_BUDGET = 64 << 20  # bytes; larger ones are mapped afresh each time, which takes as long
-GPU_SHARE = 1 / 32  # of a GPU's memory
+GPU_SHARE = 1 / 8  # of what is free of a GPU's memory: small chunks leave most of it idle
 
 
 def memory_budget(device: str | torch.device) -> int:
@@ -26,7 +26,16 @@ def memory_budget(device: str | torch.device) -> int:
     device = torch.device(device)
     if device.type != "cuda":
         return CPU_BUDGET
-    return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * GPU_SHARE)
+
+
+def joins_crops(device: torch.device) -> bool:
+    """Whether the classes of several crops pass together: a GPU has too little to do with one's.
+
+    A CPU is as fast with one crop at a time, and needs less memory.
+    """
+    return device.type == "cuda"
 
 
 class Chunk:

@@ -1,14 +1,22 @@
-"""A GPU answers, learns and counts as the CPU does: a very small CAT-Seg on Scenes."""
+"""A GPU predicts, trains and counts as the CPU does: very small models of all families."""
 
 import copy
+import os
+import socket
 
 import pytest
 import torch
+import torch.distributed as dist
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_leaves
 
-import catseg_d2  # noqa: F401  (adds its model and its config keys)
+import catseg_d2  # noqa: F401  (adds its models and its config keys)
+import mask2former_rankseg  # noqa: F401
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
 from segcore.engine import AutocastTrainer, build_optimizer
@@ -18,13 +26,25 @@ from segcore.scenes import SCENES_60, Settings, write_scenes
 
 pytestmark = pytest.mark.gpu
 
-CONFIG = "catseg_d2/scenes_60.yaml"
-DEVICES = ("cpu", "cuda")
+DEVICE = os.environ.get("CATRANK_GPU_TESTS_ON", "cuda")
+DEVICES = ("cpu", DEVICE)
+CATSEG = "catseg_d2/scenes_60.yaml"
+MASK2FORMER = "mask2former_rankseg/scenes_60"
+CONFIGS = {
+    "CAT-Seg": CATSEG,
+    "Mask2Former": f"{MASK2FORMER}_panoptic.yaml",
+    "RankSeg": f"{MASK2FORMER}_rankseg.yaml",
+    "video": f"{MASK2FORMER}_video_instance.yaml",
+    "video, RankSeg": f"{MASK2FORMER}_video_semantic_rankseg.yaml",
+}
+TEST = "MODEL.MASK_FORMER.TEST"
+SEMANTIC = (f"{TEST}.SEMANTIC_ON", True, f"{TEST}.PANOPTIC_ON", False, f"{TEST}.INSTANCE_ON", False)
+SIDE, CLASSES = 96, 60
 
 
-def build(device: str, *options: str) -> tuple:
+def build(config: str, device: str, *options: object) -> tuple:
     """A config and the model of it; the weights do not depend on the device."""
-    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", *options])
+    cfg = load_config(config, ["MODEL.DEVICE", "cpu", *options])
     torch.manual_seed(0)
     weights = build_model(cfg).state_dict()
     cfg.MODEL.DEVICE = device
@@ -33,47 +53,154 @@ def build(device: str, *options: str) -> tuple:
     return cfg, model
 
 
-def batch(size: int = 2) -> list[dict]:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.rand(size, 3, 96, 96, generator=generator) * 255
-    labels = torch.randint(0, 60, (size, 12, 12), generator=generator)
-    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    return [{"image": x, "sem_seg": y} for x, y in zip(images, labels, strict=True)]
+def picture(seed: int) -> Tensor:
+    return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 255
 
 
-@pytest.mark.parametrize("windows", ["False", "True"])
-def test_scores(windows: str) -> None:
-    options = ["TEST.SLIDING_WINDOW", windows, "TEST.PATCH_INFERENCE.OUTPUT_SIZE", "160"]
+def objects() -> Instances:
+    """Three rectangles."""
+    masks = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
+    for mask, (top, left) in zip(masks, [(0, 0), (30, 20), (60, 40)], strict=True):
+        mask[top : top + 30, left : left + 50] = True
+    return Instances((SIDE, SIDE), gt_classes=torch.tensor([3, 17, 41]), gt_masks=masks)
+
+
+def example(name: str) -> dict:
+    """An input of a model of ``CONFIGS``, with what its training needs."""
+    if name.startswith("video"):
+        return {"image": [picture(1), picture(2)], "instances": [objects(), objects()]}
+    labels = torch.randint(0, CLASSES, (12, 12), generator=torch.Generator().manual_seed(3))
+    labels = labels.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    return {"image": picture(1), "sem_seg": labels, "instances": objects()}
+
+
+def scores(name: str, device: str, *options: object) -> Tensor:
+    """What a model scores pixels with, on the CPU."""
+    tasks = [] if name == "CAT-Seg" else SEMANTIC
+    _, model = build(CONFIGS[name], device, "TEST.SEM_SEG_OUTPUT", "scores", *tasks, *options)
+    return scores_of(model.eval(), name)
+
+
+def scores_of(model: torch.nn.Module, name: str) -> Tensor:
+    (answer,) = model([{"image": example(name)["image"], "height": 80, "width": 120}])
+    return answer["sem_seg"].detach().float().cpu()
+
+
+def assert_alike(one: Tensor, other: Tensor) -> None:
+    """Equal but for products in TF32, which keeps ten bits."""
+    assert one.std() > 1e-3, "something to compare"
+    torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_scores(name: str) -> None:
+    assert_alike(*(scores(name, device) for device in DEVICES))
+
+
+def test_scores_of_windows_whose_crops_pass_together() -> None:
+    options = ["TEST.SLIDING_WINDOW", "True", "TEST.PATCH_INFERENCE.OUTPUT_SIZE", "160"]
     options += ["TEST.PATCH_INFERENCE.TILE", "96"]
-    scores = []
-    for device in DEVICES:
-        _, model = build(device, *options)
-        (answer,) = model.eval()([{"image": batch()[0]["image"], "height": 80, "width": 120}])
-        assert answer["sem_seg"].device.type == device
-        scores.append(answer["sem_seg"].detach().cpu())
-    assert scores[0].shape == (60, 80, 120)
-    assert scores[0].std() > 1e-3, "something to compare"
-    # Convolutions may multiply in TF32, which keeps ten bits.
-    torch.testing.assert_close(*scores, atol=1e-2, rtol=0)
+    assert_alike(*(scores("CAT-Seg", device, *options) for device in DEVICES))
 
 
-def test_a_training_step_under_autocast() -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_answers_stay_on_the_device(name: str) -> None:
+    """Panoptic maps, tracks and label maps as well."""
+    _, model = build(CONFIGS[name], DEVICE)
+    (answer,) = model.eval()([{"image": example(name)["image"]}])
+    tensors = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)]
+    assert all(tensor.device.type == DEVICE for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_training_step_under_autocast(name: str) -> None:
     losses = []
     for device in DEVICES:
-        cfg, model = build(device)
+        cfg, model = build(CONFIGS[name], device)
         model.train()
+        same_points(model)
         before = copy.deepcopy(model.state_dict())
         # The CPU in float32, as the yardstick.
-        dtype = None if device == "cpu" else autocast_dtype(torch.device(device))
-        step = AutocastTrainer(model, [batch()], build_optimizer(cfg, model), dtype=dtype)
+        dtype = None if not losses else autocast_dtype(torch.device(device))
+        batches = [[example(name)]]
+        step = AutocastTrainer(model, batches, build_optimizer(cfg, model), dtype=dtype)
         with EventStorage() as storage:
             step.run_step()
         losses.append(storage.latest()["total_loss"][0])
         after = model.state_dict()
         assert all(torch.isfinite(value).all() for value in after.values())
-        moved = [name for name in before if not torch.equal(before[name], after[name])]
+        moved = [key for key in before if not torch.equal(before[key], after[key])]
         assert len(moved) > len(before) / 2
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def same_points(model: torch.nn.Module) -> None:
+    """Random numbers of two devices differ: everything that is drawn is drawn on the CPU."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "DropPath":
+            module.p = module.drop_prob = 0.0
+    if hasattr(model, "criterion"):
+        points = model.criterion.points
+        generator = torch.Generator().manual_seed(4)
+        points.uniform = lambda number, device: torch.rand(
+            number, points.num_points, 2, generator=generator
+        ).to(device)
+        points.uncertain = lambda logits: points.uniform(len(logits), logits.device)
+
+
+def test_memory_that_runs_out_halves_the_chunks() -> None:
+    """All classes of all crops at once need more than there is; fewer do, with the same scores."""
+    if DEVICE == "cpu":
+        pytest.skip("the memory of a GPU can be limited, that of the machine is not")
+    windows = ["TEST.SLIDING_WINDOW", "True", "MODEL.SEM_SEG_HEAD.MAX_CLASSES", "0"]
+    _, model = build(CATSEG, DEVICE, *windows, "TEST.SEM_SEG_OUTPUT", "labels")
+    model.eval().set_vocabulary([f"thing {number}" for number in range(4000)])
+    item = {"image": picture(1)}
+    expected = model([item])[0]["sem_seg_labels"]
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(DEVICE).total_memory
+    try:
+        model.class_chunk.size = 1 << 20
+        torch.cuda.set_per_process_memory_fraction(
+            (torch.cuda.memory_reserved() + (3 << 30)) / total
+        )
+        found = model([item])[0]["sem_seg_labels"]
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert model.class_chunk.size < 1 << 20
+    assert (found != expected).float().mean() < 1e-2
+
+
+@pytest.fixture
+def one_process():
+    """A group of this process alone: NCCL on a GPU."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    backend = "gloo" if DEVICE == "cpu" else "nccl"
+    dist.init_process_group(backend, f"tcp://127.0.0.1:{port}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_over_the_network_of_one_process(name: str, one_process) -> None:
+    _, model = build(CONFIGS[name], DEVICE)
+    devices = None if DEVICE == "cpu" else [torch.cuda.current_device()]
+    wrapped = DistributedDataParallel(model.train(), device_ids=devices)
+    sum(wrapped([example(name)]).values()).backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", ["CAT-Seg", "RankSeg"])
+def test_compiled(name: str) -> None:
+    _, model = build(CONFIGS[name], DEVICE, "TEST.SEM_SEG_OUTPUT", "scores")
+    model.eval()
+    part = model.aggregator if name == "CAT-Seg" else model.backbone
+    expected = scores_of(model, name)
+    part.compile()
+    assert_alike(expected, scores_of(model, name))
 
 
 def test_the_evaluator_counts_alike(tmp_path) -> None:

@@ -61,6 +61,57 @@ def test_fewer_classes_pass_together_once_memory_has_run_out(tiny, monkeypatch, 
     assert machine.refused == 2  # it does not try in vain again
 
 
+WINDOWS = ("TEST.SLIDING_WINDOW", "True", f"{PATCHES}.OUTPUT_SIZE", "160", f"{PATCHES}.TILE", "96")
+
+
+def count_crops(model, monkeypatch) -> list[int]:
+    """How many crops each call of the aggregation gets, filled as it is called."""
+    seen, forward = [], model.aggregator.forward
+    monkeypatch.setattr(
+        model.aggregator, "forward", lambda x, *rest: seen.append(len(x)) or forward(x, *rest)
+    )
+    return seen
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch) -> None:
+    """Crops pass together, as they do on a GPU."""
+    monkeypatch.setattr("catseg_d2.inference.joins_crops", lambda device: True)
+
+
+@pytest.mark.usefixtures("like_a_gpu")
+@pytest.mark.parametrize("limit", [0, 3], ids=["all classes", "three of them"])
+def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: int) -> None:
+    """Those of several pictures as well, but not those of different words."""
+    model = tiny(*WINDOWS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", limit)
+    words = ["sand", "sky", "grass", "wood", "my dog"]
+    items = [picture(120, 160) | {"vocabulary": words}, picture(160, 90) | {"vocabulary": words}]
+    items.append(picture(96, 96) | {"vocabulary": ["a red circle", "a lake", "stone"]})
+    answers, calls = {}, {}
+    for classes in (1, 100):
+        model.class_chunk.size = classes
+        with monkeypatch.context() as patch:
+            calls[classes] = count_crops(model, patch)
+            answers[classes] = [answer["sem_seg"] for answer in model(items)]
+    crops = sum(calls[1])
+    assert calls[1] == [1] * crops and calls[100] == [10, 5] and crops == 15
+    torch.testing.assert_close(answers[100], answers[1], atol=2e-6, rtol=0)
+    assert answers[1][0].std() > 1e-3
+
+
+@pytest.mark.usefixtures("like_a_gpu")
+def test_fewer_crops_pass_together_once_memory_has_run_out(tiny, monkeypatch) -> None:
+    model, item = tiny(*WINDOWS), picture(120, 160)
+    expected = model([item])[0]["sem_seg"]
+    classes = len(model.vocabulary)
+    model.class_chunk.size = 5 * classes
+    calls = count_crops(model, monkeypatch)
+    machine = SmallMachine(model.aggregator.forward, 2, ERRORS["device"])
+    monkeypatch.setattr(model.aggregator, "forward", machine)
+    torch.testing.assert_close(model([item])[0]["sem_seg"], expected, atol=2e-6, rtol=0)
+    assert calls == [2, 2, 1] and machine.refused == 1
+
+
 @pytest.mark.parametrize(
     ("part", "name", "setting"),
     [
