@@ -52,7 +52,7 @@ def test_broken_import_keeps_its_own_message(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key, value", [("TEST.PRECISE_BN.ENABLED", True), ("MODEL.LOAD_PROPOSALS", True)]
+    "key, value", [("MODEL.KEYPOINT_ON", True), ("MODEL.LOAD_PROPOSALS", True)]
 )
 def test_switching_on_what_is_left_out(key, value, tmp_path):
     from detectron2.config import get_cfg

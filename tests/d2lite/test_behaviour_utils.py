@@ -173,7 +173,7 @@ def test_one_process(facts, raised):
 def test_names_of_published_weights(tmp_path, monkeypatch):
     """The folder of files that were fetched before is one for both."""
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
-    name = "ImageNetPretrained/torchvision/R-50.pkl"
+    name = "ImageNetPretrained/of_this_test/R-50.pkl"  # iopath remembers addresses: not another's
     path = tmp_path / "detectron2" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")

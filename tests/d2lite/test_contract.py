@@ -15,8 +15,6 @@ LEFT_OUT = {
     f"detectron2.{name}"
     for name in (
         # Boxes, masks and the readers of their files.
-        "data.samplers.RepeatFactorTrainingSampler",
-        "data.transforms.ResizeScale",
         "data.datasets.load_coco_json",
         "data.datasets.register_coco_instances",
         "data.datasets.register_coco_panoptic",
@@ -24,37 +22,23 @@ LEFT_OUT = {
         "data.detection_utils.annotations_to_instances",
         "data.detection_utils.filter_empty_instances",
         "data.detection_utils.transform_instance_annotations",
-        "structures.BitMasks",
-        "structures.PolygonMasks",
         # A layer of networks that are not here.
         "layers.DepthwiseSeparableConv2d",
         "projects.point_rend.point_features.get_uncertain_point_coords_with_randomness",
         "projects.point_rend.point_features.point_sample",
-        # Older forms of schedules that the builder makes otherwise.
-        "solver.WarmupCosineLR",
-        "solver.WarmupMultiStepLR",
         # Evaluators: segcore has its own.
         "evaluation.COCOEvaluator",
         "evaluation.COCOPanopticEvaluator",
         "evaluation.SemSegEvaluator",
         # Hooks that nothing here uses.
         "engine.hooks.AutogradProfiler",
-        "engine.hooks.BestCheckpointer",
-        "engine.hooks.CallbackHook",
-        "engine.hooks.PreciseBN",
-        "engine.hooks.TorchMemoryStats",
         "engine.hooks.TorchProfiler",
     )
 }
 LEFT_OUT_MEMBERS = {
-    "apply_rotated_box",  # rotated boxes
-    "draw_rotated_box_with_label",
+    "draw_rotated_box_with_label",  # rotated boxes
     "overlay_rotated_instances",
     "draw_and_connect_keypoints",  # key points
-    "put_image",  # pictures and histograms in TensorBoard
-    "clear_images",
-    "put_histogram",
-    "clear_histograms",
 }
 NO_DEFAULT = inspect.Parameter.empty
 

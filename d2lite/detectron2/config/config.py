@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ import yaml
 from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreNode
 
+from detectron2._absent import sentence
+from detectron2.config.absent_keys import ABSENT, absent_key
+from detectron2.config.version_1 import is_version_1, upgraded
 from detectron2.utils.file_io import PathManager
 
 LATEST_VERSION = 2
@@ -91,23 +95,64 @@ class CfgNode(_FvcoreNode):
         """Overwrite the keys that a yaml file sets.
 
         Raises:
-            AssertionError: the file is missing or of another config version.
+            AssertionError: the file is missing or of a later config version.
             KeyError: it sets a key that the config lacks.
             ValueError: a value has another type than the default.
         """
         if not PathManager.isfile(cfg_filename):
             raise AssertionError(f"config file {cfg_filename} does not exist")
-        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
-        version = loaded.get("VERSION", LATEST_VERSION)
-        if version != LATEST_VERSION:
+        loaded = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
+        version = loaded.get("VERSION", 1 if is_version_1(loaded) else LATEST_VERSION)
+        if version not in range(LATEST_VERSION + 1):
             raise AssertionError(
-                f"{cfg_filename} has config VERSION {version}, only {LATEST_VERSION} is read here"
+                f"{cfg_filename} has config VERSION {version}, the latest is {LATEST_VERSION}"
             )
-        self.merge_from_other_cfg(loaded)
+        if version < LATEST_VERSION:
+            logging.getLogger(__name__).warning(
+                "%s is a config of version %d: its keys are read by their present names",
+                cfg_filename,
+                version,
+            )
+            loaded = upgraded(loaded)
+        self.merge_from_other_cfg(type(self)(loaded))
+
+    def merge_from_other_cfg(self, cfg_other: _FvcoreNode) -> None:
+        """Overwrite the keys that another config sets; see :meth:`merge_from_file`."""
+        self._refuse(absent_key(cfg_other, self))
+        super().merge_from_other_cfg(cfg_other)
+
+    def merge_from_list(self, cfg_list: list) -> None:
+        """Overwrite keys, given as key and value in turn.
+
+        Raises:
+            AssertionError: the config lacks a key.
+            ValueError: a value has another type than the default.
+        """
+        for key in cfg_list[::2]:
+            self._refuse(absent_key(_nested(key), self))
+        super().merge_from_list(cfg_list)
+
+    @staticmethod
+    def _refuse(key: str | None) -> None:
+        if key is not None:
+            raise KeyError(sentence(f"The config key {key}"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self and any(key.rsplit(".", 1)[-1] == name for key in ABSENT):
+            raise AttributeError(sentence(f"The config key {name}"))
+        return super().__getattr__(name)
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Return the config as yaml text, keys sorted and tuples as lists."""
         return super().dump(*args, **kwargs)
+
+
+def _nested(key: str) -> dict:
+    """A dict in which a dotted key leads to something."""
+    nested: Any = None
+    for part in reversed(str(key).split(".")):
+        nested = {part: nested}
+    return nested
 
 
 def _beside(filename: str, base: str) -> str:
@@ -122,6 +167,15 @@ def get_cfg() -> CfgNode:
     from detectron2.config.defaults import DEFAULTS
 
     return CfgNode(DEFAULTS).clone()
+
+
+global_cfg = CfgNode()
+
+
+def set_global_cfg(cfg: CfgNode) -> None:
+    """Let ``global_cfg`` hold the keys of ``cfg``."""
+    global_cfg.clear()
+    global_cfg.update(cfg)
 
 
 def _is_config(value: Any) -> bool:

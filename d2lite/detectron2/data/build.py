@@ -1,6 +1,6 @@
 """From the names of data sets to loaders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ import torch.utils.data as torchdata
 
 from detectron2._absent import sentence
 from detectron2.config import CfgNode, configurable
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
@@ -16,61 +15,28 @@ from detectron2.data.common import (
     ToIterableDataset,
 )
 from detectron2.data.dataset_mapper import DatasetMapper
-from detectron2.data.samplers import InferenceSampler, TrainingSampler
+from detectron2.data.records import (
+    filter_images_with_few_keypoints as filter_images_with_few_keypoints,
+)
+from detectron2.data.records import (
+    filter_images_with_only_crowd_annotations as filter_images_with_only_crowd_annotations,
+)
+from detectron2.data.records import get_detection_dataset_dicts
+from detectron2.data.records import (
+    print_instances_class_histogram as print_instances_class_histogram,
+)
+from detectron2.data.samplers import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from detectron2.data.samplers.distributed_sampler import weighted_factors
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 
 Mapper = Callable[[dict], Any] | None  # record -> what the model gets; None keeps the record
 Collate = Callable[[list], Any] | None  # items -> batch; None keeps the list
-
-
-def get_detection_dataset_dicts(
-    names: str | list[str],
-    filter_empty: bool = True,
-    min_keypoints: int = 0,
-    proposal_files: list[str] | None = None,
-    check_consistency: bool = True,
-) -> list[dict] | torchdata.Dataset:
-    """Load the records of data sets, given by one name or several, and join them.
-
-    Args:
-        names: of the data sets.
-        filter_empty: where the records have "annotations", leave out those that have none but
-            crowds.
-        min_keypoints, proposal_files: refused here.
-        check_consistency: data sets with "annotations" must agree in their ``thing_classes``.
-
-    Raises:
-        ValueError: they do not.
-    """
-    names = [names] if isinstance(names, str) else list(names)
-    if not names:
-        raise AssertionError("no data set is named: set DATASETS.TRAIN or DATASETS.TEST")
-    if proposal_files or min_keypoints:
-        raise NotImplementedError(sentence("Reading proposals or key points"))
-    parts = [DatasetCatalog.get(name) for name in names]
-    if isinstance(parts[0], torchdata.Dataset):
-        return torchdata.ConcatDataset(parts) if len(parts) > 1 else parts[0]
-    for name, part in zip(names, parts, strict=True):
-        if not part:
-            raise AssertionError(f"data set {name} is empty")
-    records = [record for part in parts for record in part]
-    if "annotations" not in records[0]:
-        return records
-    if check_consistency and len({_thing_classes(name) for name in names}) > 1:
-        raise ValueError(f"the thing_classes of the data sets {', '.join(names)} differ")
-    kept = [record for record in records if _has_objects(record) or not filter_empty]
-    if not kept:
-        raise AssertionError(f"no picture of {', '.join(names)} has an object that is no crowd")
-    return kept
-
-
-def _thing_classes(name: str) -> tuple[str, ...]:
-    return tuple(MetadataCatalog.get(name).get("thing_classes", ()))
-
-
-def _has_objects(record: dict) -> bool:
-    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
 
 
 def trivial_batch_collator(batch: list) -> list:
@@ -108,7 +74,8 @@ def build_batch_data_loader(
     Args:
         dataset: with indices, or a stream (then without a sampler).
         sampler: yields this process's indices, the same in all of its workers.
-        total_batch_size: over all processes; must divide evenly.
+        total_batch_size: over all processes; must divide evenly. 0 or None beside
+            ``single_gpu_batch_size``.
         aspect_ratio_grouping: whether batches hold only wide or only tall pictures.
         num_workers: worker processes of this process.
         collate_fn: makes a batch out of a list of items; by default it stays a list.
@@ -120,6 +87,8 @@ def build_batch_data_loader(
         seed: of the workers' generators.
         **kwargs: handed to ``torch.utils.data.DataLoader``.
     """
+    if single_gpu_batch_size and total_batch_size:
+        raise ValueError("give total_batch_size or single_gpu_batch_size, not both")
     batch_size = single_gpu_batch_size or _share_of(total_batch_size)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
@@ -171,9 +140,63 @@ def _mapped(
         dataset = DatasetFromList(dataset, copy=False)
     if mapper is not None:
         dataset = MapDataset(dataset, mapper)
-    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise AssertionError("a dataset that is a stream takes no sampler")
+    elif sampler is None:
         sampler = default(len(dataset))
     return dataset, sampler
+
+
+def _train_records(cfg: CfgNode, names: Sequence[str]) -> Any:
+    """The records of training datasets, filtered as ``cfg`` says."""
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
+    return get_detection_dataset_dicts(
+        names,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+
+
+def _weighted_sampler(cfg: CfgNode, balances_categories: bool) -> RepeatFactorTrainingSampler:
+    """Repeat whole datasets as ``cfg.DATASETS.TRAIN_REPEAT_FACTOR`` says, and rare categories.
+
+    Its order is drawn from numpy's generator, whatever ``cfg.SEED`` is.
+    """
+    parts = {name: _train_records(cfg, [name]) for name in cfg.DATASETS.TRAIN}
+    repeats = cfg.DATASETS.TRAIN_REPEAT_FACTOR
+    if not balances_categories:
+        return RepeatFactorTrainingSampler(weighted_factors(repeats, parts, torch.tensor(1.0)))
+    by_category = torch.cat([_category_factors(cfg, part) for part in parts.values()])
+    factors = weighted_factors(repeats, parts, by_category)
+    return RepeatFactorTrainingSampler(factors / factors.min())
+
+
+def _category_factors(cfg: CfgNode, records: Sequence[dict]) -> torch.Tensor:
+    loader = cfg.DATALOADER
+    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        records, loader.REPEAT_THRESHOLD, loader.REPEAT_SQRT
+    )
+
+
+def _train_sampler(cfg: CfgNode, dataset: Any) -> torchdata.Sampler:
+    """The sampler ``cfg.DATALOADER.SAMPLER_TRAIN``."""
+    name, size = cfg.DATALOADER.SAMPLER_TRAIN, len(dataset)
+    makers: dict[str, Callable[[], torchdata.Sampler]] = {
+        "TrainingSampler": lambda: TrainingSampler(size, seed=cfg.SEED),
+        "RepeatFactorTrainingSampler": lambda: RepeatFactorTrainingSampler(
+            _category_factors(cfg, dataset), seed=cfg.SEED
+        ),
+        "RandomSubsetTrainingSampler": lambda: RandomSubsetTrainingSampler(
+            size, cfg.DATALOADER.RANDOM_SUBSET_RATIO
+        ),
+        "WeightedTrainingSampler": lambda: _weighted_sampler(cfg, False),
+        "WeightedCategoryTrainingSampler": lambda: _weighted_sampler(cfg, True),
+    }
+    if name not in makers:
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}; known are {', '.join(makers)}")
+    return makers[name]()
 
 
 def _train_loader_from_config(
@@ -183,11 +206,10 @@ def _train_loader_from_config(
     dataset: Any = None,
     sampler: torchdata.Sampler | None = None,
 ) -> dict[str, Any]:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if sampler is None and name != "TrainingSampler":
-        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}; only TrainingSampler is known")
     if dataset is None:
-        dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN)
+        dataset = _train_records(cfg, cfg.DATASETS.TRAIN)
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+        sampler = _train_sampler(cfg, dataset)
     return {
         "dataset": dataset,
         "sampler": sampler,
@@ -217,6 +239,8 @@ def build_detection_train_loader(
     :func:`build_batch_data_loader` for the rest.
     """
     dataset, sampler = _mapped(dataset, mapper, sampler, TrainingSampler)
+    if not isinstance(sampler, torchdata.Sampler | None):
+        raise AssertionError(f"the sampler must be a torch Sampler, not {sampler!r}")
     options = {"num_workers": num_workers, "collate_fn": collate_fn, **kwargs}
     options["aspect_ratio_grouping"] = aspect_ratio_grouping
     return build_batch_data_loader(dataset, sampler, total_batch_size, **options)
@@ -225,7 +249,9 @@ def build_detection_train_loader(
 def _test_loader_from_config(
     cfg: CfgNode, dataset_name: str | list[str], mapper: Mapper = None
 ) -> dict[str, Any]:
-    dataset = get_detection_dataset_dicts(dataset_name)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise NotImplementedError(sentence("MODEL.LOAD_PROPOSALS True"))
+    dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return {
         "dataset": dataset,
         "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,

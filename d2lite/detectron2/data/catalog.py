@@ -5,6 +5,16 @@ from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
+from detectron2._absent import sentence
+
+# Names of the datasets that Detectron2 registers begin so.
+_BUILTIN = ("coco_", "lvis_", "cityscapes_", "voc_20", "ade20k_sem_seg_", "keypoints_coco_")
+
+
+def _hint(name: str) -> str:
+    """Say where a dataset is that Detectron2 registers and d2lite does not."""
+    return f". {sentence(f'The dataset {name}')}" if name.startswith(_BUILTIN) else ""
+
 
 class _DatasetCatalog(UserDict):
     """Functions that load a data set's records, by the data set's name."""
@@ -19,10 +29,11 @@ class _DatasetCatalog(UserDict):
 
     def get(self, name: str) -> list[dict]:
         """Load the records of a data set."""
-        if name not in self:
-            known = ", ".join(sorted(self)) or "none"
-            raise KeyError(f"data set {name} is not registered; registered are: {known}")
         return self[name]()
+
+    def __missing__(self, name: str) -> None:
+        known = ", ".join(sorted(self)) or "none"
+        raise KeyError(f"data set {name} is not registered; registered are: {known}{_hint(name)}")
 
     def list(self) -> list[str]:
         """Names of all registered data sets."""
@@ -43,17 +54,25 @@ class Metadata(types.SimpleNamespace):
 
     name: str = "N/A"
 
-    _OLD_NAMES = types.MappingProxyType({"class_names": "thing_classes"})
+    _OLD_NAMES = types.MappingProxyType(
+        {
+            "class_names": "thing_classes",
+            "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
+            "stuff_class_names": "stuff_classes",
+        }
+    )
 
     def __getattr__(self, key: str) -> Any:
         if key in self._OLD_NAMES:
             return getattr(self, self._OLD_NAMES[key])
         known = ", ".join(sorted(self.__dict__)) or "none"
-        raise AttributeError(f"data set {self.name} has no metadata {key}; it has: {known}")
+        raise AttributeError(
+            f"data set {self.name} has no metadata {key}; it has: {known}{_hint(self.name)}"
+        )
 
     def __setattr__(self, key: str, val: Any) -> None:
         key = self._OLD_NAMES.get(key, key)
-        if self.__dict__.get(key, val) != val:
+        if key in self.__dict__ and self.__dict__[key] != val:
             raise AssertionError(
                 f"metadata {key} of data set {self.name} is {self.__dict__[key]!r} "
                 f"and cannot become {val!r}"

@@ -5,10 +5,13 @@ import logging
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch.utils.data as torchdata
+
+from detectron2.utils.serialize import PicklableWrapper
 
 
 class _PackedList:
@@ -23,46 +26,71 @@ class _PackedList:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> Any:
+        index = range(len(self))[index]  # counts negative ones from the end, refuses those outside
         start = self._ends[index - 1] if index > 0 else 0
         return pickle.loads(memoryview(self._bytes[start : self._ends[index]]))
 
 
+_default_serialize: Callable[[list], Any] = _PackedList
+
+
+@contextmanager
+def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
+    """Let ``serialize=True`` of :class:`DatasetFromList` use another function for a while."""
+    global _default_serialize
+    before, _default_serialize = _default_serialize, new
+    try:
+        yield
+    finally:
+        _default_serialize = before
+
+
 class DatasetFromList(torchdata.Dataset):
-    """A data set over a list.
+    """A dataset over a list.
 
     Args:
         lst: the items.
-        copy: whether to hand out deep copies, so that a caller may change what it gets.
-        serialize: whether to keep the items pickled; saves memory with many workers.
+        copy: whether to return deep copies, so that a caller may change what it gets.
+        serialize: whether to keep the items pickled, which saves memory with many workers; or a
+            function from the list to something with a length and indices.
+
+    Raises:
+        TypeError: ``serialize`` is neither a bool nor a function.
     """
 
-    def __init__(self, lst: list, copy: bool = True, serialize: bool = True) -> None:
-        self._items = _PackedList(lst) if serialize else lst
-        self._must_copy = copy and not serialize  # unpickling makes a fresh object anyway
+    def __init__(self, lst: list, copy: bool = True, serialize: bool | Callable = True) -> None:
+        if not isinstance(serialize, bool) and not callable(serialize):
+            raise TypeError(f"serialize is a bool or a function, not {serialize!r}")
+        self._copy, self._serialize = copy, serialize is not False
+        if self._serialize:
+            lst = (serialize if callable(serialize) else _default_serialize)(lst)
+        self._lst = lst
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._lst)
 
     def __getitem__(self, idx: int) -> Any:
-        item = self._items[idx]
-        return copy.deepcopy(item) if self._must_copy else item
+        item = self._lst[idx]
+        if self._copy and not self._serialize:  # unpickling makes a fresh object anyway
+            return copy.deepcopy(item)
+        return item
 
 
 class _MapIterableDataset(torchdata.IterableDataset):
     """A function over a stream; items that it maps to None are left out."""
 
     def __init__(self, dataset: Iterable, map_func: Callable) -> None:
-        self._dataset, self._map = dataset, map_func
+        self._dataset, self._map_func = dataset, PicklableWrapper(map_func)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __iter__(self) -> Iterator:
-        return (item for item in map(self._map, self._dataset) if item is not None)
+        return (item for item in map(self._map_func, self._dataset) if item is not None)
 
 
 class MapDataset(torchdata.Dataset):
-    """A function over a data set.
+    """A function over a dataset; it may be a lambda, also for workers started by spawn.
 
     Where the function returns None, another item is drawn in its place, the same one in every run;
     the index that failed is not drawn again. A stream becomes a stream without those items.
@@ -74,13 +102,13 @@ class MapDataset(torchdata.Dataset):
         return super().__new__(cls)
 
     def __init__(self, dataset: Any, map_func: Callable) -> None:
-        self._dataset, self._map = dataset, map_func
-        self._random = random.Random(42)
-        self._candidates = set(range(len(dataset)))
+        self._dataset, self._map_func = dataset, PicklableWrapper(map_func)
+        self._rng = random.Random(42)
+        self._fallback_candidates = set(range(len(dataset)))
         self._failures = 0
 
     def __getnewargs__(self) -> tuple:
-        return self._dataset, self._map
+        return self._dataset, self._map_func
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -88,21 +116,21 @@ class MapDataset(torchdata.Dataset):
     def __getitem__(self, idx: int) -> Any:
         index = int(idx)
         while True:
-            item = self._map(self._dataset[index])
+            item = self._map_func(self._dataset[index])
             if item is not None:
-                self._candidates.add(index)
+                self._fallback_candidates.add(index)
                 return item
-            self._candidates.discard(index)
+            self._fallback_candidates.discard(index)
             self._report_failure(index)
-            index = self._random.sample(list(self._candidates), k=1)[0]
+            index = self._rng.sample(list(self._fallback_candidates), k=1)[0]
 
     def _report_failure(self, index: int) -> None:
         self._failures += 1
         logging.getLogger(__name__).warning(
             "Item %d could not be used, another is drawn (%d so far)", index, self._failures
         )
-        if not self._candidates:
-            raise RuntimeError("no item of the data set can be used: see the warnings before")
+        if not self._fallback_candidates:
+            raise ValueError("no item of the dataset can be used: see the warnings before")
 
 
 class ToIterableDataset(torchdata.IterableDataset):
@@ -118,12 +146,14 @@ class ToIterableDataset(torchdata.IterableDataset):
     def __init__(
         self,
         dataset: torchdata.Dataset,
-        sampler: Iterable[int],
+        sampler: torchdata.Sampler,
         shard_sampler: bool = True,
         shard_chunk_size: int = 1,
     ) -> None:
         if isinstance(dataset, torchdata.IterableDataset):
             raise AssertionError("the data set is a stream already")
+        if not isinstance(sampler, torchdata.Sampler):
+            raise AssertionError(f"the sampler must be a torch Sampler, not {sampler!r}")
         self.dataset, self.sampler = dataset, sampler
         self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
 
@@ -150,17 +180,19 @@ class AspectRatioGroupedDataset(torchdata.IterableDataset):
 
     Args:
         dataset: stream of dicts with "width" and "height".
-        batch_size: length of the lists that come out. Items left over at the end are dropped.
+        batch_size: length of the lists that come out. Items left over at the end wait for the next
+            iterator.
     """
 
     def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
         self.dataset, self.batch_size = dataset, batch_size
+        self._buckets: list[list[dict]] = [[], []]  # tall or square, wide; kept between iterators
 
     def __iter__(self) -> Iterator[list[dict]]:
-        waiting: dict[bool, list[dict]] = {True: [], False: []}
         for item in self.dataset:
-            group = waiting[item["width"] > item["height"]]
-            group.append(item)
-            if len(group) == self.batch_size:
-                yield group[:]
-                group.clear()
+            bucket = self._buckets[item["width"] > item["height"]]
+            bucket.append(item)
+            if len(bucket) == self.batch_size:
+                batch = bucket[:]
+                bucket.clear()  # before the yield, behind which nothing may run
+                yield batch

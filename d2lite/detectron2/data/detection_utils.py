@@ -1,11 +1,19 @@
 """Reading pictures, checking them against their records, and the default augmentation."""
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.utils.file_io import PathManager
+
+# ITU-R BT.601, as it stands in "YUV" of Wikipedia: luminance in 0..1, two differences around 0.
+_YUV = "YUV-BT.601"
+_YUV_FROM_RGB = np.array(
+    [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+)
+_RGB_FROM_YUV = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]])
 
 
 class SizeMismatchError(ValueError):
@@ -17,18 +25,35 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
 
     Args:
         image: the picture.
-        format: a mode of Pillow, "BGR", or None for the picture's own mode.
+        format: a mode of Pillow, "BGR", "YUV-BT.601", or None for the picture's own mode.
 
     Returns:
-        (H, W, C) uint8; "L" gives (H, W, 1), and None whatever the mode holds: (H, W) for grey
-        pictures and for the indices of a palette.
+        (H, W, C) uint8; "L" gives (H, W, 1), None whatever the mode holds: (H, W) for grey
+        pictures and for the indices of a palette; YUV is float64, its first channel in 0..1.
     """
     if format is not None:
-        image = image.convert("RGB" if format == "BGR" else format)
+        image = image.convert("RGB" if format in ("BGR", _YUV) else format)
     array = np.asarray(image)
     if format == "L":
         return array[:, :, None]
+    if format == _YUV:
+        return np.dot(array / 255.0, _YUV_FROM_RGB.T)
     return array[:, :, ::-1] if format == "BGR" else array
+
+
+def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:
+    """Turn an array of :func:`read_image` in some format into (H, W, 3) RGB of 0..255.
+
+    uint8 but for YUV, which gives float64, and "BGR", which keeps its type.
+    """
+    if isinstance(image, torch.Tensor):
+        image = image.cpu().numpy()
+    if format == "BGR":
+        return image[:, :, [2, 1, 0]]
+    if format == _YUV:
+        return np.dot(image, _RGB_FROM_YUV.T) * 255.0
+    grey_levels = (image[:, :, 0] if format == "L" else image).astype(np.uint8)
+    return np.asarray(Image.fromarray(grey_levels, mode=format).convert("RGB"))
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:

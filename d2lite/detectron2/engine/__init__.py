@@ -9,11 +9,15 @@ from detectron2.engine.defaults import (
     default_writers,
 )
 from detectron2.engine.hooks import (
+    BestCheckpointer,
+    CallbackHook,
     EvalHook,
     IterationTimer,
     LRScheduler,
     PeriodicCheckpointer,
     PeriodicWriter,
+    PreciseBN,
+    TorchMemoryStats,
 )
 from detectron2.engine.launch import launch
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase

@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import detectron2.data.transforms as T
-from detectron2._absent import sentence
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -121,8 +120,9 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if cfg.FLOAT32_PRECISION:
+    if cfg.FLOAT32_PRECISION and torch.cuda.is_available():
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
@@ -175,6 +175,13 @@ class DefaultPredictor:
             return self.model([{"image": tensor, "height": height, "width": width}])[0]
 
 
+def _of_inner_trainer(name: str) -> property:
+    return property(
+        lambda self: getattr(self._trainer, name),
+        lambda self, value: setattr(self._trainer, name, value),
+    )
+
+
 class DefaultTrainer(TrainerBase):
     """A trainer made from a config: model, optimizer, schedule, loader, hooks, checkpoints.
 
@@ -202,20 +209,10 @@ class DefaultTrainer(TrainerBase):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
-    @property
-    def model(self) -> nn.Module:
-        """The model, wrapped where there are several processes."""
-        return self._trainer.model
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer."""
-        return self._trainer.optimizer
-
-    @property
-    def data_loader(self) -> Any:
-        """The training loader."""
-        return self._trainer.data_loader
+    # Those of the inner trainer, to read and to set; the model is wrapped for several processes.
+    model = _of_inner_trainer("model")
+    optimizer = _of_inner_trainer("optimizer")
+    data_loader = _of_inner_trainer("data_loader")
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load MODEL.WEIGHTS, or with ``resume`` the last checkpoint in OUTPUT_DIR if any.
@@ -227,24 +224,35 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Timer, schedule, checkpoints, evaluation, writers, in this order."""
+        """Timer, schedule, precise batch norm, checkpoints, evaluation, writers, in this order.
+
+        The third is None where it is switched off; checkpoints and writers are there on the main
+        process only.
+        """
         cfg = self.cfg
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            raise NotImplementedError(sentence("TEST.PRECISE_BN"))
 
         def evaluate() -> dict[str, Any]:
             self._last_eval_results = self.test(self.cfg, self.model)
             return self._last_eval_results
 
-        is_main = comm.is_main_process()
-        saving = hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
-        return [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(),
-            saving if is_main else None,  # before the evaluation, which may fail
-            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate),
-            hooks.PeriodicWriter(self.build_writers(), period=20) if is_main else None,
-        ]
+        built = [hooks.IterationTimer(), hooks.LRScheduler(), self._build_precise_bn()]
+        if comm.is_main_process():  # before the evaluation, which may fail
+            saving = hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+            built.append(saving)
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate))
+        if comm.is_main_process():
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return built
+
+    def _build_precise_bn(self) -> hooks.PreciseBN | None:
+        if not self.cfg.TEST.PRECISE_BN.ENABLED:
+            return None
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0  # a loader of its own, which does not disturb training's
+        loader = self.build_train_loader(cfg)
+        num_iter = cfg.TEST.PRECISE_BN.NUM_ITER
+        return hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, num_iter)
 
     def build_writers(self) -> list[EventWriter]:
         """See :func:`default_writers`."""
@@ -341,6 +349,8 @@ class DefaultTrainer(TrainerBase):
                     continue
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
+                if not isinstance(results[name], dict):
+                    raise AssertionError(f"an evaluator returned {results[name]!r}, no dict")
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
 

@@ -4,16 +4,59 @@ import datetime
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from fvcore.common.param_scheduler import ParamScheduler
 
+from detectron2.engine.model_hooks import BestCheckpointer as BestCheckpointer
+from detectron2.engine.model_hooks import PreciseBN as PreciseBN
+from detectron2.engine.model_hooks import TorchMemoryStats as TorchMemoryStats
+from detectron2.engine.model_hooks import is_due
 from detectron2.engine.train_loop import HookBase
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.solver import LRMultiplier
 from detectron2.solver import LRScheduler as _LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
+
+
+class CallbackHook(HookBase):
+    """A hook made of functions; each takes the trainer."""
+
+    def __init__(
+        self,
+        *,
+        before_train: Callable | None = None,
+        after_train: Callable | None = None,
+        before_step: Callable | None = None,
+        after_step: Callable | None = None,
+    ) -> None:
+        self._functions = {
+            "before_train": before_train,
+            "after_train": after_train,
+            "before_step": before_step,
+            "after_step": after_step,
+        }
+
+    def _call(self, moment: str) -> None:
+        if function := self._functions[moment]:
+            function(self.trainer)
+
+    def before_train(self) -> None:
+        self._call("before_train")
+
+    def after_train(self) -> None:
+        self._call("after_train")
+        self._functions.clear()  # they may hold the trainer, which should be free to go now
+
+    def before_step(self) -> None:
+        self._call("before_step")
+
+    def after_step(self) -> None:
+        self._call("after_step")
 
 
 class IterationTimer(HookBase):
@@ -23,32 +66,36 @@ class IterationTimer(HookBase):
         self._warmup_iter = warmup_iter
         self._total_start = self._step_start = time.perf_counter()
         self._step_seconds = 0.0  # without the hooks in between
-        self._counted = 0
 
     def before_train(self) -> None:
-        self._total_start = time.perf_counter()
+        self._total_start, self._step_seconds = time.perf_counter(), 0.0
 
     def before_step(self) -> None:
         self._step_start = time.perf_counter()
 
     def after_step(self) -> None:
         seconds = time.perf_counter() - self._step_start
-        if self.trainer.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
+        if self.trainer.storage.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
             self.trainer.storage.put_scalars(time=seconds)
             self._step_seconds += seconds
-            self._counted += 1
         else:
             self._total_start = time.perf_counter()
 
     def after_train(self) -> None:
-        if not self._counted:
-            return
+        """Log two lines, which scripts look for in logs."""
+        logger = logging.getLogger(__name__)
         total = time.perf_counter() - self._total_start
-        logging.getLogger(__name__).info(
-            "%d iterations in %s (%.4f s each), and %s in hooks",
-            self._counted,
-            datetime.timedelta(seconds=int(self._step_seconds)),
-            self._step_seconds / self._counted,
+        counted = self.trainer.storage.iter + 1 - self.trainer.start_iter - self._warmup_iter
+        if counted > 0 and self._step_seconds > 0:
+            logger.info(
+                "Overall training speed: %d iterations in %s (%.4f s / it)",
+                counted,
+                datetime.timedelta(seconds=int(self._step_seconds)),
+                self._step_seconds / counted,
+            )
+        logger.info(
+            "Total training time: %s (%s on hooks)",
+            datetime.timedelta(seconds=int(total)),
             datetime.timedelta(seconds=int(max(total - self._step_seconds, 0))),
         )
 
@@ -89,18 +136,24 @@ class LRScheduler(HookBase):
 
     Args:
         optimizer: that of the trainer by default.
-        scheduler: that of the trainer by default.
+        scheduler: that of the trainer by default; a ParamScheduler of fvcore multiplies the rates
+            that the optimizer begins with.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer | None = None,
-        scheduler: _LRScheduler | None = None,
+        scheduler: _LRScheduler | ParamScheduler | None = None,
     ) -> None:
         self._optimizer, self._scheduler = optimizer, scheduler
 
     def before_train(self) -> None:
         self._optimizer = self._optimizer or self.trainer.optimizer
+        if isinstance(self.scheduler, ParamScheduler):
+            done = self.trainer.iter - 1
+            self._scheduler = LRMultiplier(
+                self._optimizer, self.scheduler, self.trainer.max_iter, last_iter=done
+            )
         self._shown_group = self.get_best_param_group_id(self._optimizer)
 
     @staticmethod
@@ -135,15 +188,6 @@ class LRScheduler(HookBase):
             self.scheduler.load_state_dict(state_dict)
 
 
-def _flatten(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested results as ("task/metric", number)."""
-    for name, value in results.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
-
-
 class EvalHook(HookBase):
     """Evaluates every so many iterations, and after the last.
 
@@ -156,29 +200,28 @@ class EvalHook(HookBase):
     def __init__(
         self, eval_period: int, eval_function: Callable, eval_after_train: bool = True
     ) -> None:
-        self._period, self._function = eval_period, eval_function
-        self._after_train = eval_after_train
+        self._period, self._func = eval_period, eval_function
+        self._eval_after_train = eval_after_train
 
-    def _evaluate(self) -> None:
-        results = self._function()
+    def _do_eval(self) -> None:
+        results = self._func()
         if results:
             if not isinstance(results, Mapping):
                 raise AssertionError(f"an evaluation returns a dict, not {results!r}")
-            numbers = {}
-            for name, value in _flatten(results):
+            numbers = flatten_results_dict(results)
+            for name, value in numbers.items():
                 try:
-                    numbers[name] = float(value)
+                    float(value)
                 except (TypeError, ValueError) as error:
                     raise ValueError(f"result {name} is {value!r}, no number") from error
             self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
         comm.synchronize()  # processes may take different times
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._evaluate()
+        if is_due(self._period, self.trainer) and self.trainer.iter + 1 != self.trainer.max_iter:
+            self._do_eval()
 
     def after_train(self) -> None:
-        if self._after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._evaluate()
-        del self._function  # it may hold the trainer, which should be free to go now
+        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._do_eval()
+        del self._func  # it may hold the trainer, which should be free to go now

@@ -68,11 +68,11 @@ class TrainerBase:
         with EventStorage(start_iter) as self.storage:
             try:
                 self.before_train()
-                while self.iter < max_iter:
+                for self.iter in range(start_iter, max_iter):
                     self.before_step()
                     self.run_step()
                     self.after_step()
-                    self.iter += 1
+                self.iter += 1
             except Exception:
                 logger.exception("Training stopped at iteration %d", self.iter)
                 raise
@@ -160,19 +160,19 @@ class SimpleTrainer(TrainerBase):
         self.gather_metric_period = gather_metric_period
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
-        self._iterator: Iterator | None = None
+        self._data_loader_iter_obj: Iterator | None = None
         # One thread, so that numbers are written in order.
         self.concurrent_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     @property
     def _data_loader_iter(self) -> Iterator:
-        if self._iterator is None:  # workers start with the first batch, not with the trainer
-            self._iterator = iter(self.data_loader)
-        return self._iterator
+        if self._data_loader_iter_obj is None:  # workers start with the first batch
+            self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
         """Drop the loader, and only then make another, so that memory does not double."""
-        self.data_loader = self._iterator = None
+        self.data_loader = self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
 
     def run_step(self) -> None:
@@ -204,12 +204,27 @@ class SimpleTrainer(TrainerBase):
         return losses, sum(losses.values())
 
     def _report(self, losses: dict[str, torch.Tensor], seconds: float) -> None:
-        if (self.iter + 1) % self.gather_metric_period:
-            return
+        """Call :meth:`_write_metrics`, in the other thread where the trainer is asked to."""
         if self.async_write_metrics:
-            self.concurrent_executor.submit(self.write_metrics, losses, seconds, self.iter)
+            write = self._write_metrics
+            self.concurrent_executor.submit(write, losses, seconds, iter=self.iter)
         else:
-            self.write_metrics(losses, seconds, self.iter)
+            self._write_metrics(losses, seconds)
+
+    def _write_metrics(
+        self,
+        loss_dict: dict[str, torch.Tensor],
+        data_time: float,
+        prefix: str = "",
+        iter: int | None = None,
+    ) -> None:
+        """Write the numbers of an iteration if it is one of every ``gather_metric_period``.
+
+        Trainers of other projects call this in their ``run_step``.
+        """
+        iteration = self.iter if iter is None else iter
+        if (iteration + 1) % self.gather_metric_period == 0:
+            SimpleTrainer.write_metrics(loss_dict, data_time, iteration, prefix)
 
     @staticmethod
     def write_metrics(

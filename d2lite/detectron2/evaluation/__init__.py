@@ -6,4 +6,4 @@ from detectron2.evaluation.evaluator import (
     inference_context,
     inference_on_dataset,
 )
-from detectron2.evaluation.testing import print_csv_format, verify_results
+from detectron2.evaluation.testing import flatten_results_dict, print_csv_format, verify_results

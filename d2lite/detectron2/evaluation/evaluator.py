@@ -3,7 +3,8 @@
 import datetime
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,9 +32,9 @@ class DatasetEvaluator:
 class DatasetEvaluators(DatasetEvaluator):
     """Several evaluators as one."""
 
-    def __init__(self, evaluators: Iterable[DatasetEvaluator]) -> None:
+    def __init__(self, evaluators: Sequence[DatasetEvaluator]) -> None:
         super().__init__()
-        self._evaluators = list(evaluators)
+        self._evaluators = evaluators
 
     def reset(self) -> None:
         for evaluator in self._evaluators:
@@ -45,7 +46,7 @@ class DatasetEvaluators(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, Any]:
         """Join the results of all; each task must come from one evaluator."""
-        results: dict[str, Any] = {}
+        results: dict[str, Any] = OrderedDict()
         for evaluator in self._evaluators:
             part = evaluator.evaluate()
             if part is None or not is_main_process():
@@ -127,13 +128,14 @@ def inference_on_dataset(
     Args:
         model: takes a batch; its mode is restored afterwards.
         data_loader: batches; must have a length.
-        evaluator: one, several, or None to run the model alone.
+        evaluator: an object with the methods of :class:`DatasetEvaluator`, a list of such, or None
+            to run the model alone.
         callbacks: functions called at "on_start", "before_inference", "after_inference", "on_end".
 
     Returns:
         What the evaluator returns, ``{}`` in place of None.
     """
-    if not isinstance(evaluator, DatasetEvaluator):
+    if evaluator is None or isinstance(evaluator, MutableSequence):
         evaluator = DatasetEvaluators(evaluator or [])
     callbacks = callbacks or {}
 
@@ -164,4 +166,5 @@ def inference_on_dataset(
             watch.report(index)
         call("on_end")
     watch.finish()
-    return evaluator.evaluate() or {}
+    results = evaluator.evaluate()
+    return {} if results is None else results

@@ -10,6 +10,18 @@ import numpy as np
 from detectron2.config import CfgNode
 
 
+def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn nested results into one dict with keys of the form "task/metric"."""
+    flat = {}
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            inner = flatten_results_dict(value)
+            flat |= {f"{name}/{key}": number for key, number in inner.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def print_csv_format(results: Mapping[str, Any]) -> None:
     """Log results in lines for a spreadsheet; metrics with a "-" in their name are left out."""
     logger = logging.getLogger(__name__)

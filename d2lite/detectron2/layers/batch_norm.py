@@ -33,6 +33,11 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> the same shape."""
+        if x.requires_grad:  # batch_norm would keep what the gradients of its buffers need
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            shift = self.bias - self.running_mean * scale
+            scale, shift = (t.reshape(1, -1, 1, 1).to(x.dtype) for t in (scale, shift))
+            return x * scale + shift
         statistics = self.running_mean, self.running_var
         return F.batch_norm(x, *statistics, self.weight, self.bias, training=False, eps=self.eps)
 
@@ -76,6 +81,7 @@ def _convert(
     for name in ("weight", "bias", "running_mean", "running_var"):
         if (value := getattr(module, name)) is not None:
             getattr(made, name).data = value.detach().clone()
+    made.num_batches_tracked = module.num_batches_tracked
     return made.train(module.training)
 
 

@@ -26,7 +26,9 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
-        for step in (super().forward, self.norm, self.activation):
-            if step is not None:
-                x = step(x)
+        x = self._conv_forward(x, self.weight, self.bias)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.activation is not None:
+            x = self.activation(x)
         return x

@@ -75,7 +75,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     groups = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
-        weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
@@ -150,13 +149,33 @@ def _with_bias(
     return {**overrides, "bias": bias} if bias else overrides
 
 
-def reduce_param_groups(params: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge groups with equal hyper-parameters, in the order of their first appearance."""
-    merged: dict[tuple, dict[str, Any]] = {}
+_LISTS = ("params", "param_names")  # what groups list by parameter; all else holds for all of them
+
+
+def _expand_param_groups(params: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make one group for every parameter; later groups overrule earlier ones."""
+    by_parameter: dict[nn.Parameter, dict[str, Any]] = {}
     for group in params:
-        values = {name: value for name, value in group.items() if name != "params"}
-        key = tuple(sorted(values.items()))
-        merged.setdefault(key, {"params": [], **values})["params"].extend(group["params"])
+        values = {name: value for name, value in group.items() if name not in _LISTS}
+        lists = {name: group[name] for name in _LISTS if name in group}
+        for index, parameter in enumerate(group["params"]):
+            own = {name: [items[index]] for name, items in lists.items()}
+            by_parameter.setdefault(parameter, {}).update(own | values)
+    return list(by_parameter.values())
+
+
+def reduce_param_groups(params: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge groups with equal hyper-parameters, in the order of their first appearance.
+
+    A parameter of several groups stands in the result once, with the values of the last of them.
+    """
+    merged: dict[tuple, dict[str, Any]] = {}
+    for group in _expand_param_groups(params):
+        values = {name: value for name, value in group.items() if name not in _LISTS}
+        target = merged.setdefault(tuple(values.items()), values)
+        for name in _LISTS:
+            if name in group:
+                target.setdefault(name, []).extend(group[name])
     return list(merged.values())
 
 
@@ -191,8 +210,10 @@ def _schedule(solver: CfgNode) -> ParamScheduler:
         )
     if name == "WarmupCosineLR":
         end = solver.BASE_LR_END / solver.BASE_LR
-        if end < 0:
-            raise AssertionError(f"SOLVER.BASE_LR_END {solver.BASE_LR_END} must not be negative")
+        if not 0 <= end <= 1:
+            raise AssertionError(
+                f"SOLVER.BASE_LR_END {solver.BASE_LR_END} is not between 0 and SOLVER.BASE_LR"
+            )
         return CosineParamScheduler(1, end)
     if name == "WarmupStepWithFixedGammaLR":
         return StepWithFixedGammaParamScheduler(

@@ -1,44 +1,8 @@
 """Rectangles with sides along the axes."""
 
-from collections.abc import Iterator
-from enum import IntEnum
-
-import numpy as np
 import torch
 
-
-class BoxMode(IntEnum):
-    """What the numbers of a box mean, by Detectron2's numbers."""
-
-    XYXY_ABS = 0  # x0, y0, x1, y1 in pixels
-    XYWH_ABS = 1  # x0, y0, width, height in pixels
-    XYXY_REL = 2  # relative to the sides of the image; convert() does not know these two
-    XYWH_REL = 3
-    XYWHA_ABS = 4  # rotated: centre, width, height, angle; neither this one
-
-    @staticmethod
-    def convert(
-        box: list | tuple | np.ndarray | torch.Tensor, from_mode: "BoxMode", to_mode: "BoxMode"
-    ) -> list | tuple | np.ndarray | torch.Tensor:
-        """Convert a box of four numbers, or (N, 4), to another mode; the type stays.
-
-        Raises:
-            NotImplementedError: a mode is neither ``XYXY_ABS`` nor ``XYWH_ABS``.
-        """
-        if from_mode == to_mode:
-            return box
-        if {from_mode, to_mode} != {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}:
-            raise NotImplementedError(
-                f"boxes are not converted from {from_mode!r} to {to_mode!r}: install Detectron2"
-            )
-        sign = 1 if from_mode == BoxMode.XYWH_ABS else -1
-        if isinstance(box, list | tuple):
-            assert len(box) == 4, "a box has four numbers"
-            x, y, third, fourth = box
-            return type(box)((x, y, third + sign * x, fourth + sign * y))
-        converted = box.copy() if isinstance(box, np.ndarray) else box.clone()
-        converted[..., 2:] += sign * converted[..., :2]
-        return converted
+from detectron2.structures.box_mode import BoxMode as BoxMode
 
 
 class Boxes:
@@ -102,6 +66,8 @@ class Boxes:
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
         """All boxes in a row; of an empty list no box."""
+        if not isinstance(boxes_list, list | tuple):
+            raise AssertionError("cat takes a list of Boxes")
         tensors = [boxes.tensor for boxes in boxes_list]
         return cls(torch.cat(tensors) if tensors else torch.empty(0))
 
@@ -112,15 +78,56 @@ class Boxes:
 
     def __getitem__(self, item: int | slice | torch.Tensor) -> "Boxes":
         """The boxes of an index, a slice, or a tensor of indices or of bool."""
+        if isinstance(item, int):
+            return Boxes(self.tensor[item].view(1, -1))
         chosen = self.tensor[item]
-        return Boxes(chosen.view(1, -1) if isinstance(item, int) else chosen)
+        if chosen.dim() != 2:
+            raise AssertionError(f"{item} gives {tuple(chosen.shape)}, no boxes")
+        return Boxes(chosen)
 
     def __len__(self) -> int:
         return len(self.tensor)
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    @torch.jit.unused
+    def __iter__(self):  # a script reads annotations, and knows no generator
         """One (4,) a box."""
         yield from self.tensor
 
     def __repr__(self) -> str:
         return f"Boxes({self.tensor})"
+
+
+def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
+    """Areas that boxes share: (N, M)."""
+    low = torch.max(boxes1.tensor[:, None, :2], boxes2.tensor[:, :2])
+    high = torch.min(boxes1.tensor[:, None, 2:], boxes2.tensor[:, 2:])
+    return (high - low).clamp(min=0).prod(dim=2)
+
+
+def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
+    """Shared area by joint area: (N, M), 0 where nothing is shared."""
+    shared = pairwise_intersection(boxes1, boxes2)
+    joint = boxes1.area()[:, None] + boxes2.area() - shared
+    return torch.where(shared > 0, shared / joint, torch.zeros_like(shared))
+
+
+def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
+    """Shared area by the area of the second: (N, M), 0 where nothing is shared."""
+    shared = pairwise_intersection(boxes1, boxes2)
+    return torch.where(shared > 0, shared / boxes2.area(), torch.zeros_like(shared))
+
+
+def pairwise_point_box_distance(points: torch.Tensor, boxes: Boxes) -> torch.Tensor:
+    """Distances of (N, 2) points from the left, top, right and bottom of boxes: (N, M, 4)."""
+    points, (low, high) = points[:, None], boxes.tensor[None].split(2, dim=2)
+    return torch.cat([points - low, high - points], dim=2)
+
+
+def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
+    """Shared area by joint area of the first with the first, and so on: (N,)."""
+    if len(boxes1) != len(boxes2):
+        raise AssertionError(f"{len(boxes1)} boxes cannot be matched with {len(boxes2)}")
+    low = torch.max(boxes1.tensor[:, :2], boxes2.tensor[:, :2])
+    high = torch.min(boxes1.tensor[:, 2:], boxes2.tensor[:, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=1)
+    return shared / (boxes1.area() + boxes2.area() - shared)

@@ -12,7 +12,7 @@ class ImageList:
 
     Attributes:
         tensor: (N, ..., H, W).
-        image_sizes: (height, width) of every picture before padding.
+        image_sizes: (height, width) of every picture before padding; tensors in a trace.
     """
 
     def __init__(self, tensor: torch.Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -23,9 +23,10 @@ class ImageList:
 
     def __getitem__(self, idx: int) -> torch.Tensor:
         """Picture ``idx`` without padding."""
-        height, width = self.image_sizes[idx]
-        return self.tensor[idx, ..., :height, :width]
+        size = self.image_sizes[idx]
+        return self.tensor[idx, ..., : size[0], : size[1]]
 
+    @torch.jit.unused
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
         """A new list on another device or of another type."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
@@ -37,12 +38,12 @@ class ImageList:
 
     @staticmethod
     def from_tensors(
-        tensors: Sequence[torch.Tensor],
+        tensors: list[torch.Tensor],
         size_divisibility: int = 0,
         pad_value: float = 0.0,
         padding_constraints: dict[str, int] | None = None,
     ) -> "ImageList":
-        """Pad pictures at the right and the bottom to one size.
+        """Pad images at the right and the bottom to one size; can be traced and scripted.
 
         Args:
             tensors: each (..., H, W), alike in everything but H and W.
@@ -51,22 +52,41 @@ class ImageList:
             padding_constraints: "size_divisibility" in place of the argument, and "square_size",
                 the side of a square to pad to.
         """
-        if not tensors:
-            raise AssertionError("cannot make a batch out of no pictures")
-        if any(tensor.shape[:-2] != tensors[0].shape[:-2] for tensor in tensors):
-            raise AssertionError("the pictures of a batch differ in their channels")
-        constraints = padding_constraints or {}
-        divisor = constraints.get("size_divisibility", size_divisibility)
-        sizes = [(int(tensor.shape[-2]), int(tensor.shape[-1])) for tensor in tensors]
-        height, width = (max(side) for side in zip(*sizes, strict=True))
-        if square := constraints.get("square_size", 0):
+        divisor, square = size_divisibility, 0
+        if padding_constraints is not None:
+            divisor = padding_constraints.get("size_divisibility", divisor)
+            square = padding_constraints.get("square_size", 0)
+        sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
+        if torch.jit.is_scripting():
+            height, width = max([size[0] for size in sizes]), max([size[1] for size in sizes])
+        else:
+            sizes, height, width = _checked_sizes(tensors)
+        if square > 0:
             if max(height, width) > square:
-                raise RuntimeError(f"a {height}x{width} picture does not fit a square of {square}")
-            height = width = square
+                raise RuntimeError("an image does not fit into the square to pad to")
+            height, width = square, square
         if divisor > 1:
-            height, width = (-(-side // divisor) * divisor for side in (height, width))
-        padded = [
-            F.pad(tensor, (0, width - w, 0, height - h), value=pad_value)
-            for tensor, (h, w) in zip(tensors, sizes, strict=True)
-        ]
+            height = (height + divisor - 1) // divisor * divisor
+            width = (width + divisor - 1) // divisor * divisor
+        padded = []
+        for tensor, size in zip(tensors, sizes):  # noqa: B905 (a script knows no `strict`)
+            margins = [0, width - size[1], 0, height - size[0]]
+            padded.append(F.pad(tensor, margins, value=pad_value))
         return ImageList(torch.stack(padded), sizes)
+
+
+def _checked_sizes(tensors: Sequence[torch.Tensor]) -> tuple[list, Any, Any]:
+    """The sizes of images, and the largest height and width.
+
+    In a trace they are tensors, so that the padding follows the input.
+    """
+    if not isinstance(tensors, list | tuple) or not tensors:
+        raise AssertionError("from_tensors takes a list of at least one image")
+    if any(tensor.shape[:-2] != tensors[0].shape[:-2] for tensor in tensors):
+        raise AssertionError("the images of a batch differ in their channels")
+    if torch.jit.is_tracing():
+        traced = [torch.stack(tuple(tensor.shape[-2:])) for tensor in tensors]
+        return traced, *torch.stack(traced).amax(dim=0)
+    sizes = [tuple(tensor.shape[-2:]) for tensor in tensors]
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    return sizes, height, width

@@ -10,21 +10,24 @@ import torch
 class Instances:
     """Fields of equal length, one entry an object: ``Instances(size, scores=...).scores``.
 
+    Setting an attribute sets the field of that name; names that begin with ``_`` are plain
+    attributes.
+
     Args:
         image_size: (height, width) of the picture.
         **kwargs: the fields, tensors or whatever has a length and can be indexed by one.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
-        # Behind the attributes, which are the fields.
-        vars(self).update(_size=image_size, _fields={})
+        self._image_size = image_size
+        self._fields: dict[str, Any] = {}
         for name, value in kwargs.items():
             self.set(name, value)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width)."""
-        return self._size
+        return self._image_size
 
     def __getattr__(self, name: str) -> Any:
         fields = vars(self).get("_fields", {})  # none yet while an object is copied
@@ -33,12 +36,21 @@ class Instances:
         raise AttributeError(f"these instances have no field {name!r}")
 
     def __setattr__(self, name: str, val: Any) -> None:
-        self.set(name, val)
+        if name.startswith("_"):
+            super().__setattr__(name, val)
+        else:
+            self.set(name, val)
 
     def set(self, name: str, value: Any) -> None:
-        """Add a field or replace it; its length has to be that of the others."""
-        if self._fields and len(value) != len(self):
-            raise AssertionError(f"{name} has {len(value)} entries, the others have {len(self)}")
+        """Add a field or replace it.
+
+        Raises:
+            TypeError: it has no length.
+            AssertionError: its length is not that of the others.
+        """
+        length = len(value)
+        if self._fields and length != len(self):
+            raise AssertionError(f"{name} has {length} entries, the others have {len(self)}")
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
@@ -59,25 +71,25 @@ class Instances:
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
         """A new object, its fields moved where they can be."""
-        moved = Instances(self._size)
+        moved = Instances(self._image_size)
         for name, value in self._fields.items():
             moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
         return moved
 
     def __getitem__(self, item: int | slice | torch.Tensor) -> "Instances":
         """The objects of an index, a slice, or a tensor of indices or of bool."""
-        if isinstance(item, int):
+        if type(item) is int:  # not bool, which numpy and torch take as a mask
             if not -len(self) <= item < len(self):
                 raise IndexError(f"there are {len(self)} instances, not one of index {item}")
             item = slice(item, item + 1 or None)
-        chosen = Instances(self._size)
+        chosen = Instances(self._image_size)
         for name, value in self._fields.items():
             chosen.set(name, value[item])
         return chosen
 
     def __len__(self) -> int:
         for value in self._fields.values():
-            return len(value)
+            return value.__len__()  # len() would bake a constant into a trace
         raise NotImplementedError("instances without any field have no length")
 
     def __iter__(self) -> Iterator:
@@ -85,10 +97,15 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: list["Instances"]) -> "Instances":
-        """All objects of one picture's lists, which have the same fields."""
+        """All objects of one picture's lists, which have the same fields.
+
+        A single list is returned as it is.
+        """
         if not instance_lists or not all(isinstance(i, Instances) for i in instance_lists):
             raise AssertionError("cat takes a list of at least one Instances")
         first = instance_lists[0]
+        if len(instance_lists) == 1:
+            return first
         if any(other.image_size != first.image_size for other in instance_lists):
             raise AssertionError("the instances are of pictures of different sizes")
         joined = Instances(first.image_size)
@@ -107,6 +124,10 @@ class Instances:
     def __str__(self) -> str:
         fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
         number = len(self) if self._fields else 0
-        return f"Instances(number={number}, image_size={self._size}, fields=[{fields}])"
+        height, width = self._image_size
+        return (
+            f"{type(self).__name__}(num_instances={number}, image_height={height}, "
+            f"image_width={width}, fields=[{fields}])"
+        )
 
     __repr__ = __str__

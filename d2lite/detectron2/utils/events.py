@@ -3,10 +3,13 @@
 import datetime
 import json
 import logging
+import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -35,9 +38,11 @@ class EventStorage:
     def __init__(self, start_iter: int = 0) -> None:
         self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._smoothing_hints: dict[str, bool] = {}
-        self._latest: dict[str, tuple[float, int]] = {}
+        self._latest_scalars: dict[str, tuple[float, int]] = {}
         self._iter = start_iter
-        self._prefix = ""
+        self._current_prefix = ""
+        self._vis_data: list[tuple[str, Any, int]] = []  # until a writer takes them
+        self._histograms: list[dict[str, Any]] = []
 
     def put_scalar(
         self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
@@ -50,13 +55,13 @@ class EventStorage:
             smoothing_hint: whether readers should smooth it; must not change for a name.
             cur_iter: iteration of the value, the current one by default.
         """
-        name = self._prefix + name
+        name = self._current_prefix + name
         iteration = self._iter if cur_iter is None else cur_iter
         value = float(value)
         if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
             raise AssertionError(f"scalar {name} was put with another smoothing_hint before")
         self._history[name].update(value, iteration)
-        self._latest[name] = (value, iteration)
+        self._latest_scalars[name] = (value, iteration)
 
     def put_scalars(
         self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any
@@ -64,6 +69,40 @@ class EventStorage:
         """Add several values, given by name."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """Keep an image for the next writer of images.
+
+        Args:
+            img_name: its name.
+            img_tensor: (3, H, W) RGB, uint8 or float in 0..1; tensor or array.
+        """
+        self._vis_data.append((img_name, img_tensor, self._iter))
+
+    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
+        """Keep the histogram of a tensor's values for the next writer of histograms."""
+        low, high = hist_tensor.min().item(), hist_tensor.max().item()
+        edges = torch.linspace(low, high, bins + 1, dtype=torch.float32)
+        histogram = {  # the arguments of SummaryWriter.add_histogram_raw
+            "tag": hist_name,
+            "min": low,
+            "max": high,
+            "num": len(hist_tensor),
+            "sum": float(hist_tensor.sum()),
+            "sum_squares": float((hist_tensor**2).sum()),
+            "bucket_limits": edges[1:].tolist(),
+            "bucket_counts": torch.histc(hist_tensor, bins).tolist(),
+            "global_step": self._iter,
+        }
+        self._histograms.append(histogram)
+
+    def clear_images(self) -> None:
+        """Forget the images."""
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        """Forget the histograms."""
+        self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
         """Return all values of one scalar; KeyError where there is none."""
@@ -77,13 +116,13 @@ class EventStorage:
 
     def latest(self) -> dict[str, tuple[float, int]]:
         """Return the last value and its iteration of every scalar."""
-        return self._latest
+        return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """Like :meth:`latest`, with the recent median for scalars that should be smoothed."""
         return {
             name: (self._smoothed(name, window_size, value), iteration)
-            for name, (value, iteration) in self._latest.items()
+            for name, (value, iteration) in self._latest_scalars.items()
         }
 
     def _smoothed(self, name: str, window_size: int, value: float) -> float:
@@ -92,9 +131,13 @@ class EventStorage:
         return self._history[name].median(self.count_samples(name, window_size))
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """Number of values that one scalar got in the last ``window_size`` iterations."""
-        since = self._iter - window_size
-        return sum(1 for _, iteration in self.history(name).values() if iteration > since)
+        """Number of values that one scalar got in its last ``window_size`` iterations.
+
+        They are counted back from the iteration of its newest value; 0 for a name without values.
+        """
+        iterations = [i for _, i in self._history[name].values()] if name in self._history else []
+        recent = takewhile(lambda i: i > iterations[-1] - window_size, reversed(iterations))
+        return sum(1 for _ in recent)
 
     def smoothing_hints(self) -> dict[str, bool]:
         """Whether each scalar should be smoothed."""
@@ -123,16 +166,18 @@ class EventStorage:
         return self
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        if get_event_storage() is not self:
+            raise AssertionError("storages must be closed in the opposite order of opening")
         _open_storages.pop()
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
         """Put ``name/`` before every name inside the ``with`` block."""
-        outer, self._prefix = self._prefix, name.rstrip("/") + "/"
+        outer, self._current_prefix = self._current_prefix, name.rstrip("/") + "/"
         try:
             yield
         finally:
-            self._prefix = outer
+            self._current_prefix = outer
 
 
 class EventWriter:
@@ -170,6 +215,7 @@ class JSONWriter(EventWriter):
             line = {"iteration": iteration, **scalars}
             self._file.write(json.dumps(line, sort_keys=True) + "\n")
         self._file.flush()
+        os.fsync(self._file.fileno())
         self._last_write = max([self._last_write, *lines])
 
     def close(self) -> None:
@@ -177,7 +223,7 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars for TensorBoard."""
+    """Writes scalars, images and histograms for TensorBoard; clears the latter two."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
         self._log_dir, self._kwargs = log_dir, kwargs
@@ -196,6 +242,13 @@ class TensorboardXWriter(EventWriter):
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
         self._last_write = max([self._last_write, *lines])
+        storage = get_event_storage()
+        for name, image, iteration in storage._vis_data:
+            self._writer.add_image(name, image, iteration)
+        storage.clear_images()
+        for histogram in storage._histograms:
+            self._writer.add_histogram_raw(**histogram)
+        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:
@@ -203,50 +256,71 @@ class TensorboardXWriter(EventWriter):
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs one line: time left, iteration, losses, times, learning rate, memory."""
+    """Logs one line: time left, iteration, losses, times, learning rate, memory.
+
+    Losses and what has "[metric]" in its name are medians over ``window_size`` iterations,
+    ``data_time`` is the mean over them, ``time`` that over all iterations. The time left comes from
+    the median of the last 1000 times, or, without an ``IterationTimer``, from the clock.
+    """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
         self.logger = logging.getLogger("detectron2.utils.events")
         self._max_iter = max_iter
         self._window_size = window_size
+        self._last_write: tuple[int, float] | None = None  # iteration and moment
 
     def write(self) -> None:
         storage = get_event_storage()
         if storage.iter == self._max_iter:
             return  # called once more after training: nothing new
-        fields = [f"eta: {eta}"] if (eta := self._eta(storage)) else []
-        fields += [f"iter: {storage.iter}", *self._losses(storage)]
-        fields.append("  " + "  ".join(self._times(storage)))
-        if "lr" in storage.latest():
-            fields.append(f" lr: {storage.history('lr').latest():.5g}")
+        eta = self._eta(storage)
+        rate = f"{storage.history('lr').latest():.5g}" if "lr" in storage.latest() else "N/A"
+        memory = ""
         if torch.cuda.is_available():
-            fields.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
-        self.logger.info(" %s", "  ".join(fields))
+            memory = f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M"
+        self.logger.info(
+            " %siter: %d  %s  %s  %s lr: %s  %s",
+            f"eta: {eta}  " if eta else "",
+            storage.iter,
+            self._medians(storage, "loss"),
+            self._medians(storage, "[metric]"),
+            "".join(f"{name}: {value:.4f}  " for name, value in self._times(storage).items()),
+            rate,
+            memory,
+        )
 
-    def _losses(self, storage: EventStorage) -> list[str]:
-        chosen = [
-            [name for name in storage.histories() if "loss" in name],
-            [name for name in storage.histories() if "[metric]" in name],
-        ]
-        return [f"{name}: {self._median(storage, name):.4g}" for names in chosen for name in names]
+    def _medians(self, storage: EventStorage, part: str) -> str:
+        """The scalars with ``part`` in their names."""
+        return "  ".join(
+            f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
+            for name, history in storage.histories().items()
+            if part in name
+        )
 
-    def _times(self, storage: EventStorage) -> list[str]:
-        fields = []
-        for name in ("time", "data_time"):
-            if name in storage.latest():
-                history = storage.history(name)
-                mean = history.avg(storage.count_samples(name, self._window_size))
-                fields.append(f"{name}: {mean:.4f}")
-                fields.append(f"last_{name}: {history.latest():.4f}")
-        return fields
-
-    def _median(self, storage: EventStorage, name: str) -> float:
-        return storage.history(name).median(storage.count_samples(name, self._window_size))
+    def _times(self, storage: EventStorage) -> dict[str, float]:
+        """Seconds by field, of those that were put: the first few iterations are not timed."""
+        times, known = {}, storage.latest()
+        if "time" in known:
+            history = storage.history("time")
+            times |= {"time": history.global_avg(), "last_time": history.latest()}
+        if "data_time" in known:
+            history = storage.history("data_time")
+            samples = storage.count_samples("data_time", self._window_size)
+            times |= {"data_time": history.avg(samples), "last_data_time": history.latest()}
+        return times
 
     def _eta(self, storage: EventStorage) -> str | None:
-        """Time left; None in the first iterations, which are not timed."""
-        if self._max_iter is None or "time" not in storage.latest():
+        """Time left; None without ``max_iter`` and while nothing is known of the speed."""
+        if self._max_iter is None:
             return None
-        seconds = storage.history("time").global_avg() * (self._max_iter - storage.iter - 1)
-        storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
+        left = self._max_iter - storage.iter - 1
+        if "time" in storage.latest():
+            seconds = storage.history("time").median(1000) * left
+            storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
+            return str(datetime.timedelta(seconds=int(seconds)))
+        now, last = time.perf_counter(), self._last_write
+        self._last_write = (storage.iter, now)
+        if last is None or storage.iter == last[0]:
+            return None
+        seconds = (now - last[1]) / (storage.iter - last[0]) * left
         return str(datetime.timedelta(seconds=int(seconds)))

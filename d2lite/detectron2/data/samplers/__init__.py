@@ -1,3 +1,8 @@
 """Which items, in which order, on which process."""
 
-from detectron2.data.samplers.distributed_sampler import InferenceSampler, TrainingSampler
+from detectron2.data.samplers.distributed_sampler import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)

@@ -1,6 +1,7 @@
 """What an augmentation is, and what it is applied to."""
 
 import inspect
+import pprint
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ class Augmentation:
     """A rule for drawing a transform, possibly after a look at the input.
 
     A subclass defines ``get_transform`` with the parameters it wants to see; they are found on the
-    input by name ("image", "sem_seg", "boxes"); a single one is the image, whatever its name.
-    ``input_args`` overrides these names.
+    input by name ("image", "sem_seg", "boxes"); a single one is the image, whatever its name, also
+    ``*args``. ``input_args`` overrides these names.
     """
 
     input_args: tuple[str, ...] | None = None
@@ -47,39 +48,49 @@ class Augmentation:
         return np.random.uniform(*((0, low) if high is None else (low, high)), size)
 
     def __repr__(self) -> str:
+        """Show the arguments of the constructor, where they are attributes, but the defaults."""
         shown = []
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            value = getattr(self, name, parameter.default)
-            if name != "self" and value is not parameter.default and value != parameter.default:
-                shown.append(f"{name}={value!r}")
+        for name, parameter in inspect.signature(self.__init__).parameters.items():
+            if parameter.kind in _VARIADIC or not hasattr(self, name):
+                return super().__repr__()
+            value = getattr(self, name)
+            if value is not parameter.default:
+                text = pprint.pformat(value)
+                shown.append(f"{name}={'...' if chr(10) in text else text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     __str__ = __repr__
 
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def _parameter_names(get_transform: Any) -> tuple[str, ...]:
     parameters = inspect.signature(get_transform).parameters.values()
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if any(parameter.kind in variadic for parameter in parameters):
+    if len(parameters) == 1:
+        return ("image",)
+    if any(parameter.kind in _VARIADIC for parameter in parameters):
         raise TypeError(f"{get_transform.__qualname__} must name its parameters")
-    return tuple(p.name for p in parameters) if len(parameters) > 1 else ("image",)
+    return tuple(parameter.name for parameter in parameters)
 
 
 class _FixedTransform(Augmentation):
     """An augmentation that always gives the same transform."""
 
     def __init__(self, transform: Transform) -> None:
-        self.transform = transform
-        self.input_args = ()
+        self.tfm = transform
 
-    def get_transform(self) -> Transform:
-        return self.transform
+    def get_transform(self, *args: Any) -> Transform:
+        return self.tfm
 
     def __repr__(self) -> str:
-        return repr(self.transform)
+        return repr(self.tfm)
+
+    __str__ = __repr__
 
 
-def _as_augmentation(item: Augmentation | Transform) -> Augmentation:
+def as_augmentation(item: Augmentation | Transform) -> Augmentation:
+    """Turn a transform into the augmentation that always gives it."""
     if isinstance(item, Augmentation):
         return item
     if isinstance(item, Transform):
@@ -91,13 +102,15 @@ class AugmentationList(Augmentation):
     """Augmentations one after the other; each sees what the one before has made."""
 
     def __init__(self, augs: Sequence[Augmentation | Transform]) -> None:
-        self.augs = [_as_augmentation(item) for item in augs]
+        self.augs = [as_augmentation(item) for item in augs]
 
     def __call__(self, aug_input: "AugInput") -> TransformList:
         return TransformList([augmentation(aug_input) for augmentation in self.augs])
 
     def __repr__(self) -> str:
         return f"AugmentationList[{', '.join(map(str, self.augs))}]"
+
+    __str__ = __repr__
 
 
 class AugInput:
@@ -116,8 +129,8 @@ class AugInput:
         boxes: np.ndarray | None = None,
         sem_seg: np.ndarray | None = None,
     ) -> None:
-        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3, 4):
-            raise AssertionError("an image must be a numpy array of 2, 3 or 4 dimensions")
+        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+            raise AssertionError("an image must be a numpy array of 2 or 3 dimensions")
         self.image, self.boxes, self.sem_seg = image, boxes, sem_seg
 
     def transform(self, tfm: Transform) -> None:

@@ -8,11 +8,20 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from fvcore.transforms import transform as fixed
 from fvcore.transforms.transform import Transform
 from PIL import Image
 
 from detectron2.data.transforms.augmentation import Augmentation
+from detectron2.data.transforms.color import RandomBrightness as RandomBrightness
+from detectron2.data.transforms.color import RandomContrast as RandomContrast
+from detectron2.data.transforms.color import RandomLighting as RandomLighting
+from detectron2.data.transforms.color import RandomSaturation as RandomSaturation
+from detectron2.data.transforms.scale import RandomApply as RandomApply
+from detectron2.data.transforms.scale import RandomExtent as RandomExtent
+from detectron2.data.transforms.scale import RandomResize as RandomResize
+from detectron2.data.transforms.scale import ResizeScale as ResizeScale
 from detectron2.data.transforms.transform import ResizeTransform
 
 
@@ -55,6 +64,7 @@ class ResizeShortestEdge(Augmentation):
         interp: interpolation, as Pillow numbers it.
     """
 
+    @torch.jit.unused  # so that a script may call get_output_shape
     def __init__(
         self,
         short_edge_length: int | Sequence[int],
@@ -72,7 +82,8 @@ class ResizeShortestEdge(Augmentation):
         self.short_edge_length, self.max_size = short_edge_length, max_size
         self.sample_style, self.interp = sample_style, interp
 
-    def get_transform(self, image: np.ndarray) -> Transform:
+    @torch.jit.unused  # a script reads the annotations nevertheless, so there are none
+    def get_transform(self, image):
         if self.is_range:
             low, high = self.short_edge_length
             length = np.random.randint(low, high + 1)
@@ -96,8 +107,8 @@ class ResizeShortestEdge(Augmentation):
         if new_long > max_size:
             target = target * (max_size / new_long)
             new_long = float(max_size)
-        new_short, new_long = int(target + 0.5), int(new_long + 0.5)
-        return (new_short, new_long) if oldh < oldw else (new_long, new_short)
+        new_short, rounded_long = int(target + 0.5), int(new_long + 0.5)
+        return (new_short, rounded_long) if oldh < oldw else (rounded_long, new_short)
 
 
 class FixedSizeCrop(Augmentation):
@@ -156,6 +167,8 @@ class RandomCrop(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
         crop_h, crop_w = self.get_crop_size((height, width))
+        if crop_h > height or crop_w > width:
+            raise AssertionError(f"{self} asks for more than an image of {height}x{width}")
         y = np.random.randint(height - crop_h + 1)
         x = np.random.randint(width - crop_w + 1)
         return fixed.CropTransform(x, y, crop_w, crop_h)
@@ -166,13 +179,16 @@ class RandomCrop(Augmentation):
             return tuple(map(min, self.crop_size, image_size))
         if self.crop_type == "absolute_range":
             low, high = self.crop_size
+            if low > high:
+                raise AssertionError(f"crop_size {self.crop_size} is no range")
             return tuple(
                 np.random.randint(min(side, low), min(side, high) + 1) for side in image_size
             )
-        share = np.asarray(self.crop_size, dtype=np.float32)
+        shares = self.crop_size
         if self.crop_type == "relative_range":
-            share = share + np.random.rand(2) * (1 - share)
-        return tuple(int(side * s + 0.5) for side, s in zip(image_size, share, strict=True))
+            lowest = np.asarray(shares, dtype=np.float32)  # rounds alike
+            shares = lowest + np.random.rand(2) * (1 - lowest)
+        return tuple(int(side * s + 0.5) for side, s in zip(image_size, shares, strict=True))
 
 
 class RandomCrop_CategoryAreaConstraint(Augmentation):

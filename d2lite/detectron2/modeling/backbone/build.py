@@ -3,10 +3,10 @@
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone.backbone import Backbone
-from detectron2.utils.registry import Registry
+from detectron2.utils.registry import ModelRegistry
 
 # Called with (cfg, input_shape: ShapeSpec); must return a Backbone.
-BACKBONE_REGISTRY = Registry("BACKBONE")
+BACKBONE_REGISTRY = ModelRegistry("BACKBONE")
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:

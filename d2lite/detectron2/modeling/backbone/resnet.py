@@ -29,8 +29,8 @@ _NUM_BLOCKS = {
 def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm: Any, **kwargs: Any
 ) -> Conv2d:
-    """A convolution without a bias, initialised for the ReLU behind it, and its normalisation."""
-    conv = Conv2d(
+    """A convolution without a bias and its normalisation."""
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size,
@@ -38,8 +38,17 @@ def conv_norm(
         norm=get_norm(norm, out_channels),
         **kwargs,
     )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return conv
+
+
+def fill(*convs: Conv2d | None) -> None:
+    """Initialise convolutions for the ReLU behind them, in this order; None is passed over.
+
+    A block makes all of its convolutions, which draw numbers too, before it fills any: a seed gives
+    the same weights as in Detectron2.
+    """
+    for conv in convs:
+        if conv is not None:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
 
 class _ResidualBlock(CNNBlockBase):
@@ -64,6 +73,7 @@ class BasicBlock(_ResidualBlock):
         super().__init__(in_channels, out_channels, stride, norm)
         self.conv1 = conv_norm(in_channels, out_channels, 3, norm, stride=stride, padding=1)
         self.conv2 = conv_norm(out_channels, out_channels, 3, norm, padding=1)
+        fill(self.conv1, self.conv2, self.shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
@@ -104,6 +114,7 @@ class BottleneckBlock(_ResidualBlock):
             dilation=dilation,
         )
         self.conv3 = conv_norm(bottleneck_channels, out_channels, 1, norm)
+        fill(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
@@ -117,6 +128,7 @@ class BasicStem(CNNBlockBase):
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm: Any = "BN") -> None:
         super().__init__(in_channels, out_channels, 4)
         self.conv1 = conv_norm(in_channels, out_channels, 7, norm, stride=2, padding=3)
+        fill(self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / 4, W / 4)."""
@@ -172,13 +184,18 @@ class ResNet(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Pictures (N, C, H, W) -> the feature maps in ``out_features``, by name."""
         if x.dim() != 4:
-            raise AssertionError(f"pictures are (N, C, H, W), not of shape {tuple(x.shape)}")
-        features = {"stem": (x := self.stem(x))}
-        for name, stage in zip(self.stage_names, self.stages, strict=True):
-            features[name] = x = stage(x)
-        if self.num_classes is not None:
+            raise AssertionError(f"images are (N, C, H, W), not of {x.dim()} dimensions")
+        x = self.stem(x)
+        features: dict[str, torch.Tensor] = {}
+        if "stem" in self._out_features:
+            features["stem"] = x
+        for name, stage in zip(self.stage_names, self.stages):  # noqa: B905 (can be scripted)
+            x = stage(x)
+            if name in self._out_features:
+                features[name] = x
+        if self.num_classes is not None and "linear" in self._out_features:
             features["linear"] = self.linear(x.mean((2, 3)))
-        return {name: features[name] for name in features if name in self._out_features}
+        return features
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of every feature map."""

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from detectron2.config import CfgNode
-from detectron2.utils.registry import Registry
+from detectron2.utils.registry import ModelRegistry
 
 # Called with cfg; must return a module that takes a list of dicts.
-META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY = ModelRegistry("META_ARCH")
 
 
 def build_model(cfg: CfgNode) -> nn.Module:

@@ -4,10 +4,10 @@ from torch import nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.utils.registry import Registry
+from detectron2.utils.registry import ModelRegistry
 
 # Called with (cfg, input_shape: dict[str, ShapeSpec]).
-SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY = ModelRegistry("SEM_SEG_HEADS")
 
 
 def build_sem_seg_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:

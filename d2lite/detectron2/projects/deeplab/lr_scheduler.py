@@ -2,7 +2,7 @@
 
 from torch.optim import Optimizer
 
-from detectron2.solver.lr_scheduler import LRScheduler
+from detectron2.solver.lr_scheduler import LRScheduler, _get_warmup_factor_at_iter
 
 
 class WarmupPolyLR(LRScheduler):
@@ -34,18 +34,10 @@ class WarmupPolyLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        warmup = self._warmup()
+        warmup = _get_warmup_factor_at_iter(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
         factor = warmup * (1.0 - self.last_epoch / self.max_iters) ** self.power
         if warmup == 1.0 and self.constant_ending > 0:
             factor = max(factor, self.constant_ending)
         return [base * factor for base in self.base_lrs]
-
-    def _warmup(self) -> float:
-        if self.last_epoch >= self.warmup_iters:
-            return 1.0
-        if self.warmup_method == "constant":
-            return self.warmup_factor
-        if self.warmup_method == "linear":
-            done = self.last_epoch / self.warmup_iters
-            return self.warmup_factor * (1 - done) + done
-        raise ValueError(f"the warm-up is 'linear' or 'constant', not {self.warmup_method!r}")

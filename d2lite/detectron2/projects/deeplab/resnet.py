@@ -7,7 +7,7 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, BasicStem, ResNet
-from detectron2.modeling.backbone.resnet import conv_norm, stages_from_config
+from detectron2.modeling.backbone.resnet import conv_norm, fill, stages_from_config
 
 
 class DeepLabStem(CNNBlockBase):
@@ -20,6 +20,7 @@ class DeepLabStem(CNNBlockBase):
         self.conv1 = conv_norm(in_channels, half, 3, norm, stride=2, padding=1)
         self.conv2 = conv_norm(half, half, 3, norm, padding=1)
         self.conv3 = conv_norm(half, out_channels, 3, norm, padding=1)
+        fill(self.conv1, self.conv2, self.conv3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C', H / 4, W / 4)."""
