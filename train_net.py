@@ -68,7 +68,7 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
     checkpointer = build_checkpointer(cfg, model)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
         raise UserError("--eval-only needs weights: set MODEL.WEIGHTS, or --resume a run")
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    checkpointer.load_for_use(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)

@@ -55,7 +55,9 @@ def build(config: str, **keys: object) -> catseg_d2.CATSeg:
         **{key.replace("__", "."): value for key, value in keys.items()},
     }
     torch.manual_seed(0)
-    return build_model(load_config(config, [item for pair in settings.items() for item in pair]))
+    model = build_model(load_config(config, [item for pair in settings.items() for item in pair]))
+    model.may_predict = True  # with random weights
+    return model
 
 
 def random_picture() -> torch.Tensor:

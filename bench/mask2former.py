@@ -97,6 +97,7 @@ def build(case: Case) -> tuple[mask2former_rankseg.MaskFormer, CfgNode]:
     cfg = load_config(case.config, changes)
     torch.manual_seed(0)
     model = build_model(cfg)
+    model.may_predict = True  # with random weights
     if case.task == "panoptic":
         _see_objects(model)
     return model.train(case.task == "training"), cfg

@@ -66,7 +66,9 @@ def build(task: str, options: Sequence[object] = ()) -> mask2former_rankseg.Vide
     changes = [x for key, value in clips.items() for x in (f"MODEL.MASK_FORMER.TEST.{key}", value)]
     cfg = load_config(TASKS[task], [*changes, "TEST.SEM_SEG_OUTPUT", "labels", *options])
     torch.manual_seed(0)
-    return build_model(cfg).eval()
+    model = build_model(cfg).eval()
+    model.may_predict = True  # with random weights
+    return model
 
 
 def answer(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:

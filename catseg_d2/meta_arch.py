@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from segcore.answers import SCORES, AnswerKind
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
+from segcore.weights import guard
 
 from .aggregator import (
     CostAggregator,
@@ -114,6 +115,7 @@ class CATSeg(nn.Module):
         self._vocabulary = vocabulary
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        guard(self)
         self.register_load_state_dict_pre_hook(rename_published)
         self.register_load_state_dict_pre_hook(restore_token_rows)
 

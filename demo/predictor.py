@@ -56,13 +56,8 @@ class Segmenter:
     def __init__(
         self, cfg: CfgNode, vocabulary: Vocabulary | None = None, min_score: float = 0.5
     ) -> None:
-        if not cfg.MODEL.WEIGHTS:
-            raise UserError(
-                "MODEL.WEIGHTS is empty: name a checkpoint by `--opts MODEL.WEIGHTS model.pth`; "
-                "an untrained model knows nothing"
-            )
         self.model = build_model(_answering_one_task(cfg)).eval()
-        Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(self.model).load_for_use(cfg.MODEL.WEIGHTS)
         self.vocabulary = settle_vocabulary(self.model, cfg, vocabulary)
         self.min_score = min_score
         self.format = cfg.INPUT.FORMAT

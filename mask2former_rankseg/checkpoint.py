@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from segcore.backbones.checkpoint import backbone_weights
+from segcore.errors import UserError
+from segcore.weights import is_for_use
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +93,9 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     Of a file that holds a backbone alone, as pre-training leaves it, the backbone is taken; all
     else keeps its values. What has another shape, as the classifier of a model of other classes, is
     left out; the caller decides whether a file may lack it.
+
+    Raises:
+        UserError: a file of a backbone, where a model is loaded to predict.
     """
     names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     tensors = {name: state_dict.pop(prefix + name) for name in names}
@@ -98,6 +103,10 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     tensors.pop("criterion.empty_weight", None)
     renamed = {from_published(name): value for name, value in tensors.items()}
     backbone = backbone_weights(tensors)
+    if backbone is not None and is_for_use(module):
+        raise UserError(
+            "the checkpoint is of a backbone alone: train from it, and predict with what comes out"
+        )
     if backbone is not None:
         logger.warning("the checkpoint is of a backbone: all other weights keep their values")
         renamed = {

@@ -19,6 +19,7 @@ from segcore.errors import UserError
 from segcore.rankseg.oracle import drop_absent
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
+from segcore.weights import guard
 
 from .checkpoint import rename_published
 from .config import (
@@ -93,6 +94,7 @@ class MaskFormer(nn.Module):
         self.category_answers: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        guard(self)
         self.register_load_state_dict_pre_hook(rename_published)
 
     @classmethod

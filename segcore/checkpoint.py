@@ -8,9 +8,10 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from segcore.checkpoint_cache import cached_copy
-from segcore.checkpoint_readers import read_checkpoint
-from segcore.errors import UserError
+from segcore.checkpoint_readers import DamagedCheckpointError, read_checkpoint
+from segcore.errors import UserError, printable
 from segcore.files import remove_unfinished, writing
+from segcore.weights import REMEDY, loading, misfit, not_finite
 
 __all__ = [
     "Checkpointer",
@@ -78,7 +79,7 @@ class Checkpointer(DetectionCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.allow_partial = allow_partial
-        self._loading = ""
+        self._loading, self._for_use = "", False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; see :func:`read_checkpoint` for what it may be.
@@ -90,13 +91,64 @@ class Checkpointer(DetectionCheckpointer):
         file, _, query = path.partition("?")
         if query not in ("", "matching_heuristics=True", "matching_heuristics=False"):
             raise UserError(f"{path}: after ? only matching_heuristics=True is understood")
-        # A path that is no file is reported here, before it is taken for the name of a download.
-        if file and "://" not in file:
-            _require_file(file)
-        try:
-            return super().load(path, *args, **kwargs)
-        except OSError as error:
-            raise UserError(f"{path} cannot be fetched or read: {error}") from error
+        if file:
+            self._require_file(file)
+        return super().load(path, *args, **kwargs)
+
+    def load_for_use(self, path: str, *, resume: bool = False) -> None:
+        """Load a model to predict with: all of its weights, and nothing but them.
+
+        Args:
+            path: see :meth:`load`.
+            resume: take the last checkpoint of the folder instead, if there is one.
+
+        Raises:
+            UserError: no weights are named, they cannot be read, do not all fit the model
+                (whatever ``allow_partial`` says), or are not finite.
+        """
+        path = self.get_checkpoint_file() if resume and self.has_checkpoint() else path
+        if not path:
+            raise UserError(
+                "MODEL.WEIGHTS is empty: name a checkpoint, such as MODEL.WEIGHTS model.pth; a "
+                "model without weights predicts by chance"
+            )
+        self.model.eval()
+        self.allow_partial, self._for_use = False, True
+        self.load(path, checkpointables=[])
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint of the folder that is whole, or load ``path``.
+
+        Raises:
+            UserError: as of :meth:`load`; or no checkpoint of the folder is whole.
+        """
+        if not resume or not self.has_checkpoint():
+            return self.load(path, checkpointables=[])
+        last = Path(self.get_checkpoint_file())
+        for candidate in (last, *self._before(last)):
+            try:
+                rest = self.load(str(candidate))
+            except DamagedCheckpointError as error:
+                self.logger.warning("%s", error)
+                continue
+            if candidate != last:
+                self.logger.warning("so the run goes on from %s, which is whole", candidate.name)
+            return rest
+        raise UserError(
+            f"{last} is damaged, and {self.save_dir} holds no earlier checkpoint that is whole: "
+            "start anew without --resume, or in another OUTPUT_DIR"
+        )
+
+    def _before(self, last: Path) -> list[Path]:
+        """The checkpoints of training before one, the newest first."""
+        numbered = {
+            int(path.stem.removeprefix("model_")): path
+            for path in last.parent.glob("model_*.pth")
+            if path.stem.removeprefix("model_").isdecimal() and path != last
+        }
+        number = last.stem.removeprefix("model_")
+        limit = int(number) if number.isdecimal() else max(numbered, default=0) + 1
+        return [numbered[key] for key in sorted(numbered, reverse=True) if key < limit]
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<name>.pth``: a checkpoint is there whole or not at all.
@@ -125,12 +177,11 @@ class Checkpointer(DetectionCheckpointer):
             file.write(last_filename_basename.encode())
 
     def _require_finite(self) -> None:
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise UserError(
-                    f"the model's {name} is no longer finite, so it is not saved: go on from the "
-                    "last checkpoint with a lower SOLVER.BASE_LR or with SOLVER.CLIP_GRADIENTS"
-                )
+        if name := not_finite(self.model.state_dict()):
+            raise UserError(
+                f"the model's {name} is no longer finite, so it is not saved: go on from the "
+                "last checkpoint with a lower SOLVER.BASE_LR or with SOLVER.CLIP_GRADIENTS"
+            )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
@@ -140,42 +191,38 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         try:
-            incompatible = super()._load_model(checkpoint)
+            with loading(self._for_use):
+                incompatible = super()._load_model(checkpoint)
         except RuntimeError as error:  # load_state_dict, on keys that it renamed itself
-            raise UserError(f"{self._loading}: {' '.join(str(error).split())[:300]}") from error
-        if not self.allow_partial:
-            self._require_fit(incompatible)
+            raise UserError(f"{self._loading}: {printable(error, 300)}") from error
+        fault = misfit(*incompatible)
+        if fault and not self.allow_partial:
+            partial = ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True" * (not self._for_use)
+            raise UserError(
+                f"{self._loading} does not fit the model of this config: it {fault}; "
+                f"{REMEDY}{partial}"
+            )
+        if name := not_finite(self.model.state_dict()):
+            raise UserError(
+                f"{self._loading} holds values of {name} that are not finite numbers: take another "
+                "checkpoint"
+            )
         return incompatible
 
-    def _require_fit(self, incompatible: Any) -> None:
-        wrong = {key for key, _, _ in incompatible.incorrect_shapes}
-        shapes = [
-            f"{key} {tuple(theirs)} (the model's is {tuple(ours)})"
-            for key, theirs, ours in incompatible.incorrect_shapes
-        ]
-        faults = [
-            _some("has another shape for", shapes),
-            _some("lacks", [key for key in incompatible.missing_keys if key not in wrong]),
-            _some("has unknown", list(incompatible.unexpected_keys)),
-        ]
-        if any(faults):
+    def _require_file(self, path: str) -> None:
+        """Fetch what is at an address; report a path that is no file as what it is."""
+        if "://" not in path:
+            what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from nothing"
+            what = "is a folder: name the checkpoint file in it" if Path(path).is_dir() else what
+            if not Path(path).is_file():
+                raise UserError(f"the checkpoint {path} {what}")
+            return
+        try:
+            here = Path(self.path_manager.get_local_path(path)).is_file()
+        except OSError as error:
+            raise UserError(f"{path} cannot be fetched or read: {error}") from error
+        if not here:
             raise UserError(
-                f"{self._loading} does not fit the model of this config: it "
-                f"{'; it '.join(filter(None, faults))}; take the config that it was trained with, "
-                "or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
+                f"{path} cannot be fetched: nothing here reads from such an address; fetch the "
+                "file yourself, and name it by its path"
             )
-
-
-def _require_file(path: str) -> None:
-    if not path or not Path(path).is_file():
-        what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from nothing"
-        if Path(path).is_dir():
-            what = "is a folder: name the checkpoint file in it"
-        raise UserError(f"the checkpoint {path} {what}")
-
-
-def _some(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{what} {', '.join(names[:3])}{more} ({len(names)} in all)"

@@ -18,6 +18,10 @@ from segcore.weights import without_wrappers
 MAX_CHECKPOINT_BYTES = 64 << 30
 
 
+class DamagedCheckpointError(UserError):
+    """A file that cannot be read to its end as the checkpoint that it was."""
+
+
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read weights safely, on the CPU.
 
@@ -38,14 +42,14 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     if not 0 < path.stat().st_size <= MAX_CHECKPOINT_BYTES:
-        raise UserError(f"{path} has {path.stat().st_size} bytes: it is no checkpoint")
+        raise DamagedCheckpointError(f"{path} has {path.stat().st_size} bytes: it is no checkpoint")
     readers = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
     try:
         content = readers.get(path.suffix.lower(), _read_torch)(path)
     except UserError:
         raise
     except Exception as error:  # damaged bytes can surface as anything in the readers
-        raise UserError(f"{path} cannot be read: {_reason(error)}") from error
+        raise DamagedCheckpointError(f"{path} cannot be read: {_reason(error)}") from error
     return _as_checkpoint(content, path)
 
 

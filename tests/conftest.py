@@ -8,6 +8,9 @@ import detectron2
 import pytest
 import torch
 
+# Most tests are of models with random weights, in processes of their own too.
+os.environ["CATRANK_UNTRAINED"] = "1"
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -61,6 +61,7 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
         depth: how far down the parts are split.
     """
     model = Trainer.build_model(cfg).eval()
+    model.may_predict = True  # what it predicts is not looked at
     if vocabulary is not None:
         if not hasattr(model, "set_vocabulary"):
             raise UserError(f"{type(model).__name__} reads no words: leave out --vocabulary")

@@ -187,7 +187,7 @@ def main() -> None:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     logging.getLogger("fvcore").setLevel(logging.WARNING)
     model = Trainer.build_model(cfg)
-    build_checkpointer(cfg, model).load(cfg.MODEL.WEIGHTS)
+    build_checkpointer(cfg, model).load_for_use(cfg.MODEL.WEIGHTS)
     controls = Controls(cfg, model, cfg.DATASETS.TEST[0], arguments.pictures)
     for row, scores in controls.table(arguments.kept):
         columns = "".join(f"  {name} {scores[name]:5.2f}" for name in COLUMNS)

@@ -254,7 +254,7 @@ def run_all(run: Run, examples: int) -> list[Result]:
 def build(run: Run) -> nn.Module:
     """The model of a run, with its weights and its wording."""
     model = Trainer.build_model(run.cfg)
-    build_checkpointer(run.cfg, model).load(run.cfg.MODEL.WEIGHTS)
+    build_checkpointer(run.cfg, model).load_for_use(run.cfg.MODEL.WEIGHTS)
     if run.wording and (run.wording["templates"], run.wording["synonyms"]) != (
         model.templates,
         SYNONYMS[0],

@@ -79,7 +79,7 @@ def main() -> None:
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     model = Trainer.build_model(cfg)
-    build_checkpointer(cfg, model).load(cfg.MODEL.WEIGHTS)
+    build_checkpointer(cfg, model).load_for_use(cfg.MODEL.WEIGHTS)
     logging.disable(logging.INFO)
     print(f"{'':56}" + "".join(f"{column:>12}" for column in COLUMNS) + f"{'crops':>7}")
     for name, scores, crops in compare(cfg, model):

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -350,3 +351,121 @@ def test_matching_heuristics_by_query(tmp_path):
     assert same(inner["backbone"].state_dict())
     with pytest.raises(UserError, match="after \\? only matching_heuristics=True"):
         Checkpointer(inner).load(f"{tmp_path}/a.pth?other=1")
+
+
+# ---- damage ----------------------------------------------------------------------------------
+
+
+def test_no_flipped_bit_changes_what_is_read(tmp_path):
+    """It is harmless, or the file is refused: the zip's check sums are verified."""
+    path = tmp_path / "a.pth"
+    torch.save({"model": weights(), "iteration": 7}, path)
+    content, refused = path.read_bytes(), 0
+    for position in random.Random(3).sample(range(len(content)), 400):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError:
+            refused += 1
+        else:
+            assert same(checkpoint["model"]) and checkpoint["iteration"] == 7
+    assert refused > 100
+
+
+def flip_a_bit_of_the_weights(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(weights()["0.weight"].numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A folder with three checkpoints of training."""
+    model = net()
+    model.load_state_dict(weights())
+    checkpointer = Checkpointer(model, str(tmp_path))
+    for iteration in (1, 3):
+        checkpointer.save(f"model_{iteration:07}", iteration=iteration)
+    checkpointer.save("model_final", iteration=5)
+    return tmp_path
+
+
+def test_resuming_goes_back_to_a_checkpoint_that_is_whole(run, caplog):
+    model = net()
+    for damaged, left in (("model_final", 3), ("model_0000003", 1)):
+        flip_a_bit_of_the_weights(run / f"{damaged}.pth")
+        caplog.clear()
+        assert Checkpointer(model, str(run)).resume_or_load("")["iteration"] == left
+        assert same(model.state_dict())
+        assert f"{damaged}.pth cannot be read: it is damaged: the check sum" in caplog.text
+        assert f"the run goes on from model_{left:07}.pth, which is whole" in caplog.text
+    flip_a_bit_of_the_weights(run / "model_0000001.pth")
+    with pytest.raises(UserError, match=r"final\.pth is damaged, and .* no earlier checkpoint"):
+        Checkpointer(model, str(run)).resume_or_load("")
+
+
+def test_resuming_does_not_go_on_to_a_later_checkpoint(run):
+    (run / "last_checkpoint").write_text("model_0000001.pth")
+    flip_a_bit_of_the_weights(run / "model_0000001.pth")
+    with pytest.raises(UserError, match=r"model_0000001\.pth is damaged"):
+        Checkpointer(net(), str(run)).resume_or_load("")
+
+
+# ---- use -------------------------------------------------------------------------------------
+
+
+def test_weights_for_use_are_whole_and_finite(tmp_path, run):
+    with pytest.raises(UserError, match=r"MODEL\.WEIGHTS is empty: name a checkpoint"):
+        Checkpointer(net()).load_for_use("")
+    model = net()
+    Checkpointer(model).load_for_use(str(run / "model_final.pth"))
+    assert same(model.state_dict()) and not model.training
+    Checkpointer(net(), str(run)).load_for_use("", resume=True)
+
+    flip_a_bit_of_the_weights(run / "model_final.pth")
+    with pytest.raises(UserError, match=r"model_final\.pth cannot be read: it is damaged"):
+        Checkpointer(net(), str(run)).load_for_use("", resume=True)
+    torch.save({"0.weight": weights()["0.weight"]}, tmp_path / "part.pth")
+    with pytest.raises(UserError, match=r"part\.pth does not fit .* it lacks .*trained with$"):
+        Checkpointer(net(), allow_partial=True).load_for_use(str(tmp_path / "part.pth"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    state = weights() | {"1.bias": torch.tensor([5.0, value])}
+    torch.save({"model": state}, tmp_path / "nan.pth")
+    for load in (Checkpointer(net()).load, Checkpointer(net()).load_for_use):
+        with pytest.raises(UserError, match=r"nan\.pth holds values of 1\.bias that are not fini"):
+            load(str(tmp_path / "nan.pth"))
+
+
+@pytest.mark.parametrize("address", ["hf://a/m.safetensors", "s3://b/m.pth", "gs://b/m.pth"])
+def test_an_address_that_nothing_reads_from_is_one_sentence(address):
+    with pytest.raises(UserError, match=rf"^{address} cannot be fetched"):
+        Checkpointer(net()).load_for_use(address)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"_orig_mod.module.module._orig_mod.{name}",
+        lambda name: name.replace(".", "._orig_mod."),
+    ],
+)
+def test_names_lose_what_wrappers_put_before_them(tmp_path, wrap):
+    torch.save({"model": {wrap(k): v for k, v in weights().items()}}, tmp_path / "a.pth")
+    model = net()
+    Checkpointer(model).load_for_use(str(tmp_path / "a.pth"))
+    assert same(model.state_dict())
+    assert same(read_checkpoint(tmp_path / "a.pth")["model"])
+
+
+def test_two_entries_of_one_name_are_refused(tmp_path):
+    torch.save(weights() | {"_orig_mod.0.bias": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"holds 0\.bias twice"):
+        read_checkpoint(tmp_path / "a.pth")

@@ -83,8 +83,11 @@ class _Archive:
     def __init__(self, content: bytearray | mmap) -> None:
         self.content = content
         self.storages: dict[str, Storage] = {}
-        with zipfile.ZipFile(_Bounded(_stream(content))) as archive:
-            entries = archive.infolist()
+        try:
+            with zipfile.ZipFile(_Bounded(_stream(content))) as archive:
+                entries = archive.infolist()
+        except zipfile.BadZipFile as error:
+            raise UnpicklingError("it is cut short or damaged; fetch it again") from error
         self.entries = {entry.filename: entry for entry in entries}
         if any(name.endswith("/constants.pkl") for name in self.entries):
             raise TorchScriptError("it is a TorchScript archive, a program")
