@@ -43,7 +43,7 @@ from segcore.datasets.checking import (
 )
 from segcore.datasets.checking.findings import by_kind
 from segcore.datasets.own import register_own_file
-from segcore.errors import UserError, exit_on_user_error
+from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.files import path_argument, write_text
 from segcore.vocabulary import Vocabulary
 
@@ -142,7 +142,7 @@ def print_survey(known: Survey) -> None:
     """Numbers, class frequencies and findings of one data set."""
     sizes = [f"{w} x {h} ({n})" for (w, h), n in known.sizes]
     more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
-    print(f"\n{known.source.name}")
+    print(f"\n{printable(known.source.name)}")
     print(f"  {known.num_images} pictures, {known.num_labels} label maps, {len(known.pairs)} pairs")
     print(f"  width x height: {', '.join(sizes[:3])}{more}")
     order = np.argsort(-known.class_pixels, kind="stable")
@@ -163,7 +163,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
         severity = "ERROR" if KINDS[kind].is_error else "note"
         print(f"  {severity}: {KINDS[kind].title}: {len(group)}")
         for finding in group[:MOST_LINES]:
-            print(f"    {finding.text}")
+            print(f"    {printable(finding.text, MESSAGE_CHARACTERS)}")
         if len(group) > MOST_LINES:
             print(f"    and {len(group) - MOST_LINES} more")
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from segcore.datasets.preparing import for_all, write_picture
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.files import join_inside
 from segcore.images import check_labels, read_labels
 from segcore.vocabulary import registered_names, vocabulary_table
@@ -107,7 +107,7 @@ def make_label_maps(
     print(f"{maps.name}: {sum(made)} label maps in {maps.folder}")
     there = {stem for stem, is_made in zip(items, made, strict=True) if is_made}
     for sentence in _differences(maps, there):
-        print(f"warning: {maps.name}: {sentence}", file=sys.stderr)
+        print(f"warning: {maps.name}: {printable(sentence)}", file=sys.stderr)
 
 
 def _make(maps: LabelMaps, make: Callable, named: tuple[str, Item]) -> bool:

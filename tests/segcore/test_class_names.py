@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -11,6 +12,7 @@ import mask2former_rankseg  # noqa: F401
 import segcore.datasets  # noqa: F401
 from segcore.config import CONFIG_FOLDERS, load_config
 from segcore.datasets.class_names import check_class_names
+from segcore.engine.trainer import _check_train_vocabulary
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -62,6 +64,16 @@ def test_words_of_the_background_do_not_count(caplog) -> None:
     names = [*Vocabulary.load("voc20b").names[:20], "wall", "sky"]
     check(names, "voc_2012_test_background_sem_seg")
     assert not caplog.text
+
+
+def test_training_data_is_looked_at_before_training() -> None:
+    cfg = load_config("catseg_d2/scenes_60.yaml", ["DATASETS.TRAIN", "('scenes_60_train',)"])
+    model = SimpleNamespace(train_vocabulary=Vocabulary.load(NAMES))
+    _check_train_vocabulary(cfg, model)
+    model.train_vocabulary = Vocabulary.load(sorted(NAMES))
+    with pytest.raises(UserError, match=r"TRAIN_CLASS_JSON, for data set scenes_60_train: .*order"):
+        _check_train_vocabulary(cfg, model)
+    _check_train_vocabulary(cfg, SimpleNamespace())
 
 
 @pytest.mark.parametrize(("alias", "dataset"), PUBLISHED.items())
