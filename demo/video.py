@@ -17,7 +17,7 @@ from video_predictor import clip_by_clip, count_frames, frame_by_frame
 
 from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
-from segcore.video_writer import VideoWriter, check_written_suffix
+from segcore.video_writer import VideoWriter, check_output_file
 from segcore.visualize_segments import draw_regions
 
 Write = Callable[[np.ndarray, Answer], None]
@@ -30,7 +30,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         UserError: videos are not written as such files, or there are results already.
     """
     if _is_file_name(output):
-        check_written_suffix(output)
+        check_output_file(output)
         present = output if output.exists() else None
     else:
         present = next(output.glob("*_labels.png"), None)
@@ -70,7 +70,7 @@ def segment_video(
     else:
         answers = frame_by_frame(segmenter, video)
     if _is_file_name(output):
-        opened = _file(segmenter, output, rate, alpha)
+        opened = _file(segmenter, VideoWriter(output, rate, video.pixel_aspect), alpha)
     else:
         results = ResultFolder(output, segmenter.vocabulary, overwrite)
         opened = _folder(results, video, alpha, tell_apart=segmenter.reads_videos)
@@ -98,9 +98,9 @@ def _is_file_name(output: Path) -> bool:
 
 
 @contextmanager
-def _file(segmenter: Segmenter, path: Path, rate: Fraction, alpha: float) -> Iterator[Write]:
+def _file(segmenter: Segmenter, file: VideoWriter, alpha: float) -> Iterator[Write]:
     """Frames with colours and names on them, as a video file."""
-    with VideoWriter(path, rate) as writer:
+    with file as writer:
 
         def write(frame: np.ndarray, answer: Answer) -> None:
             regions = regions_of(answer, segmenter.vocabulary, tell_apart=segmenter.reads_videos)

@@ -5,9 +5,10 @@ only containers of video are opened (a playlist could name other files), and wha
 a file becomes one sentence that names it.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.images import MAX_PIXELS, read_image
 from segcore.videos import Frames
 
@@ -23,6 +24,9 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,
 FOLDER_RATE = Fraction(25)  # frames a second of a folder, which does not say
 CUT_SECONDS = 0.2  # a file that ends earlier than it announces by more than this was cut off
 SHOWN_SHARE = 0.9  # of the frames that a header counts; with fewer the file was cut off
+MAX_RATE = 1000  # frames a second; headers that say more are wrong
+RATE_TOLERANCE = 0.02  # timestamps are rounded, and may agree with the header so far
+COUNTED = ("mov", "mp4")  # containers whose header gives the average rate
 
 
 class BrokenVideo(UserError):
@@ -37,12 +41,14 @@ class Video:
         rate: frames a second.
         length: number of frames, as the header tells it: it may be wrong; None: it does not say.
         has_sound: whether there is sound beside the pictures.
+        pixel_aspect: width of a pixel over its height, upright.
     """
 
     path: Path
     rate: Fraction = FOLDER_RATE
     length: int | None = None
     has_sound: bool = False
+    pixel_aspect: Fraction = Fraction(1)
 
     def frames(self) -> Iterator[np.ndarray]:
         """The frames, each (H, W, 3) uint8, RGB, upright, all of one size.
@@ -99,9 +105,12 @@ class VideoFile(Video):
         """
         self.path, self.max_pixels = Path(path), max_pixels
         with self._opened() as (container, stream):
-            self.rate = stream.average_rate or stream.guessed_rate or FOLDER_RATE
             self.length = stream.frames or None
             self.has_sound = bool(container.streams.audio)
+            self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+            self.rate = self._rate(container, stream)
+        if self.pixel_aspect != 1 and self._lies():
+            self.pixel_aspect = 1 / self.pixel_aspect
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
@@ -112,6 +121,7 @@ class VideoFile(Video):
             container = av.open(
                 str(self.path),
                 options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+                metadata_errors="replace",  # titles in Latin-1
             )
         except av.error.FFmpegError as error:
             raise UserError(
@@ -124,8 +134,35 @@ class VideoFile(Video):
             if not container.streams.video:
                 raise UserError(f"{self.path} has no frames: it holds no pictures")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(
+                    f"{self.path} cannot be read: FFmpeg does not know how its frames are coded: "
+                    "convert it to H.264"
+                )
             self._check_size(stream.codec_context)
             yield container, stream
+
+    def _rate(self, container: Any, stream: Any) -> Fraction:
+        """Frames a second: by the header, or by the timestamps where these say another rate.
+
+        Only the headers of MP4 and its kin count frames; the others name a nominal rate, from which
+        videos of varying rate differ.
+        """
+        said = stream.average_rate or stream.guessed_rate or FOLDER_RATE
+        said = said if 0 < said <= MAX_RATE else FOLDER_RATE
+        if any(name in container.format.name for name in COUNTED):
+            return said
+        measured = _measured_rate(container, stream)
+        if measured is None or abs(measured / said - 1) <= RATE_TOLERANCE:
+            return said
+        return measured if measured <= MAX_RATE else said
+
+    def _lies(self) -> bool:
+        """Whether frames are turned by a quarter."""
+        with self._opened() as (container, stream), suppress(load_av().error.FFmpegError):
+            for frame in container.decode(stream):
+                return _orientation(frame)[0]
+        return False
 
     def _check_size(self, codec: Any) -> None:
         if codec.width * codec.height > self.max_pixels:
@@ -150,6 +187,8 @@ class VideoFile(Video):
                         done += 1
             except av.error.FFmpegError as error:
                 raise BrokenVideo(self._stops(done, error.strerror)) from error
+            except (MemoryError, UnicodeError, ValueError) as error:  # PyAV's, of odd frames
+                raise BrokenVideo(self._stops(done, printable(error))) from error
             if damaged or _is_cut_off(container, stream, done, seconds):
                 raise BrokenVideo(self._stops(done, "a part is missing"))
 
@@ -225,7 +264,48 @@ def load_av() -> ModuleType:
 
 def _upright(frame: Any) -> np.ndarray:
     """A decoded frame, turned as players turn it: (H, W, 3) uint8, RGB."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+    swapped, rows, columns = _orientation(frame)
+    pixels = frame.to_ndarray(format="rgb24")
+    pixels = pixels.swapaxes(0, 1) if swapped else pixels
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def _orientation(frame: Any) -> tuple[bool, int, int]:
+    """Return how a frame is shown, by its display matrix.
+
+    The matrix maps x to a x + c y and y to b x + d y. Of these the nearest of the eight ways of
+    turning by quarters and mirroring is taken; its scale is not applied.
+
+    Returns:
+        whether rows and columns change places, and the steps (1 or -1) of the rows and columns
+        after that.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, 1, 1
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, dtype="=i4")[:5])
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    down, right = (b, c) if swapped else (d, a)
+    return swapped, -1 if down < 0 else 1, -1 if right < 0 else 1
+
+
+def _measured_rate(container: Any, stream: Any) -> Fraction | None:
+    """Frames a second between the first and the last one; None: the timestamps do not say."""
+    count, first, last = 0, math.inf, -math.inf
+    with suppress(load_av().error.FFmpegError):  # the frames before a fault count
+        for packet in container.demux(stream):
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is None or _is_invisible(packet, stream):
+                continue
+            count, first, last = count + 1, min(first, time), max(last, time)
+    if count < 2 or last <= first:
+        return None
+    return ((count - 1) / ((last - first) * stream.time_base)).limit_denominator(1001)
+
+
+def _is_invisible(packet: Any, stream: Any) -> bool:
+    """Whether a packet of VP8 is a frame that others refer to only."""
+    return stream.codec_context.name == "vp8" and packet.size > 0 and not bytes(packet)[0] & 0x10
 
 
 def _end(packet: Any, container: Any) -> float:

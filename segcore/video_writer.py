@@ -1,14 +1,15 @@
 """Video files, written frame by frame by PyAV."""
 
 import math
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.files import replacing
 from segcore.video_files import load_av
 
@@ -24,13 +25,17 @@ class VideoWriter:
     appears under its name when it is complete; after an error, with the frames until then.
     """
 
-    def __init__(self, path: str | Path, rate: Fraction) -> None:
+    def __init__(
+        self, path: str | Path, rate: Fraction, pixel_aspect: Fraction = Fraction(1)
+    ) -> None:
         """
         Args:
             path: with one of WRITTEN_SUFFIXES; its folder is made if absent.
             rate: frames a second.
+            pixel_aspect: width of a pixel over its height.
         """
         self.path, self.rate = Path(path), _representable(rate)
+        self.pixel_aspect = pixel_aspect
         self._container = self._stream = None
         self._replacing = ExitStack()
 
@@ -68,20 +73,30 @@ class VideoWriter:
             self._replacing = stack.pop_all()
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.colorspace = BT601  # what FFmpeg makes of RGB; players guess by size
+        if self.pixel_aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self.pixel_aspect
         self._container, self._stream = container, stream
 
 
-def check_written_suffix(path: str | Path) -> None:
-    """
+def check_output_file(path: str | Path) -> None:
+    """Refuse a video file that cannot be written, before any work is done for it.
+
     Raises:
-        UserError: videos are not written in files of that name, or PyAV is not installed.
+        UserError: videos are not written in files of that name or in that folder, or PyAV is not
+            installed.
     """
     load_av()
     if Path(path).suffix.lower() not in WRITTEN_SUFFIXES:
         raise UserError(
-            f"{path}: videos are written as {', '.join(WRITTEN_SUFFIXES)}; a name without an "
-            "ending is a folder of frames"
+            f"{printable(path)}: videos are written as {', '.join(WRITTEN_SUFFIXES)}; a name "
+            "without an ending is a folder of frames"
         )
+    path = Path(path)
+    with _writing(path):
+        with suppress(FileNotFoundError):
+            path.lstat()  # knows names that are too long
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextmanager
@@ -91,7 +106,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except (load_av().error.FFmpegError, OSError) as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; give another --output or free it"
+            f"cannot write {printable(path)}: {error.strerror or error}; give another --output or "
+            "free it"
         ) from error
 
 

@@ -1,5 +1,8 @@
 """Videos are read and written frame by frame; what is wrong with one is a sentence."""
 
+import errno
+import os
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +13,7 @@ from PIL import Image
 
 from segcore.errors import UserError
 from segcore.video_files import BrokenVideo, ForwardFrames, open_video
-from segcore.video_writer import VideoWriter
+from segcore.video_writer import VideoWriter, check_output_file
 
 av = pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
 
@@ -262,3 +265,171 @@ def test_the_last_frames_can_be_asked_for_again():
     with pytest.raises(IndexError):
         kept[6]
     assert kept[5].max() == 5 and read == [*range(6)]
+
+
+QUARTERS = np.repeat(np.repeat(np.array([[40, 90], [140, 190]], np.uint8), 32, 0), 48, 1)
+# a, b, c, d of the display matrix (x becomes a x + c y, y becomes b x + d y): the quarters shown.
+ORIENTATIONS = {
+    (1, 0, 0, 1): [40, 90, 140, 190],
+    (-1, 0, 0, 1): [90, 40, 190, 140],
+    (1, 0, 0, -1): [140, 190, 40, 90],
+    (-1, 0, 0, -1): [190, 140, 90, 40],
+    (0, 1, 1, 0): [40, 140, 90, 190],
+    (0, 1, -1, 0): [140, 40, 190, 90],
+    (0, -1, 1, 0): [90, 190, 40, 140],
+    (0, -1, -1, 0): [190, 90, 140, 40],
+}
+
+
+def with_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
+    """A video of four quarters whose display matrix is replaced in the file."""
+    save(path, [np.dstack([QUARTERS] * 3)] * 2)
+    one = 1 << 16
+    content = path.read_bytes()
+    unit = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    at = content.index(b"tkhd")
+    at = content.index(unit, at)
+    a, b, c, d = (round(value * one) for value in matrix)
+    changed = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:at] + changed + content[at + len(unit) :])
+    return path
+
+
+def shown(frame: np.ndarray) -> list[int]:
+    """The grey of the four quarters, rounded to those that there are."""
+    height, width = frame.shape[:2]
+    rows, columns = (height // 4, 3 * height // 4), (width // 4, 3 * width // 4)
+    return [round((int(frame[y, x, 0]) + 10) / 50) * 50 - 10 for y in rows for x in columns]
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_all_eight_orientations(tmp_path, matrix):
+    path = with_matrix(tmp_path / "a.mp4", matrix)
+    (frame, _) = open_video(path).frames()
+    assert frame.shape == ((96, 64, 3) if matrix[0] == 0 else (64, 96, 3))
+    assert shown(frame) == ORIENTATIONS[matrix]
+
+
+@pytest.mark.parametrize("scale", [0.5, 2, 1.37])
+def test_the_scale_of_a_display_matrix_is_not_applied(tmp_path, scale):
+    matrix = tuple(scale * value for value in (0.05, 1, -1, 0.05))
+    (frame, _) = open_video(with_matrix(tmp_path / "a.mp4", matrix)).frames()
+    assert frame.shape == (96, 64, 3) and shown(frame) == ORIENTATIONS[0, 1, -1, 0]
+
+
+def test_a_display_matrix_of_zeros(tmp_path):
+    (frame, _) = open_video(with_matrix(tmp_path / "a.mp4", (0, 0, 0, 0))).frames()
+    assert shown(frame) == ORIENTATIONS[1, 0, 0, 1]
+
+
+def varying(path: Path, times: list[int]) -> Path:
+    """A video whose header says 30 frames a second, with frames at these milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time, picture in zip(times, pictures(len(times)), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_varying_rate_is_that_of_the_timestamps(tmp_path, suffix):
+    video = open_video(varying(tmp_path / f"a{suffix}", [0, 40, 300, 350, 700, 740, 990, 1000]))
+    assert 6.5 < video.rate < 8.5 and len(list(video.frames())) == 8
+
+
+def test_a_constant_rate_is_that_of_the_header(tmp_path):
+    """Matroska rounds timestamps to milliseconds."""
+    rate = Fraction(30000, 1001)
+    assert abs(open_video(save(tmp_path / "a.mkv", pictures(40), rate)).rate - rate) < 0.01
+
+
+def test_one_frame_has_a_rate(tmp_path):
+    video = open_video(varying(tmp_path / "a.mkv", [0]))
+    assert 0 < video.rate <= 1000 and len(list(video.frames())) == 1
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    """Frames are as stored; what is written of them is shown in the same shape."""
+    for suffix in (".mp4", ".mkv"):
+        with VideoWriter(tmp_path / f"a{suffix}", Fraction(10), Fraction(16, 11)) as writer:
+            writer.write(np.zeros((64, 48, 3), np.uint8))
+        video = open_video(tmp_path / f"a{suffix}")
+        assert video.pixel_aspect == Fraction(16, 11)
+        assert next(iter(video.frames())).shape == (64, 48, 3)
+    assert open_video(save(tmp_path / "b.mp4", pictures(2))).pixel_aspect == 1
+
+
+def test_pixels_that_are_turned_change_their_shape(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", Fraction(10), Fraction(4, 3)) as writer:
+        writer.write(np.zeros((64, 48, 3), np.uint8))
+    content, one = (tmp_path / "a.mp4").read_bytes(), 1 << 16
+    unit = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    at = content.index(unit, content.index(b"tkhd"))
+    turned = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(content[:at] + turned + content[at + len(turned) :])
+    assert open_video(tmp_path / "a.mp4").pixel_aspect == Fraction(3, 4)
+
+
+def test_a_title_in_latin_1(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["title"] = "Cafe XX"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(content.replace(b"Cafe XX", b"Caf\xe9 XX"))
+    assert len(list(open_video(tmp_path / "a.mp4").frames())) == 3
+
+
+def test_an_unknown_codec(tmp_path):
+    path = save(tmp_path / "a.mov", pictures(2))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"avc1", b"zzzz").replace(b"mp4v", b"zzzz"))
+    with pytest.raises(UserError, match="FFmpeg does not know how its frames are coded"):
+        list(open_video(path).frames())
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".mp4", "x" * 260 + ".mkv"])
+def test_long_names(tmp_path, name):
+    """Up to what the system allows they are written, beyond it they are refused at once."""
+    path = tmp_path / name
+    if len(name) <= 255:
+        check_output_file(path)
+        assert len(list(open_video(save(path, pictures(2))).frames())) == 2
+    else:
+        for refuse in (check_output_file, lambda path: save(path, pictures(2))):
+            with pytest.raises(UserError, match=r"cannot write .*too long"):
+                refuse(path)
+    assert [each.name for each in tmp_path.iterdir()] == [name] * (len(name) <= 255)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_folder_that_may_not_be_written(tmp_path, suffix, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)  # root may write everywhere
+    for use in (check_output_file, lambda path: save(path, pictures(2))):
+        with pytest.raises(UserError, match=r"cannot write .*Read-only"):
+            use(tmp_path / f"a{suffix}")
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(30000, 1001), Fraction(240)])
+def test_what_is_written_is_read(tmp_path, suffix, rate):
+    frames = pictures(9, (50, 70))
+    video = open_video(save(tmp_path / f"a{suffix}", frames, rate))
+    read = list(video.frames())
+    assert len(read) == 9 and read[0].shape == (50, 70, 3)
+    assert abs(video.rate / rate - 1) < 0.001
