@@ -353,3 +353,27 @@ def test_reading_gives_no_warning(record):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         DatasetMapper(get_cfg(), False)(record)
+
+
+def test_yuv(tmp_path):
+    """ITU-R BT.601, of 0..1."""
+    array = np.array([[[255, 0, 0], [255, 255, 255], [0, 0, 0]]], np.uint8)
+    path = save(tmp_path / "rgb.png", array)
+    yuv = utils.read_image(path, "YUV-BT.601")
+    expected = [[0.299, -0.14713, 0.615], [1, -0.00001, 0], [0, 0, 0]]
+    np.testing.assert_allclose(yuv[0], expected, atol=2e-5)
+    np.testing.assert_allclose(utils.convert_image_to_rgb(yuv, "YUV-BT.601"), array, atol=0.1)
+    for form in ("BGR", "RGB", "L"):
+        rgb = utils.convert_image_to_rgb(utils.read_image(path, form), form)
+        assert rgb.shape == array.shape and rgb.dtype == np.uint8
+        if form != "L":
+            np.testing.assert_array_equal(rgb, array)
+
+
+def test_metadata_may_be_an_array(name):
+    """The first value is not compared with anything."""
+    metadata = MetadataCatalog.get(name)
+    metadata.palette = np.zeros((3, 3))
+    metadata.stuff_class_names = ["a"]
+    assert metadata.stuff_classes == ["a"]
+    assert metadata.get("palette").shape == (3, 3)

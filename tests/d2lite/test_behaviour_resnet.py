@@ -167,3 +167,33 @@ class TestFrozenBatchNorm:
         back = FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(frozen).eval()
         assert isinstance(back[0].norm, nn.BatchNorm2d)
         torch.testing.assert_close(back(x), before)
+
+
+def test_first_weights():
+    """A seed gives those of Detectron2: a block makes all convolutions before it fills any."""
+    torch.manual_seed(5)
+    block = BottleneckBlock(8, 16, bottleneck_channels=4, norm="BN")
+    names = ("conv1", "conv2", "conv3", "shortcut")
+    sums = [block.get_parameter(f"{name}.weight").sum().item() for name in names]
+    assert sums == pytest.approx([-1.1122, 1.4083, -1.6432, 2.4349], abs=1e-4)
+
+
+def test_frozen_norm_keeps_its_counter():
+    norm = torch.nn.BatchNorm2d(3)
+    norm(torch.rand(2, 3, 4, 4))
+    frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(norm)
+    assert list(frozen.state_dict()) == list(norm.state_dict())
+    assert frozen.num_batches_tracked == 1
+    again = FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(frozen)
+    assert again.num_batches_tracked == 1
+
+
+def test_frozen_norm_with_gradients():
+    frozen = FrozenBatchNorm2d(2)
+    frozen.weight.copy_(torch.tensor([2.0, 3.0]))
+    frozen.running_mean.copy_(torch.tensor([0.5, 1.0]))
+    x = torch.rand(1, 2, 3, 3, requires_grad=True)
+    out = frozen(x)
+    torch.testing.assert_close(out.detach(), frozen(x.detach()))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(gradient[0, :, 0, 0], torch.tensor([2.0, 3.0]))

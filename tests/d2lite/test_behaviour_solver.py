@@ -7,9 +7,18 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.projects.deeplab import add_deeplab_config, build_lr_scheduler
+from detectron2.solver import (
+    WarmupCosineLR,
+    WarmupMultiStepLR,
+    build_optimizer,
+    get_default_optimizer_params,
+)
 from detectron2.solver import build_lr_scheduler as build_core
-from detectron2.solver import build_optimizer, get_default_optimizer_params
-from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.solver.build import (
+    _expand_param_groups,
+    maybe_add_gradient_clipping,
+    reduce_param_groups,
+)
 from torch import nn
 
 SCHEDULES = (
@@ -192,3 +201,63 @@ def test_build_optimizer(facts):
     assert groups == fact["groups"]
     for key in ("foreach", "momentum", "nesterov"):
         assert optimizer.defaults[key] == fact[key]
+
+
+def test_parameter_of_two_groups():
+    """It stands once, with the values of the last; values that groups lack stay."""
+    a, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
+    groups = [
+        {"params": [a, b], "lr": 1, "weight_decay": 3},
+        {"params": [a], "lr": 2, "momentum": 4},
+    ]
+    reduced = reduce_param_groups(groups)
+    assert [[id(p) for p in group.pop("params")] for group in reduced] == [[id(a)], [id(b)]]
+    assert reduced == [{"lr": 2, "weight_decay": 3, "momentum": 4}, {"lr": 1, "weight_decay": 3}]
+    torch.optim.SGD(reduce_param_groups(groups), lr=0.1)
+
+
+def test_groups_with_names():
+    a, b, c = (nn.Parameter(torch.ones(1)) for _ in range(3))
+    groups = [
+        {"params": [a, b], "param_names": ["a", "b"], "lr": 1},
+        {"params": [c], "param_names": ["c"], "lr": 1},
+    ]
+    (group,) = reduce_param_groups(groups)
+    assert group["param_names"] == ["a", "b", "c"]
+    assert len(_expand_param_groups(groups)) == 3
+
+
+def test_equal_decay_of_norms_stays_a_group():
+    """Checkpoints of optimizers count groups."""
+    cfg = get_cfg()
+    cfg.SOLVER.WEIGHT_DECAY_NORM = cfg.SOLVER.WEIGHT_DECAY
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    assert len(build_optimizer(cfg, model).param_groups) == 2
+
+
+def test_older_schedules():
+    def rates(make, steps):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+        schedule = make(optimizer)
+        found = []
+        for _ in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    steps = rates(lambda o: WarmupMultiStepLR(o, [4, 6], 0.1, 0.5, 2), 8)
+    assert steps == pytest.approx([1.0, 1.5, 2, 2, 0.2, 0.2, 0.02, 0.02])
+    cosine = rates(lambda o: WarmupCosineLR(o, 4, 0.5, 1, "constant"), 4)
+    assert cosine == pytest.approx([1.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
+    with pytest.raises(ValueError):
+        rates(lambda o: WarmupMultiStepLR(o, [6, 4]), 1)
+    with pytest.raises(ValueError):
+        rates(lambda o: WarmupCosineLR(o, 4, warmup_method="nope"), 1)
+
+
+def test_cosine_does_not_rise():
+    cfg = get_cfg()
+    cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.BASE_LR_END = "WarmupCosineLR", 1.0
+    with pytest.raises(AssertionError):
+        build_lr_scheduler(cfg, torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))

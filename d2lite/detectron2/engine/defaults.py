@@ -21,6 +21,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.build import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import hooks
+from detectron2.engine.predictor_input import as_bgr
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation.testing import print_csv_format, verify_results
@@ -161,11 +162,16 @@ class DefaultPredictor:
         """Run the model on one picture.
 
         Args:
-            original_image: (H, W, 3) uint8, blue first, whatever INPUT.FORMAT says.
+            original_image: (H, W, 3) uint8, blue first, whatever INPUT.FORMAT says; grey images,
+                alpha channels and floats as :func:`predictor_input.as_bgr` says.
 
         Returns:
             The model's output for it.
+
+        Raises:
+            ValueError: the array is no image of 8 bits.
         """
+        original_image = as_bgr(original_image)
         height, width = original_image.shape[:2]
         image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image
         image = self.aug.get_transform(image).apply_image(image)

@@ -1,0 +1,167 @@
+"""Instances, batches of images, masks and ways of writing boxes, as other projects use them."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import (
+    BitMasks,
+    Boxes,
+    BoxMode,
+    ImageList,
+    Instances,
+    PolygonMasks,
+    pairwise_iou,
+    polygons_to_bitmask,
+)
+from detectron2.structures.boxes import matched_pairwise_iou, pairwise_ioa
+
+SQUARE = np.array([1.0, 1.0, 5.0, 1.0, 5.0, 4.0, 1.0, 4.0])
+
+
+class TestInstances:
+    def test_private_names_are_attributes(self):
+        objects = Instances((4, 5), a=torch.ones(2))
+        objects._note = "anything"
+        assert objects._note == "anything"
+        assert list(objects.get_fields()) == ["a"]
+        assert objects._image_size == objects.image_size == (4, 5)
+
+    def test_fields_have_a_length(self):
+        with pytest.raises(TypeError):
+            Instances((4, 4), a=5)
+
+    def test_one_is_joined_to_itself(self):
+        """Whatever its fields are."""
+        objects = Instances((4, 4), a=np.ones(2))
+        assert Instances.cat([objects]) is objects
+        with pytest.raises(ValueError):
+            Instances.cat([objects, objects])
+
+    def test_text(self):
+        text = str(Instances((4, 5), a=torch.ones(2)))
+        assert text.startswith(
+            "Instances(num_instances=2, image_height=4, image_width=5, fields=[a:"
+        )
+
+
+class Padded(torch.nn.Module):
+    def forward(self, x):
+        return ImageList.from_tensors([x, x], 4).tensor
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_traced_padding_follows_the_input():
+    traced = torch.jit.trace(Padded(), torch.ones(1, 3, 5))
+    for size in ((9, 9), (4, 8), (1, 13)):
+        x = torch.rand(1, *size)
+        assert torch.equal(traced(x), Padded()(x))
+
+
+def test_padding():
+    images = [torch.ones(2, 3, 5), torch.ones(2, 4, 1)]
+    batch = ImageList.from_tensors(images, pad_value=-1.0)
+    assert batch.tensor.shape == (2, 2, 4, 5)
+    assert batch.image_sizes == [(3, 5), (4, 1)]
+    assert [image.shape for image in batch] == [image.shape for image in images]
+    assert (batch.tensor == -1).sum() == 2 * (5 + 16)
+    square = {"square_size": 8, "size_divisibility": 5}
+    assert ImageList.from_tensors(images, 2, padding_constraints=square).tensor.shape[-2:] == (
+        10,
+        10,
+    )
+    with pytest.raises(AssertionError):
+        ImageList.from_tensors([])
+
+
+class TestBoxMode:
+    @pytest.mark.parametrize(
+        "box, modes, expected",
+        [
+            ([1, 2, 3, 4], ("XYWH_ABS", "XYXY_ABS"), [1, 2, 4, 6]),
+            ((1.0, 2.0, 4.0, 6.0), ("XYXY_ABS", "XYWH_ABS"), (1.0, 2.0, 3.0, 4.0)),
+            ([4.0, 5.0, 2.0, 6.0, 90.0], ("XYWHA_ABS", "XYXY_ABS"), [1.0, 4.0, 7.0, 6.0]),
+            ([1.0, 2.0, 4.0, 6.0], ("XYWH_ABS", "XYWHA_ABS"), [3.0, 5.0, 4.0, 6.0, 0.0]),
+        ],
+    )
+    def test_convert(self, box, modes, expected):
+        modes = [BoxMode[mode] for mode in modes]
+        result = BoxMode.convert(box, *modes)
+        assert type(result) is type(expected)
+        assert result == pytest.approx(expected)
+        for make in (np.array, torch.tensor):
+            boxes = make([box])
+            converted = BoxMode.convert(boxes, *modes)
+            assert type(converted) is type(boxes) and converted.dtype == boxes.dtype
+            assert converted[0].tolist() == pytest.approx(list(expected))
+            assert boxes[0].tolist() == list(box)
+
+    def test_numbers(self):
+        """They stand in files of datasets."""
+        assert [mode.value for mode in BoxMode] == [0, 1, 2, 3, 4]
+        assert BoxMode.convert("anything", BoxMode.XYXY_REL, BoxMode.XYXY_REL) == "anything"
+
+    def test_refused(self, raised):
+        assert (
+            raised(BoxMode.convert, [1] * 4, BoxMode.XYXY_REL, BoxMode.XYXY_ABS) == "AssertionError"
+        )
+        assert (
+            raised(BoxMode.convert, [1] * 4, BoxMode.XYXY_ABS, BoxMode.XYWHA_ABS)
+            == "NotImplementedError"
+        )
+        assert (
+            raised(BoxMode.convert, [1] * 3, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS) == "AssertionError"
+        )
+
+
+def test_overlaps():
+    first = Boxes(torch.tensor([[0.0, 0, 2, 2], [5, 5, 6, 6]]))
+    second = Boxes(torch.tensor([[1.0, 1, 3, 3], [0, 0, 1, 2]]))
+    assert pairwise_iou(first, second).tolist() == [[pytest.approx(1 / 7), 0.5], [0, 0]]
+    assert pairwise_ioa(first, second).tolist() == [[0.25, 1.0], [0, 0]]
+    assert matched_pairwise_iou(first, second).tolist() == [pytest.approx(1 / 7), 0]
+
+
+class TestMasks:
+    def test_polygons_become_bitmaps(self):
+        mask = polygons_to_bitmask([SQUARE], 6, 7)
+        assert mask.dtype == bool and mask.shape == (6, 7)
+        assert mask[1:4, 1:5].all() and mask.sum() == 12
+        assert polygons_to_bitmask([], 6, 7).sum() == 0
+
+    def test_bitmaps(self):
+        masks = BitMasks(np.stack([polygons_to_bitmask([SQUARE], 6, 7), np.zeros((6, 7), bool)]))
+        assert (len(masks), tuple(masks.image_size)) == (2, (6, 7))
+        assert masks.get_bounding_boxes().tensor.tolist() == [[1, 1, 5, 4], [0, 0, 0, 0]]
+        assert masks.nonempty().tolist() == [True, False]
+        assert len(masks[0]) == 1 and len(masks[torch.tensor([False, True])]) == 1
+        assert len(BitMasks.cat([masks, masks])) == 4
+        assert BitMasks.from_polygon_masks([], 6, 7).tensor.shape == (0, 6, 7)
+        drawn = BitMasks.from_polygon_masks(PolygonMasks([[SQUARE], []]), 6, 7)
+        assert torch.equal(drawn.tensor, masks.tensor)
+        with pytest.raises(AssertionError):
+            BitMasks(torch.zeros(6, 7))
+
+    def test_polygons(self):
+        masks = PolygonMasks([[SQUARE], [SQUARE + 1, SQUARE + 2]])
+        assert masks.get_bounding_boxes().tensor.tolist() == [[1, 1, 5, 4], [2, 2, 7, 6]]
+        assert masks.area().tolist() == [12, 24]
+        assert masks.nonempty().tolist() == [True, True]
+        for item in (1, slice(1, 2), [1], torch.tensor([1]), torch.tensor([False, True])):
+            assert [len(polygons) for polygons in masks[item]] == [2]
+        assert len(PolygonMasks.cat([masks, masks])) == 4
+
+    @pytest.mark.parametrize("polygons", [None, [SQUARE], [[SQUARE[:5]]], [[SQUARE[:4]]]])
+    def test_no_polygons(self, raised, polygons):
+        assert raised(PolygonMasks, polygons) == "ValueError"
+
+    @pytest.mark.parametrize("make", [BitMasks, PolygonMasks], ids=["bitmaps", "polygons"])
+    def test_boxes_of_masks(self, make):
+        """The box of the square is filled; one beside it is empty."""
+        polygons = [[SQUARE], [SQUARE]]
+        masks = PolygonMasks(polygons)
+        if make is BitMasks:
+            masks = BitMasks.from_polygon_masks(polygons, 20, 20)
+        boxes = torch.tensor([[1.0, 1.0, 5.0, 4.0], [8.0, 8.0, 16.0, 16.0]])
+        cut = masks.crop_and_resize(boxes, 4)
+        assert cut.dtype == torch.bool and cut.shape == (2, 4, 4)
+        assert cut[0].all() and not cut[1].any()
