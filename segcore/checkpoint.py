@@ -80,6 +80,7 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.allow_partial = allow_partial
         self._loading, self._for_use = "", False
+        self._whole: dict[str, dict[str, Any]] = {}  # by path: what was read already
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; see :func:`read_checkpoint` for what it may be.
@@ -126,14 +127,16 @@ class Checkpointer(DetectionCheckpointer):
             return self.load(path, checkpointables=[])
         last = Path(self.get_checkpoint_file())
         for candidate in (last, *self._before(last)):
+            self._require_file(str(candidate))
             try:
-                rest = self.load(str(candidate))
+                # Beforehand: Detectron2's checkpointer loads no more once a load has failed.
+                self._whole = {str(candidate): read_checkpoint(candidate)}
             except DamagedCheckpointError as error:
                 self.logger.warning("%s", error)
                 continue
             if candidate != last:
                 self.logger.warning("so the run goes on from %s, which is whole", candidate.name)
-            return rest
+            return self.load(str(candidate))
         raise UserError(
             f"{last} is damaged, and {self.save_dir} holds no earlier checkpoint that is whole: "
             "start anew without --resume, or in another OUTPUT_DIR"
@@ -184,7 +187,7 @@ class Checkpointer(DetectionCheckpointer):
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        checkpoint = read_checkpoint(filename)
+        checkpoint = self._whole.pop(filename, None) or read_checkpoint(filename)
         if query := self._loading.partition("?")[2]:
             checkpoint["matching_heuristics"] = query.endswith("True")
         return checkpoint
