@@ -310,19 +310,22 @@ def _is_invisible(packet: Any, stream: Any) -> bool:
 
 def _end(packet: Any, container: Any) -> float:
     """Second at which a packet ends, from the beginning of the file; 0 where it does not say."""
-    if packet.pts is None:
+    time = packet.dts if packet.pts is None else packet.pts
+    if time is None:
         return 0.0
     begin = (container.start_time or 0) / 1e6
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin
+    return float((time + (packet.duration or 0)) * packet.time_base) - begin
 
 
 def _is_cut_off(container: Any, stream: Any, done: int, seconds: float) -> bool:
     """Whether less was read than the header announces.
 
-    An MP4 file may list frames that it does not show, and tells its duration; an AVI file counts
-    frames that repeat the one before and are not stored, so that some may be missing.
+    An MP4 file may list frames that it does not show, so that its duration counts; an AVI file
+    counts frames that repeat the one before and are not stored: where many are missing, whether
+    those that are there reach its end.
     """
-    if stream.frames and "mp4" not in container.format.name:
-        return done < SHOWN_SHARE * stream.frames
+    counted = stream.frames and "mp4" not in container.format.name
+    if counted and done >= SHOWN_SHARE * stream.frames:
+        return False
     last = 1 / stream.average_rate if stream.average_rate else 0  # its end may not be told
     return seconds + last + CUT_SECONDS < (container.duration or 0) / 1e6

@@ -433,3 +433,18 @@ def test_what_is_written_is_read(tmp_path, suffix, rate):
     read = list(video.frames())
     assert len(read) == 9 and read[0].shape == (50, 70, 3)
     assert abs(video.rate / rate - 1) < 0.001
+
+
+def test_frames_that_avi_does_not_store(tmp_path):
+    """Two of three are empty, which means that they repeat the one before: nothing is missing."""
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(pictures(8)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = 3 * number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = open_video(tmp_path / "a.avi")
+    assert len(list(video.frames())) == 8 and 3.2 < video.rate < 3.5
