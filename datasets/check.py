@@ -216,12 +216,8 @@ def _finding_as_json(finding: Finding) -> dict:
 
 
 def main() -> None:
-    try:
-        with exit_on_user_error():
-            sound = run(parse_arguments())
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
-        sys.exit(130)
+    with exit_on_user_error(": nothing was written"):
+        sound = run(parse_arguments())
     sys.exit(0 if sound else 1)
 
 

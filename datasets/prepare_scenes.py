@@ -11,7 +11,6 @@ $DETECTRON2_DATASETS or "datasets". The same command continues an interrupted ru
 
 import argparse
 import os
-import sys
 
 from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
@@ -74,8 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        with exit_on_user_error():
-            main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command continues")
+    with exit_on_user_error(": the same command continues"):
+        main()

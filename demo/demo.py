@@ -9,9 +9,9 @@ For each picture NAME the output folder gets NAME_overlay.png, NAME_labels.png (
 or numbers of segments), NAME_legend.png and, where the model tells segments or objects apart,
 NAME_segments.json, with RankSeg NAME_categories.json; vocabulary.json says which class an id is. A
 video becomes a video with colours and names on it, or a folder with overlay and label map of each
-frame. What cannot be read is
-reported at the end and the rest is done all the same; the exit code is then 1. A mistake in the
-command line, the config or the checkpoint is one sentence and exit code 2.
+frame. What cannot be read is reported at the end and the rest is done all the same; the exit code
+is then 1. A mistake in the command line, the config or the checkpoint is one sentence and exit code
+2. Pictures go on where the same command was interrupted.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from predictor import Segmenter
 from remarks import Remarks, blank_color
 from results import ResultFolder
 from tqdm import tqdm
+from unfinished import Progress, settings_hash
 from video import check_output, segment_video
 
 import catseg_d2  # noqa: F401  its config keys and its meta-architecture
@@ -32,6 +33,7 @@ from segcore.config import load_config
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.files import path_argument
 from segcore.images import read_image
+from segcore.lock import hold, release
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
 
@@ -101,11 +103,18 @@ def run_pictures(args: argparse.Namespace) -> list[str]:
     segmenter = load_segmenter(args)
     if segmenter.reads_videos:
         raise UserError(f"{args.config_file} is a model of videos: give it one by --video-input")
+    hold(args.output, "--output")
     results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
-    results.prepare(list(names.values()))
+    progress = Progress(args.output, settings_hash(segmenter, args.alpha))
+    if args.overwrite:
+        progress.forget()
+    results.prepare([name for name in names.values() if name not in progress.names])
+    progress.begin(names)
 
     failures, remarks = [], Remarks(segmenter.vocabulary)
     for picture, name in tqdm(names.items(), desc="segmenting", unit="picture"):
+        if progress.holds(name, picture) and results.hold(name):
+            continue
         try:
             image = read_image(picture)
         except UserError as error:
@@ -116,10 +125,12 @@ def run_pictures(args: argparse.Namespace) -> list[str]:
         answer = segmenter(image)
         remarks.add(answer)
         results.write(name, image, answer, args.alpha)
+        progress.add(name, picture)
         if answer.category_scores is not None:
             tqdm.write(
                 f"{printable(name)}: {believed(answer.category_scores, segmenter.vocabulary)}"
             )
+    progress.finish()
     for line in remarks.lines():
         print(f"remark: {line}", file=sys.stderr)
     count = f"{len(names) - len(failures)} of {len(names)}"
@@ -154,8 +165,12 @@ def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
 
 def main() -> None:
     args = parse_arguments()
-    with exit_on_user_error():
-        failures = run_video(args) if args.video_input else run_pictures(args)
+    after = "" if args.video_input else ": the same command goes on, without --overwrite"
+    with exit_on_user_error(after):
+        try:
+            failures = run_video(args) if args.video_input else run_pictures(args)
+        finally:
+            release()
     for message in failures:
         print(f"failed: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
     sys.exit(1 if failures else 0)

@@ -56,6 +56,7 @@ class Segmenter:
     def __init__(
         self, cfg: CfgNode, vocabulary: Vocabulary | None = None, min_score: float = 0.5
     ) -> None:
+        self.cfg = cfg
         self.model = build_model(_answering_one_task(cfg)).eval()
         Checkpointer(self.model).load_for_use(cfg.MODEL.WEIGHTS)
         self.vocabulary = settle_vocabulary(self.model, cfg, vocabulary)

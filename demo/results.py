@@ -1,5 +1,6 @@
 """What the demo writes of a picture: overlay, label map, legend, and a list of its segments."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class ResultFolder:
         overwrite: whether files of an earlier run may be replaced.
     """
 
+    # The first three there are of every picture.
     KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json", "categories.json")
 
     def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
@@ -48,8 +50,8 @@ class ResultFolder:
             raise UserError(unwritable(self.folder, error)) from error
         table, content = self.folder / "vocabulary.json", self.vocabulary.to_table()
         wanted = [self.path(name, kind) for name in names for kind in self.KINDS]
-        present = [path for path in wanted if path.exists()]
-        if table.exists() and not _holds(table, as_json(content)):
+        present = [path for path in wanted if os.path.lexists(path)]
+        if os.path.lexists(table) and not _holds(table, as_json(content)):
             present.append(table)
         if present and not self.overwrite:
             more = f" and {len(present) - 1} more" if len(present) > 1 else ""
@@ -57,6 +59,10 @@ class ResultFolder:
                 f"{present[0]}{more} is there already; give another --output, or --overwrite"
             )
         save_json(content, table)
+
+    def hold(self, name: str) -> bool:
+        """Whether the files of a picture are there."""
+        return all(self.path(name, kind).is_file() for kind in self.KINDS[:3])
 
     def path(self, name: str, kind: str) -> Path:
         """Where the result `kind` (one of KINDS) of a picture goes."""

@@ -52,13 +52,10 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    with exit_on_user_error():
+    with exit_on_user_error(": the same command continues"):
         right = run()
     sys.exit(0 if right else 1)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command continues")
+    main()

@@ -1,6 +1,7 @@
 """Videos in the demo: from a file or a folder of frames to a file or a folder of results."""
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     """
     if _is_file_name(output):
         check_output_file(output)
-        present = output if output.exists() else None
+        present = output if os.path.lexists(output) else None
     else:
         present = next(output.glob("*_labels.png"), None)
     if present and not overwrite:

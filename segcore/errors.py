@@ -1,8 +1,11 @@
 """What a user's mistake looks like: one sentence, no traceback, exit code 2."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from segcore.stopping import farewell, stops_raised
 
 MESSAGE_CHARACTERS = 2000  # of one line to a terminal
 
@@ -25,12 +28,24 @@ def printable(value: object, limit: int = 200) -> str:
 
 
 @contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """For entry points: print a :class:`UserError` as one printable line and exit with code 2."""
-    try:
-        yield
-    except UserError as error:
-        # A worker process of a data loader hands its error on with the traceback in the message.
-        message = str(error).strip().rpartition("UserError: ")[2]
-        print(f"error: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
-        sys.exit(2)
+def exit_on_user_error(after: str = "") -> Iterator[None]:
+    """For entry points: print a :class:`UserError` as one line and exit with code 2; Ctrl-C and
+    SIGTERM are one line too, with the codes 130 and 143.
+
+    Args:
+        after: what follows "interrupted", such as ": the same command goes on".
+    """
+    with stops_raised():
+        try:
+            yield
+        except UserError as error:
+            # A worker process of a data loader hands its error on with the traceback in the
+            # message.
+            sentence = str(error).strip().rpartition("UserError: ")[2]
+            print(f"error: {printable(sentence, MESSAGE_CHARACTERS)}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt as stop:
+            word, code = farewell(stop)
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun ends all of its processes
+                print(f"{word}{after}", file=sys.stderr)
+            sys.exit(code)

@@ -146,7 +146,7 @@ assert known > set(before) and "ade20k_panoptic_val" in known and "ytvis_2019_va
 for name, fields in before.items():
     assert MetadataCatalog.get(name).as_dict().items() >= fields.items(), name
 """
-    run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=300)
+    run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
 def test_a_panoptic_config_builds_after_importing_the_family_alone() -> None:
@@ -161,7 +161,7 @@ for name in ("coco/panoptic-segmentation/maskformer2_R50_bs16_50ep", "scenes_60_
         print(len(build_model(cfg).things))
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
-    done = run(command, check=True, capture_output=True, text=True, timeout=300)
+    done = run(command, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["80", "54"]
 
 

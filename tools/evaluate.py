@@ -55,8 +55,10 @@ from segcore.datasets import check_registered, register_own_datasets
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
 from segcore.engine import Trainer, build_checkpointer, launch
+from segcore.engine.together import together
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.files import expand_home, join_inside, path_argument, short_name
+from segcore.lock import hold
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("segcore.evaluate")
@@ -124,8 +126,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _log_to(folder: Path) -> None:
+    with together():
+        if comm.is_main_process():
+            hold(folder, "--output")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name in ("fvcore", "detectron2", "segcore"):
             setup_logger(str(folder), comm.get_rank(), name=name)
         logging.getLogger("detectron2.engine.defaults").setLevel(logging.WARNING)  # prints models
@@ -321,11 +325,8 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with exit_on_user_error(": the same command goes on"):
         arguments = parse_arguments()
         if arguments.check:
             sys.exit(check(arguments.check))
-        try:
-            launch(main, complete(arguments))
-        except KeyboardInterrupt:
-            sys.exit("interrupted: the same command goes on")
+        launch(main, complete(arguments))

@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -43,11 +42,8 @@ def preparing_parser(description: str) -> argparse.ArgumentParser:
 def run(prepare: Callable, parser: argparse.ArgumentParser) -> None:
     """What a script does: ``prepare`` gets the options; what goes wrong ends in one sentence."""
     options = vars(parser.parse_args())
-    try:
-        with exit_on_user_error():
-            prepare(**options)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on from here")
+    with exit_on_user_error(": the same command goes on from here"):
+        prepare(**options)
 
 
 def find_files(folder: Path, suffix: str) -> list[Path]:

@@ -1,11 +1,13 @@
 """Processes: one, several of a machine, several machines; on GPUs, or on CPUs over gloo."""
 
 import argparse
+import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,23 +21,43 @@ from detectron2.utils.logger import setup_logger
 from segcore.config import find_config, load_config
 from segcore.datasets import register_own_datasets
 from segcore.errors import UserError
+from segcore.lock import hold, release
+from segcore.processes import end_with_parent
+from segcore.stopping import interrupts_ignored
 
-from .together import MistakeElsewhere, create_patient_group, forget_patient_group
+from .together import (
+    MistakeElsewhere,
+    ProcessLost,
+    create_patient_group,
+    forget_patient_group,
+    losses_as_user_errors,
+    together,
+)
+
+GRACE = 5.0  # seconds that a process has to end when it is asked to
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config of a command line, and prepare data sets, logs, seeds and the output folder.
+    """Read the config of a command line, and prepare data sets, logs, seeds and the output folder,
+    which is held until the end of :func:`launch` (:mod:`segcore.lock`).
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
 
     Returns:
         the config, frozen.
+
+    Raises:
+        UserError: the config is wrong, or another run holds the output folder.
     """
     cfg = load_config(args.config_file, args.opts)
     register_own_datasets(cfg)
     cfg.freeze()
     args.config_file = str(find_config(args.config_file))
+    if cfg.OUTPUT_DIR:
+        with together():
+            if comm.is_main_process():
+                hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", wait=args.resume)
     try:
         default_setup(cfg, args)
         # Without this, lines of the logger of this package are nowhere to be read.
@@ -55,6 +77,7 @@ class _World:
     processes_here: int
     device: str
     wait_minutes: float
+    start_method: str = field(default_factory=mp.get_start_method)
 
 
 def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
@@ -87,7 +110,7 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         wait_minutes=cfg.TEST.TIMEOUT_MINUTES,
     )
     if world.size == 1:
-        return main(args)
+        return _run(main, args)
     return _run_in_processes(main, args, world)
 
 
@@ -114,28 +137,91 @@ def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -
         # looks once, when it is loaded, so this must be set before they start.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     mistakes = mp.get_context("spawn").SimpleQueue()
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # whom it ends
+    with interrupts_ignored():  # by them; this process ends them
+        run = mp.start_processes(
+            _process, (main, args, world, mistakes), nprocs=world.processes_here, join=False
+        )
     try:
-        mp.spawn(_process, (main, args, world, mistakes), nprocs=world.processes_here)
-    except (mp.ProcessExitedException, mp.ProcessRaisedException):
+        while not run.join():
+            pass
+    except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
         # The process that is found first may be another, which lost its connection to this one.
-        if mistakes.empty():
+        sentences = []
+        while not mistakes.empty():
+            sentences.append(mistakes.get())
+        sentence = _reason(error, sentences, [process.exitcode for process in run.processes])
+        if sentence is None:
             raise
-        raise UserError(mistakes.get()) from None
+        raise UserError(sentence) from None
+    finally:
+        _end(run.processes)
+
+
+def _reason(
+    error: Exception, sentences: list[tuple[bool, str]], exit_codes: list[int | None]
+) -> str | None:
+    """Why a run of several processes ended; None of an error of the program.
+
+    Args:
+        error: how the first process that was found to have ended did.
+        sentences: mistakes that processes met; True where that is the loss of another process.
+        exit_codes: of all processes; those that went on have been ended by SIGTERM.
+    """
+    met = [sentence for lost, sentence in sentences if not lost]
+    if met:
+        return met[0]
+    for rank, code in enumerate(exit_codes):
+        if code is not None and code < 0 and code != -signal.SIGTERM:
+            why = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            return f"process {rank} was killed by {signal.Signals(-code).name}{why}"
+    if sentences:
+        return sentences[0][1]
+    if getattr(error, "signal_name", None):
+        return f"process {error.error_index} was ended by {error.signal_name}"
+    return None
+
+
+def _end(processes: Sequence[mp.Process]) -> None:
+    """See that they have ended; at the end of a run that was not interrupted they have."""
+    for end in (mp.Process.terminate, mp.Process.kill):
+        for process in processes:
+            if process.is_alive():
+                end(process)
+        for process in processes:
+            process.join(GRACE)
 
 
 def _process(
     local_rank: int, main: Callable, args: argparse.Namespace, world: _World, mistakes: Any
 ) -> None:
     """What each started process runs. A user's mistake travels to the parent as its sentence."""
+    end_with_parent()
+    # The workers of its loaders start as they do in a run of one process, or under torchrun.
+    mp.set_start_method(world.start_method, force=True)
     if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // world.processes_here))
     try:
         _join(world, local_rank)
-        main(args)
+        _run(main, args)
+        with losses_as_user_errors():
+            _leave()
     except UserError as error:
-        mistakes.put(str(error))
-        sys.exit(2)
-    _leave()
+        mistakes.put((isinstance(error, ProcessLost), str(error)))
+        # At once, since the parent and the other processes wait for it: Python's own end waits for
+        # the workers of loaders, which notice by themselves.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(2)
+
+
+def _run(main: Callable, args: argparse.Namespace) -> Any:
+    """What ``main`` returns; locks are released, and the loss of a process is a user's mistake."""
+    try:
+        with losses_as_user_errors():
+            return main(args)
+    finally:
+        release()
 
 
 def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) -> Any:
@@ -155,10 +241,11 @@ def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) 
     )
     try:
         _join(world, local_rank)
-        result = main(args)
+        result = _run(main, args)
+        with losses_as_user_errors():
+            _leave()
     except MistakeElsewhere:
         sys.exit(2)  # the process that met it prints the sentence
-    _leave()
     return result
 
 

@@ -4,6 +4,8 @@ import logging
 
 from segcore.errors import UserError
 
+from .together import loss_of_process
+
 
 def is_no_user_error(record: logging.LogRecord) -> bool:
     """A logging filter: False for what was logged on behalf of a :class:`UserError`.
@@ -11,7 +13,8 @@ def is_no_user_error(record: logging.LogRecord) -> bool:
     Detectron2's trainer logs whatever ends the training with its traceback. Of a user's mistake the
     entry point prints the one sentence.
     """
-    return record.exc_info is None or not isinstance(record.exc_info[1], UserError)
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, UserError) and loss_of_process(error) is None
 
 
 def hide_user_errors() -> None:

@@ -1,5 +1,6 @@
 """Processes that stop together: a mistake that one of them meets ends all with its sentence."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,8 +16,16 @@ from segcore.errors import UserError
 _patient_group: dist.ProcessGroup | None = None
 
 
+# As gloo and NCCL have it.
+CONNECTION_LOST = re.compile("connection (closed|reset) by|broken pipe|remote process exited", re.I)
+
+
 class MistakeElsewhere(UserError):
     """A mistake that another process met, and reports."""
+
+
+class ProcessLost(UserError):
+    """Another process is gone, which may not have been able to report why."""
 
 
 def create_patient_group(minutes: float) -> None:
@@ -85,12 +94,40 @@ def _as_sentence(error: UserError | RuntimeError) -> UserError:
     if isinstance(error, UserError):
         sentence = str(error).strip().rpartition("UserError: ")[2]
         return error if sentence == str(error) else UserError(sentence)
-    if "DataLoader worker" not in str(error):
+    if (loss := loss_of_process(error)) is None:
         raise error
-    return UserError(
-        "a worker process that reads pictures was killed, perhaps for want of memory: lower "
-        "DATALOADER.NUM_WORKERS"
-    )
+    return loss
+
+
+def loss_of_process(error: BaseException | None) -> UserError | None:
+    """What to tell where an error means that another process is gone; None of other errors.
+
+    PyTorch's handler of signals raises such an error wherever this process happens to be.
+    """
+    if not isinstance(error, RuntimeError):
+        return None
+    if "DataLoader worker" in str(error):
+        return UserError(
+            "a worker process that reads pictures was killed, perhaps for want of memory: lower "
+            "DATALOADER.NUM_WORKERS"
+        )
+    if CONNECTION_LOST.search(str(error)):
+        return ProcessLost(
+            f"process {comm.get_rank()} has lost its connection to another, which was killed or "
+            "met an error: see what that one printed"
+        )
+    return None
+
+
+@contextmanager
+def losses_as_user_errors() -> Iterator[None]:
+    """Raise the :class:`UserError` of :func:`loss_of_process` in place of PyTorch's errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (loss := loss_of_process(error)) is None:
+            raise
+        raise loss from error
 
 
 def _all_gather(sentence: str | None) -> list[str | None]:

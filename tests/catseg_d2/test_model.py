@@ -116,7 +116,7 @@ def test_threads_with_vocabularies_of_their_own(tiny) -> None:
     model, item = tiny(), picture(96, 96)
     vocabularies = [WORDS[:1], WORDS[:2], WORDS, [*WORDS, "sand"]]
     expected = [model([item | {"vocabulary": each}])[0]["sem_seg"] for each in vocabularies]
-    inside = threading.Barrier(len(vocabularies), timeout=60)
+    inside = threading.Barrier(len(vocabularies))
     get, results = model.text_cache.get, {}
 
     def wait_for_all(*arguments: object) -> torch.Tensor:

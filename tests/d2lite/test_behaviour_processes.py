@@ -78,7 +78,7 @@ def run(tmp_path, monkeypatch):
     def run_program(text, *args):
         (tmp_path / "program.py").write_text(text)
         command = [sys.executable, str(tmp_path / "program.py"), *args]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -84,7 +84,6 @@ def test_the_commands(page: str, workplace: Path, repository: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=400,
         )
         assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     for name in (

@@ -107,6 +107,74 @@ def test_good_pictures_end_with_0_and_are_not_replaced(demo, model, album, tmp_p
     assert (tmp_path / "out" / "a_labels.png").read_bytes() == before
 
 
+@pytest.fixture
+def interrupted(demo, model, album, tmp_path, monkeypatch, capsys):
+    """Call the command line, interrupted after so many pictures; it says what it segmented."""
+    config, opts = model
+    segmented = []
+    script = importlib.import_module("predictor")
+    call = script.Segmenter.__call__
+
+    def run(*arguments, after=None, code=0) -> list:
+        segmented.clear()
+
+        def segment(segmenter, image):
+            if len(segmented) == after:
+                raise KeyboardInterrupt
+            segmented.append(image.shape)
+            return call(segmenter, image)
+
+        monkeypatch.setattr(script.Segmenter, "__call__", segment)
+        source = ["--input", album / "a.png", album / "b.png", album / "grey.jpg"]
+        found = demo(*config, *source, "--output", tmp_path / "out", *arguments, *opts)
+        assert found == code, capsys.readouterr().err
+        return segmented
+
+    (album / "b.png").write_bytes((album / "a.png").read_bytes())
+    return run
+
+
+def test_an_interrupted_run_goes_on(interrupted, album, tmp_path, capsys):
+    whole = (70, 110, 3)
+    assert interrupted(after=1, code=130) == [whole]
+    assert capsys.readouterr().err.endswith(
+        "interrupted: the same command goes on, without --overwrite\n"
+    )
+    (tmp_path / "out/b_labels.png").write_text("of a picture that was being written")
+    before = (tmp_path / "out/a_labels.png").stat()
+    assert interrupted() == [whole, (70, 50, 3)]
+    assert (tmp_path / "out/a_labels.png").stat() == before
+    with Image.open(tmp_path / "out/b_labels.png") as labels:
+        assert labels.size == (110, 70)
+    assert not list(tmp_path.glob("out/unfinished*")) and not list(tmp_path.glob("out/*.lock"))
+    interrupted(code=2)  # it is finished
+
+
+def test_what_has_changed_is_done_again(interrupted, album, tmp_path):
+    interrupted(after=2, code=130)
+    Image.new("RGB", (60, 40)).save(album / "a.png")
+    (tmp_path / "out/b_legend.png").unlink()
+    assert len(interrupted()) == 3
+
+
+def test_other_settings_do_not_go_on(interrupted, capsys):
+    interrupted(after=1, code=130)
+    for other in (["--alpha", "0.2"], ["--min-score", "0.4"], ["--vocabulary", "sky, tree"]):
+        interrupted(*other, code=2)
+        assert "is there already" in capsys.readouterr().err
+    assert len(interrupted("--overwrite")) == 3, "it starts over"
+
+
+def test_links_count_as_results(interrupted, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a_labels.png").symlink_to(tmp_path / "elsewhere.png")
+    interrupted(code=2)
+    assert "a_labels.png is there already" in capsys.readouterr().err
+    interrupted("--overwrite")
+    assert not (tmp_path / "elsewhere.png").exists()
+    assert not (tmp_path / "out/a_labels.png").is_symlink()
+
+
 def test_the_words_decide_the_answer(demo, model, album, tmp_path):
     """The same words in another order give the same regions under other ids."""
     config, opts = model
@@ -127,7 +195,7 @@ def test_the_words_decide_the_answer(demo, model, album, tmp_path):
         (["--vocabulary", "absent.json"], "absent.json"),
         (["--vocabulary", "a b " * 40], "reads 77"),
         (["--input", "absent.png"], "absent.png"),
-        (["--output", "/proc/absent/out"], "cannot write /proc/absent/out"),
+        (["--output", "/proc/absent/out"], "/proc/absent/out cannot be written"),
         (["--config-file", "absent.yaml"], "absent.yaml"),
         (["--opts", "MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
         (["--opts", "MODEL.WEIGHTS", "absent.pth"], "absent.pth"),

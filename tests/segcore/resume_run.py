@@ -2,8 +2,9 @@
 
 python resume_run.py --config-file resume.yaml [--num-gpus 2] [--eval-only] [--resume] [KEY VALUE]
 
-FAULT in the environment: "nan RANK ITERATION", "slow RANK" (in evaluation), "kill NUMBER" (while
-the checkpoint of that number is being written), "stall ITERATION" (for whoever wants to kill it).
+FAULT in the environment: "nan RANK ITERATION", "slow RANK" (without end, in evaluation), "kill
+NUMBER" (while the checkpoint of that number is being written), "stall ITERATION" (for whoever wants
+to kill it), "die RANK" (by SIGKILL, while the others go on).
 """
 
 import io
@@ -11,6 +12,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -55,12 +57,15 @@ class RandomSegmenter(nn.Module):
         logits = [self.classify(self.layers(item["image"][None] / 255.0)) for item in inputs]
         if not self.training:
             if self.fault == ["slow", str(comm.get_rank())]:
-                time.sleep(2)
+                time.sleep(1000)  # longer than the others wait; the parent ends it
             sizes = [(item["height"], item["width"]) for item in inputs]
             resize = nn.functional.interpolate
             return [{"sem_seg": resize(x, s)[0]} for x, s in zip(logits, sizes, strict=True)]
         if self.fault == ["stall", str(get_event_storage().iter)]:
-            time.sleep(100)
+            print("stalled", file=sys.stderr, flush=True)
+            time.sleep(1000)
+        if self.fault == ["die", str(comm.get_rank())]:
+            os.kill(os.getpid(), signal.SIGKILL)
         labels = [item["sem_seg"][None] for item in inputs]
         loss = nn.functional.cross_entropy
         losses = [loss(x, y, ignore_index=255) for x, y in zip(logits, labels, strict=True)]

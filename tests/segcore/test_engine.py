@@ -11,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -66,7 +67,6 @@ def run(config_file, repository):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
         )
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return folder, done.stderr
@@ -339,9 +339,12 @@ def test_waiting_threads_of_processes_on_the_cpu_sleep(
     if chosen:
         monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
     inherited = []
-    monkeypatch.setattr(
-        torch.multiprocessing, "spawn", lambda *_, **__: inherited.append(dict(os.environ))
-    )
+
+    def start(*_: object, **__: object) -> SimpleNamespace:
+        inherited.append(dict(os.environ))
+        return SimpleNamespace(join=lambda: True, processes=[])
+
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", start)
     args = ["--config-file", str(config_file), "--num-gpus", "2"]
     launch(tiny.main, default_argument_parser().parse_args(args))
     assert inherited[0]["OMP_WAIT_POLICY"] == found

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from segcore.config import load_config
 from segcore.engine import seeding
 from segcore.engine.batches import TrainingBatches, is_wide
 from segcore.errors import UserError
+from segcore.lock import process_start
+from segcore.stopping import interrupts_ignored
 
 PROGRAM = Path(__file__).with_name("resume_run.py")
 PICTURES, ITERATIONS = 11, 30
@@ -100,7 +103,7 @@ def run(start):
     def run(out, *words, code=0, **options):
         folder, process = start(out, *words, **options)
         try:
-            printed = process.communicate(timeout=100)[1]
+            printed = process.communicate()[1]
         finally:
             process.kill()
         assert process.returncode == code, printed[-3000:]
@@ -355,6 +358,94 @@ def test_a_worker_that_was_killed_is_one_sentence(program, cfg):
     trainer._trainer.data_loader.dataset.mapper = lambda record: os.kill(os.getpid(), 9)
     with pytest.raises(UserError, match=r"worker process .* was killed.*lower DATALOADER.NUM_WORK"):
         trainer.train()
+
+
+# ---- signals and other runs --------------------------------------------------------------------
+
+
+def stalled(process: subprocess.Popen) -> None:
+    """Read until it says so."""
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line == "stalled\n":
+            return
+    raise AssertionError("".join(said)[-3000:])
+
+
+def children(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for_end_of(pids: list[int]) -> None:
+    """Return when they have ended; what nobody has asked for yet counts as ended."""
+    while any(process_start(pid) is not None for pid in pids):
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_a_signal_ends_it_in_one_line(start, number, said):
+    folder, process = start(said, FAULT="stall 3")
+    stalled(process)
+    workers = children(process.pid)
+    for pid in (process.pid, *workers) if number == signal.SIGINT else (process.pid,):
+        os.kill(pid, number)  # a terminal sends it to all of them
+    assert process.communicate()[1] == f"{said}\n"
+    assert process.returncode == 128 + number and len(workers) == 4
+    wait_for_end_of(workers)
+    assert not (folder / "run.lock").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_all_processes_in_one_line(start):
+    _, process = start("both", "--num-gpus=2", "DATALOADER.NUM_WORKERS", "1", FAULT="stall 3")
+    stalled(process)
+    ranks = children(process.pid)
+    pids = [*ranks, *(pid for rank in ranks for pid in children(rank))]
+    for pid in (process.pid, *pids):
+        os.kill(pid, signal.SIGINT)
+    printed = process.communicate()[1]
+    assert printed.splitlines()[-1] == "interrupted" and "Traceback" not in printed
+    assert process.returncode == 130 and len(pids) >= 4
+    wait_for_end_of(pids)
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "in the background"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_all_in_one_line(start, rank, ignored):
+    """Also where Ctrl-C is ignored, as in what a script runs in the background."""
+    with interrupts_ignored() if ignored else nullcontext():
+        words = ("--num-gpus=2", "DATALOADER.NUM_WORKERS", "0")
+        _, process = start(f"dies-{rank}-{ignored}", *words, FAULT=f"die {rank}")
+    printed = process.communicate()[1]
+    sentence = f"error: process {rank} was killed by SIGKILL, perhaps for want of memory"
+    assert printed.splitlines()[-1] == sentence and process.returncode == 2
+    assert printed.count("error") == 1 and "Traceback" not in printed
+
+
+def test_a_killed_worker_is_one_line_wherever_the_process_is(start):
+    _, process = start("worker", FAULT="stall 3")
+    stalled(process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    (line,) = process.communicate()[1].splitlines()
+    assert line.startswith("error: a worker process that reads pictures was killed")
+    assert process.returncode == 2
+
+
+def test_a_second_run_in_the_folder_is_refused(start, run):
+    folder, process = start("held", FAULT="stall 3")
+    stalled(process)
+    log = (folder / "log.txt").read_text()
+    _, said = run("held", code=2)
+    assert f"is in use by the run of process {process.pid} on " in said
+    _, said = run("held", "--eval-only", code=2)
+    assert "is in use by" in said and (folder / "log.txt").read_text() == log
+    process.kill()
+    process.wait()
+    run("held", "--resume")
+    assert not (folder / "run.lock").exists()
 
 
 # ---- slow processes --------------------------------------------------------------------------

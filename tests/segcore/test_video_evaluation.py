@@ -371,7 +371,7 @@ def test_two_processes_give_the_scores_and_files_of_one(tmp_path: Path) -> None:
             subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True)
             for rank in range(size)
         ]
-        printed = [process.communicate(timeout=300)[0] for process in processes]
+        printed = [process.communicate()[0] for process in processes]
         return [printed_line.splitlines()[-1] for printed_line in printed]
 
     one, two = run(1), run(2)

@@ -42,7 +42,6 @@ def submit(repository, tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
         )
 
     return submit

@@ -67,7 +67,6 @@ def run(data, repository, tmp_path_factory):
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=400,
         )
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return folder / out, done.stderr

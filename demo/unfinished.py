@@ -1,0 +1,109 @@
+"""A run over many pictures that was interrupted goes on when the same command is run again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from files import unwritable
+from predictor import Segmenter
+
+from segcore.errors import UserError
+from segcore.evaluation.unfinished import config_hash, weights_hash
+from segcore.files import write_text
+
+NAME = "unfinished.jsonl"
+
+
+class Progress:
+    """Which pictures a run has finished, kept in the output folder until all are.
+
+    The first line of the file holds a hash of the settings and the names of all results, each
+    further line a picture whose results are whole, with a hash of what it was.
+
+    Args:
+        folder: of the results.
+        settings: a hash of those of this run; nothing is taken from a run of others.
+
+    Attributes:
+        names: of results that are of such a run, whole or not.
+        done: those that are whole, and of which picture.
+    """
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self.path, self.settings = Path(folder) / NAME, settings
+        self.names: set[str] = set()
+        self.done: dict[str, str] = {}
+        self._load()
+
+    def holds(self, name: str, picture: Path) -> bool:
+        """Whether the results ``name`` are whole, and those of this picture as it is now."""
+        return name in self.done and self.done[name] == _identity(picture)
+
+    def begin(self, names: Mapping[Path, str]) -> None:
+        """Note what this run is to write; pictures that have changed count as not done.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.names |= {*names.values()}
+        self.done = {name: self.done[name] for p, name in names.items() if self.holds(name, p)}
+        lines = [[self.settings, sorted(self.names)], *map(list, self.done.items())]
+        try:
+            write_text(self.path, "".join(map(_line, lines)))
+        except OSError as error:
+            raise UserError(unwritable(self.path, error)) from error
+
+    def add(self, name: str, picture: Path) -> None:
+        """The results ``name`` are whole.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.done[name] = _identity(picture)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line([name, self.done[name]]))
+        except OSError as error:
+            raise UserError(unwritable(self.path, error)) from error
+
+    def forget(self) -> None:
+        """Start over."""
+        self.names, self.done = set(), {}
+
+    def finish(self) -> None:
+        """All is done, and nothing is to be continued."""
+        self.path.unlink(missing_ok=True)
+
+    def _load(self) -> None:
+        try:
+            first, *others = self.path.read_text("utf-8").split("\n")
+            settings, names = json.loads(first)
+            if settings == self.settings:
+                self.names = {*map(str, names)}
+                # What follows the last line break was being written, or is nothing.
+                self.done = {str(n): str(what) for n, what in map(json.loads, others[:-1])}
+        except (OSError, ValueError, TypeError):  # absent, or damaged: nothing is done
+            self.forget()
+
+
+def settings_hash(segmenter: Segmenter, alpha: float) -> str:
+    """A hash of all that decides the results of a picture."""
+    settings = [
+        config_hash(segmenter.cfg),
+        weights_hash(segmenter.model),
+        segmenter.vocabulary.to_table(),
+        segmenter.min_score,
+        alpha,
+    ]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+
+def _identity(picture: Path) -> str:
+    """Another text as soon as the picture is another or has changed."""
+    about = picture.stat()
+    return f"{picture.resolve()} {about.st_size} {about.st_mtime_ns}"
+
+
+def _line(content: list) -> str:
+    return json.dumps(content) + "\n"
