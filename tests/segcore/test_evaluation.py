@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
@@ -288,6 +289,14 @@ def test_build_evaluator(tmp_path: Path) -> None:
         assert evaluator.output_dir == tmp_path / "inference" / name
     with pytest.raises(UserError, match="nearest registered one is 'ade20k_150_test_sem_seg'"):
         build_evaluator(cfg, "ade20k_150_test")
+
+
+def test_build_evaluator_with_a_section_of_another_family(tmp_path: Path) -> None:
+    """As where CAT-Seg alone is imported, whose files set one key of ``MODEL.MASK_FORMER``."""
+    cfg = default_config()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.MODEL.MASK_FORMER = CfgNode({"SIZE_DIVISIBILITY": 32})
+    assert isinstance(build_evaluator(cfg, "ade20k_150_test_sem_seg"), SemanticEvaluator)
 
 
 def test_no_name_leads_to_another_folder(tmp_path: Path) -> None:
