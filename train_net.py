@@ -35,10 +35,8 @@ go to OUTPUT_DIR.
 import argparse
 from typing import Any
 
-# First, because segcore silences a warning that Detectron2's parts cause as they are loaded. Each
-# family adds its models and its config keys.
-import catseg_d2  # noqa: F401
-import mask2former_rankseg  # noqa: F401
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+from catrank import import_families
 
 # isort: split
 from detectron2.config import CfgNode
@@ -52,6 +50,7 @@ from segcore.errors import UserError, exit_on_user_error
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or evaluate with ``--eval-only``; returns the results of the evaluation, if any."""
+    import_families(args.config_file, args.opts)
     cfg = setup(args)
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)

@@ -27,8 +27,7 @@ from tqdm import tqdm
 from unfinished import Progress, settings_hash
 from video import check_output, segment_video
 
-import catseg_d2  # noqa: F401  its config keys and its meta-architecture
-import mask2former_rankseg  # noqa: F401  the same
+from catrank import import_families
 from segcore.config import load_config
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.files import path_argument
@@ -92,6 +91,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def load_segmenter(args: argparse.Namespace) -> Segmenter:
     """The model of the command line with its words."""
+    import_families(args.config_file, args.opts)
     cfg = load_config(args.config_file, args.opts)
     words = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
     return Segmenter(cfg, words, args.min_score)

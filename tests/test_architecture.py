@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 FAMILIES = {"catseg_d2", "mask2former_rankseg"}
+PUBLIC = {"catrank"}  # above the families, below the entry points
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Where a family may speak to Detectron2 and to all of segcore. The rest is its mathematics, which
 # is used and tested without a config.
@@ -93,14 +94,21 @@ def test_the_mathematics_of_a_family_stands_on_torch_alone(repository: Path, fam
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_families_know_neither_each_other_nor_entry_points(repository: Path, family: str) -> None:
     for path in (repository / family).rglob("*.py"):
-        wrong = packages(path) & ((FAMILIES | ENTRY_POINTS) - {family})
+        wrong = packages(path) & ((FAMILIES | PUBLIC | ENTRY_POINTS) - {family})
         assert not wrong, f"{path} imports {wrong}"
 
 
 def test_segcore_knows_no_family_and_no_entry_point(repository: Path) -> None:
     for path in (repository / "segcore").rglob("*.py"):
-        wrong = packages(path) & (FAMILIES | ENTRY_POINTS)
+        wrong = packages(path) & (FAMILIES | PUBLIC | ENTRY_POINTS)
         assert not wrong, f"{path} imports {wrong}"
+
+
+def test_what_stands_above_the_families_knows_no_entry_point(repository: Path) -> None:
+    files = list((repository / "catrank").rglob("*.py"))
+    assert files
+    for path in files:
+        assert not packages(path) & ENTRY_POINTS, path
 
 
 def test_rankseg_knows_no_host(repository: Path) -> None:
@@ -117,7 +125,7 @@ def test_rankseg_knows_no_host(repository: Path) -> None:
 
 
 def test_nothing_imports_the_stand_in_by_its_folder(repository: Path) -> None:
-    for folder in ("segcore", "demo", "tools", *FAMILIES):
+    for folder in ("segcore", "demo", "tools", *PUBLIC, *FAMILIES):
         for path in (repository / folder).rglob("*.py"):
             assert "d2lite" not in packages(path), path
 

@@ -4,23 +4,28 @@
     python tools/analyze.py --config-file configs/catseg_d2/vitb_384.yaml
     python tools/analyze.py --config-file configs/catseg_d2/vitb_384.yaml --vocabulary ade20k_847 \
         --size 512 683 TEST.SLIDING_WINDOW True
+    python tools/analyze.py --config-file mask2former_rankseg/scenes_60_panoptic.yaml
 
 No weights are needed. One FLOP is one multiply-add, and the words of a vocabulary are counted as
-encoded already, which happens once and not once a picture.
+encoded already, which happens once and not once a picture. A video model sees a clip of one frame.
 """
 
 import argparse
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-import catseg_d2  # noqa: F401  (adds its model and its config keys)
+from catrank import import_families
 
 # isort: split
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Instances
 from fvcore.nn import FlopCountAnalysis, flop_count_table
 from torch import Tensor, nn
 
@@ -36,11 +41,27 @@ class OnePicture(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(3, H, W) to scores (T, H, W)."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(3, H, W) to all tensors of the prediction."""
         height, width = image.shape[-2:]
-        inputs = [{"image": image, "height": int(height), "width": int(width)}]
-        return self.model(inputs)[0]["sem_seg"]
+        inputs = [as_input(self.model, image) | {"height": int(height), "width": int(width)}]
+        return tuple(tensors_of(self.model(inputs)[0]))
+
+
+def as_input(model: nn.Module, image: Tensor) -> dict:
+    """What a model takes for an image; of a video model a clip of one frame."""
+    return {"image": [image] if hasattr(model, "clip_frames") else image}
+
+
+def tensors_of(answer: Any) -> Iterator[Tensor]:
+    """The tensors of a prediction, whatever its form."""
+    if isinstance(answer, Tensor):
+        yield answer
+    elif isinstance(answer, Instances):
+        yield from (answer.pred_masks, answer.scores)
+    elif isinstance(answer, dict | list | tuple):
+        for part in answer.values() if isinstance(answer, dict) else answer:
+            yield from tensors_of(part)
 
 
 def attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
@@ -66,12 +87,18 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
         if not hasattr(model, "set_vocabulary"):
             raise UserError(f"{type(model).__name__} reads no words: leave out --vocabulary")
         model.set_vocabulary(vocabulary)
+    if hasattr(model, "clip_frames"):
+        # Tracks leave as run lengths, which no trace follows: class scores stand for them.
+        model.tasks = replace(model.tasks, semantic=True)
     image = torch.zeros(3, *size, device=cfg.MODEL.DEVICE)
     # The fingerprint of the text tower reads its bits by `view(dtype)`, which PyTorch's tracer does
     # not record; no weight changes here.
-    unchanged = mock.patch("catseg_d2.text.text_fingerprint", return_value=0)
+    has_text = hasattr(model, "text_cache")
+    unchanged = (
+        mock.patch("catseg_d2.text.text_fingerprint", return_value=0) if has_text else nullcontext()
+    )
     with torch.no_grad(), unchanged:
-        model([{"image": image}])  # fills what is computed once
+        model([as_input(model, image)])  # fills what is computed once
         flops = FlopCountAnalysis(OnePicture(model), image)
         flops.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
         flops.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -101,6 +128,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    import_families(args.config_file, args.opts)
     cfg = load_config(args.config_file, args.opts)
     if "CLIP_WEIGHTS" in cfg.MODEL:
         cfg.MODEL.CLIP_WEIGHTS = ""  # nothing is fetched

@@ -45,3 +45,25 @@ def test_table_of_a_small_model(analyze):
     assert one["aggregator"][0] == four["aggregator"][0]
     assert one["aggregator"][1] != four["aggregator"][1], "classes cost time"
     assert "M parameters learn" in table
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("config", "deep"),
+    [
+        ("catseg_d2/scenes_60.yaml", "aggregator"),
+        ("mask2former_rankseg/scenes_60_rankseg.yaml", "sem_seg_head.predictor"),
+        ("mask2former_rankseg/scenes_60_panoptic.yaml", "sem_seg_head.predictor"),
+        ("mask2former_rankseg/scenes_60_instance.yaml", "sem_seg_head.predictor"),
+        ("mask2former_rankseg/scenes_60_video_instance.yaml", "sem_seg_head.predictor"),
+        ("mask2former_rankseg/scenes_60_video_semantic.yaml", "sem_seg_head.predictor"),
+    ],
+)
+def test_every_kind_of_model(analyze, monkeypatch, capsys, config, deep):
+    """From the command line, which imports the family; a part that is used costs something."""
+    command = ["analyze.py", "--config-file", config, "--size", "64", "64", "MODEL.DEVICE", "cpu"]
+    monkeypatch.setattr("sys.argv", command)
+    analyze.main()
+    rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    flops = {name.strip(): flops.strip() for name, _, flops in rows}
+    assert flops["model"] and flops[deep]

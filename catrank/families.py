@@ -1,0 +1,51 @@
+"""Families by the configs that need them, for entry points that take any config."""
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from segcore.config import CONFIG_FOLDERS, find_config
+from segcore.config_files import read_chain
+
+ARCHITECTURE = "MODEL.META_ARCHITECTURE"
+# What marks the configs of a family: its meta-architectures, and keys below MODEL that it alone
+# adds. A config that was written with all families imported holds those of each.
+FAMILIES = {
+    "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
+    "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "RANKSEG"},
+}
+
+
+def import_families(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> list[str]:
+    """Import the families that a config needs, before it is loaded; return their names.
+
+    A family is needed where the config stands in its folder of the configs that come with CatRank,
+    names one of its meta-architectures, or holds keys of it. Where no family is recognised all are
+    imported, so that ``load_config`` can say what is wrong.
+
+    Args:
+        config_file: as of :func:`segcore.config.load_config`.
+        opts: keys and values in turn, likewise.
+
+    Raises:
+        UserError: the file or one of its bases is missing or no config.
+    """
+    path = find_config(config_file)
+    marks = {
+        str(value) for key, value in zip(opts[::2], opts[1::2], strict=False) if key == ARCHITECTURE
+    }
+    marks |= {str(key).split(".")[1] for key in opts[::2] if str(key).startswith("MODEL.")}
+    for file, tree in read_chain(path):
+        model = tree.get("MODEL")
+        if isinstance(model, dict):
+            marks |= {str(model.get("META_ARCHITECTURE")), *map(str, model)}
+        marks |= {
+            file.resolve().relative_to(folder).parts[0]
+            for folder in CONFIG_FOLDERS
+            if folder in file.resolve().parents
+        }
+    needed = [name for name, own in FAMILIES.items() if marks & (own | {name})] or [*FAMILIES]
+    for name in needed:
+        importlib.import_module(name)
+    return needed

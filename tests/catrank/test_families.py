@@ -1,0 +1,60 @@
+"""The family of a config is found by its place, its meta-architecture or its keys."""
+
+import sys
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from catrank import FAMILIES, import_families
+from segcore.errors import UserError
+
+CATSEG, MASK2FORMER = "catseg_d2", "mask2former_rankseg"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "families"),
+    [
+        ("MODEL: {META_ARCHITECTURE: CATSeg}", (), [CATSEG]),
+        ("MODEL: {META_ARCHITECTURE: VideoMaskFormer}", (), [MASK2FORMER]),
+        ("_BASE_: base.yaml", (), [MASK2FORMER]),
+        ("SEED: 1", ("MODEL.META_ARCHITECTURE", "ContrastiveCLIP"), [CATSEG]),
+        ("SEED: 1", ("SEED", "2", "MODEL.RANKSEG.FLAG", "True"), [MASK2FORMER]),
+        # As a config is written where all families are imported.
+        ("MODEL: {META_ARCHITECTURE: CATSeg, RANKSEG: {FLAG: false}}", (), [CATSEG, MASK2FORMER]),
+        ("MODEL: {META_ARCHITECTURE: Unknown}", (), [*FAMILIES]),
+        ("MODEL: 3", (), [*FAMILIES]),
+    ],
+)
+def test_a_file(tmp_path: Path, text: str, options: tuple, families: list[str]) -> None:
+    (tmp_path / "base.yaml").write_text("MODEL: {META_ARCHITECTURE: MaskFormer}")
+    (tmp_path / "config.yaml").write_text(text)
+    assert import_families(tmp_path / "config.yaml", options) == families
+
+
+def test_configs_that_come_with_us(repository: Path) -> None:
+    for family in FAMILIES:
+        for path in (repository / "configs" / family).rglob("*.yaml"):
+            assert import_families(path.relative_to(repository)) == [family]
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="no config file"):
+        import_families("nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    "config", [f"{CATSEG}/scenes_60.yaml", f"{MASK2FORMER}/scenes_60_panoptic.yaml"]
+)
+def test_only_the_family_that_is_needed_is_imported(config: str) -> None:
+    program = f"""
+import sys
+from catrank import import_families
+from segcore.config import load_config
+needed = import_families("{config}")
+load_config("{config}")
+print(*needed, *(name for name in ("{CATSEG}", "{MASK2FORMER}") if name in sys.modules))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == [config.split("/")[0]] * 2
