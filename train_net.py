@@ -76,5 +76,6 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with exit_on_user_error(": --resume goes on from the last checkpoint"):
-        parser = default_argument_parser(epilog=__doc__)
-        launch(main, parser.parse_args())
+        arguments = default_argument_parser(epilog=__doc__).parse_args()
+        import_families(arguments.config_file, arguments.opts)  # here, and in every process
+        launch(main, arguments)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import segcore.datasets  # noqa: F401  names of the classes of the benchmarks
 from segcore.checkpoint import Checkpointer
+from segcore.config import task_switches
 from segcore.datasets.class_names import compare_names, names_of
 from segcore.datasets.own import register_own_datasets
 from segcore.errors import UserError
@@ -199,8 +200,8 @@ def _answering_one_task(cfg: CfgNode) -> CfgNode:
     """A copy for a model that answers with one thing, and of the scores with the best class."""
     cfg = cfg.clone()
     options = ["TEST.SEM_SEG_OUTPUT", "labels"]
-    if node := cfg.MODEL.get("MASK_FORMER"):
-        task = next((task for task, key in TASKS.items() if node.TEST[key]), None)
+    if switches := task_switches(cfg):
+        task = next((task for task, key in TASKS.items() if switches[key]), None)
         if task is None:
             raise UserError(
                 "MODEL.MASK_FORMER.TEST asks for nothing: set SEMANTIC_ON, INSTANCE_ON or "

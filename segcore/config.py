@@ -90,6 +90,11 @@ def default_config() -> CfgNode:
     return cfg
 
 
+def task_switches(cfg: CfgNode) -> CfgNode | None:
+    """Return ``MODEL.MASK_FORMER.TEST``, the tasks of a model of several; None of other models."""
+    return cfg.MODEL.get("MASK_FORMER", {}).get("TEST")
+
+
 def find_config(name: str | os.PathLike) -> Path:
     """The path of a config: a file as given, else one of the configs that come with CatRank.
 

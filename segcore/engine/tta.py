@@ -9,6 +9,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.utils.events import has_event_storage
 from torch import Tensor, nn
 
+from segcore.config import task_switches
 from segcore.errors import UserError
 from segcore.rankseg.selection import select_top
 from segcore.views import Mirrored, SemanticView, mean_answer
@@ -30,7 +31,7 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
             f"TEST.AUG.MIN_SIZES is {node.MIN_SIZES} and MAX_SIZE {node.MAX_SIZE}: give the "
             "lengths of the shorter side, at least one, and the most that the longer may have"
         )
-    tasks = cfg.MODEL.MASK_FORMER.TEST if "MASK_FORMER" in cfg.MODEL else {}
+    tasks = task_switches(cfg) or {}
     for key in ("PANOPTIC_ON", "INSTANCE_ON"):
         if tasks.get(key):
             raise UserError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from segcore.config import task_switches
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.by_output import EvaluatorsByOutput
@@ -109,10 +110,10 @@ def evaluated_tasks(dataset_name: str) -> frozenset[str]:
 
 def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> list[str]:
     """Those of a data set's outputs that the model answers with."""
-    tasks = cfg.MODEL.get("MASK_FORMER")
-    if tasks is None or "TEST" not in tasks:  # CAT-Seg's published files have the section alone
+    tasks = task_switches(cfg)
+    if tasks is None:
         return list(outputs)
-    chosen = [each for each in outputs if each not in SWITCHES or tasks.TEST[SWITCHES[each]]]
+    chosen = [each for each in outputs if each not in SWITCHES or tasks[SWITCHES[each]]]
     if not chosen:
         keys = " or ".join(f"MODEL.MASK_FORMER.TEST.{SWITCHES[each]}" for each in outputs)
         raise UserError(

@@ -5,8 +5,12 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
+from detectron2.config import get_cfg
 
 from catrank import FAMILIES, import_families
+from catseg_d2 import add_catseg_config
+from mask2former_rankseg import add_maskformer_config
+from segcore.config import task_switches
 from segcore.errors import UserError
 
 CATSEG, MASK2FORMER = "catseg_d2", "mask2former_rankseg"
@@ -58,3 +62,12 @@ print(*needed, *(name for name in ("{CATSEG}", "{MASK2FORMER}") if name in sys.m
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = run(command, check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == [config.split("/")[0]] * 2
+
+
+def test_a_model_of_one_task_has_no_switches() -> None:
+    """With the keys of CAT-Seg alone, which has a section of that name without them."""
+    cfg = get_cfg()
+    add_catseg_config(cfg)
+    assert task_switches(cfg) is None
+    add_maskformer_config(cfg)
+    assert task_switches(cfg).SEMANTIC_ON
