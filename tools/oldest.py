@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 if sys.version_info >= (3, 11):
@@ -46,7 +47,8 @@ def oldest(wanted: Iterable[Requirement]) -> dict[str, Version]:
     found: dict[str, Version] = {}
     for requirement in wanted:
         bound = lower_bound(requirement)
-        found[requirement.name] = max(bound, found.get(requirement.name, bound))
+        name = canonicalize_name(requirement.name)
+        found[name] = max(bound, found.get(name, bound))
     return found
 
 

@@ -1,0 +1,182 @@
+"""The measurements of bench/gpu.py: one family in one process, a line of JSON for each."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
+import catseg
+import mask2former
+
+# isort: split
+import torch
+from measure import memory_now, memory_peak, seconds
+from plain import PlainCATSeg
+from torch import Tensor, nn
+
+WORDS = (19, 58, 150, 847)
+COMPILED_WORDS = 150
+PRECISIONS = ("float32", "tf32", "bf16")
+SWIN_L = (
+    f"{mask2former.SEMANTIC}/swin/maskformer2_swin_large_IN21k_384_bs16_160k_res640.yaml",
+    640,
+)
+SEMANTIC = tuple(
+    item
+    for task, wanted in (("SEMANTIC", True), ("PANOPTIC", False), ("INSTANCE", False))
+    for item in (f"MODEL.MASK_FORMER.TEST.{task}_ON", wanted)
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Of a line: calls to warm up, seconds to measure for, and the most calls in them."""
+
+    warm_up: int = 2
+    seconds: float = 2.0
+    calls: int = 30
+
+
+TINY = Effort(warm_up=0, seconds=0.0, calls=1)
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Products in float32, in TF32, or under autocast in bfloat16."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    context = torch.autocast(device, torch.bfloat16) if name == "bf16" else nullcontext()
+    with context:
+        yield
+
+
+def timed(function: Callable[[], Any], effort: Effort) -> tuple[float, float]:
+    """Median seconds of a call after those to warm up, and peak bytes above what was there."""
+    loaded = memory_now()
+    for _ in range(effort.warm_up):
+        function()
+    times, end = [], time.monotonic() + effort.seconds
+    while not times or (time.monotonic() < end and len(times) < effort.calls):
+        times.append(seconds(function))
+    return statistics.median(times), memory_peak() - loaded
+
+
+def line(function: Callable[[], Any], effort: Effort, images: int, **names: object) -> dict:
+    """A line of the table; where the memory runs out or the way fails, it says so."""
+    try:
+        time_of_call, memory = timed(function, effort)
+        rates = {"images/s": f"{images / time_of_call:.2f}", "GB": f"{memory / 1e9:.2f}"}
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        rates = {"images/s": reason[:100].replace("|", "/"), "GB": ""}
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return {**names, **rates}
+
+
+def catseg_lines(config: str, with_compiled: bool, tiny: bool) -> Iterator[dict]:
+    """CAT-Seg beside the plain formulation: patch inference, label maps out."""
+    effort = TINY if tiny else Effort()
+    model = catseg.build(
+        config,
+        TEST__SLIDING_WINDOW=True,
+        TEST__SEM_SEG_OUTPUT="labels",
+        MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
+    ).eval()
+    image = catseg.random_picture()[:, : 96 if tiny else None, : 96 if tiny else None]
+    image = image.to(model.device)
+    plain = PlainCATSeg(model)
+    for number in WORDS[:1] if tiny else WORDS:
+        words = catseg.PUBLISHED_WORDS.get(number) or catseg.many_words(number)
+        model.set_vocabulary(words)
+        plain.set_vocabulary(words)
+        expected = None
+        for name in PRECISIONS:
+            answer = partial(catseg._labels, model, image)
+            with precision(name):
+                found = line(answer, effort, 1, classes=number, way="ours", precision=name)
+                labels = answer()
+            expected = labels if expected is None else expected
+            yield found | {"other labels": _others(labels, expected)}
+        answer = partial(catseg._labels, plain, image)
+        for name in PRECISIONS:
+            with precision(name):
+                found = line(answer, effort, 1, classes=number, way="plain", precision=name)
+            yield found | {"other labels": ""}
+        if with_compiled and number == COMPILED_WORDS:
+            yield _compiled(model, image, number, expected, effort)
+
+
+def _compiled(
+    model: nn.Module, image: Tensor, number: int, expected: Tensor, effort: Effort
+) -> dict:
+    model.aggregator.compile(fullgraph=True)
+    answer = partial(catseg._labels, model, image)
+    with precision("bf16"):
+        found = line(answer, effort, 1, classes=number, way="ours", precision="bf16, compiled")
+        others = "" if "Error" in found["images/s"] else _others(answer(), expected)
+    model.aggregator._compiled_call_impl = None
+    return found | {"other labels": others}
+
+
+def _others(labels: Tensor, expected: Tensor) -> str:
+    return f"{(labels != expected).float().mean().item():.2%}"
+
+
+def mask2former_lines(tiny: bool) -> Iterator[dict]:
+    """Swin-L beside transformers: label maps of an image, and a training step of two."""
+    effort = TINY if tiny else Effort()
+    config, side = ("mask2former_rankseg/scenes_60_panoptic.yaml", 64) if tiny else SWIN_L
+    options = SEMANTIC if tiny else ()
+    for task in ("semantic", "training"):
+        for way in ("ours", "transformers"):
+            case = mask2former.Case(config, task, options, side)
+            try:
+                model, _, items = mask2former.segmenter(case, way)
+            except Exception as error:
+                reason = " ".join(str(error).split())[:100]
+                yield {"task": task, "way": way, "precision": "", "images/s": reason, "GB": ""}
+                continue
+            call = partial(_step if task == "training" else _answer, model, items)
+            for name in PRECISIONS:
+                with precision(name):
+                    yield line(call, effort, len(items), task=task, way=way, precision=name)
+            del model, call
+
+
+def _answer(model: nn.Module, items: list[dict]) -> object:
+    return mask2former._finish(model(items))
+
+
+def _step(model: nn.Module, items: list[dict]) -> None:
+    model.zero_grad()
+    mask2former._finish(model(items)).backward()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("family", choices=("catseg", "mask2former"))
+    parser.add_argument("config", nargs="?")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
+    args = parser.parse_args()
+    if args.family == "catseg":
+        config = "catseg_d2/scenes_60.yaml" if args.tiny else args.config
+        lines = catseg_lines(config, args.compile, args.tiny)
+    else:
+        lines = mask2former_lines(args.tiny)
+    with args.log.open("w", encoding="utf-8") as file:
+        for found in lines:
+            print(json.dumps(found), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()
