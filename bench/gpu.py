@@ -68,10 +68,11 @@ def run(name: str, out: Path, scale: float, dry: bool) -> Done:
     part, log = PARTS[name], out / f"{name}.jsonl"
     log.unlink(missing_ok=True)
     command = [sys.executable, *(word.replace("{log}", str(log)) for word in part.command)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     if dry:
         command += part.tiny
         environment |= {"CATRANK_GPU_TESTS_ON": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        environment["OMP_NUM_THREADS"] = "1"
     start = time.monotonic()
     with (out / f"{name}.log").open("w", encoding="utf-8") as printed:
         try:
