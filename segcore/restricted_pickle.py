@@ -10,7 +10,8 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
-from mmap import ACCESS_COPY, mmap
+from io import SEEK_END
+from mmap import mmap
 from pickle import UnpicklingError
 from typing import IO, Any
 
@@ -45,7 +46,7 @@ def load_pickle(file: IO[bytes]) -> Any:
 def load_torch(file: IO[bytes]) -> Any:
     """Read what ``torch.save`` wrote, a zip or what it wrote before; verify a zip's check sums.
 
-    The tensors of a file on a disk are the mapped file, copied where somebody writes to them.
+    The tensors lie in the bytes that were read, without another copy.
 
     Args:
         file: open for reading bytes.
@@ -67,10 +68,12 @@ def load_torch(file: IO[bytes]) -> Any:
 
 
 def _content(file: IO[bytes]) -> bytearray | mmap:
-    try:
-        return mmap(file.fileno(), 0, access=ACCESS_COPY)
-    except (OSError, ValueError):  # it lies in memory, or is empty
-        return bytearray(file.read())
+    """The bytes of a file, in memory of our own: a run may save over the file it goes on from."""
+    size = file.seek(0, SEEK_END)
+    file.seek(0)
+    content = mmap(-1, size) if size else bytearray()
+    file.readinto(content)
+    return content
 
 
 def _stream(content: bytearray | mmap) -> Any:
@@ -163,7 +166,7 @@ def _read_legacy(content: bytearray | mmap, vocabulary: Mapping[str, Any], budge
     tree = read_tree(stream, vocabulary, budget, persistent)
     for key in read_tree(stream, {}, budget):
         storage = storages.pop(key)
-        if int.from_bytes(stream.read(8), "little") != storage.count:
+        if stream.read(8) != storage.count.to_bytes(8, "little"):
             raise UnpicklingError("it is damaged: a storage has two sizes")
         start = stream.tell()
         storage.fill(content, start)

@@ -61,6 +61,16 @@ def test_reads_what_torch_saves(reader, name, case, tmp_path):
     assert (tmp_path / "a.pth").read_bytes() == saved
 
 
+def test_tensors_outlive_the_file(reader, tmp_path):
+    """A run that goes on saves over the file that it was read from."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(corpus.saved(torch.arange(300_000)))
+    with path.open("rb") as file:
+        tensor = reader.load_torch(file)
+    path.write_bytes(b"")
+    assert tensor[-1] == 299_999
+
+
 def test_tensors_of_one_storage_share_it(reader):
     whole = torch.arange(6.0)
     pair = reader.load_torch(io.BytesIO(corpus.saved([whole, whole[2:]])))
