@@ -29,7 +29,7 @@ class Samples(NamedTuple):
         maximum: the largest value, where it is no power of 2 minus 1 (PGM, PPM).
         zero_is_white: as in scans of paper.
         left_out: bands beyond colour, which are not read.
-        opaque: the last band of Pillow's mode is not opacity either.
+        opaque: the last band of Pillow's mode, or what else it takes for opacity, counts as none.
     """
 
     stored_bits: int = 8
@@ -172,7 +172,7 @@ def _fill_from_16_bits(
     if least < 0 or most > 65535:
         raise UserError(f"{path} holds values outside 0..65535: store it with 8 or 16 bits")
     white = 2**samples.bits - 1 if most < 2**samples.bits <= 65536 else 65535
-    transparent = image.info.get("transparency")
+    transparent = None if samples.opaque else image.info.get("transparency")
     for block in blocks(*image.size):
         values = np.asarray(_cut(image, block)).astype(np.uint32)
         grey = (values * 255 + white // 2) // white

@@ -144,6 +144,23 @@ def read_image(
     return pixels if format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
 
 
+def read_stored_colours(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read the colours that a file stores: not turned by EXIF, and opaque whatever it says.
+
+    For label maps whose classes are colours, and for images whose label maps were drawn on the
+    stored pixels.
+
+    Returns:
+        (H, W, 3) uint8, RGB, contiguous and writable.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    with _opened(path, FORMATS, max_pixels) as opened:
+        samples = opened.samples._replace(opaque=True)
+        return rgb_pixels(opened.decode(), samples, orientation=1, path=path)
+
+
 def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label map: the stored integers, palette indices and not the palette's colours.
 

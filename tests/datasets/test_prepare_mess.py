@@ -172,6 +172,21 @@ class TestPictures:
         assert read_image(tmp_path / "a.jpg").shape == (3, 2, 3)
         assert stored_pixels(tmp_path / "a.jpg").shape == (2, 3, 3)
 
+    def test_bands_beyond_colour_are_left_out(self, tmp_path: Path, caplog) -> None:
+        tifffile = pytest.importorskip("tifffile")
+        pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+        assert (stored_pixels(tmp_path / "a.tif") == pixels[..., :3]).all()
+        assert "1 band(s) beyond colour are left out" in caplog.text
+
+    def test_cut_off(self, tmp_path: Path) -> None:
+        """The pixels that are missing are not black ones."""
+        save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+        content = (tmp_path / "a.png").read_bytes()
+        (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"a\.png"):
+            stored_pixels(tmp_path / "a.png", "L")
+
 
 def test_colours() -> None:
     pixels = np.array([[[1, 2, 3], [3, 2, 1], [0, 0, 0]]], dtype=np.uint8)

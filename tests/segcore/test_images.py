@@ -13,6 +13,7 @@ from segcore.images import (
     read_header,
     read_image,
     read_labels,
+    read_stored_colours,
 )
 
 
@@ -115,6 +116,25 @@ def test_exif_orientation(pixels: np.ndarray, save, orientation: int, turn) -> N
     exif = Image.Exif()
     exif[0x0112] = orientation
     np.testing.assert_array_equal(read_image(save(pixels, exif=exif)), turn(pixels))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "I;16"])
+def test_stored_colours_are_neither_turned_nor_laid_on_white(save, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((2, 3), dtype=np.uint8)
+    stored[0, 0] = 255
+    if mode == "RGBA":
+        image = Image.fromarray(np.stack([stored] * 4, axis=2))  # transparent where it is black
+    elif mode == "P":
+        image = Image.fromarray(stored // 255, "L").convert("P")
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    else:
+        image = Image.fromarray(stored.astype(np.uint16) * 257)
+    path = save(image, exif=exif, **({} if mode == "RGBA" else {"transparency": 0}))
+    np.testing.assert_array_equal(read_stored_colours(path), np.stack([stored] * 3, axis=2))
+    assert read_image(path).shape == (3, 2, 3)
+    assert read_image(path).min() == 255
 
 
 def test_damaged_exif_does_not_matter(pixels: np.ndarray, save) -> None:

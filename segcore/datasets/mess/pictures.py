@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.images import FORMATS, MAX_PIXELS, read_header
+from segcore.images import MAX_PIXELS, read_stored_colours
 
 TILE = 1024
 # Near infrared, red, green-blue: bands 8, 4 and 2 of Sentinel-2 shown as red, green and blue. Mean
@@ -31,12 +31,8 @@ def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
     Raises:
         UserError: the file is missing, not a picture, damaged or too large.
     """
-    read_header(path)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return np.array(image.convert(mode))
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        raise UserError(f"cannot read {path}: it is damaged ({error})") from error
+    colours = read_stored_colours(path)
+    return colours if mode == "RGB" else np.array(Image.fromarray(colours).convert(mode))
 
 
 def false_colours(path: Path) -> np.ndarray:
