@@ -97,10 +97,12 @@ def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> I
     """The logits of crops in turn: (3, H, W), RGB, 0..255, each with its text (T, P, C)."""
     small = ((model.to_clip(crop[None]), text) for crop, text in crops)
     while batch := list(itertools.islice(small, model.crop_chunk.size)):
-        pixels = torch.cat([crop for crop, _ in batch])
+        crops_now, texts_now = zip(*batch, strict=True)
+        pixels = torch.cat(crops_now)
+        del batch, crops_now  # they are as large as the pixels
         features, guidance = model.crop_chunk.run(partial(_encode, model, pixels))
         end = 0
-        for _, group in itertools.groupby((text for _, text in batch), key=id):
+        for _, group in itertools.groupby(texts_now, key=id):
             texts = list(group)
             start, end = end, end + len(texts)
             yield from _aggregate_crops(
