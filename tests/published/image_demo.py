@@ -1,0 +1,120 @@
+"""A demo of images in the way of Mask2Former's and CAT-Seg's; its import of a family is ours.
+
+``tests/test_published_scripts.py`` runs it, with the line of either family.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.engine import DefaultPredictor
+from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.utils.logger import setup_logger
+from detectron2.utils.video_visualizer import VideoVisualizer
+from detectron2.utils.visualizer import ColorMode, VisImage, Visualizer
+
+from mask2former_rankseg import add_maskformer2_config as add_family_config
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    cfg = get_cfg()
+    add_deeplab_config(cfg)
+    add_family_config(cfg)
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
+
+
+class VisualizationDemo:
+    def __init__(self, cfg: CfgNode) -> None:
+        self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        self.predictor = DefaultPredictor(cfg)
+        self.video_visualizer = VideoVisualizer(self.metadata, ColorMode.IMAGE)
+
+    def run_on_image(self, image) -> tuple[dict, dict[str, VisImage]]:
+        """The prediction for a BGR image (H, W, 3), and a drawing of every part of it."""
+        prediction = self.predictor(image)
+        drawings = {}
+        if "panoptic_seg" in prediction:
+            segments, about = prediction["panoptic_seg"]
+            drawings["panoptic"] = self.canvas(image).draw_panoptic_seg_predictions(
+                segments.to("cpu"), about
+            )
+        if "sem_seg" in prediction:
+            labels = prediction["sem_seg"].argmax(dim=0).to("cpu")
+            drawings["semantic"] = self.canvas(image).draw_sem_seg(labels, alpha=0.4)
+        if "instances" in prediction:
+            instances = prediction["instances"].to("cpu")
+            drawings["instances"] = self.canvas(image).draw_instance_predictions(
+                predictions=instances
+            )
+        return prediction, drawings
+
+    def run_on_frame(self, frame) -> VisImage:
+        """The drawing of a frame by the visualizer that follows objects."""
+        prediction, rgb = self.predictor(frame), frame[:, :, ::-1]
+        if "panoptic_seg" in prediction:
+            segments, about = prediction["panoptic_seg"]
+            return self.video_visualizer.draw_panoptic_seg_predictions(
+                rgb, segments.to("cpu"), about
+            )
+        labels = prediction["sem_seg"].argmax(dim=0).to("cpu")
+        return self.video_visualizer.draw_sem_seg(rgb, labels)
+
+    def canvas(self, image) -> Visualizer:
+        return Visualizer(image[:, :, ::-1], self.metadata, instance_mode=ColorMode.IMAGE)
+
+
+def name_segments(prediction: dict, metadata) -> dict[str, int]:
+    """The areas of panoptic segments by the names of their classes."""
+    segments, about = prediction["panoptic_seg"]
+    areas: dict[str, int] = {}
+    for entry in about:
+        names = metadata.thing_classes if entry["isthing"] else metadata.stuff_classes
+        name = names[entry["category_id"]]
+        areas[name] = areas.get(name, 0) + int((segments == entry["id"]).sum())
+    return areas
+
+
+def name_labels(prediction: dict, metadata) -> dict[str, int]:
+    """The areas of classes by their names."""
+    ids, areas = prediction["sem_seg"].argmax(dim=0).unique(return_counts=True)
+    return {metadata.stuff_classes[i]: n for i, n in zip(ids.tolist(), areas.tolist(), strict=True)}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--input", nargs="+", required=True)
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER)
+    return parser
+
+
+if __name__ == "__main__":
+    args = get_parser().parse_args()
+    setup_logger(name="fvcore")
+    setup_logger()
+    demo = VisualizationDemo(setup_cfg(args))
+    for path in args.input:
+        image = read_image(path, format="BGR")
+        prediction, drawings = demo.run_on_image(image)
+        drawings["frame"] = demo.run_on_frame(image)
+        found = {"semantic": name_labels(prediction, demo.metadata)}
+        if "panoptic_seg" in prediction:
+            found["panoptic"] = name_segments(prediction, demo.metadata)
+        if "instances" in prediction:
+            instances = prediction["instances"]
+            best = instances[instances.scores > 0.5]
+            boxes = best.pred_boxes.tensor
+            found["boxes"] = boxes.tolist()
+            found["instances"] = [demo.metadata.thing_classes[i] for i in best.pred_classes]
+            assert torch.isfinite(boxes).all()
+        for kind, drawing in drawings.items():
+            drawing.save(str(args.output / f"{Path(path).stem}_{kind}.png"))
+        (args.output / f"{Path(path).stem}.json").write_text(json.dumps(found))
