@@ -123,6 +123,82 @@ def test_dump(facts):
     assert cfg.SOLVER == get_cfg().SOLVER
 
 
+# Detectron2 itself knows no limits: such files take all of its memory, or years.
+def test_bases_of_bases_are_read_once(lite_only, write):
+    """Also where two files have two bases each, which have two each, and so on."""
+    for number in range(25):
+        write(f"d{number}.yaml", f"_BASE_: [d{number + 1}.yaml, d{number + 1}.yaml]\n")
+    write("d25.yaml", "SEED: 7\nSOLVER: {MAX_ITER: 1}\n")
+    assert CfgNode.load_yaml_with_base(write("a.yaml", "_BASE_: d0.yaml\nSEED: 8\n")) == {
+        "SEED": 8,
+        "SOLVER": {"MAX_ITER": 1},
+    }
+
+
+def test_a_base_of_two_bases_counts_in_both(write):
+    """The later base wins, with what it inherits."""
+    write("root.yaml", "SEED: 1\nSOLVER: {MAX_ITER: 1}\n")
+    write("one.yaml", "_BASE_: root.yaml\nSEED: 2\nSOLVER: {MAX_ITER: 2}\n")
+    write("two.yaml", "_BASE_: root.yaml\nSOLVER: {BASE_LR: 0.5}\n")
+    loaded = CfgNode.load_yaml_with_base(write("a.yaml", "_BASE_: [one.yaml, two.yaml]\n"))
+    assert loaded == {"SEED": 1, "SOLVER": {"MAX_ITER": 1, "BASE_LR": 0.5}}
+
+
+@pytest.mark.parametrize("base", ["[b.yaml]", "./b.yaml"])
+def test_bases_without_an_end(lite_only, write, base):
+    write("b.yaml", "_BASE_: a.yaml\n")
+    with pytest.raises(ValueError, match=r"its own _BASE_|more than 100 bases"):
+        CfgNode.load_yaml_with_base(write("a.yaml", f"_BASE_: {base}\n"))
+
+
+def test_values_of_yaml(write):
+    """PyYAML's version 1.1, of which the last one of repeated keys counts."""
+    path = write("a.yaml", "A: 1:30\nB: &b [1e-3, 0o7, 017, 1_000]\nC: *b\nA: 2:00\nD: yes\n")
+    b = ["1e-3", "0o7", 15, 1000]
+    assert CfgNode.load_yaml_with_base(path) == {"A": 120, "B": b, "C": b, "D": True}
+
+
+BOMB = "\n".join(f"K{n}: &k{n} {{A: *k{n - 1}, B: *k{n - 1}}}" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_BASE_: 5",
+        "_BASE_:",
+        "_BASE_: [b.yaml, 3]",
+        "_BASE_: ~nosuchuser/b.yaml",
+        f"_BASE_: {'a' * 5000}",
+        '_BASE_: "a\\0b"',
+        f"SEED: 1{':1' * 100_000}",
+        f"SEED: 1{':1' * 1000}",
+        f"SEED: {'7' * 5000}",
+        f"SEED: 0x{'f' * 5000}",
+        "SEED: 2026-13-45",
+        "SEED: !!int ''",
+        "SEED: '{[1]}'",
+        "SEED: {[1]: 2}",
+        f"SEED: '{'-' * 5000}1'",
+        f"SEED: {'[' * 3000}",
+        f"SEED: {'[' * 60}{']' * 60}",
+        "SOLVER: &a {STEPS: *a}",
+        f"K0: &k0 {{A: 1}}\n{BOMB}",
+        "\n".join("SEED: 1" for _ in range(30_000)),
+        "5: 6",
+        "SOLVER: {5: 6}",
+        "\x07",
+        "5",
+        "#" * 300_000,
+    ],
+)
+def test_odd_files_end_in_one_error(lite_only, write, text):
+    """At once, and as one of the errors that Detectron2 raises of files."""
+    path = write("a.yaml", text)
+    with pytest.raises((ValueError, KeyError, OSError, yaml.YAMLError)) as error:
+        get_cfg().merge_from_file(path)
+    assert len(str(error.value)) < 6000
+
+
 class Base:
     @configurable
     def __init__(self, a, b=4, c=3):

@@ -1,51 +1,25 @@
 """The config node, its safe yaml reader, and ``configurable``."""
 
+import copy
 import functools
 import inspect
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreNode
 
 from detectron2._absent import sentence
 from detectron2.config.absent_keys import ABSENT, absent_key
 from detectron2.config.version_1 import is_version_1, upgraded
+from detectron2.config.yaml_files import check_keys, read_yaml
 from detectron2.utils.file_io import PathManager
 
 LATEST_VERSION = 2
 _REMOTE = ("http://", "https://")
-_RANGE_LIST = re.compile(
-    r"\[\s*int\(\s*x\s*\*\s*0\.1\s*\*\s*(?P<size>\d{1,5})\s*\)"
-    r"\s*for\s+x\s+in\s+range\(\s*(?P<start>\d{1,3})\s*,\s*(?P<stop>\d{1,3})\s*\)\s*\]"
-)
-
-
-class _SafeLoader(yaml.SafeLoader):
-    """Plain yaml plus the one Python tag of published configs: a list of scaled lengths."""
-
-
-def _scaled_lengths(loader: _SafeLoader, node: yaml.Node) -> list[int]:
-    """Read ``[int(x * 0.1 * S) for x in range(a, b)]`` without evaluating anything."""
-    words = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
-    match = _RANGE_LIST.fullmatch(words[0].strip()) if len(words) == 1 else None
-    if match is None:
-        raise yaml.constructor.ConstructorError(
-            None,
-            None,
-            "a Python expression is not evaluated here (only a list of the form "
-            "[int(x * 0.1 * 640) for x in range(5, 21)] is understood): write its value instead",
-            node.start_mark,
-        )
-    size, start, stop = (int(match[group]) for group in ("size", "start", "stop"))
-    return [int(x * 0.1 * size) for x in range(start, stop)]
-
-
-_SafeLoader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _scaled_lengths)
+_MAX_FILES = 100  # that belong to one config
 
 
 def _overlay(upper: dict, lower: dict) -> dict:
@@ -79,17 +53,38 @@ class CfgNode(_FvcoreNode):
             filename: path of the file.
             allow_unsafe: also understand the list-of-lengths tag of published files. Other Python
                 tags raise ``yaml.constructor.ConstructorError`` in any case.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: a file holds no keys or too much, ``_BASE_`` is neither a path nor a list of
+                paths, or the bases do not end.
         """
+        return cls._read_with_bases(filename, allow_unsafe, {})
+
+    @classmethod
+    def _read_with_bases(
+        cls, filename: str, allow_unsafe: bool, read: dict[str, dict | None]
+    ) -> dict[str, Any]:
+        """Read a file and its bases, each once: ``read`` keeps what came of one (None: not yet)."""
+        if filename in read:
+            if read[filename] is None:
+                raise ValueError(f"{filename} is its own {BASE_KEY}")
+            return copy.deepcopy(read[filename])
+        if len(read) >= _MAX_FILES:
+            raise ValueError(f"{filename} is one of more than {_MAX_FILES} bases")
+        read[filename] = None
         with cls._open_cfg(filename) as file:
-            content = yaml.load(file, _SafeLoader if allow_unsafe else yaml.SafeLoader) or {}
-        if not isinstance(content, dict):
-            raise ValueError(f"{filename} is not a config: it holds no keys")
+            content = read_yaml(file, filename, lengths=allow_unsafe)
         bases = content.pop(BASE_KEY, [])
+        bases = bases if isinstance(bases, list) else [bases]
+        if not all(isinstance(base, str) and "\0" not in base for base in bases):
+            raise ValueError(f"{filename}: {BASE_KEY} is {bases!r:.60}, but takes names of files")
         merged: dict[str, Any] = {}
-        for base in [bases] if isinstance(bases, str) else bases:
+        for base in bases:
             path = base if base.startswith(_REMOTE) else _beside(filename, base)
-            _overlay(cls.load_yaml_with_base(path, allow_unsafe=allow_unsafe), merged)
-        return _overlay(content, merged)
+            _overlay(cls._read_with_bases(path, allow_unsafe, read), merged)
+        read[filename] = _overlay(content, merged)
+        return copy.deepcopy(merged)
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """Overwrite the keys that a yaml file sets.
@@ -114,6 +109,7 @@ class CfgNode(_FvcoreNode):
                 version,
             )
             loaded = upgraded(loaded)
+        check_keys(loaded, cfg_filename)
         self.merge_from_other_cfg(type(self)(loaded))
 
     def merge_from_other_cfg(self, cfg_other: _FvcoreNode) -> None:
@@ -131,6 +127,13 @@ class CfgNode(_FvcoreNode):
         for key in cfg_list[::2]:
             self._refuse(absent_key(_nested(key), self))
         super().merge_from_list(cfg_list)
+
+    @classmethod
+    def _decode_cfg_value(cls, value: Any) -> Any:
+        try:
+            return super()._decode_cfg_value(value)
+        except (TypeError, RecursionError, MemoryError) as error:  # texts such as "{[1]}"
+            raise ValueError(f"{value!r:.60} is no value of a config: {error}") from error
 
     @staticmethod
     def _refuse(key: str | None) -> None:
@@ -159,7 +162,10 @@ def _beside(filename: str, base: str) -> str:
     """Path of a base file: absolute, from the home folder, or relative to ``filename``."""
     if filename.startswith(_REMOTE):
         return f"{filename.rsplit('/', 1)[0]}/{base}"
-    return str(Path(filename).parent / Path(base).expanduser())
+    try:
+        return str(Path(filename).parent / Path(base).expanduser())
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{filename}: {BASE_KEY} {base}: there is no such user") from error
 
 
 def get_cfg() -> CfgNode:
