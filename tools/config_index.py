@@ -14,8 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-import catseg_d2  # noqa: F401
-import mask2former_rankseg  # noqa: F401
+from catrank import import_families
 
 # isort: split
 from detectron2.config import CfgNode
@@ -65,9 +64,15 @@ def _lines() -> Iterator[str]:
         yield ""
 
 
+def load_published(name: str) -> CfgNode:
+    """The config of a published experiment, with the keys of its family."""
+    import_families(name)
+    return load_config(name)
+
+
 def cells(name: str, facts: dict) -> list[str]:
     """The cells of one experiment, in the order of ``COLUMNS``."""
-    cfg = load_config(name)
+    cfg = load_published(name)
     path = Path(name)
     return [
         f"[{path.stem}]({name})",

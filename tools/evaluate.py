@@ -32,8 +32,7 @@ from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded. Each
 # family adds its models and its config keys.
-import catseg_d2  # noqa: F401
-import mask2former_rankseg  # noqa: F401
+from catrank import import_families
 
 # isort: split
 from detectron2.config import CfgNode
@@ -99,6 +98,7 @@ def main(args: argparse.Namespace) -> None:
     _log_to(args.output)
     asked = args.datasets or list(SUITES[args.suite])
     for config, _ in args.models:  # so that the data sets of one's own have names
+        import_families(config, args.opts)
         register_own_datasets(load_config(config, args.opts))
     check_registered(asked)
     missing, incomplete = look_for(asked)
@@ -292,6 +292,7 @@ def named_by(passport: dict) -> str:
 def made_now(passport: dict) -> dict:
     """The passport that the same command would give a score now."""
     name, config, weights, options, wording = _recorded(passport)
+    import_families(config, options)
     run = make_run(config, config, weights, options, Path(), [name], wording)
     register_own_datasets(run.cfg)
     check_registered([name])
@@ -320,6 +321,7 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
     args.shipped = not args.config_file
     args.models = choose_models(args)
     args.config_file = args.models[0][0]  # which says where the processes run
+    import_families(args.config_file, args.opts)
     args.num_machines, args.machine_rank, args.dist_url = 1, 0, ""
     return args
 

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
 import catseg_d2
-import mask2former_rankseg  # noqa: F401  (to refuse its configs in one sentence)
 
 # isort: split
 import torch.nn.functional as F
 from torch import Tensor
 
+from catrank import import_families
 from catseg_d2.text import encode, sentence_templates
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
@@ -91,6 +91,7 @@ def look_alikes(vocabulary: Vocabulary, text: Tensor, threshold: float) -> Itera
 
 def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     """The name of the sentence ensemble, and the model where there are weights."""
+    import_families(args.config_file)  # another one's config is refused in one sentence
     cfg = load_config(args.config_file, ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""])
     if cfg.MODEL.META_ARCHITECTURE != "CATSeg":
         raise UserError(f"{args.config_file} is of a model that reads no words: name a CAT-Seg's")

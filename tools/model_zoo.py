@@ -12,9 +12,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from config_index import CONFIGS, backbone, published, table_row, task
+from config_index import CONFIGS, backbone, load_published, published, table_row, task
 
-from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 
 RELEASES = CONFIGS / "releases.json"
@@ -77,7 +76,7 @@ def release_of(entry: dict, facts: dict) -> dict:
 
 def cells(name: str, entry: dict, verified: dict[str, list[str]]) -> list[str]:
     """The cells of one file, in the order of ``COLUMNS``."""
-    cfg, path = load_config(name), Path(name)
+    cfg, path = load_published(name), Path(name)
     return [
         f"`{entry['weights']}`",
         f"[{path.parent.as_posix().replace('/swin', '')}/{path.stem}](configs/{name})",

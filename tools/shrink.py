@@ -14,8 +14,7 @@ import argparse
 from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-import catseg_d2  # noqa: F401  (adds its config keys)
-import mask2former_rankseg  # noqa: F401  (the same)
+from catrank import import_families
 
 # isort: split
 import safetensors.torch
@@ -63,6 +62,7 @@ def main() -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     with exit_on_user_error():
+        import_families(arguments.config_file, arguments.opts)
         cfg = load_config(arguments.config_file, arguments.opts)
         shrink(cfg, arguments.checkpoint, arguments.target)
 
