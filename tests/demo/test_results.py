@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from segcore.errors import UserError
+from segcore.images import read_labels
 from segcore.outlines import decode_mask
 from segcore.visualize_segments import Segment
 from segcore.vocabulary import Vocabulary
@@ -76,6 +77,21 @@ def test_many_classes_fit_the_label_map(results, tmp_path):
     with Image.open(folder.path("cat", "labels.png")) as image:
         assert (np.asarray(image) == labels).all()
     assert len(json.loads((tmp_path / "vocabulary.json").read_text())["classes"]) == 400
+
+
+def test_a_label_map_is_a_data_set_s_label_map(results, tmp_path):
+    """Every number that fits 16 bits, by the reader of training and scoring."""
+    labels = np.random.default_rng(0).integers(0, 65536, (20, 30))
+    labels[0, :2] = 0, 65535
+    answer = results.Answer(labels, tuple(Segment(int(n), 0) for n in np.unique(labels)))
+    folder = results.ResultFolder(tmp_path, WORDS)
+    folder.write_frame("cat", np.zeros((20, 30, 3), dtype=np.uint8), answer, alpha=0.5)
+    back = read_labels(folder.path("cat", "labels.png"))
+    assert (back == labels).all()
+    table = json.loads(folder.path("cat", "segments.json").read_text())
+    assert {entry["id"]: entry["area"] for entry in table} == dict(
+        zip(*(values.tolist() for values in np.unique(back, return_counts=True)), strict=True)
+    )
 
 
 def test_objects_are_listed_with_their_whole_masks(results, tmp_path):

@@ -168,6 +168,7 @@ def test_a_result_is_kept_while_its_passport_holds(run, dataset, tmp_path):
     assert not finished(run, dataset, passport)
     Result(passport, {"sem_seg": {"mIoU": None}}, {}, run.folder(dataset)).write()
     assert Result.read(run.folder(dataset)).summary == {"mIoU": None}
+    assert read_passport(run.folder(dataset) / "passport.json") == passport
     assert finished(run, dataset, run.passport(dataset))
     other = _run(tmp_path, words="all")
     assert not finished(other, dataset, other.passport(dataset))

@@ -323,6 +323,37 @@ def test_tracks_for_the_server(videos, tmp_path: Path, caplog) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
 
 
+def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_path: Path) -> None:
+    """What is written is read back: as the truth it gives the predictions that it came from 100."""
+    truth = json.loads((tmp_path / "gt.json").read_text())
+    evaluator = VideoInstanceEvaluator("tracked", output_dir=tmp_path / "out", submission=True)
+    for item in videos:
+        masks = [video_run.encoded(video_run.predicted(item) == label) for label in range(3)]
+        labels = [label for label in range(3) if any(masks[label])]
+        nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
+        output = {
+            "pred_scores": [0.5] * len(labels),
+            "pred_labels": labels,
+            "pred_masks": [[mask or nothing for mask in masks[label]] for label in labels],
+        }
+        evaluator.process([item], [output])
+    evaluator.evaluate()
+    tracks = json.loads((tmp_path / "out" / "results.json").read_text())
+    annotations = [track | {"id": number} for number, track in enumerate(tracks)]
+    (tmp_path / "gt.json").write_text(json.dumps(truth | {"annotations": annotations}))
+    again = VideoInstanceEvaluator("tracked")
+    for item in videos:
+        mine = [track for track in tracks if track["video_id"] == item["video_id"]]
+        output = {
+            "pred_scores": [track["score"] for track in mine],
+            "pred_labels": [track["category_id"] - 1 for track in mine],
+            "pred_masks": [track["segmentations"] for track in mine],
+        }
+        again.process([item], [output])
+    assert len(tracks) > len(videos)
+    assert again.evaluate()["segm"]["AP"] == pytest.approx(100)
+
+
 def test_answers_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
     parts = [AnswerFile(tmp_path, rank, 2) for rank in range(2)]
     parts[0].add(0, [{"score": 1}])
