@@ -75,8 +75,8 @@ class TestLeftOut:
             lambda: get_cfg().merge_from_other_cfg(config.CfgNode({"MODEL": {"RETINANET": {}}})),
             lambda: build_model(get_cfg()),
             lambda: build_sem_seg_head(get_cfg(), {}),
-            lambda: MetadataCatalog.get("coco_2017_val").thing_classes,
-            lambda: DatasetCatalog["coco_2017_val"],
+            lambda: MetadataCatalog.get("coco_2014_val").thing_classes,
+            lambda: DatasetCatalog["coco_2014_val"],
             lambda: DatasetCatalog.get("lvis_v1_val"),
         ],
     )
