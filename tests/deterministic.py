@@ -42,6 +42,7 @@ def _weight(name: str, shape: tuple[int, ...]) -> Tensor:
 # value lies within 1e-4 of a half, and there it was rounded to the other whole number.
 OTHER_SIDE = {
     ("m2f/train0", 128, 128): (12654, 22515, 40124),
+    ("m2f/train1", 96, 128): (),
     ("m2f/input", 192, 256): (27960, 128171),
     ("m2f/input2", 160, 224): (27026, 59990),
     ("m2f/frame0", 96, 128): (19220,),
