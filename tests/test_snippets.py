@@ -1,0 +1,123 @@
+"""The Python blocks of README.md and docs/ run, with models that ship for those that are published.
+
+A page's blocks run one after another, as a reader would type them.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling import build_model
+from PIL import Image
+
+import catseg_d2  # noqa: F401
+import mask2former_rankseg  # noqa: F401
+from segcore.config import load_config
+from segcore.scenes import SCENES_60, plan_scene, plan_video, render
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PAGES = [
+    page.relative_to(REPOSITORY).as_posix()
+    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+    if BLOCK.search(page.read_text())
+]
+# What stands in a block, and what ships in its place. `{models}` is replaced.
+IN_PLACE = {
+    "catseg_d2/vitb_384.yaml": "catseg_d2/scenes_60.yaml",
+    "model_base.pth": "{models}/scenes_60.safetensors",
+    "mask2former_rankseg/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml": (
+        "mask2former_rankseg/scenes_60_video_instance.yaml"
+    ),
+    "model_final.pkl": "{models}/scenes_60_video_instance.safetensors",
+}
+
+
+def words() -> dict[str, Any]:
+    """What the text of a page has named before its block: a CAT-Seg and an image (3, 96, 96)."""
+    weights = str(REPOSITORY / "demo/models/scenes_60.safetensors")
+    opts = ["MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+    cfg = load_config("catseg_d2/scenes_60.yaml", opts)
+    model = build_model(cfg).eval()
+    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    drawn = render(plan_scene(SCENES_60, 0, "train", 0), 96).image
+    return {"model": model, "image": torch.from_numpy(drawn).permute(2, 0, 1)}
+
+
+def frames() -> dict[str, Any]:
+    """Three frames (3, 96, 96) of a video."""
+    drawn = [render(scene, 96).image for scene in plan_video(SCENES_60, 0, "train", 0, 3)]
+    return {"frames": [torch.from_numpy(frame).permute(2, 0, 1) for frame in drawn]}
+
+
+NAMED_BEFORE = {"docs/catseg.md": words, "docs/vocabularies.md": words, "docs/video.md": frames}
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch, request) -> dict[str, Any]:
+    """Runs the blocks of a page in a folder with ``picture.jpg``; the names that they leave."""
+    page = request.param
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((50, 80, 3), dtype=np.uint8)).save("picture.jpg")
+    names = NAMED_BEFORE.get(page, dict)()
+    with torch.no_grad():
+        for block in BLOCK.findall((REPOSITORY / page).read_text()):
+            for written, shipped in IN_PLACE.items():
+                block = block.replace(written, shipped.format(models=REPOSITORY / "demo/models"))
+            exec(compile(block, page, "exec"), names)
+    return names
+
+
+def on(page: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("names", [page], indirect=True, ids=[page])
+
+
+def test_every_page_is_here() -> None:
+    tested = {mark.args[1][0] for test in TESTS for mark in test.pytestmark}
+    assert tested == set(PAGES)
+
+
+@on("README.md")
+def test_readme(names) -> None:
+    assert names["scores"].shape == (3, 50, 80)
+    assert names["labels"].shape == (50, 80) and int(names["labels"].max()) < 3
+
+
+@on("docs/configuration.md")
+def test_configuration(names) -> None:
+    assert names["cfg"].MODEL.META_ARCHITECTURE == "CATSeg"
+
+
+@on("docs/catseg.md")
+def test_catseg(names) -> None:
+    assert names["labels"].shape == (96, 96) and names["labels"].dtype == torch.int64
+
+
+@on("docs/rankseg.md")
+def test_rankseg(names) -> None:
+    assert names["answer"].shape == (2, 32, 32)
+    assert names["selected"].shape == (2, 50)
+    assert torch.isfinite(names["pixel_loss"]) and torch.isfinite(names["image_loss"])
+
+
+@on("docs/vocabularies.md")
+def test_vocabularies(names) -> None:
+    segment, model, image = names["segment"], names["model"], names["image"]
+    assert len(segment(model, image, names["pets"])) == 2
+    assert len(segment(model, image, names["streets"])) == 19
+    assert len(model([{"image": image}])[0]["sem_seg"]) == 3
+
+
+@on("docs/video.md")
+def test_video(names) -> None:
+    answer, part = names["answer"], names["part"]
+    assert 1 <= len(answer["pred_scores"]) == len(answer["pred_masks"]) <= 10
+    assert all(len(masks) == 3 for masks in answer["pred_masks"])
+    assert part["frames"] == range(2, 3)
+
+
+TESTS = [test_readme, test_configuration, test_catseg, test_rankseg, test_vocabularies, test_video]
