@@ -43,6 +43,16 @@ def add_catseg_config(cfg: CfgNode) -> None:
 add_cat_seg_config = add_catseg_config
 
 
+def check_reads_words(cfg: CfgNode, config_file: str) -> None:
+    """Refuse the config of another model than CAT-Seg, whose classes no words change.
+
+    Raises:
+        UserError: it is one; the message names ``config_file``.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "CATSeg":
+        raise UserError(f"{config_file} is of a model that reads no words: name a CAT-Seg's")
+
+
 def _add_head_keys(head: CfgNode) -> None:
     head.CLIP_PRETRAINED = "ViT-B/16"
     # A registered vocabulary, a JSON file, or (test only) "" for the evaluated dataset's own words.

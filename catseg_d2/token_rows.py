@@ -23,7 +23,12 @@ def keep_token_rows(state_dict: dict[str, Tensor], sentences: Sequence[str]) -> 
 
     Returns:
         the other entries as they are, with the rows (R, width) and their ids (R,) int32.
+
+    Raises:
+        UserError: there is no table.
     """
+    if TABLE not in state_dict:
+        raise UserError(f"there is no {TABLE} in it: it is no CAT-Seg, or was made smaller before")
     ids = tokenize(sentences).unique()
     kept = {name: value for name, value in state_dict.items() if name != TABLE}
     return kept | {ROWS: state_dict[TABLE][ids], IDS: ids.int()}

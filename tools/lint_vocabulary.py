@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from catrank import import_families
+from catseg_d2.config import check_reads_words
 from catseg_d2.text import encode, sentence_templates
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
@@ -93,8 +94,7 @@ def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     """The name of the sentence ensemble, and the model where there are weights."""
     import_families(args.config_file)  # another one's config is refused in one sentence
     cfg = load_config(args.config_file, ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""])
-    if cfg.MODEL.META_ARCHITECTURE != "CATSeg":
-        raise UserError(f"{args.config_file} is of a model that reads no words: name a CAT-Seg's")
+    check_reads_words(cfg, args.config_file)
     if not args.weights:
         return cfg.MODEL.PROMPT_ENSEMBLE_TYPE, None
     model = Trainer.build_model(cfg).eval()

@@ -24,6 +24,8 @@ import catseg_d2  # adds its model and its config keys
 # isort: split
 from detectron2.config import CfgNode
 
+from catrank import import_families
+from catseg_d2.config import check_reads_words
 from catseg_d2.patches import PatchGeometry
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
@@ -75,7 +77,9 @@ def main() -> None:
     parser.add_argument("--config-file", required=True, help="config of the model")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
+    import_families(arguments.config_file, arguments.opts)  # others are refused in one sentence
     cfg = load_config(arguments.config_file, arguments.opts)
+    check_reads_words(cfg, arguments.config_file)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     model = Trainer.build_model(cfg)

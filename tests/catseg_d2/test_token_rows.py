@@ -46,6 +46,12 @@ def test_rows_that_do_not_fit_are_one_sentence(tiny, damage):
         model.load_state_dict(small)
 
 
+def test_a_small_file_is_not_made_smaller(tiny):
+    small = keep_token_rows(tiny().state_dict(), SENTENCES)
+    with pytest.raises(UserError, match=r"no CAT-Seg, or was made smaller before"):
+        keep_token_rows(small, SENTENCES)
+
+
 def test_a_small_file_answers_like_its_model(tiny, repository, tmp_path):
     model = tiny()
     large, small = tmp_path / "model.pth", tmp_path / "model.safetensors"
