@@ -7,12 +7,15 @@ import zipfile
 import pytest
 
 PROGRAM = """
-import catseg_d2, segcore
+import segcore
+from catrank import import_families
 from segcore.config import load_config
 from segcore.vocabulary import Vocabulary, registered_names
 
 print(segcore.__file__)
-print(load_config("catseg_d2/vitb_384.yaml").MODEL.META_ARCHITECTURE)
+for name in ("catseg_d2/vitb_384.yaml", "mask2former_rankseg/scenes_60_panoptic.yaml"):
+    (family,) = import_families(name)
+    print(family, load_config(name).MODEL.META_ARCHITECTURE)
 print(len(Vocabulary.load("ade20k_150")), len(registered_names()))
 """
 
@@ -38,9 +41,10 @@ def test_configs_and_vocabularies_travel_along(repository, installed, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    place, architecture, counts = done.stdout.splitlines()
+    place, words, closed, counts = done.stdout.splitlines()
     assert place.startswith(str(installed))
-    assert architecture == "CATSeg"
+    assert words == "catseg_d2 CATSeg"
+    assert closed == "mask2former_rankseg MaskFormer"
     files = list((repository / "segcore" / "vocabularies").glob("*.json"))
     assert counts == f"150 {len(files)}"
 
