@@ -14,6 +14,12 @@ pytestmark = pytest.mark.usefixtures("lite_only")
         ("detectron2.modeling", "GeneralizedRCNN"),
         ("detectron2.data.datasets.coco", "convert_to_coco_json"),
         ("detectron2.layers.batch_norm", "NaiveSyncBatchNorm"),
+        ("detectron2.data.transforms", "RandomRotation"),
+        ("detectron2.data.transforms", "RandomBrightness"),
+        ("detectron2.structures", "BitMasks"),
+        ("detectron2.engine.hooks", "PreciseBN"),
+        ("detectron2.solver", "WarmupCosineLR"),
+        ("detectron2.utils.logger", "log_every_n"),
         ("detectron2", "model_zoo"),
     ],
 )
@@ -51,20 +57,51 @@ def test_broken_import_keeps_its_own_message(monkeypatch):
         importlib.import_module("detectron2.config.config")
 
 
-@pytest.mark.parametrize(
-    "key, value", [("MODEL.KEYPOINT_ON", True), ("MODEL.LOAD_PROPOSALS", True)]
-)
-def test_switching_on_what_is_left_out(key, value, tmp_path):
+@pytest.mark.parametrize("key", ["MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS"])
+def test_mapper_of_what_is_left_out(key):
     from detectron2.config import get_cfg
     from detectron2.data import DatasetMapper
-    from detectron2.engine import DefaultTrainer
 
     cfg = get_cfg()
-    cfg.merge_from_list([key, value])
+    cfg.merge_from_list([key, True])
     with pytest.raises(NotImplementedError, match="install Detectron2"):
-        if key.startswith("TEST"):
-            trainer = DefaultTrainer.__new__(DefaultTrainer)
-            trainer.cfg = cfg
-            trainer.build_hooks()
-        else:
-            DatasetMapper(cfg, True)
+        DatasetMapper(cfg, True)
+
+
+def test_precise_batch_norm():
+    from detectron2.config import get_cfg
+    from detectron2.engine import DefaultTrainer
+
+    trainer = DefaultTrainer.__new__(DefaultTrainer)
+    trainer.cfg = get_cfg()
+    trainer.cfg.TEST.PRECISE_BN.ENABLED = True
+    with pytest.raises(NotImplementedError, match="install Detectron2"):
+        trainer.build_hooks()
+
+
+@pytest.mark.parametrize("sampler", ["RepeatFactorTrainingSampler", "WeightedTrainingSampler"])
+def test_samplers(sampler):
+    from detectron2.config import get_cfg
+    from detectron2.data import build_detection_train_loader
+
+    cfg = get_cfg()
+    cfg.DATALOADER.SAMPLER_TRAIN = sampler
+    with pytest.raises(NotImplementedError, match=f"{sampler}.*install Detectron2"):
+        build_detection_train_loader(cfg, dataset=[{}], mapper=None)
+
+
+def test_rotated_boxes():
+    from detectron2.structures import BoxMode
+
+    with pytest.raises(NotImplementedError, match="install Detectron2"):
+        BoxMode.convert([4.0, 5.0, 2.0, 6.0, 90.0], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS)
+
+
+def test_methods_of_the_visualizer():
+    import numpy as np
+    from detectron2.utils.visualizer import Visualizer
+
+    visualizer = Visualizer(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(AttributeError, match=r"draw_and_connect_keypoints.*install Detectron2"):
+        visualizer.draw_and_connect_keypoints([])
+    assert not hasattr(visualizer, "nothing")

@@ -7,13 +7,11 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.projects.deeplab import add_deeplab_config, build_lr_scheduler
+from detectron2.solver import build_lr_scheduler as build_core
 from detectron2.solver import (
-    WarmupCosineLR,
-    WarmupMultiStepLR,
     build_optimizer,
     get_default_optimizer_params,
 )
-from detectron2.solver import build_lr_scheduler as build_core
 from detectron2.solver.build import (
     _expand_param_groups,
     maybe_add_gradient_clipping,
@@ -233,27 +231,6 @@ def test_equal_decay_of_norms_stays_a_group():
     cfg.SOLVER.WEIGHT_DECAY_NORM = cfg.SOLVER.WEIGHT_DECAY
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert len(build_optimizer(cfg, model).param_groups) == 2
-
-
-def test_older_schedules():
-    def rates(make, steps):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
-        schedule = make(optimizer)
-        found = []
-        for _ in range(steps):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        return found
-
-    steps = rates(lambda o: WarmupMultiStepLR(o, [4, 6], 0.1, 0.5, 2), 8)
-    assert steps == pytest.approx([1.0, 1.5, 2, 2, 0.2, 0.2, 0.02, 0.02])
-    cosine = rates(lambda o: WarmupCosineLR(o, 4, 0.5, 1, "constant"), 4)
-    assert cosine == pytest.approx([1.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
-    with pytest.raises(ValueError):
-        rates(lambda o: WarmupMultiStepLR(o, [6, 4]), 1)
-    with pytest.raises(ValueError):
-        rates(lambda o: WarmupCosineLR(o, 4, warmup_method="nope"), 1)
 
 
 def test_cosine_does_not_rise():

@@ -14,7 +14,11 @@ from detectron2.utils.registry import Registry
 LEFT_OUT = {
     f"detectron2.{name}"
     for name in (
-        # Boxes, masks and the readers of their files.
+        # Masks and the readers of their files; what balances and scales objects.
+        "data.samplers.RepeatFactorTrainingSampler",
+        "data.transforms.ResizeScale",
+        "structures.BitMasks",
+        "structures.PolygonMasks",
         "data.datasets.load_coco_json",
         "data.datasets.register_coco_instances",
         "data.datasets.register_coco_panoptic",
@@ -26,19 +30,26 @@ LEFT_OUT = {
         "layers.DepthwiseSeparableConv2d",
         "projects.point_rend.point_features.get_uncertain_point_coords_with_randomness",
         "projects.point_rend.point_features.point_sample",
+        # Older forms of schedules that the builder makes otherwise.
+        "solver.WarmupCosineLR",
+        "solver.WarmupMultiStepLR",
         # Evaluators: segcore has its own.
         "evaluation.COCOEvaluator",
         "evaluation.COCOPanopticEvaluator",
         "evaluation.SemSegEvaluator",
         # Hooks that nothing here uses.
         "engine.hooks.AutogradProfiler",
+        "engine.hooks.PreciseBN",
+        "engine.hooks.TorchMemoryStats",
         "engine.hooks.TorchProfiler",
     )
 }
 LEFT_OUT_MEMBERS = {
-    "draw_rotated_box_with_label",  # rotated boxes
+    "apply_rotated_box",  # rotated boxes
+    "draw_rotated_box_with_label",
     "overlay_rotated_instances",
     "draw_and_connect_keypoints",  # key points
+    "draw_soft_mask",
 }
 NO_DEFAULT = inspect.Parameter.empty
 

@@ -18,12 +18,7 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.common import AspectRatioGroupedDataset, ToIterableDataset
-from detectron2.data.samplers import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
+from detectron2.data.samplers import InferenceSampler, TrainingSampler
 
 OBJECT, CROWD = {"iscrowd": 0, "category_id": 0}, {"iscrowd": 1, "category_id": 0}
 
@@ -79,15 +74,6 @@ class TestFilter:
         cfg = config(register(RECORDS), FILTER_EMPTY_ANNOTATIONS=filters)
         assert set(order(cfg, 6)) == expected
 
-    def test_few_keypoints(self, register):
-        seen = {**OBJECT, "keypoints": [1, 1, 2, 5, 5, 1, 0, 0, 0]}
-        name = register([image("a", annotations=[OBJECT]), image("b", annotations=[seen])])
-        for least, kept in ((0, "ab"), (2, "b")):
-            records = get_detection_dataset_dicts(name, min_keypoints=least)
-            assert "".join(record["file_name"] for record in records) == kept
-        with pytest.raises(AssertionError):
-            get_detection_dataset_dicts(name, min_keypoints=3)
-
 
 class TestThingClasses:
     def test_of_one_dataset_alone(self, register):
@@ -114,60 +100,8 @@ class TestOrder:
         assert order(cfg, 10) == "".join(map(str, rounds[0] + rounds[1]))
         assert np.random.randint(1000) == 684
 
-    def test_repeat_factors(self, register):
-        """Category 1 is rare: its image comes twice as often as the others, by t / f."""
-        records = [image(i, annotations=[{"category_id": int(i == 0)}]) for i in range(4)]
-        cfg = config(register(records), SAMPLER_TRAIN="RepeatFactorTrainingSampler")
-        cfg.DATALOADER.REPEAT_THRESHOLD, cfg.DATALOADER.REPEAT_SQRT = 0.5, False
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            records, 0.5, sqrt=False
-        )
-        assert factors.tolist() == [2, 1, 1, 1]
-        assert sorted(order(cfg, 5)) == list("00123")
-        rooted = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(records, 0.5)
-        assert rooted.tolist() == pytest.approx([2**0.5, 1, 1, 1])
-
-    def test_weighted_datasets(self, register):
-        records = [[image(i, annotations=[OBJECT])] for i in range(2)]
-        names = [register(part) for part in records]
-        cfg = config(*names, SAMPLER_TRAIN="WeightedTrainingSampler")
-        cfg.DATASETS.TRAIN_REPEAT_FACTOR = [(names[1], 3.0)]
-        assert sorted(order(cfg, 8)) == list("00111111")
-        cfg.DATALOADER.SAMPLER_TRAIN = "WeightedCategoryTrainingSampler"
-        assert sorted(order(cfg, 8)) == list("00111111")
-        cfg.DATASETS.TRAIN_REPEAT_FACTOR = [("other", 3.0)]
-        with pytest.raises(AssertionError):
-            order(cfg, 1)
-
-    def test_random_subset(self, register):
-        cfg = config(register([image(i) for i in range(6)]))
-        cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
-        cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.5
-        seen = order(cfg, 9)
-        assert len(set(seen)) == 3
-        assert sorted(seen[:3]) == sorted(seen[3:6]) == sorted(seen[6:])
-
 
 class TestSamplers:
-    def test_repeat_factor_of_fractions(self):
-        """The measured draws of Detectron2 for this seed."""
-        factors = torch.tensor([1.0, 2.5, 1.5, 1.0])
-        sampler = RepeatFactorTrainingSampler(factors, seed=0)
-        generator = torch.Generator().manual_seed(0)
-        repeats = factors.trunc() + (torch.rand(4, generator=generator) < factors.frac())
-        indices = torch.arange(4).repeat_interleave(repeats.long())
-        expected = indices[torch.randperm(len(indices), generator=generator)].tolist()
-        assert list(islice(sampler, len(expected))) == expected
-        unshuffled = RepeatFactorTrainingSampler(torch.tensor([2.0, 1.0]), shuffle=False, seed=0)
-        assert list(islice(unshuffled, 6)) == [0, 0, 1, 0, 0, 1]
-
-    def test_random_subset(self):
-        sampler = RandomSubsetTrainingSampler(10, 0.3, shuffle=False, seed_shuffle=1, seed_subset=2)
-        order = torch.randperm(10, generator=torch.Generator().manual_seed(2))[:3].tolist()
-        assert list(islice(sampler, 6)) == order * 2
-        with pytest.raises(AssertionError):
-            RandomSubsetTrainingSampler(10, 0.01)
-
     def test_inference_shards(self):
         shards = [InferenceSampler._get_local_indices(11, 4, rank) for rank in range(4)]
         assert [list(shard) for shard in shards] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]

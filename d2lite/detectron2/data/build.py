@@ -16,27 +16,25 @@ from detectron2.data.common import (
 )
 from detectron2.data.dataset_mapper import DatasetMapper
 from detectron2.data.records import (
-    filter_images_with_few_keypoints as filter_images_with_few_keypoints,
-)
-from detectron2.data.records import (
     filter_images_with_only_crowd_annotations as filter_images_with_only_crowd_annotations,
 )
 from detectron2.data.records import get_detection_dataset_dicts
 from detectron2.data.records import (
     print_instances_class_histogram as print_instances_class_histogram,
 )
-from detectron2.data.samplers import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
-from detectron2.data.samplers.distributed_sampler import weighted_factors
+from detectron2.data.samplers import InferenceSampler, TrainingSampler
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 
 Mapper = Callable[[dict], Any] | None  # record -> what the model gets; None keeps the record
 Collate = Callable[[list], Any] | None  # items -> batch; None keeps the list
+
+_SAMPLERS_LEFT_OUT = (
+    "RepeatFactorTrainingSampler",
+    "RandomSubsetTrainingSampler",
+    "WeightedTrainingSampler",
+    "WeightedCategoryTrainingSampler",
+)
 
 
 def trivial_batch_collator(batch: list) -> list:
@@ -150,53 +148,22 @@ def _mapped(
 
 def _train_records(cfg: CfgNode, names: Sequence[str]) -> Any:
     """The records of training datasets, filtered as ``cfg`` says."""
-    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     return get_detection_dataset_dicts(
         names,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=keypoints if cfg.MODEL.KEYPOINT_ON else 0,
+        min_keypoints=1 if cfg.MODEL.KEYPOINT_ON else 0,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
-
-
-def _weighted_sampler(cfg: CfgNode, balances_categories: bool) -> RepeatFactorTrainingSampler:
-    """Repeat whole datasets as ``cfg.DATASETS.TRAIN_REPEAT_FACTOR`` says, and rare categories.
-
-    Its order is drawn from numpy's generator, whatever ``cfg.SEED`` is.
-    """
-    parts = {name: _train_records(cfg, [name]) for name in cfg.DATASETS.TRAIN}
-    repeats = cfg.DATASETS.TRAIN_REPEAT_FACTOR
-    if not balances_categories:
-        return RepeatFactorTrainingSampler(weighted_factors(repeats, parts, torch.tensor(1.0)))
-    by_category = torch.cat([_category_factors(cfg, part) for part in parts.values()])
-    factors = weighted_factors(repeats, parts, by_category)
-    return RepeatFactorTrainingSampler(factors / factors.min())
-
-
-def _category_factors(cfg: CfgNode, records: Sequence[dict]) -> torch.Tensor:
-    loader = cfg.DATALOADER
-    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        records, loader.REPEAT_THRESHOLD, loader.REPEAT_SQRT
     )
 
 
 def _train_sampler(cfg: CfgNode, dataset: Any) -> torchdata.Sampler:
     """The sampler ``cfg.DATALOADER.SAMPLER_TRAIN``."""
-    name, size = cfg.DATALOADER.SAMPLER_TRAIN, len(dataset)
-    makers: dict[str, Callable[[], torchdata.Sampler]] = {
-        "TrainingSampler": lambda: TrainingSampler(size, seed=cfg.SEED),
-        "RepeatFactorTrainingSampler": lambda: RepeatFactorTrainingSampler(
-            _category_factors(cfg, dataset), seed=cfg.SEED
-        ),
-        "RandomSubsetTrainingSampler": lambda: RandomSubsetTrainingSampler(
-            size, cfg.DATALOADER.RANDOM_SUBSET_RATIO
-        ),
-        "WeightedTrainingSampler": lambda: _weighted_sampler(cfg, False),
-        "WeightedCategoryTrainingSampler": lambda: _weighted_sampler(cfg, True),
-    }
-    if name not in makers:
-        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}; known are {', '.join(makers)}")
-    return makers[name]()
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name in _SAMPLERS_LEFT_OUT:
+        raise NotImplementedError(sentence(f"DATALOADER.SAMPLER_TRAIN: {name}"))
+    if name != "TrainingSampler":
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}, but takes TrainingSampler")
+    return TrainingSampler(len(dataset), seed=cfg.SEED)
 
 
 def _train_loader_from_config(

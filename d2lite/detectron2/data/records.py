@@ -1,5 +1,6 @@
 """Records of datasets: loaded by name, filtered, counted and joined."""
 
+import functools
 import logging
 from collections import Counter
 from itertools import chain
@@ -9,35 +10,20 @@ from tabulate import tabulate
 
 from detectron2._absent import sentence
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
-from detectron2.utils.logger import log_first_n
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
     """Keep the records with at least one annotation that is no crowd."""
-    return _logged(
-        dataset_dicts,
-        [r for r in dataset_dicts if any(not a.get("iscrowd", 0) for a in r["annotations"])],
-        "objects other than crowds",
+    kept = [r for r in dataset_dicts if any(not a.get("iscrowd", 0) for a in r["annotations"])]
+    logging.getLogger(__name__).info(
+        "%d images without objects other than crowds left out, %d kept",
+        len(dataset_dicts) - len(kept),
+        len(kept),
     )
-
-
-def filter_images_with_few_keypoints(
-    dataset_dicts: list[dict], min_keypoints_per_image: int
-) -> list[dict]:
-    """Keep the records with that many visible keypoints: x, y, visibility in turn."""
-
-    def visible(record: dict) -> int:
-        keypoints = (a["keypoints"] for a in record["annotations"] if "keypoints" in a)
-        return sum(flag > 0 for flag in chain.from_iterable(k[2::3] for k in keypoints))
-
-    kept = [r for r in dataset_dicts if visible(r) >= min_keypoints_per_image]
-    return _logged(dataset_dicts, kept, f"{min_keypoints_per_image} visible keypoints")
-
-
-def _logged(before: list[dict], kept: list[dict], what: str) -> list[dict]:
-    logger = logging.getLogger(__name__)
-    logger.info("%d images without %s left out, %d kept", len(before) - len(kept), what, len(kept))
     return kept
+
+
+_log_once = functools.cache(logging.getLogger(__name__).info)  # loaders may be built often
 
 
 def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list[str]) -> None:
@@ -55,7 +41,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
         )
     rows = [(name, counts[index]) for index, name in enumerate(class_names)]
     table = tabulate([*rows, ("total", sum(counts.values()))], ["category", "#instances"], "pipe")
-    log_first_n(logging.INFO, f"Annotations by class:\n{table}", key="message")
+    _log_once(f"Annotations by class:\n{table}")
 
 
 def check_metadata_consistency(key: str, dataset_names: list[str]) -> None:
@@ -84,8 +70,7 @@ def get_detection_dataset_dicts(
         names: of the datasets.
         filter_empty: where the records have "annotations", leave out those that have none but
             crowds.
-        min_keypoints: likewise those with fewer visible keypoints.
-        proposal_files: refused here.
+        min_keypoints, proposal_files: refused here.
         check_consistency: datasets with "annotations" must agree in their ``thing_classes``, where
             all of them have some, and the annotations must be of these.
 
@@ -96,8 +81,8 @@ def get_detection_dataset_dicts(
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise AssertionError("no data set is named: set DATASETS.TRAIN or DATASETS.TEST")
-    if proposal_files:
-        raise NotImplementedError(sentence("Reading proposals"))
+    if proposal_files or min_keypoints > 0:
+        raise NotImplementedError(sentence("Reading proposals and key points"))
     parts = [DatasetCatalog.get(name) for name in names]
     if isinstance(parts[0], torchdata.Dataset):
         return torchdata.ConcatDataset(parts) if len(parts) > 1 else parts[0]
@@ -106,22 +91,16 @@ def get_detection_dataset_dicts(
             raise AssertionError(f"data set {name} is empty")
     records = [record for part in parts for record in part]
     if "annotations" in records[0]:
-        records = _usable(records, names, filter_empty, min_keypoints, check_consistency)
+        records = _usable(records, names, filter_empty, check_consistency)
     return records
 
 
 def _usable(
-    records: list[dict],
-    names: list[str],
-    filter_empty: bool,
-    min_keypoints: int,
-    check_consistency: bool,
+    records: list[dict], names: list[str], filter_empty: bool, check_consistency: bool
 ) -> list[dict]:
     """Filter and check records with "annotations"."""
     if filter_empty:
         records = filter_images_with_only_crowd_annotations(records)
-    if min_keypoints > 0:
-        records = filter_images_with_few_keypoints(records, min_keypoints)
     if check_consistency and all(hasattr(MetadataCatalog.get(n), "thing_classes") for n in names):
         check_metadata_consistency("thing_classes", names)
         print_instances_class_histogram(records, MetadataCatalog.get(names[0]).thing_classes)

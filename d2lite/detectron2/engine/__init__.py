@@ -16,8 +16,6 @@ from detectron2.engine.hooks import (
     LRScheduler,
     PeriodicCheckpointer,
     PeriodicWriter,
-    PreciseBN,
-    TorchMemoryStats,
 )
 from detectron2.engine.launch import launch
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase

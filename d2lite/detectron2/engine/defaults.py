@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import detectron2.data.transforms as T
+from detectron2._absent import sentence
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -230,18 +231,23 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Timer, schedule, precise batch norm, checkpoints, evaluation, writers, in this order.
+        """Timer, schedule, None, checkpoints, evaluation, writers, in this order.
 
-        The third is None where it is switched off; checkpoints and writers are there on the main
-        process only.
+        The third stands for precise batch norm, which projects count when they insert by index;
+        checkpoints and writers are there on the main process only.
+
+        Raises:
+            NotImplementedError: TEST.PRECISE_BN is switched on.
         """
         cfg = self.cfg
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            raise NotImplementedError(sentence("TEST.PRECISE_BN"))
 
         def evaluate() -> dict[str, Any]:
             self._last_eval_results = self.test(self.cfg, self.model)
             return self._last_eval_results
 
-        built = [hooks.IterationTimer(), hooks.LRScheduler(), self._build_precise_bn()]
+        built = [hooks.IterationTimer(), hooks.LRScheduler(), None]
         if comm.is_main_process():  # before the evaluation, which may fail
             saving = hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
             built.append(saving)
@@ -249,16 +255,6 @@ class DefaultTrainer(TrainerBase):
         if comm.is_main_process():
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return built
-
-    def _build_precise_bn(self) -> hooks.PreciseBN | None:
-        if not self.cfg.TEST.PRECISE_BN.ENABLED:
-            return None
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0  # a loader of its own, which does not disturb training's
-        loader = self.build_train_loader(cfg)
-        num_iter = cfg.TEST.PRECISE_BN.NUM_ITER
-        return hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, num_iter)
 
     def build_writers(self) -> list[EventWriter]:
         """See :func:`default_writers`."""

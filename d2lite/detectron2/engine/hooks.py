@@ -12,8 +12,6 @@ from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpoint
 from fvcore.common.param_scheduler import ParamScheduler
 
 from detectron2.engine.model_hooks import BestCheckpointer as BestCheckpointer
-from detectron2.engine.model_hooks import PreciseBN as PreciseBN
-from detectron2.engine.model_hooks import TorchMemoryStats as TorchMemoryStats
 from detectron2.engine.model_hooks import is_due
 from detectron2.engine.train_loop import HookBase
 from detectron2.evaluation.testing import flatten_results_dict

@@ -5,10 +5,4 @@ from detectron2.solver.build import (
     build_optimizer,
     get_default_optimizer_params,
 )
-from detectron2.solver.lr_scheduler import (
-    LRMultiplier,
-    LRScheduler,
-    WarmupCosineLR,
-    WarmupMultiStepLR,
-    WarmupParamScheduler,
-)
+from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler

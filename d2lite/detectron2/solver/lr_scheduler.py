@@ -1,8 +1,5 @@
 """Learning-rate schedules with a warm-up."""
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
 from typing import Any
 
 from fvcore.common.param_scheduler import (
@@ -97,69 +94,3 @@ def _get_warmup_factor_at_iter(
         done = iter / warmup_iters
         return warmup_factor * (1 - done) + done
     raise ValueError(f"the warm-up is 'linear' or 'constant', not {method!r}")
-
-
-class _Warmup(LRScheduler):
-    """A schedule of older releases: a curve times a warm-up times the base rate."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_factor: float,
-        warmup_iters: int,
-        warmup_method: str,
-        last_epoch: int,
-    ) -> None:
-        self.warmup_factor, self.warmup_iters = warmup_factor, warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def _curve(self) -> float:
-        raise NotImplementedError
-
-    def get_lr(self) -> list[float]:
-        warmup = _get_warmup_factor_at_iter(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        return [base * warmup * self._curve() for base in self.base_lrs]
-
-
-class WarmupMultiStepLR(_Warmup):
-    """Steps by ``gamma`` at the milestones; newer code takes :class:`LRMultiplier`."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"the milestones {milestones} are not in order")
-        self.milestones, self.gamma = milestones, gamma
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
-
-    def _curve(self) -> float:
-        return self.gamma ** bisect_right(self.milestones, self.last_epoch)
-
-
-class WarmupCosineLR(_Warmup):
-    """Half a cosine from 1 to 0; newer code takes :class:`LRMultiplier`."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_iters: int,
-        warmup_factor: float = 0.001,
-        warmup_iters: int = 1000,
-        warmup_method: str = "linear",
-        last_epoch: int = -1,
-    ) -> None:
-        self.max_iters = max_iters
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
-
-    def _curve(self) -> float:
-        return 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))

@@ -95,39 +95,3 @@ class Boxes:
 
     def __repr__(self) -> str:
         return f"Boxes({self.tensor})"
-
-
-def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
-    """Areas that boxes share: (N, M)."""
-    low = torch.max(boxes1.tensor[:, None, :2], boxes2.tensor[:, :2])
-    high = torch.min(boxes1.tensor[:, None, 2:], boxes2.tensor[:, 2:])
-    return (high - low).clamp(min=0).prod(dim=2)
-
-
-def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
-    """Shared area by joint area: (N, M), 0 where nothing is shared."""
-    shared = pairwise_intersection(boxes1, boxes2)
-    joint = boxes1.area()[:, None] + boxes2.area() - shared
-    return torch.where(shared > 0, shared / joint, torch.zeros_like(shared))
-
-
-def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
-    """Shared area by the area of the second: (N, M), 0 where nothing is shared."""
-    shared = pairwise_intersection(boxes1, boxes2)
-    return torch.where(shared > 0, shared / boxes2.area(), torch.zeros_like(shared))
-
-
-def pairwise_point_box_distance(points: torch.Tensor, boxes: Boxes) -> torch.Tensor:
-    """Distances of (N, 2) points from the left, top, right and bottom of boxes: (N, M, 4)."""
-    points, (low, high) = points[:, None], boxes.tensor[None].split(2, dim=2)
-    return torch.cat([points - low, high - points], dim=2)
-
-
-def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> torch.Tensor:
-    """Shared area by joint area of the first with the first, and so on: (N,)."""
-    if len(boxes1) != len(boxes2):
-        raise AssertionError(f"{len(boxes1)} boxes cannot be matched with {len(boxes2)}")
-    low = torch.max(boxes1.tensor[:, :2], boxes2.tensor[:, :2])
-    high = torch.min(boxes1.tensor[:, 2:], boxes2.tensor[:, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=1)
-    return shared / (boxes1.area() + boxes2.area() - shared)

@@ -4,12 +4,9 @@ import atexit
 import functools
 import logging
 import sys
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from tabulate import tabulate
 from termcolor import colored
 
 from detectron2.utils.file_io import PathManager
@@ -91,68 +88,3 @@ def _open_log(path: str) -> TextIO:
     stream = PathManager.open(path, "a", buffering=1)  # a line is on disk when it is logged
     atexit.register(stream.close)
     return stream
-
-
-_counts: Counter = Counter()  # calls, by where they stand or by message
-_last_times: dict[tuple, float] = {}
-
-
-def _caller() -> tuple[str, tuple]:
-    """The module outside of this one that called, and where in it."""
-    frame = sys._getframe(1)
-    while frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    module = frame.f_globals.get("__name__", "detectron2")
-    code = frame.f_code
-    where = code.co_filename, frame.f_lineno, code.co_name
-    return "detectron2" if module == "__main__" else module, where
-
-
-def log_first_n(
-    lvl: int,
-    msg: str,
-    n: int = 1,
-    *,
-    name: str | None = None,
-    key: str | tuple[str, ...] = "caller",
-) -> None:
-    """Log only the first ``n`` times.
-
-    Args:
-        lvl: level.
-        msg: message.
-        n: number of times.
-        name: of the logger, by default the caller's module.
-        key: what makes two calls the same: "caller", "message", or both.
-    """
-    keys = (key,) if isinstance(key, str) else key
-    module, where = _caller()
-    parts = {"caller": where, "message": (msg,)}
-    identity = sum((parts[k] for k in keys), ())
-    _counts[identity] += 1
-    if _counts[identity] <= n:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log the first of every ``n`` calls from one place."""
-    module, where = _caller()
-    _counts[where] += 1
-    if (_counts[where] - 1) % n == 0:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Log at most once in ``n`` seconds from one place."""
-    module, where = _caller()
-    now = time.time()
-    if now - _last_times.get(where, -float("inf")) >= n:
-        _last_times[where] = now
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def create_small_table(small_dict: dict[str, Any]) -> str:
-    """Lay out a few numbers as a table of one row under their names."""
-    names, values = zip(*small_dict.items(), strict=True)
-    options = {"tablefmt": "pipe", "floatfmt": ".3f", "stralign": "center", "numalign": "center"}
-    return tabulate([values], headers=names, **options)

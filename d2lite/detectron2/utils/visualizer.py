@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from detectron2._absent import sentence
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -87,6 +88,12 @@ class Visualizer:
         self._instance_mode = instance_mode
         area = self.output.height * self.output.width
         self._default_font_size = max(area**0.5 / 45, 10 / scale) * font_size_scale
+
+    def __getattr__(self, name: str) -> Any:
+        text = f"{type(self).__name__} has no attribute {name!r}"
+        if name.startswith(("draw_", "overlay_")):
+            text = sentence(f"{type(self).__name__}.{name}")
+        raise AttributeError(text)
 
     def get_output(self) -> VisImage:
         """The image with what has been drawn."""
@@ -240,7 +247,7 @@ class Visualizer:
             alpha: opacity of masks.
         """
         if keypoints is not None:
-            raise NotImplementedError("d2lite draws no key points: install Detectron2 for them")
+            raise NotImplementedError(sentence("Drawing key points"))
         boxes = None if boxes is None else self._convert_boxes(boxes)
         masks = None if masks is None else self._convert_masks(masks)
         given = [each for each in (boxes, masks, labels) if each is not None]
@@ -300,23 +307,6 @@ class Visualizer:
             middle = np.abs(rows - np.median(rows)) + np.abs(columns - np.median(columns))
             place = middle.argmin()  # a point of the mask, which the centre of a ring is not
             self.draw_text(text, (columns[place], rows[place]), color=lighter(color))
-        return self.output
-
-    def draw_soft_mask(
-        self,
-        soft_mask: np.ndarray,
-        color: Color | None = None,
-        *,
-        text: str | None = None,
-        alpha: float = 0.5,
-    ) -> VisImage:
-        """Draw a mask (H, W) of values in 0..1, which are opacities."""
-        values = as_array(soft_mask).clip(0, 1)
-        color = distinct_color(0) if color is None else color
-        self.output.paint(self._coverage(np.round(255 * values)), color, alpha)
-        if text is not None:
-            row, column = np.unravel_index(values.argmax(), values.shape)
-            self.draw_text(text, (column, row), color=lighter(color))
         return self.output
 
     def draw_polygon(

@@ -19,21 +19,4 @@ from detectron2.data.transforms.augmentation_impl import (
     Resize,
     ResizeShortestEdge,
 )
-from detectron2.data.transforms.color import (
-    RandomBrightness,
-    RandomContrast,
-    RandomLighting,
-    RandomSaturation,
-)
-from detectron2.data.transforms.scale import (
-    RandomApply,
-    RandomExtent,
-    RandomResize,
-    ResizeScale,
-)
-from detectron2.data.transforms.transform import (
-    ColorTransform,
-    ExtentTransform,
-    PILColorTransform,
-    ResizeTransform,
-)
+from detectron2.data.transforms.transform import ResizeTransform

@@ -14,14 +14,6 @@ from fvcore.transforms.transform import Transform
 from PIL import Image
 
 from detectron2.data.transforms.augmentation import Augmentation
-from detectron2.data.transforms.color import RandomBrightness as RandomBrightness
-from detectron2.data.transforms.color import RandomContrast as RandomContrast
-from detectron2.data.transforms.color import RandomLighting as RandomLighting
-from detectron2.data.transforms.color import RandomSaturation as RandomSaturation
-from detectron2.data.transforms.scale import RandomApply as RandomApply
-from detectron2.data.transforms.scale import RandomExtent as RandomExtent
-from detectron2.data.transforms.scale import RandomResize as RandomResize
-from detectron2.data.transforms.scale import ResizeScale as ResizeScale
 from detectron2.data.transforms.transform import ResizeTransform
 
 
