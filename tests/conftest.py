@@ -1,12 +1,17 @@
 """Fixtures that every test may use."""
 
+import json
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import detectron2
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 # Most tests are of models with random weights, in processes of their own too.
 os.environ["CATRANK_UNTRAINED"] = "1"
@@ -27,6 +32,44 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}; set CATRANK_GOLDEN to their folder")
     return folder.resolve()
+
+
+@pytest.fixture
+def forget_datasets() -> Iterator[None]:
+    """Names of data sets that the test registers are free again after it."""
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+@pytest.fixture
+def dataset_name(request: pytest.FixtureRequest, forget_datasets: None) -> Iterator[str]:
+    """A free data set name, forgotten after the test."""
+    name = f"test_{request.node.name}"
+    yield name
+    MetadataCatalog.pop(name, None)
+
+
+@pytest.fixture
+def run_processes() -> Callable[[str, Path, int], list]:
+    """Run a program in several processes at once.
+
+    It gets a folder, its rank and the number of processes; what each prints last is JSON, and is
+    returned. Some gloos greet before.
+    """
+
+    def run(program: str, folder: Path, size: int) -> list:
+        command = [sys.executable, "-c", program, str(folder)]
+        processes = [
+            subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True)
+            for rank in range(size)
+        ]
+        printed = [process.communicate()[0] for process in processes]
+        return [json.loads(lines.splitlines()[-1]) for lines in printed]
+
+    return run
 
 
 def pytest_report_header() -> str:

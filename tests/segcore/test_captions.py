@@ -20,15 +20,7 @@ from segcore.errors import UserError
 from segcore.mappers import build_mapper
 from segcore.scenes import SCENES_60, Settings, caption, plan_scene, write_scenes
 
-
-@pytest.fixture(autouse=True)
-def forget():
-    """Names that a test registers are free again after it."""
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+pytestmark = pytest.mark.usefixtures("forget_datasets")
 
 
 @pytest.fixture

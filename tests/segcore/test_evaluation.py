@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -197,18 +195,8 @@ print(json.dumps(evaluator.evaluate()))
 """
 
 
-def test_two_processes_give_the_scores_of_one(pictures, tmp_path: Path) -> None:
-    def run(size: int) -> list:
-        """What each of ``size`` processes prints last; some gloos greet before."""
-        command = [sys.executable, "-c", WORKER, str(tmp_path)]
-        processes = [
-            subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True)
-            for rank in range(size)
-        ]
-        printed = [process.communicate()[0] for process in processes]
-        return [json.loads(lines.splitlines()[-1]) for lines in printed]
-
-    one, two = run(1), run(2)
+def test_two_processes_give_the_scores_of_one(pictures, run_processes, tmp_path: Path) -> None:
+    one, two = (run_processes(WORKER, tmp_path, size) for size in (1, 2))
     assert two == [*one, None]
     assert one[0]["sem_seg"]["mIoU"] > 0
 

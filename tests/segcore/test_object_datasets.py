@@ -101,12 +101,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest):
-    """A free data set name, forgotten after the test."""
-    name = f"test_{request.node.name}"
-    yield name
-    DatasetCatalog.pop(name, None)
-    MetadataCatalog.pop(name, None)
+def name(dataset_name: str) -> str:
+    return dataset_name
 
 
 def register_drawn(name: str, folder: Path) -> list[dict]:

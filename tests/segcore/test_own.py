@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from segcore.config import load_config
 from segcore.datasets import register_own_datasets, semantic_metadata
@@ -28,14 +28,7 @@ TABLE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def forget():
-    """Names that a test registers are free again after it."""
-    before = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+pytestmark = pytest.mark.usefixtures("forget_datasets")
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Recall between pictures and captions: by hand, in chunks, over processes, and of bad models."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -102,18 +100,8 @@ print(json.dumps(evaluator.evaluate()))
 """
 
 
-def test_three_processes_give_the_scores_of_one(tmp_path: Path) -> None:
-    def run(size: int) -> list:
-        """What each of ``size`` processes prints last; some gloos greet before."""
-        command = [sys.executable, "-c", WORKER, str(tmp_path)]
-        processes = [
-            subprocess.Popen([*command, str(rank), str(size)], stdout=subprocess.PIPE, text=True)
-            for rank in range(size)
-        ]
-        printed = [process.communicate()[0] for process in processes]
-        return [json.loads(lines.splitlines()[-1]) for lines in printed]
-
-    one, three = run(1), run(3)
+def test_three_processes_give_the_scores_of_one(run_processes, tmp_path: Path) -> None:
+    one, three = (run_processes(WORKER, tmp_path, size) for size in (1, 3))
     assert three == [*one, None, None]
     assert 0 < one[0]["retrieval"]["image_to_text_R@1"] < 100
 

@@ -93,12 +93,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest):
-    """A free data set name, forgotten after the test."""
-    name = f"test_{request.node.name}"
-    yield name
-    DatasetCatalog.pop(name, None)
-    MetadataCatalog.pop(name, None)
+def name(dataset_name: str) -> str:
+    return dataset_name
 
 
 def register_semantic(name: str, drawn: Path, **options: object) -> list[dict]:
