@@ -2,12 +2,14 @@
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from segcore.stopping import farewell, stops_raised
 
 MESSAGE_CHARACTERS = 2000  # of one line to a terminal
+BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class UserError(ValueError):
@@ -25,6 +27,18 @@ def printable(value: object, limit: int = 200) -> str:
     text = str(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def holds_control(text: str) -> bool:
+    """Return whether there is a character that is obeyed instead of shown, or half of one.
+
+    These are control characters, breaks of lines, changes of the direction of writing and lone
+    surrogates. Spaces of other widths and joiners, as in names of screenshots and of languages of
+    India, are none.
+    """
+    return not text.isprintable() and any(
+        c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
+    )
 
 
 @contextmanager

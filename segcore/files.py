@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-from segcore.errors import UserError, printable
+from segcore.errors import UserError, holds_control, printable
 
 MAX_NAME_BYTES = 255  # of one part of a path, on every file system in use
 UNFINISHED = ".part-"  # what names of files begin with that are being written
@@ -79,7 +79,7 @@ def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:
         raise UserError(
             f"{where}: {printable(name)} leads out of {folder}: write a path inside of that folder"
         )
-    if not name.isprintable():
+    if holds_control(name):
         raise UserError(f"{where}: {printable(name)} holds control characters: rename the file")
     if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
         raise UserError(

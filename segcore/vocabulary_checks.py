@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import ftfy
 
-from segcore.errors import UserError, printable
+from segcore.errors import UserError, holds_control, printable
 
 MAX_NAME_CHARACTERS = 300  # the longest published name has 113; 77 tokens are checked when encoding
 MAX_TEMPLATES = 1000
 SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>")
-BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -53,9 +52,7 @@ def check_text(text: object, what: str, where: object) -> None:
     """
     if not isinstance(text, str) or len(text) > MAX_NAME_CHARACTERS:
         raise UserError(f"{where}: {what} needs a text of at most {MAX_NAME_CHARACTERS} characters")
-    if not text.isprintable() and any(
-        c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
-    ):
+    if holds_control(text):
         raise UserError(
             f"{where}: the name of {what}, {short(text)}, holds a control character: remove it"
         )

@@ -26,7 +26,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.table import register_table
-from segcore.errors import UserError, printable
+from segcore.errors import UserError, holds_control, printable
 from segcore.files import check_file_name, user_path
 from segcore.vocabulary import Vocabulary
 from segcore.vocabulary_files import read_json
@@ -99,9 +99,10 @@ def _check_files(path: Path, name: str, files: object) -> None:
                 f"{path}: data set {name!r} has the entry {printable(key)!r}, but takes "
                 f"{', '.join(FIELDS)}"
             )
-        if not isinstance(value, str) or not value or not value.isprintable():
+        if not isinstance(value, str) or not value or holds_control(value):
             raise UserError(
-                f"{path}: {key!r} of data set {name!r} needs to be a text of printable characters"
+                f"{path}: {key!r} of data set {name!r} needs to be a text without control "
+                "characters"
             )
 
 

@@ -20,7 +20,14 @@ from segcore.files import (
 )
 
 
-@pytest.mark.parametrize("name", ["a.png", "a/b.png", "..a", "a..b/c", "caf\u00e9.png", "./a"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.png", "a/b.png", "..a", "a..b/c", "caf\u00e9.png", "./a"),
+        # A narrow space, as in names of screenshots; a wide one; an emoji of two.
+        *("at 3.04\u202fPM.png", "a\u3000b.png", "\U0001f468\u200d\U0001f33e.png"),
+    ],
+)
 def test_names_inside(tmp_path: Path, name: str) -> None:
     assert join_inside(tmp_path, name, "x.json") == tmp_path / name
 
@@ -29,7 +36,7 @@ def test_names_inside(tmp_path: Path, name: str) -> None:
     "name",
     [
         *("../a", "a/../../b", "a/..", "/etc/passwd", "C:\\a", "..\\a", "", ".", 3, None, ["a"]),
-        *("a\nb", "\x1b[31m", "a\0b", "x" * 256, "\u00e9" * 128, "\ud800"),
+        *("a\nb", "\x1b[31m", "a\0b", "a\u2028b", "a\u202eb", "x" * 256, "\u00e9" * 128, "\ud800"),
     ],
 )
 def test_names_that_are_refused(tmp_path: Path, name: object) -> None:
