@@ -6,11 +6,10 @@ values have a ``default``: the key may be absent, but null is never taken for an
 """
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from segcore.errors import UserError, printable
+from segcore.errors import UserError, holds_control, printable
 from segcore.images import MAX_PIXELS
 
 MOST_CHARACTERS = 1000
@@ -63,8 +62,7 @@ def text(entry: Mapping, key: str, where: str) -> str:
     found = value_of(entry, key, where)
     if not isinstance(found, str) or not found:
         raise wrong(where, key, found, "a text")
-    odd = any(unicodedata.category(character) in ("Cc", "Cs") for character in found)
-    if odd or len(found) > MOST_CHARACTERS:
+    if len(found) > MOST_CHARACTERS or holds_control(found):
         wanted = f"a text of at most {MOST_CHARACTERS} characters, none of them of control"
         raise wrong(where, key, found, wanted)
     return found
@@ -103,7 +101,7 @@ def number(
 ) -> float:
     """Return a number from ``least`` to ``most``; ``default`` as it is."""
     found = value_of(entry, key, where, default)
-    if found is default:
+    if key not in entry:
         return default
     if not is_number(found) or not least <= found <= most:
         raise wrong(where, key, found, f"a number from {least} to {most}")
@@ -129,7 +127,7 @@ def identifier(entry: Mapping, key: str, where: str) -> int | str:
 def box(entry: Mapping, key: str, where: str, default: Any = REQUIRED) -> Box:
     """Return x, y, width and height of a box; ``default`` as it is."""
     found = value_of(entry, key, where, default)
-    if found is default:
+    if key not in entry:
         return default
     sound = isinstance(found, list) and len(found) == 4 and all(map(is_number, found))
     if not sound or min(found[2:]) < 0:

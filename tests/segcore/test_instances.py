@@ -175,6 +175,12 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
         ('"area": 12', '"area": "12"', r"annotations\[0\]: 'area' is '12', but has to be a number"),
         ('"area": 12', '"area": 1e999', r"annotations\[0\]: 'area' is inf, but has to be a number"),
         ('"area": 12', '"area": NaN', "is not valid JSON: it holds NaN"),
+        ('"area": 12', '"area": null', r"annotations\[0\]: 'area' is null, but has to be a number"),
+        (
+            '"area": 12',
+            '"area": 12, "bbox": null',
+            r"annotations\[0\]: 'bbox' is null, but has to be \[x",
+        ),
         (
             '"iscrowd": 0',
             '"iscrowd": null',
