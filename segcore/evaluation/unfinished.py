@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,9 @@ class ResumableEvaluation(DatasetEvaluator):
         if not self.path.is_file():
             return
         try:
+            with zipfile.ZipFile(self.path) as archive:
+                if archive.testzip() is not None:  # check sums, which PyTorch does not look at
+                    raise UserError("it is damaged")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = saved["fingerprint"]
             others = [name for name, ours in self.fingerprint.items() if theirs.get(name) != ours]

@@ -252,15 +252,23 @@ def test_it_is_saved_now_and_then(tmp_path: Path, monkeypatch) -> None:
     assert evaluation(tmp_path).done == 3
 
 
+def _with_a_changed_value(content: bytes) -> bytes:
+    """The sum, 3, is another number."""
+    assert content.count(b"sumq") == 1
+    place = content.index(b"K\x03", content.index(b"sumq")) + 1
+    return content[:place] + b"\x07" + content[place + 1 :]
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "it is damaged"),
+        (lambda path: path.write_bytes(_with_a_changed_value(path.read_bytes())), "it is damaged"),
         (lambda path: torch.save({"fingerprint": {"model": "a"}}, path), "it is damaged"),
         (lambda path: torch.save({"fingerprint": {"model": "b"}}, path), "of another model"),
         (lambda path: torch.save(Path("code"), path), "it is damaged"),
     ],
-    ids=["short", "without a state", "of another model", "code"],
+    ids=["short", "a bit", "without a state", "of another model", "code"],
 )
 def test_it_starts_over(tmp_path: Path, caplog, spoil: Callable[[Path], None], reason: str) -> None:
     feed(evaluation(tmp_path), 1, 2)
