@@ -200,7 +200,7 @@ def _in_use(folder: Path) -> str:
 
 def _folder_time(folder: Path) -> float:
     """The time by the clock of the folder's file system, which may be another machine's."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
 
 
