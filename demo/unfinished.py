@@ -100,8 +100,11 @@ def settings_hash(segmenter: Segmenter, alpha: float) -> str:
 
 
 def _identity(picture: Path) -> str:
-    """Another text as soon as the picture is another or has changed."""
-    about = picture.stat()
+    """Another text as soon as the picture is another, has changed or is gone."""
+    try:
+        about = picture.stat()
+    except OSError:  # reading the picture says what is wrong
+        return f"{picture.resolve()} is gone"
     return f"{picture.resolve()} {about.st_size} {about.st_mtime_ns}"
 
 
