@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 
 BLOCK = 1 << 18  # pixels that are converted at a time
 DARK_BITS = 14  # 16-bit images whose values need no more are nearly black
@@ -62,8 +62,9 @@ def rgb_pixels(
     Raises:
         UserError: the values have no known range.
     """
+    name = printable(path)
     if image.mode == "F":
-        raise UserError(f"{path} holds floating-point pixels: store the image with 8 or 16 bits")
+        raise UserError(f"{name} holds floating-point pixels: store the image with 8 or 16 bits")
     upright = image.size if orientation > 4 else image.size[::-1]
     pixels = np.empty((*upright, 3), dtype=np.uint8)
     stored = in_stored_order(pixels, orientation)
@@ -71,14 +72,14 @@ def rgb_pixels(
         _fill_from_16_bits(stored, image, samples, path)
     elif image.has_transparency_data and not samples.opaque:
         if not _fill_over_white(stored, image, samples):
-            logger.warning("%s is transparent everywhere: its colours are read as opaque", path)
+            logger.warning("%s is transparent everywhere: its colours are read as opaque", name)
             _fill(stored, image)
     else:
         _fill(stored, image)
     if samples.left_out:
         logger.warning(
             "%s: %d band(s) beyond colour are left out, which may be infrared",
-            path,
+            name,
             samples.left_out,
         )
     if samples.stored_bits == 16 and not is_16_bit_grey(image.mode):
@@ -200,7 +201,7 @@ def _remark_dark(path: str | Path, most: int) -> None:
     logger.warning(
         "%s is nearly black: its 16-bit values go to %d of 65535. If they are of %d bits, scale "
         "them, or say so in the file (MaxSampleValue of TIFF, sBIT of PNG)",
-        path,
+        printable(path),
         most,
         max(most.bit_length(), 9),
     )

@@ -188,12 +188,15 @@ class VideoFile(Video):
             except av.error.FFmpegError as error:
                 raise BrokenVideo(self._stops(done, error.strerror)) from error
             except (MemoryError, UnicodeError, ValueError) as error:  # PyAV's, of odd frames
-                raise BrokenVideo(self._stops(done, printable(error))) from error
+                raise BrokenVideo(self._stops(done, error)) from error
             if damaged or _is_cut_off(container, stream, done, seconds):
                 raise BrokenVideo(self._stops(done, "a part is missing"))
 
-    def _stops(self, done: int, why: str) -> str:
-        return f"{self.path} is damaged or cut off after {done} frames ({why}): mend or replace it"
+    def _stops(self, done: int, why: object) -> str:
+        return (
+            f"{printable(self.path)} is damaged or cut off after {done} frames ({printable(why)}): "
+            "replace it"
+        )
 
 
 def open_video(path: str | Path, max_pixels: int = MAX_PIXELS) -> Video:

@@ -98,7 +98,7 @@ def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     if not args.weights:
         return cfg.MODEL.PROMPT_ENSEMBLE_TYPE, None
     model = Trainer.build_model(cfg).eval()
-    build_checkpointer(cfg, model).load(expand_home(args.weights))
+    build_checkpointer(cfg, model).load_for_use(expand_home(args.weights))
     return model.templates, model
 
 

@@ -229,13 +229,12 @@ def file_hash(path: str | Path) -> str | None:
 
 
 def read_passport(path: str | Path) -> dict[str, Any]:
-    """A passport from its file, or from that of a result.
+    """A passport from its file.
 
     Raises:
         UserError: the file cannot be read, or holds none.
     """
-    content = read_json(user_path(path))
-    passport = content.get("passport", content) if isinstance(content, dict) else None
+    passport = read_json(user_path(path))
     if not isinstance(passport, dict) or not isinstance(passport.get("evaluator"), dict):
         raise UserError(
             f"{printable(path)} holds no passport: name a passport.json that an evaluation wrote"
