@@ -43,6 +43,7 @@ from segcore.vocabulary_checks import (
 from segcore.vocabulary_files import checked_line, looks_like_file, read_json, read_names
 
 FOLDER = Path(__file__).parent / "vocabularies"
+PUBLISHED_FOLDER = Path("datasets")  # where published configs say that files of classes are
 
 Color = tuple[int, int, int]
 logger = logging.getLogger(__name__)
@@ -127,10 +128,10 @@ class Vocabulary:
     def load(cls, source: "Vocabulary | str | Path | Iterable[str]") -> "Vocabulary":
         """A vocabulary from whatever names one: see the module's docstring.
 
-        A text is tried as an existing file, a registered name or alias (a ``.json`` path by its
-        stem), then as typed words. One word with a digit, an underscore or a slash is taken for the
-        name of a vocabulary, and no word may look like a file name, so that a slip does not become
-        a class.
+        A text is tried as an existing file, a registered name or alias (also written as published
+        configs do, ``datasets/<alias>.json``), then as typed words. One word with a digit, an
+        underscore or a slash is taken for the name of a vocabulary, and no word may look like a
+        file name, so that a slip does not become a class.
 
         Raises:
             UserError: nothing of that name, or a vocabulary with a fault.
@@ -148,6 +149,11 @@ class Vocabulary:
         if path is not None:
             return cls.from_file(path)
         if isinstance(source, Path) or text.endswith(".json"):
+            if Path(text).parent != PUBLISHED_FOLDER:
+                raise UserError(
+                    f"there is no file {short(text)}: give one that is there, a registered name "
+                    "such as ade20k_150, or words separated by commas"
+                )
             return cls.registered(Path(text).stem, asked=text)
         if text in _aliases():
             return cls.registered(text)

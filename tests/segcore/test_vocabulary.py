@@ -129,6 +129,8 @@ def test_colors_are_distinct_and_fixed() -> None:
     [
         ("ade20k_15", "'ade20k_150'"),
         ("datasets/ade151.json", "'ade150'"),
+        ("/mine/ade150.json", "no file '/mine/ade150.json'"),
+        ("ade20k_150.json", "no file 'ade20k_150.json'"),
         (Path("nowhere.json"), "no file 'nowhere.json'"),
         ("", "class 1 is empty"),
         ("sky, , tree", "class 2 is empty"),
