@@ -1,6 +1,7 @@
 """The rules between the layers: entry points -> families -> segcore -> detectron2 / torch."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_nothing_imports_the_stand_in_by_its_folder(repository: Path) -> None:
     for folder in ("segcore", "demo", "tools", *PUBLIC, *FAMILIES):
         for path in (repository / folder).rglob("*.py"):
             assert "d2lite" not in packages(path), path
+
+
+def test_the_stand_in_declares_what_it_imports(repository: Path) -> None:
+    text = (repository / "d2lite" / "pyproject.toml").read_text()
+    declared = set(re.findall(r'^ {4}"([a-z_]+)>=', text, re.MULTILINE))
+    files = (repository / "d2lite" / "detectron2").rglob("*.py")
+    names = {name.partition(".")[0] for path in files for name in imported(path)}
+    third_party = names - sys.stdlib_module_names - {"", "detectron2"}
+    distributions = {"PIL": "pillow", "yaml": "pyyaml"}
+    assert {distributions.get(name, name) for name in third_party} <= declared
 
 
 def test_the_rule_that_contributors_read_is_the_one_kept_here(repository: Path) -> None:

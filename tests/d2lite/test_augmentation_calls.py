@@ -75,15 +75,3 @@ def test_relative_crops_round_like_python():
 def test_impossible_crops(kind, size):
     with pytest.raises(AssertionError):
         T.RandomCrop(kind, size).get_transform(IMAGE)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_output_size_in_a_script():
-    import torch
-
-    def size(image):
-        return T.ResizeShortestEdge.get_output_shape(image.shape[-2], image.shape[-1], 80, 133)
-
-    script = torch.jit.script(size)
-    for shape in ((3, 50, 100), (3, 77, 41), (3, 10, 10)):
-        assert script(torch.ones(shape)) == size(torch.ones(shape))

@@ -5,7 +5,6 @@ import logging
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,20 +30,6 @@ class _PackedList:
         return pickle.loads(memoryview(self._bytes[start : self._ends[index]]))
 
 
-_default_serialize: Callable[[list], Any] = _PackedList
-
-
-@contextmanager
-def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
-    """Let ``serialize=True`` of :class:`DatasetFromList` use another function for a while."""
-    global _default_serialize
-    before, _default_serialize = _default_serialize, new
-    try:
-        yield
-    finally:
-        _default_serialize = before
-
-
 class DatasetFromList(torchdata.Dataset):
     """A dataset over a list.
 
@@ -63,7 +48,7 @@ class DatasetFromList(torchdata.Dataset):
             raise TypeError(f"serialize is a bool or a function, not {serialize!r}")
         self._copy, self._serialize = copy, serialize is not False
         if self._serialize:
-            lst = (serialize if callable(serialize) else _default_serialize)(lst)
+            lst = (serialize if callable(serialize) else _PackedList)(lst)
         self._lst = lst
 
     def __len__(self) -> int:

@@ -1,5 +1,7 @@
 """Rectangles with sides along the axes."""
 
+from collections.abc import Iterator
+
 import torch
 
 from detectron2.structures.box_mode import BoxMode as BoxMode
@@ -88,8 +90,7 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.tensor)
 
-    @torch.jit.unused
-    def __iter__(self):  # a script reads annotations, and knows no generator
+    def __iter__(self) -> Iterator[torch.Tensor]:
         """One (4,) a box."""
         yield from self.tensor
 

@@ -26,7 +26,6 @@ class ImageList:
         size = self.image_sizes[idx]
         return self.tensor[idx, ..., : size[0], : size[1]]
 
-    @torch.jit.unused
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
         """A new list on another device or of another type."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
@@ -43,7 +42,7 @@ class ImageList:
         pad_value: float = 0.0,
         padding_constraints: dict[str, int] | None = None,
     ) -> "ImageList":
-        """Pad images at the right and the bottom to one size; can be traced and scripted.
+        """Pad images at the right and the bottom to one size; can be traced.
 
         Args:
             tensors: each (..., H, W), alike in everything but H and W.
@@ -56,11 +55,7 @@ class ImageList:
         if padding_constraints is not None:
             divisor = padding_constraints.get("size_divisibility", divisor)
             square = padding_constraints.get("square_size", 0)
-        sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
-        if torch.jit.is_scripting():
-            height, width = max([size[0] for size in sizes]), max([size[1] for size in sizes])
-        else:
-            sizes, height, width = _checked_sizes(tensors)
+        sizes, height, width = _checked_sizes(tensors)
         if square > 0:
             if max(height, width) > square:
                 raise RuntimeError("an image does not fit into the square to pad to")
@@ -69,7 +64,7 @@ class ImageList:
             height = (height + divisor - 1) // divisor * divisor
             width = (width + divisor - 1) // divisor * divisor
         padded = []
-        for tensor, size in zip(tensors, sizes):  # noqa: B905 (a script knows no `strict`)
+        for tensor, size in zip(tensors, sizes, strict=True):
             margins = [0, width - size[1], 0, height - size[0]]
             padded.append(F.pad(tensor, margins, value=pad_value))
         return ImageList(torch.stack(padded), sizes)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from fvcore.transforms import transform as fixed
 from fvcore.transforms.transform import Transform
 from PIL import Image
@@ -56,7 +55,6 @@ class ResizeShortestEdge(Augmentation):
         interp: interpolation, as Pillow numbers it.
     """
 
-    @torch.jit.unused  # so that a script may call get_output_shape
     def __init__(
         self,
         short_edge_length: int | Sequence[int],
@@ -74,8 +72,7 @@ class ResizeShortestEdge(Augmentation):
         self.short_edge_length, self.max_size = short_edge_length, max_size
         self.sample_style, self.interp = sample_style, interp
 
-    @torch.jit.unused  # a script reads the annotations nevertheless, so there are none
-    def get_transform(self, image):
+    def get_transform(self, image: np.ndarray) -> Transform:
         if self.is_range:
             low, high = self.short_edge_length
             length = np.random.randint(low, high + 1)

@@ -189,7 +189,7 @@ class ResNet(Backbone):
         features: dict[str, torch.Tensor] = {}
         if "stem" in self._out_features:
             features["stem"] = x
-        for name, stage in zip(self.stage_names, self.stages):  # noqa: B905 (can be scripted)
+        for name, stage in zip(self.stage_names, self.stages, strict=True):
             x = stage(x)
             if name in self._out_features:
                 features[name] = x
