@@ -17,7 +17,7 @@ from segcore.errors import exit_on_user_error
 with exit_on_user_error(": the same command goes on"):
     if sys.argv[1:] == ["fork"] and os.fork() == 0:
         print(f"ready\\n{os.getpid()}", flush=True)
-        signal.pause()
+        os.read(0, 1)  # the signal comes before it can end
         os._exit(7)
     if sys.argv[1:]:
         print(os.wait()[1], flush=True)
@@ -36,7 +36,7 @@ def start(repository):
     def start(*words: str) -> subprocess.Popen:
         pipe = subprocess.PIPE
         command = [sys.executable, "-c", PROGRAM, *words]
-        streams = {"stdout": pipe, "stderr": pipe, "text": True}
+        streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True}
         running.append(subprocess.Popen(command, cwd=repository, **streams))
         assert running[-1].stdout.readline() == "ready\n"
         return running[-1]
@@ -73,7 +73,7 @@ def test_torchrun_has_one_line_for_all(start, monkeypatch) -> None:
 def test_a_fork_leaves_it_to_its_parent(start) -> None:
     process = start("fork")
     os.kill(int(process.stdout.readline()), signal.SIGINT)
-    assert process.communicate()[0] == f"{7 << 8}\n", "it went on"
+    assert process.communicate("x")[0] == f"{7 << 8}\n", "it went on"
 
 
 def test_handlers_of_others_are_left_alone() -> None:
