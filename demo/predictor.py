@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import segcore.datasets  # noqa: F401  names of the classes of the benchmarks
 from segcore.checkpoint import Checkpointer
-from segcore.config import task_switches
+from segcore.config import TASK_SWITCHES, task_switches
 from segcore.datasets.class_names import compare_names, names_of
 from segcore.datasets.own import register_own_datasets
 from segcore.errors import UserError
@@ -204,11 +204,11 @@ def _answering_one_task(cfg: CfgNode) -> CfgNode:
         task = next((task for task, key in TASKS.items() if switches[key]), None)
         if task is None:
             raise UserError(
-                "MODEL.MASK_FORMER.TEST asks for nothing: set SEMANTIC_ON, INSTANCE_ON or "
-                "PANOPTIC_ON to True"
+                f"{TASK_SWITCHES} asks for nothing: set SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON to "
+                "True"
             )
         for other, key in TASKS.items():
-            options += [f"MODEL.MASK_FORMER.TEST.{key}", other == task]
+            options += [f"{TASK_SWITCHES}.{key}", other == task]
     cfg.merge_from_list(options)
     return cfg
 

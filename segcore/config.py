@@ -28,6 +28,7 @@ CONFIG_FOLDERS = (
     Path(__file__).resolve().parents[1] / "configs",
     Path(__file__).resolve().parent / "configs",
 )
+TASK_SWITCHES = "MODEL.MASK_FORMER.TEST"  # has SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,300}")
 
 _config_keys: list[Callable[[CfgNode], None]] = []
@@ -91,7 +92,7 @@ def default_config() -> CfgNode:
 
 
 def task_switches(cfg: CfgNode) -> CfgNode | None:
-    """Return ``MODEL.MASK_FORMER.TEST``, the tasks of a model of several; None of other models."""
+    """Return the section ``TASK_SWITCHES`` of a model of several tasks; None of other models."""
     return cfg.MODEL.get("MASK_FORMER", {}).get("TEST")
 
 

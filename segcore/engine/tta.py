@@ -9,7 +9,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.utils.events import has_event_storage
 from torch import Tensor, nn
 
-from segcore.config import task_switches
+from segcore.config import TASK_SWITCHES, task_switches
 from segcore.errors import UserError
 from segcore.rankseg.selection import select_top
 from segcore.views import Mirrored, SemanticView, mean_answer
@@ -35,8 +35,8 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
     for key in ("PANOPTIC_ON", "INSTANCE_ON"):
         if tasks.get(key):
             raise UserError(
-                f"TEST.AUG is for semantic segmentation alone: set MODEL.MASK_FORMER.TEST.{key} to "
-                "False, or TEST.AUG.ENABLED"
+                f"TEST.AUG is for semantic segmentation alone: set {TASK_SWITCHES}.{key} to False, "
+                "or TEST.AUG.ENABLED"
             )
     return SemanticTTA(model, node.MIN_SIZES, node.MAX_SIZE, flip=node.FLIP)
 

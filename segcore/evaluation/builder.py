@@ -6,7 +6,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from segcore.config import task_switches
+from segcore.config import TASK_SWITCHES, task_switches
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.by_output import EvaluatorsByOutput
@@ -38,7 +38,7 @@ EVALUATORS = {
 WITH_SUBMISSION = ("video_semantic", "ytvis")
 # Panoptic data sets may come without these; the metadata tells.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
-# What a model of several tasks answers with: keys of ``MODEL.MASK_FORMER.TEST``.
+# What a model of several tasks answers with: keys of ``TASK_SWITCHES``.
 SWITCHES = {
     "sem_seg": "SEMANTIC_ON",
     "panoptic_seg": "PANOPTIC_ON",
@@ -115,7 +115,7 @@ def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> lis
         return list(outputs)
     chosen = [each for each in outputs if each not in SWITCHES or tasks[SWITCHES[each]]]
     if not chosen:
-        keys = " or ".join(f"MODEL.MASK_FORMER.TEST.{SWITCHES[each]}" for each in outputs)
+        keys = " or ".join(f"{TASK_SWITCHES}.{SWITCHES[each]}" for each in outputs)
         raise UserError(
             f"dataset {dataset_name!r} evaluates {', '.join(outputs)}, which the model does not "
             f"answer with: set {keys} to True"
