@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 # Most tests are of models with random weights, in processes of their own too.
 os.environ["CATRANK_UNTRAINED"] = "1"
+# A shell script that runs the tests in the background ignores Ctrl-C for all that they start, and
+# some tests are of Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
