@@ -20,6 +20,7 @@ from pathlib import Path
 
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
+from segcore.errors import exit_on_user_error
 from segcore.files import path_argument
 from segcore.vocabulary import registered_names, vocabulary_table
 
@@ -73,4 +74,5 @@ def amount(status: Status) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

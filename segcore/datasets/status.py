@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from segcore.annotations import read_annotations
+from segcore.annotations import fields, read_annotations
 from segcore.datasets.label_maps import stems
 from segcore.datasets.preparing import read_names
 from segcore.datasets.video_semantic import VIDEO
@@ -95,7 +95,7 @@ def _stems_below(root: Path, folder: str, suffix: str) -> frozenset[str]:
 def _count_described_videos(path: Path) -> int:
     """How many videos a file of tracks describes."""
     try:
-        return len(read_annotations(path).get("videos", ()))
+        return len(fields.entries(read_annotations(path), "videos", str(path)))
     except UserError:  # as below
         return 0
 

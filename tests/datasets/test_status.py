@@ -115,3 +115,11 @@ def test_what_is_said(
     assert (status.state, script.amount(status)) == (state, amount)
     lines = script.describe([status], "Title", DOWNLOADS["voc20"], 10)
     assert (len(lines) == 2) == (state == "ready")
+
+
+@pytest.mark.parametrize("videos", ["null", "7", '"x"', "[3]"])
+def test_damaged_lists_of_videos_hold_none(tmp_path: Path, videos: str) -> None:
+    folder = tmp_path / "scenes-60/videos"
+    (folder / "data").mkdir(parents=True)
+    (folder / "test.json").write_text(f'{{"videos": {videos}}}')
+    assert statuses(tmp_path)["scenes_60_video_test_instance"].found == 0
