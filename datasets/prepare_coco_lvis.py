@@ -112,7 +112,7 @@ def read_pictures(lvis_file: Path, folder: Path) -> dict[str, Picture]:
             pictures[id] = Picture(name, coco_split, size, objects[id], [])
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{lvis_file} is no annotation file of LVIS v1: {error!r}") from error
     for coco_split in sorted({picture.coco_split for picture in pictures.values()}):
         add_stuff(folder / f"stuff_{coco_split}.json", coco_split, pictures)
@@ -130,7 +130,7 @@ def add_stuff(path: Path, coco_split: str, pictures: Mapping[int, Picture]) -> N
     try:
         for id, found in group(content["annotations"], wanted).items():
             pictures[id].stuff.extend(found)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is no annotation file of COCO: {error!r}") from error
 
 

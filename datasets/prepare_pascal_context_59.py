@@ -68,7 +68,7 @@ def read_pictures(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
             )
             for id, image in shown.items()
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is not the file of PASCAL in Detail: {error!r}") from error

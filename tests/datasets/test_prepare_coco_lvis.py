@@ -167,7 +167,20 @@ def test_a_second_run_does_nothing(download: Path) -> None:
         ),
         ("lvis_v1_val", "/train2017/", "/../", "is no annotation file of LVIS v1"),
         ("lvis_v1_val", '"annotations"', '"objects"', "is no annotation file of LVIS v1"),
+        (
+            "lvis_v1_val",
+            '"height": ',
+            '"height": 1e999, "was": ',
+            "is no annotation file of LVIS v1",
+        ),
         ("stuff_val2017", '"annotations"', '"objects"', "is no annotation file of COCO"),
+        (
+            "stuff_val2017",
+            '"category_id": ',
+            '"category_id": "x", "was": ',
+            "is no annotation file",
+        ),
+        ("stuff_val2017", '"category_id": ', '"category_id": 1e999, "was": ', "is no annotation"),
         ("stuff_val2017", '"counts": "', '"counts": "~', r"an annotation of .*: the RLE is"),
     ],
 )
