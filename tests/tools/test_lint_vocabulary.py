@@ -68,7 +68,7 @@ def test_weights_compare_embeddings(tool, capsys, monkeypatch) -> None:
     """With a threshold below every cosine all pairs are told."""
     asked = []
     monkeypatch.setattr(
-        tool, "build_checkpointer", lambda cfg, model: type("", (), {"load": asked.append})
+        tool, "build_checkpointer", lambda cfg, model: type("", (), {"load_for_use": asked.append})
     )
     arguments = ["--config-file", "catseg_d2/scenes_60.yaml", "--weights", "x.safetensors"]
     assert tool.main(["sky, tree, my dog", *arguments, "--threshold", "-1.1"]) == 1
