@@ -87,6 +87,7 @@ def survive(path: Path, document: dict, use: Callable[[], object], seed: int) ->
     assert NUMBER / 4 < refused < NUMBER
 
 
+@pytest.mark.slow
 def test_instances(scenes: Path, metadata, tmp_path: Path) -> None:
     document, ids = read_document(scenes / "test/instances.json")
     first, second = document["annotations"][:2]
@@ -119,6 +120,7 @@ def test_instances(scenes: Path, metadata, tmp_path: Path) -> None:
     survive(path, document, use, seed=1)
 
 
+@pytest.mark.slow
 def test_panoptic(scenes: Path, metadata, tmp_path: Path) -> None:
     document, ids = read_document(scenes / "test/panoptic.json")
     path, folder = tmp_path / "panoptic.json", tmp_path / "png"
@@ -150,6 +152,7 @@ def test_panoptic(scenes: Path, metadata, tmp_path: Path) -> None:
     survive(path, document, use, seed=2)
 
 
+@pytest.mark.slow
 def test_tracks(scenes: Path, metadata, tmp_path: Path) -> None:
     document, ids = read_document(scenes / "videos/test.json")
     document["annotations"][0]["segmentations"][0] = [[3, 4, 20, 4, 20, 25, 3, 25]]

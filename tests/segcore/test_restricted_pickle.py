@@ -152,6 +152,7 @@ def test_reads_files_without_check_sums(reader):
     assert reader.load_torch(io.BytesIO(saved))["w"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_file_is_a_crash(repository):
     """20,000 of them, in a process with little memory that may run nothing."""
     script = Path(__file__).with_name("pickle_fuzz.py")
