@@ -32,6 +32,10 @@ KEY VALUE pairs at the end change the config; flags come before them. Results, l
 go to OUTPUT_DIR.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from typing import Any
 

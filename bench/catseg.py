@@ -13,6 +13,10 @@ formulation take at the rate of a 2048^3 float32 product, measured between the r
 does them can be faster.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from dataclasses import dataclass
 from functools import partial

@@ -10,6 +10,10 @@ every class and looks for the best one; so that the search can be told apart, it
 maps that pass for scores. Times are of the processor, so that what else runs does not count.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import datetime
 import logging

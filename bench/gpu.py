@@ -10,6 +10,10 @@ that runs out of time keeps what it has. Times are medians of repeated calls aft
 from that of float32.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import json
 import os

@@ -1,5 +1,9 @@
 """The measurements of bench/gpu.py: one family in one process, a line of JSON for each."""
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import json
 import statistics

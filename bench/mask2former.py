@@ -14,6 +14,10 @@ products and convolutions take at the rate of a 2048^3 float32 product, measured
 only a 3 x 3 convolution can be had for less, by Winograd's method.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import importlib.util
 from dataclasses import dataclass

@@ -11,6 +11,10 @@ own; "ms" is for a frame. The processes give large blocks of memory back at once
 so that the peak is what is in use and not what the allocator keeps.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import os
 from collections.abc import Sequence

@@ -22,6 +22,10 @@ that was found as report.json. The exit code is 0 if there is nothing to mend, 1
 a mistake in the command line.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import json
 import os

@@ -19,6 +19,10 @@ With --task semantic the label maps alone, which need no annotations_instance. W
 whole is kept; a split of segments and objects is finished when its two JSON files are there.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import shutil
 from functools import partial
 from pathlib import Path

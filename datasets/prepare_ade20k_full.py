@@ -18,6 +18,10 @@ whole is kept. The list of pictures is that of the folders: index_ade20k.pkl, wh
 is a pickle, which could run whatever it likes, and is not opened.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 from functools import partial
 from pathlib import Path
 

@@ -16,6 +16,10 @@ What is there and whole is kept. The benchmark's own tool paints the same polygo
 one ids and once with the others, so that looking up its labelIds gives its labelTrainIds.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 from pathlib import Path
 
 import numpy as np

@@ -24,6 +24,10 @@ belong in lvis_mask_published, which coco_lvis_{train,val}_published read. --pub
 same ones, with this fault.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import os
 from collections.abc import Collection, Mapping
 from functools import partial

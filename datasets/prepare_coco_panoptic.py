@@ -15,6 +15,10 @@ and writes
 What is there and whole is kept. A split whose download is not there is left out.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 from functools import partial
 from pathlib import Path
 

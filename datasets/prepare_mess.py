@@ -11,6 +11,10 @@ pictures and labels are looked at. The names:
 
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import sys
 from pathlib import Path

@@ -16,6 +16,10 @@ and writes
 What is there and whole is kept. An id without annotations is left out.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 from pathlib import Path
 
 import numpy as np

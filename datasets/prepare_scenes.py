@@ -9,6 +9,10 @@ It is written to <root>/scenes-60, or scenes-1k for a vocabulary of over 1,000 c
 $DETECTRON2_DATASETS or "datasets". The same command continues an interrupted run.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import os
 

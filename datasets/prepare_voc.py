@@ -18,6 +18,10 @@ and writes
 What is there and whole is kept. A mask without any of the 20 classes is left out of PAS-20.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 from functools import partial
 from pathlib import Path
 

@@ -17,6 +17,10 @@ written. In the end every file of VSPW_480p is looked at, and videos and frames 
 that is not there is left out.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import sys
 from functools import partial
 from pathlib import Path

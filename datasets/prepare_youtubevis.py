@@ -13,6 +13,10 @@ archives of 2021 have it, it is copied to its place. Then every frame's header a
 looked at, and videos and tracks are counted. A split that is not there is left out.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import shutil
 import sys
 from functools import partial

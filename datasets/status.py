@@ -11,6 +11,10 @@ the files are whole is what the preparing scripts look at. Of a data set
     missing    there are none, or a file or folder is not there.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import itertools
 import json

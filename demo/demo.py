@@ -14,6 +14,10 @@ is then 1. A mistake in the command line, the config or the checkpoint is one se
 2. Pictures go on where the same command was interrupted.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -6,6 +6,10 @@ nothing show that it can. What is done and unchanged is not done again. Exit cod
 better than the nearest mean colour.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import os
 import sys

@@ -1,5 +1,6 @@
-"""Every program explains itself, and says nothing else."""
+"""Every program explains itself, says nothing else, and ends in one line on Ctrl-C."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -32,3 +33,34 @@ def test_help(program):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("program", sorted({*PROGRAMS} - {"tools/oldest.py"}))
+def test_interrupts_are_seen_to_before_anything_is_loaded(program):
+    body = ast.parse((REPOSITORY / program).read_text()).body
+    first = next(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert ast.unparse(first) == "import catrank.interrupts"
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "error"),
+    [
+        ("raise KeyboardInterrupt", 130, "interrupted\n"),
+        ("assert not {'torch', 'numpy', 'segcore'} & sys.modules.keys()", 0, ""),
+        ("raise SystemExit('bye')", 1, "bye\n"),
+    ],
+)
+def test_an_interrupt_while_loading_is_one_line(statement, code, error):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import catrank.interrupts, sys; {statement}"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_other_errors_are_shown():
+    command = "import catrank.interrupts; 1 / 0"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr

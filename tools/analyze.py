@@ -10,6 +10,10 @@ No weights are needed. One FLOP is one multiply-add, and the words of a vocabula
 encoded already, which happens once and not once a picture. A video model sees a clip of one frame.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import logging
 import warnings

@@ -7,6 +7,10 @@ Task, data set, backbone and RankSeg's settings are read from the configs; resul
 the files of weights from configs/published.json, where every published experiment has an entry.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import json
 from collections.abc import Iterable, Iterator

@@ -17,6 +17,10 @@ The nearest mean colour, the least that a model has to beat, is tools/nearest_co
 best-ranked K.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import itertools
 import logging

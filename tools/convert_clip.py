@@ -9,6 +9,10 @@ Opening such an archive compiles the program in it, so do this with files from O
 else in this project opens one.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from pathlib import Path
 

@@ -22,6 +22,10 @@ The suites: ovss, the six of open-vocabulary papers; mess, all of MESS; closed, 
 trained for; video; scenes, for which the models in demo/models are taken where none are named.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import itertools
 import json

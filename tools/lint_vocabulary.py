@@ -12,6 +12,10 @@ also pairs of classes whose words look the same to the text tower: the cosine of
 each the mean over its sentences, is above the threshold.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from collections.abc import Iterator, Sequence
 

@@ -7,6 +7,10 @@ Files and results are those of configs/published.json; where they come from, und
 and what was compared here, of configs/releases.json.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import json
 from collections.abc import Iterator

@@ -8,6 +8,10 @@ of the seen classes that share the first word of its name ("red"), weighted by t
 that they share: all that can be known of it without having seen it.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 

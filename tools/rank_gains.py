@@ -10,6 +10,10 @@ form ``temperature``, or the one factor of ``shared``. In models with queries th
 of "no object".
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -10,6 +10,10 @@ nothing afterwards. A tower that knows the words of the world would lose them: k
 as it is.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 from pathlib import Path
 

@@ -14,6 +14,10 @@ unseen classes, their harmonic mean, and how many crops a picture makes.
 Source: CAT-Seg (CVPR 2024), table 3 ("training resolution" against "patch inference").
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
+
 import argparse
 import logging
 from collections.abc import Iterator
