@@ -220,10 +220,15 @@ def expected_masks(model: VideoMaskFormer, num_frames: int) -> Tensor:
 
 
 def test_an_object_keeps_its_identity(moving) -> None:
+    """The scores of the two objects differ by rounding alone: either may be the first."""
     answer = moving([numbered(15)])[0]
-    assert answer["pred_labels"][:2] == [7, 2] and min(answer["pred_scores"][:2]) > 0.99
+    labels = answer["pred_labels"][:2]
+    assert sorted(labels) == [2, 7] and min(answer["pred_scores"][:2]) > 0.99
     assert answer["pred_scores"][2] < 0.01
-    assert (torch.from_numpy(decoded(answer)[:2]).bool() == expected_masks(moving, 15)).all()
+    masks, expected = torch.from_numpy(decoded(answer)[:2]).bool(), expected_masks(moving, 15)
+    assert all(
+        torch.equal(mask, expected[(7, 2).index(n)]) for mask, n in zip(masks, labels, strict=True)
+    )
 
 
 def test_a_stream_gives_tracks(moving) -> None:
