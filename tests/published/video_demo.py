@@ -22,9 +22,8 @@ from mask2former_rankseg import add_maskformer2_config, add_maskformer2_video_co
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg()
-    add_deeplab_config(cfg)
-    add_maskformer2_config(cfg)
-    add_maskformer2_video_config(cfg)
+    for add_keys in (add_deeplab_config, add_maskformer2_config, add_maskformer2_video_config):
+        add_keys(cfg)
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
     cfg.freeze()

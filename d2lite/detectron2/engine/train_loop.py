@@ -67,17 +67,21 @@ class TrainerBase:
         self.max_iter = max_iter
         with EventStorage(start_iter) as self.storage:
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                self.iter += 1
+                self._run_all(range(start_iter, max_iter))
             except Exception:
                 logger.exception("Training stopped at iteration %d", self.iter)
                 raise
             finally:
                 self.after_train()
+
+    def _run_all(self, iterations: range) -> None:
+        """Run the iterations between the hooks; ``iter`` ends one behind the last."""
+        self.before_train()
+        for self.iter in iterations:
+            self.before_step()
+            self.run_step()
+            self.after_step()
+        self.iter += 1
 
     def _call_hooks(self, moment: str) -> None:
         for hook in self._hooks:
