@@ -9,7 +9,7 @@ from measure import in_turn, seconds
 from words import many_words
 
 import catseg_d2
-from segcore.answers import AnswerKind
+from segcore.inference.predictions import AnswerKind
 
 
 @dataclass(frozen=True)

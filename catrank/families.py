@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segcore.config import CONFIG_FOLDERS, find_config
-from segcore.config_files import read_chain
+from segcore.config.files import read_chain
 
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 # What marks the configs of a family: its meta-architectures, and keys below MODEL that it alone
@@ -25,7 +25,7 @@ def import_families(config_file: str | os.PathLike, opts: Sequence[Any] = ()) ->
     imported, so that ``load_config`` can say what is wrong.
 
     Args:
-        config_file: as of :func:`segcore.config.load_config`.
+        config_file: as of :func:`segcore.config.loading.load_config`.
         opts: keys and values in turn, likewise.
 
     Raises:

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from segcore.answers import SemanticAnswer
 from segcore.errors import UserError
+from segcore.inference.predictions import SemanticAnswer
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes

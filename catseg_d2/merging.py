@@ -16,8 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from segcore.answers import SemanticAnswer
-from segcore.windows import Window, WindowResize
+from segcore.inference.predictions import SemanticAnswer
+from segcore.inference.windows import Window, WindowResize
 
 from .memory import Chunk
 from .patches import PatchPlan, WholePicture
@@ -63,7 +63,7 @@ class CropLogits:
 
 @dataclass(frozen=True)
 class CropView:
-    """A :class:`segcore.views.SemanticView`: all crops of a picture.
+    """A :class:`segcore.inference.unmerged.SemanticView`: all crops of a picture.
 
     Attributes:
         crops: by index in the plan.

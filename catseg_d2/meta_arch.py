@@ -16,10 +16,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from segcore.answers import SCORES, AnswerKind
+from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
+from segcore.inference.predictions import SCORES, AnswerKind
 from segcore.vocabulary import Vocabulary
-from segcore.weights import guard
 
 from .aggregator import (
     CostAggregator,

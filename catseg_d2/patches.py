@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.windows import Window, WindowResize
+from segcore.inference.windows import Window, WindowResize
 
 MAX_ASPECT_RATIO = 32  # of pictures that keep it; their tiles grow with it
 

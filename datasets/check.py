@@ -48,7 +48,7 @@ from segcore.datasets.checking import (
 from segcore.datasets.checking.findings import by_kind
 from segcore.datasets.own import register_own_file
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
-from segcore.files import path_argument, write_text
+from segcore.runtime.files import path_argument, write_text
 from segcore.vocabulary import Vocabulary
 
 MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json have them all

@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.annotations import read_annotations
+from segcore.annotations.panoptic_png import encode_ids
 from segcore.datasets.label_maps import LabelMaps, make_label_maps, stems
 from segcore.datasets.preparing import (
     describe_mask,
@@ -42,9 +43,8 @@ from segcore.datasets.preparing import (
     write_picture,
 )
 from segcore.errors import UserError
-from segcore.files import write_json
 from segcore.images import read_image, read_labels
-from segcore.panoptic import encode_ids
+from segcore.runtime.files import write_json
 from segcore.scenes.coco import encode_mask
 from segcore.vocabulary import Vocabulary, vocabulary_table
 

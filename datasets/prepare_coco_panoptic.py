@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from segcore.annotations import PanopticEntry
+from segcore.annotations.panoptic_png import PanopticFile, read_segments
 from segcore.datasets.instance import category_ids, our_category
 from segcore.datasets.label_maps import LabelMaps, make_label_maps
 from segcore.datasets.preparing import check_name, preparing_parser, run
 from segcore.errors import UserError
-from segcore.panoptic import PanopticFile, read_segments
 from segcore.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.registered("coco_panoptic_133")

@@ -38,7 +38,7 @@ from segcore.datasets.preparing import (
     run,
 )
 from segcore.errors import UserError
-from segcore.files import replace
+from segcore.runtime.files import replace
 from segcore.vocabulary import Vocabulary
 
 FOLDER = "coco/coco_stuff_10k"

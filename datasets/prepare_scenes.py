@@ -18,7 +18,7 @@ import os
 
 from segcore.datasets import data_root
 from segcore.errors import exit_on_user_error
-from segcore.files import path_argument
+from segcore.runtime.files import path_argument
 from segcore.scenes import CATALOGUES, Settings, VideoSettings, write_scenes, write_videos
 
 

@@ -31,8 +31,8 @@ from PIL import Image
 from segcore.datasets.preparing import find_files, for_all, preparing_parser, run, write_picture
 from segcore.datasets.video_semantic import read_video_list, read_videos
 from segcore.errors import UserError
-from segcore.files import write_text
 from segcore.images import read_image, read_labels
+from segcore.runtime.files import write_text
 from segcore.videos import check_frame_size, frame_size, read_frame_labels
 from segcore.vocabulary import vocabulary_table
 

@@ -26,7 +26,7 @@ from segcore.datasets.instance import category_ids
 from segcore.datasets.preparing import for_all, preparing_parser, run
 from segcore.datasets.tracks import read_track_records
 from segcore.errors import UserError
-from segcore.files import replace
+from segcore.runtime.files import replace
 from segcore.videos import check_frame_size, frame_size
 from segcore.vocabulary import Vocabulary, vocabulary_table
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
 from segcore.errors import exit_on_user_error
-from segcore.files import path_argument
+from segcore.runtime.files import path_argument
 from segcore.vocabulary import registered_names, vocabulary_table
 
 DOWNLOADS = Path(__file__).with_name("downloads.json")

@@ -34,9 +34,9 @@ from video import check_output, segment_video
 from catrank import import_families
 from segcore.config import load_config
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
-from segcore.files import path_argument
 from segcore.images import read_image
-from segcore.lock import hold, release
+from segcore.runtime.files import path_argument
+from segcore.runtime.lock import hold, release
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import replace, short_name, user_path, write_text
-from segcore.image_folders import list_images, natural_order
+from segcore.images.folders import list_images, natural_order
+from segcore.runtime.files import replace, short_name, user_path, write_text
 
 
 def find_pictures(inputs: Sequence[str]) -> list[Path]:

@@ -16,8 +16,8 @@ from segcore.checkpoint import Checkpointer
 from segcore.config import TASK_SWITCHES, task_switches
 from segcore.datasets.class_names import compare_names, names_of
 from segcore.datasets.own import register_own_datasets
+from segcore.drawing.segments import Segment, paint_masks
 from segcore.errors import UserError
-from segcore.visualize_segments import Segment, paint_masks
 from segcore.vocabulary import Vocabulary, distinct_colors
 
 # Of what a model of several tasks can answer, the task that tells most.

@@ -7,7 +7,7 @@ from types import ModuleType
 from chapters import Outcome
 from steps import Step
 
-from segcore.page import Page
+from segcore.drawing.page import Page
 
 
 def write_page(

@@ -9,14 +9,14 @@ from files import as_json, save_json, save_picture, unwritable
 from predictor import Answer
 from pycocotools import mask as run_lengths
 
-from segcore.errors import UserError
-from segcore.visualize_segments import (
+from segcore.drawing.segments import (
     Regions,
     class_regions,
     draw_regions,
     regions_legend,
     segment_regions,
 )
+from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 

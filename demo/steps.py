@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.errors import UserError
-from segcore.files import write_text
+from segcore.runtime.files import write_text
 
 
 @dataclass(frozen=True)

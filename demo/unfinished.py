@@ -10,7 +10,7 @@ from predictor import Segmenter
 
 from segcore.errors import UserError
 from segcore.evaluation.unfinished import config_hash, weights_hash
-from segcore.files import write_text
+from segcore.runtime.files import write_text
 
 NAME = "unfinished.jsonl"
 

@@ -16,10 +16,10 @@ from results import ResultFolder, regions_of
 from tqdm import tqdm
 from video_predictor import clip_by_clip, count_frames, frame_by_frame
 
+from segcore.drawing.segments import draw_regions
 from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
-from segcore.video_writer import VideoWriter, check_output_file
-from segcore.visualize_segments import draw_regions
+from segcore.video_files.writing import VideoWriter, check_output_file
 
 Write = Callable[[np.ndarray, Answer], None]
 

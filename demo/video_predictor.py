@@ -7,8 +7,8 @@ import torch
 from predictor import Answer, Segmenter
 from torch import Tensor
 
+from segcore.drawing.segments import Segment, paint_masks
 from segcore.video_files import BrokenVideo, ForwardFrames, Video
-from segcore.visualize_segments import Segment, paint_masks
 
 CLIP_FRAMES = 16  # of a clip, where the config would take the whole video as one
 

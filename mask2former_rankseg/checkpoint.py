@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from segcore.backbones.checkpoint import backbone_weights
+from segcore.checkpoint.weights import is_for_use
 from segcore.errors import UserError
-from segcore.weights import is_for_use
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segcore.answers import AnswerKind
+from segcore.inference.predictions import AnswerKind
 
 from .inference import Frame, weighted_masks
 
@@ -83,7 +83,7 @@ class FrameScores:
         The queries of all its clips answer together, each with its share.
 
         Returns:
-            See :meth:`segcore.answers.SemanticAnswer.result`.
+            See :meth:`segcore.inference.predictions.SemanticAnswer.result`.
         """
         clips = [clip for clip in self._clips if index in clip.frames]
         weights = torch.cat([clip.probabilities for clip in clips]) / len(clips)

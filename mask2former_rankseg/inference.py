@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from segcore.answers import AnswerKind, SemanticAnswer
-from segcore.windows import Window
+from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.windows import Window
 
 from .masked_decoder import resize
 
@@ -76,7 +76,7 @@ def weighted_masks(
         kind: what is asked for.
         classes: ids (n,) of the classes that can have a score, all others have 0.
     Returns:
-        See :meth:`segcore.answers.SemanticAnswer.result`; scores are not normalised.
+        See :meth:`segcore.inference.predictions.SemanticAnswer.result`; scores are not normalised.
     """
     answer = SemanticAnswer(kind, weights.shape[1], frame.answer, weights.device)
     ids = answer.order(classes)

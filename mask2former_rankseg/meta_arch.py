@@ -14,12 +14,12 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_se
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from segcore.answers import SCORES, AnswerKind
+from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
+from segcore.inference.predictions import SCORES, AnswerKind
 from segcore.rankseg.oracle import drop_absent
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
-from segcore.weights import guard
 
 from .checkpoint import rename_published
 from .config import (

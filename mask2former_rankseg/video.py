@@ -16,8 +16,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from torch import Tensor
 
-from segcore.answers import AnswerKind
 from segcore.errors import UserError
+from segcore.inference.predictions import AnswerKind
 from segcore.outlines import decode_masks, encode_masks
 from segcore.rankseg.selection import select_top
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from segcore.windows import Window, WindowResize
+from segcore.inference.windows import Window, WindowResize
 
 from .inference import Frame, class_probabilities
 
 
 @dataclass(frozen=True)
 class QueryView:
-    """A :class:`segcore.views.SemanticView` as small as what the decoder gives.
+    """A :class:`segcore.inference.unmerged.SemanticView` as small as what the decoder gives.
 
     Attributes:
         weights: (Q, C) class probabilities.

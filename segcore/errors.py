@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segcore.stopping import farewell, stops_raised
+from segcore.runtime.stopping import farewell, stops_raised
 
 MESSAGE_CHARACTERS = 2000  # of one line to a terminal
 BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.image_folders import list_images
 from segcore.images import read_header, read_image, read_labels
+from segcore.images.folders import list_images
 
 VOID = (0, 254, 255, 65535)  # stored label values of pixels of no class; classes count from 1
 

@@ -17,11 +17,11 @@ SHELL = {"__init__", "config", "meta_arch", "video", "heads", "contrastive", "ch
 # Of segcore: what knows neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (
     "torch",
-    "segcore.answers",
+    "segcore.inference.predictions",
     "segcore.errors",
     "segcore.rankseg",
     "segcore.vocabulary",
-    "segcore.windows",
+    "segcore.inference.windows",
 )
 # The towers are open_clip's modules, and its tokenizer reads the words; scipy matches.
 LIBRARIES = {"clip": ("open_clip",), "text": ("open_clip",), "matcher": ("scipy",)}

@@ -20,7 +20,7 @@ import safetensors.torch
 
 from segcore.checkpoint import open_torchscript_tower
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import path_argument, writing
+from segcore.runtime.files import path_argument, writing
 
 
 def convert(archive: Path, target: Path) -> None:

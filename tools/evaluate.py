@@ -60,8 +60,8 @@ from segcore.datasets.status import Status, all_statuses
 from segcore.engine import Trainer, build_checkpointer, launch
 from segcore.engine.together import together
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
-from segcore.files import expand_home, join_inside, path_argument, short_name
-from segcore.lock import hold
+from segcore.runtime.files import expand_home, join_inside, path_argument, short_name
+from segcore.runtime.lock import hold
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("segcore.evaluate")

@@ -32,9 +32,9 @@ from catseg_d2.text import encode, sentence_templates
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import expand_home
+from segcore.runtime.files import expand_home
 from segcore.vocabulary import Vocabulary, short
-from segcore.vocabulary_lint import find_oddities, words_of
+from segcore.vocabulary.lint import find_oddities, words_of
 
 CONTEXT = 77  # tokens that CLIP's text towers read, start and end included
 ROWS = 1024  # of the table of cosines that are computed together

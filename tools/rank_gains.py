@@ -21,7 +21,7 @@ from pathlib import Path
 
 from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import path_argument, writing
+from segcore.runtime.files import path_argument, writing
 
 # Ours and the published name; what stands in front of them depends on the model.
 NAMES = ("scores.weight", "scores.inverse_temperature", "ml_norm.weight")

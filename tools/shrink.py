@@ -30,7 +30,7 @@ from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import path_argument, writing
+from segcore.runtime.files import path_argument, writing
 from segcore.vocabulary import Vocabulary
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore import visualize
+from segcore.drawing import overlays
+from segcore.drawing.page import Card, LegendEntry
 from segcore.images import read_image, read_labels
-from segcore.page import Card, LegendEntry
 from segcore.vocabulary import Vocabulary
 
 SIDE = 384  # pixels of a picture on the page
@@ -57,7 +57,7 @@ def label_card(
         words: the classes of its label maps.
         more: further legends.
     """
-    image = visualize.fit(read_image(example.image), SIDE)
+    image = overlays.fit(read_image(example.image), SIDE)
     labels = read_labels(example.labels)
     pictures = [("picture", image)]
     legends = []
@@ -66,15 +66,15 @@ def label_card(
         ignore = words.ignore_label
         truth = read_labels(example.truth)
         right = f", {float((truth == labels)[truth != ignore].mean()):.0%} right"
-        truth = visualize.fit(truth, SIDE)
-        drawn = visualize.overlay(image, truth, words.colors, alpha=ALPHA, ignore_label=ignore)
+        truth = overlays.fit(truth, SIDE)
+        drawn = overlays.overlay(image, truth, words.colors, alpha=ALPHA, ignore_label=ignore)
         pictures.append(("truth", drawn))
-        shares = visualize.present_classes(truth, ignore)
+        shares = overlays.present_classes(truth, ignore)
         legends.append(("truth:", legend_entries(words, shares)))
-    labels = visualize.fit(labels, SIDE)
-    drawn = visualize.overlay(image, labels, words.colors, alpha=ALPHA)
+    labels = overlays.fit(labels, SIDE)
+    drawn = overlays.overlay(image, labels, words.colors, alpha=ALPHA)
     pictures.append((f"{model}{right}", drawn))
-    shares = visualize.present_classes(labels)
+    shares = overlays.present_classes(labels)
     legends.append((f"{model}:", legend_entries(words, shares)))
     return Card(title, pictures, [*legends, *more], side=SIDE)
 
@@ -94,4 +94,4 @@ def sheet(cards: Sequence[Card], captions: Sequence[str]) -> np.ndarray:
     """Two cards a row, as one small picture (H, W, 3) uint8."""
     shown = [[picture for _, picture in card.pictures] for card in cards]
     rows = [left + right for left, right in zip(shown[::2], shown[1::2], strict=True)]
-    return visualize.contact_sheet(rows, [*captions] * 2, cell=144)
+    return overlays.contact_sheet(rows, [*captions] * 2, cell=144)

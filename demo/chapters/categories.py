@@ -8,9 +8,9 @@ from steps import Step
 from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
 from chapters.cards import Example, examples, label_card
 from chapters.scores import read_baseline, read_model, write_scores
-from segcore import visualize
+from segcore.drawing import overlays
+from segcore.drawing.page import LegendEntry, Page
 from segcore.images import read_labels
-from segcore.page import LegendEntry, Page
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_rankseg.yaml"
@@ -84,7 +84,7 @@ def read_recall(folder: Path) -> dict[int, float]:
 def expected_classes(drawing: Example) -> list[LegendEntry]:
     """The likeliest classes with their probabilities; those that are there are marked."""
     path = drawing.labels.with_name(drawing.labels.name.replace("_labels.png", "_categories.json"))
-    there = {i for i, _ in visualize.present_classes(read_labels(drawing.truth))}
+    there = {i for i, _ in overlays.present_classes(read_labels(drawing.truth))}
     return [
         LegendEntry(
             f"{each['name']}{' (there)' if each['id'] in there else ''}",

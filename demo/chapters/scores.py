@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcore.page import Page
+from segcore.drawing.page import Page
 
 
 @dataclass(frozen=True)

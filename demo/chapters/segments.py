@@ -9,11 +9,11 @@ from steps import Step
 
 from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
 from chapters.cards import ALPHA, SIDE, legend_entries
-from segcore import visualize
+from segcore.annotations.panoptic_png import PanopticFile
+from segcore.drawing import overlays
+from segcore.drawing.page import Card, LegendEntry, Page
+from segcore.drawing.segments import Segment, segment_regions
 from segcore.images import read_image, read_labels
-from segcore.page import Card, LegendEntry, Page
-from segcore.panoptic import PanopticFile
-from segcore.visualize_segments import Segment, segment_regions
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_panoptic.yaml"
@@ -89,18 +89,18 @@ def read_quality(folder: Path) -> dict[str, tuple[float, float, float]]:
 
 def segments_card(title: str, path: Path, truth: PanopticFile, answers: Path) -> Card:
     """Picture, true and found segments; those of one class have its colour."""
-    image = visualize.fit(read_image(path), SIDE)
+    image = overlays.fit(read_image(path), SIDE)
     pictures, legends = [("picture", image)], []
     for name, (numbers, segments) in {
         "truth": true_segments(truth, int(path.stem)),
         "Mask2Former": found_segments(answers, path.stem),
     }.items():
         regions = segment_regions(numbers, segments, WORDS, tell_apart=False)
-        labels = visualize.fit(regions.labels, SIDE)
+        labels = overlays.fit(regions.labels, SIDE)
         pictures.append(
             (
                 f"{name}, {len(segments)} segments",
-                visualize.overlay(
+                overlays.overlay(
                     image, labels, regions.colors, alpha=ALPHA, ignore_label=regions.ignore_label
                 ),
             )

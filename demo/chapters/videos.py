@@ -8,10 +8,10 @@ import numpy as np
 from steps import Step
 
 from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
-from segcore import visualize
+from segcore.drawing import overlays
+from segcore.drawing.page import Page
+from segcore.drawing.segments import Segment, segment_regions
 from segcore.images import read_image, read_labels
-from segcore.page import Page
-from segcore.visualize_segments import Segment, segment_regions
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_video_instance.yaml"
@@ -73,12 +73,12 @@ def write(page: Page, folder: Path) -> Outcome:
 def moving(frames: Path, answers: Path) -> Iterator[np.ndarray]:
     """Each frame beside the objects in it: (SIDE, 2 SIDE, 3) uint8 of a square video."""
     for path in sorted(frames.glob("*.png")):
-        image = visualize.fit(read_image(path), SIDE)
-        numbers = visualize.fit(read_labels(answers / f"{path.stem}_labels.png"), SIDE)
+        image = overlays.fit(read_image(path), SIDE)
+        numbers = overlays.fit(read_labels(answers / f"{path.stem}_labels.png"), SIDE)
         listed = json.loads((answers / f"{path.stem}_segments.json").read_text())
         segments = [Segment(each["id"], each["category_id"]) for each in listed]
         regions = segment_regions(numbers, segments, WORDS)
-        drawn = visualize.overlay(
+        drawn = overlays.overlay(
             image, regions.labels, regions.colors, alpha=0.7, ignore_label=regions.ignore_label
         )
         yield np.concatenate([image, drawn], axis=1)

@@ -10,7 +10,7 @@ from steps import Step
 from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
 from chapters.cards import Example, examples, label_card, sheet
 from chapters.scores import Scores, read_baseline, read_model, write_scores
-from segcore.page import Page
+from segcore.drawing.page import Page
 from segcore.vocabulary import Vocabulary
 
 CONFIG, TOWERS_CONFIG = "catseg_d2/scenes_60.yaml", "catseg_d2/scenes_60_towers.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path
 from segcore.annotations import fields
 from segcore.annotations.instances import AnnotatedImage, read_images
 from segcore.annotations.json_file import read_annotations
-from segcore.files import join_inside
 from segcore.images import MAX_PIXELS
+from segcore.runtime.files import join_inside
 
 MOST_SEGMENTS = 2**24 - 1  # ids that three bytes hold
 

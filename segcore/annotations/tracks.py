@@ -8,8 +8,8 @@ from pathlib import Path
 from segcore.annotations import fields
 from segcore.annotations.json_file import read_annotations
 from segcore.errors import UserError
-from segcore.files import join_inside
 from segcore.outlines import Outline, check_outline, largest_area
+from segcore.runtime.files import join_inside
 
 logger = logging.getLogger(__name__)
 

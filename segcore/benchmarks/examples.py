@@ -18,12 +18,12 @@ from detectron2.utils import comm
 from PIL import Image
 from torch import Tensor
 
-from segcore import visualize
+from segcore.annotations.panoptic_png import Segments, segments_of_record
 from segcore.benchmarks.objects import BACKGROUND, answered_objects, answered_tracks, true_objects
+from segcore.drawing import overlays
 from segcore.evaluation import StatefulEvaluator
 from segcore.evaluation.panoptic_quality import count_segments, mean_quality
 from segcore.images import read_class_ids, read_labels
-from segcore.panoptic import Segments, segments_of_record
 from segcore.videos import VOID
 
 SIDE = 384  # pixels of the longer side of what is kept
@@ -45,7 +45,7 @@ class Regions:
     def small(self) -> dict[str, Any]:
         """Something of bounded size that a checkpoint can hold."""
         file = io.BytesIO()
-        small = visualize.fit(self.numbers, min(SIDE, max(self.numbers.shape)))
+        small = overlays.fit(self.numbers, min(SIDE, max(self.numbers.shape)))
         Image.fromarray(small.astype(np.uint16)).save(file, "png")
         png = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
         return {"png": png, "classes": list(self.classes)}

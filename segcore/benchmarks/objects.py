@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from segcore.annotations.panoptic_png import Segments
 from segcore.outlines import decode_mask, draw_outline
-from segcore.panoptic import Segments
 
 SURE = 0.5  # answers of a lower score are not drawn
 BACKGROUND = -1  # the class of what is no object, so that it is not taken for unknown

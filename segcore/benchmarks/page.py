@@ -7,7 +7,6 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from segcore import visualize
 from segcore.benchmarks.examples import NONE, Regions
 from segcore.benchmarks.published import also_published
 from segcore.benchmarks.report import Report, Row, missing_line, remarks
@@ -20,10 +19,11 @@ from segcore.benchmarks.tables import (
     score_table,
     summary_table,
 )
+from segcore.drawing import overlays
+from segcore.drawing.overlays import Color
+from segcore.drawing.page import Card, LegendEntry, Page
 from segcore.errors import UserError
 from segcore.images import read_image
-from segcore.page import Card, LegendEntry, Page
-from segcore.visualize import Color
 from segcore.vocabulary import Vocabulary, distinct_colors
 
 ALPHA = 0.6
@@ -139,7 +139,7 @@ def draw(picture: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.n
     """Regions on a picture (H, W, 3) in the colours of their classes."""
     if regions.classes:
         colors = [colors[each] for each in regions.classes]
-    return visualize.overlay(picture, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
+    return overlays.overlay(picture, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
 
 
 def legend(regions: Regions, names: Sequence[str], colors: Sequence[Color]) -> list[LegendEntry]:
@@ -148,5 +148,5 @@ def legend(regions: Regions, names: Sequence[str], colors: Sequence[Color]) -> l
     if regions.classes:
         known = np.array([*regions.classes, NONE])
         labels = known[np.minimum(labels, len(regions.classes))]
-    shares = visualize.present_classes(labels, NONE)
+    shares = overlays.present_classes(labels, NONE)
     return [LegendEntry(names[each], tuple(colors[each]), share) for each, share in shares]

@@ -13,16 +13,16 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.benchmarks.surroundings import machine, versions
-from segcore.checkpoint_cache import file_sha256
+from segcore.checkpoint.cache import file_sha256
 from segcore.config import default_config
 from segcore.errors import UserError, printable
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
 from segcore.evaluation.consistency import LENGTHS
 from segcore.evaluation.semantic import CONVENTIONS
 from segcore.evaluation.unfinished import OTHER_KEYS, SECTIONS
-from segcore.files import user_path
+from segcore.runtime.files import user_path
 from segcore.vocabulary import Vocabulary
-from segcore.vocabulary_files import read_json
+from segcore.vocabulary.files import read_json
 
 FILES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
 FILE_LISTS = ("file_names", "sem_seg_file_names")

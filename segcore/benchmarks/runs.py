@@ -21,9 +21,9 @@ from segcore.config import CONFIG_FOLDERS, find_config, load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError
 from segcore.evaluation.builder import inference_folder
-from segcore.files import join_inside, replace, write_text
 from segcore.images import read_labels
-from segcore.vocabulary_files import read_json
+from segcore.runtime.files import join_inside, replace, write_text
+from segcore.vocabulary.files import read_json
 
 logger = logging.getLogger(__name__)
 

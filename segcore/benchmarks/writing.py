@@ -16,7 +16,7 @@ from segcore.benchmarks.tables import (
     summary_table,
 )
 from segcore.errors import printable
-from segcore.files import write_text
+from segcore.runtime.files import write_text
 
 MAX_CELL = 2000  # characters of a cell, a heading or a line
 

@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 
 from segcore.errors import UserError, printable
 from segcore.vocabulary import Vocabulary
-from segcore.vocabulary_checks import clean, short
+from segcore.vocabulary.checks import clean, short
 
 logger = logging.getLogger(__name__)
 

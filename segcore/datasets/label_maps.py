@@ -13,8 +13,8 @@ import numpy as np
 
 from segcore.datasets.preparing import for_all, write_picture
 from segcore.errors import UserError, printable
-from segcore.files import join_inside
 from segcore.images import check_labels, read_labels
+from segcore.runtime.files import join_inside
 from segcore.vocabulary import registered_names, vocabulary_table
 
 Item = TypeVar("Item")

@@ -27,9 +27,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.table import register_table
 from segcore.errors import UserError, holds_control, printable
-from segcore.files import check_file_name, user_path
+from segcore.runtime.files import check_file_name, user_path
 from segcore.vocabulary import Vocabulary
-from segcore.vocabulary_files import read_json
+from segcore.vocabulary.files import read_json
 
 FIELDS = ("images", "labels", "image_suffix", "label_suffix")
 

@@ -4,9 +4,9 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from segcore.annotations.panoptic_png import PanopticFile
 from segcore.datasets.instance import category_ids, describe_image, our_category
 from segcore.datasets.registering import check_places, register, vocabulary_reference
-from segcore.panoptic import PanopticFile
 from segcore.vocabulary import Vocabulary
 
 LABEL_DIVISOR = 1000  # Detectron2's convention; nothing here reads it

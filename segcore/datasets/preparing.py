@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from segcore.datasets.builtin import data_root
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import check_file_name, path_argument, replace
 from segcore.images import MAX_PIXELS
-from segcore.processes import process_map
+from segcore.runtime.files import check_file_name, path_argument, replace
+from segcore.runtime.processes import process_map
 
 MOST_VALUES = 1 << 16  # of a label map
 MATLAB_NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double")

@@ -13,7 +13,7 @@ from segcore.datasets.registering import (
     vocabulary_reference,
 )
 from segcore.errors import UserError
-from segcore.image_folders import list_images
+from segcore.images.folders import list_images
 from segcore.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from segcore.datasets.registering import check_places, register, vocabulary_reference
 from segcore.errors import UserError
-from segcore.files import join_inside
-from segcore.image_folders import list_images, natural_order
+from segcore.images.folders import list_images, natural_order
+from segcore.runtime.files import join_inside
 from segcore.videos import frame_size
 from segcore.vocabulary import Vocabulary
 
@@ -74,7 +74,7 @@ def read_videos(name: str, video_list: Path, frame_dirs: str, label_dirs: str | 
 
     Returns:
         dicts with ``video_id`` (the name of the video), ``file_names`` in the order of
-        :func:`segcore.image_folders.list_images`, ``height`` and ``width`` of the first frame,
+        :func:`segcore.images.folders.list_images`, ``height`` and ``width`` of the first frame,
         ``length``, ``first_frame`` 0, and with ``label_dirs`` ``sem_seg_file_names``; then frames
         without a label map are left out.
 

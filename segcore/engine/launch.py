@@ -21,9 +21,9 @@ from detectron2.utils.logger import setup_logger
 from segcore.config import find_config, load_config
 from segcore.datasets import register_own_datasets
 from segcore.errors import UserError
-from segcore.lock import hold, release
-from segcore.processes import end_with_parent
-from segcore.stopping import interrupts_ignored
+from segcore.runtime.lock import hold, release
+from segcore.runtime.processes import end_with_parent
+from segcore.runtime.stopping import interrupts_ignored
 
 from .together import (
     MistakeElsewhere,
@@ -39,7 +39,7 @@ GRACE = 5.0  # seconds that a process has to end when it is asked to
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config of a command line, and prepare data sets, logs, seeds and the output folder,
-    which is held until the end of :func:`launch` (:mod:`segcore.lock`).
+    which is held until the end of :func:`launch` (:mod:`segcore.runtime.lock`).
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.

@@ -52,7 +52,7 @@ class Trainer(DefaultTrainer):
     """A ``DefaultTrainer`` whose parts are those of this project.
 
     Args:
-        cfg: from :func:`segcore.config.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
+        cfg: from :func:`segcore.config.loading.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
             schedule are scaled where ``SOLVER.REFERENCE_WORLD_SIZE`` differs from the number of
             processes.
     """

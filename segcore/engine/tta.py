@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from segcore.config import TASK_SWITCHES, task_switches
 from segcore.errors import UserError
+from segcore.inference.unmerged import Mirrored, SemanticView, mean_answer
 from segcore.rankseg.selection import select_top
-from segcore.views import Mirrored, SemanticView, mean_answer
 
 
 def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:

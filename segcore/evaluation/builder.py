@@ -18,7 +18,7 @@ from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.evaluation.video_instances import VideoInstanceEvaluator
 from segcore.evaluation.video_semantic import VideoSemanticEvaluator
-from segcore.files import join_inside
+from segcore.runtime.files import join_inside
 
 SEMANTIC = {"sem_seg": SemanticEvaluator}
 PANOPTIC = {"panoptic_seg": PanopticEvaluator, "instances": InstanceEvaluator} | SEMANTIC

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import MetadataCatalog
 
+from segcore.annotations.panoptic_png import PanopticFile, Segments
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.panoptic_quality import (
@@ -20,7 +21,6 @@ from segcore.evaluation.panoptic_quality import (
 )
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
-from segcore.panoptic import PanopticFile, Segments
 
 logger = logging.getLogger(__name__)
 

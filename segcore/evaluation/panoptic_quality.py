@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from segcore.panoptic import Segments
+from segcore.annotations.panoptic_png import Segments
 
 # IoUs of matches are in (0.5, 1]: doubles that are whole multiples of this. Sums of whole numbers
 # are exact, in any order and by any number of processes.

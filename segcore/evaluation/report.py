@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from segcore.errors import UserError
-from segcore.files import write_text
+from segcore.runtime.files import write_text
 
 
 def write_report(path: Path, report: dict) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import replace, writing
+from segcore.runtime.files import replace, writing
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:

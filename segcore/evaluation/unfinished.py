@@ -16,7 +16,7 @@ from torch import nn
 
 from segcore.errors import UserError
 from segcore.evaluation.stateful import StatefulEvaluator
-from segcore.files import writing
+from segcore.runtime.files import writing
 
 logger = logging.getLogger(__name__)
 

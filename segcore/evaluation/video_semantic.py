@@ -15,8 +15,8 @@ from segcore.errors import UserError
 from segcore.evaluation.consistency import VideoConsistency, consistency_scores
 from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.submission import write_label_map
-from segcore.files import join_inside
 from segcore.images import read_labels
+from segcore.runtime.files import join_inside
 from segcore.videos import VOID, check_frame_size
 
 logger = logging.getLogger(__name__)

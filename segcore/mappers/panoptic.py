@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
+from segcore.annotations.panoptic_png import Segments, decode_ids, encode_ids, segments_of_record
 from segcore.errors import UserError
 from segcore.mappers.augmentations import large_scale_jitter, resized_crop
 from segcore.mappers.registry import MAPPER_REGISTRY
@@ -16,7 +17,6 @@ from segcore.mappers.segmentation import (
     make_instances,
     masks_of_values,
 )
-from segcore.panoptic import Segments, decode_ids, encode_ids, segments_of_record
 
 
 class PanopticMapper(SegmentationMapper):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.files import remove_unfinished, replace, write_text
+from segcore.runtime.files import remove_unfinished, replace, write_text
 from segcore.scenes.plan import Scene
 from segcore.scenes.render import Picture, render
 

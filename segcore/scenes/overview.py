@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segcore.drawing.overlays import color_map
 from segcore.errors import UserError, exit_on_user_error
-from segcore.files import path_argument
 from segcore.images import read_image, read_labels
+from segcore.runtime.files import path_argument
 from segcore.scenes.coco import DIVISOR, segment_ids
-from segcore.visualize import color_map
 from segcore.vocabulary import Vocabulary, distinct_colors
 
 COLUMNS, ROWS = 8, 2

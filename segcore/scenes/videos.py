@@ -22,8 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from segcore.errors import UserError
-from segcore.files import write_json, write_text
-from segcore.processes import process_map
+from segcore.runtime.files import write_json, write_text
+from segcore.runtime.processes import process_map
 from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.motion import plan_video

@@ -21,8 +21,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from segcore.errors import UserError
-from segcore.files import write_json
-from segcore.processes import process_map
+from segcore.runtime.files import write_json
+from segcore.runtime.processes import process_map
 from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.plan import caption, plan_scene

@@ -77,7 +77,7 @@ def built(bench):
 def test_plain_scores_are_ours(bench, built, task: str) -> None:
     from plain_mask2former import PlainMaskFormer
 
-    from segcore.answers import SCORES
+    from segcore.inference.predictions import SCORES
 
     model, _, items = built(tiny_case(bench, task))
     model.answer_kind = SCORES

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcore.answers import AnswerKind
 from segcore.errors import UserError
+from segcore.inference.predictions import AnswerKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic

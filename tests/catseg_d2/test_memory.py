@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from catseg_d2.memory import Chunk, by_chunks, recomputed, return_freed_memory
-from segcore.answers import AnswerKind
 from segcore.errors import UserError
+from segcore.inference.predictions import AnswerKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic

@@ -10,9 +10,9 @@ from catseg_d2.memory import Chunk
 from catseg_d2.merging import MAX_WINDOW, CropLogits, merge_crops
 from catseg_d2.patches import PatchGeometry, PatchPlan, WholePicture
 from catseg_d2.resampling import resize
-from segcore.answers import SCORES, AnswerKind, SemanticAnswer
 from segcore.errors import UserError
-from segcore.windows import Window, WindowResize
+from segcore.inference.predictions import SCORES, AnswerKind, SemanticAnswer
+from segcore.inference.windows import Window, WindowResize
 
 
 def merged(

@@ -8,10 +8,10 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from segcore.annotations.panoptic_png import encode_ids, read_segment_ids
 from segcore.datasets import register_instance_dataset, register_panoptic_dataset
 from segcore.datasets.checking import Source, Survey, survey, write_check_page
 from segcore.images import read_labels
-from segcore.panoptic import encode_ids, read_segment_ids
 from segcore.scenes import SCENES_60, Settings, write_scenes
 
 PANOPTIC, INSTANCE = "test_check_panoptic", "test_check_instance"

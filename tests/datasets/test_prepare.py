@@ -12,12 +12,12 @@ from downloads import load, save
 from PIL import Image
 
 from segcore.annotations import read_annotations
+from segcore.annotations.panoptic_png import PanopticFile, encode_ids
 from segcore.datasets.instance import read_instance_records
 from segcore.datasets.panoptic import read_panoptic_records
 from segcore.errors import UserError
 from segcore.images import read_labels
 from segcore.outlines import decode_mask
-from segcore.panoptic import PanopticFile, encode_ids
 from segcore.vocabulary import Vocabulary, vocabulary_table
 
 WALL, BED, CAR = 0, 7, 20  # ADE20K's class ids: stuff, and two things

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcore.page import Page
-from segcore.panoptic import PanopticFile, encode_ids
+from segcore.annotations.panoptic_png import PanopticFile, encode_ids
+from segcore.drawing.page import Page
 from segcore.vocabulary import Vocabulary
 
 WORDS = Vocabulary.registered("scenes_60")

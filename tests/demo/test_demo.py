@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segcore.answers import AnswerKind
 from segcore.config import load_config
+from segcore.inference.predictions import AnswerKind
 from segcore.vocabulary import Vocabulary
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from segcore import config
+from segcore.config import find_config
 
 
 @pytest.fixture
@@ -17,4 +17,4 @@ def test_it_fits_ten_lines_and_names_a_packaged_config(snippet):
     lines = [line for line in snippet.splitlines() if line.strip()]
     assert len(lines) <= 10
     (name,) = re.findall(r'load_config\("([^"]+)"', snippet)
-    assert config.find_config(name).is_file()
+    assert find_config(name).is_file()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcore.visualize_segments import Segment
+from segcore.drawing.segments import Segment
 from segcore.vocabulary import Vocabulary
 
 WORDS = Vocabulary.load("sky, tree, dog")

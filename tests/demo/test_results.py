@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcore.drawing.segments import Segment
 from segcore.errors import UserError
 from segcore.images import read_labels
 from segcore.outlines import decode_mask
-from segcore.visualize_segments import Segment
 from segcore.vocabulary import Vocabulary
 
 WORDS = Vocabulary.from_words(["sky", "sofa, couch"])

@@ -14,7 +14,7 @@ from torch import nn
 import mask2former_rankseg  # noqa: F401
 from segcore.config import load_config
 from segcore.video_files import open_video
-from segcore.video_writer import VideoWriter
+from segcore.video_files.writing import VideoWriter
 
 pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
 

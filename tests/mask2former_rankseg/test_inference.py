@@ -17,7 +17,7 @@ from mask2former_rankseg.inference import (
     semantic,
     warn_of_no_segment,
 )
-from segcore.answers import SCORES, AnswerKind
+from segcore.inference.predictions import SCORES, AnswerKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deterministic import noise

@@ -11,9 +11,9 @@ from detectron2.structures import Instances
 
 from mask2former_rankseg.inference import mask_boxes
 from mask2former_rankseg.masked_decoder import Decoded, MaskedDecoder, inside_mask, resize
-from segcore.answers import AnswerKind
 from segcore.config import load_config
 from segcore.errors import UserError
+from segcore.inference.predictions import AnswerKind
 from segcore.rankseg.scores import DROPPED
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

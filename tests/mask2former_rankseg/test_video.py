@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mask2former_rankseg import VideoMaskFormer
 from mask2former_rankseg.masked_decoder import MaskedDecoder, clip_positions
-from segcore.answers import AnswerKind
 from segcore.errors import UserError
+from segcore.inference.predictions import AnswerKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,7 +9,7 @@ from torch import Tensor
 from mask2former_rankseg.clips import Clip, FrameScores, divide
 from mask2former_rankseg.inference import Frame, semantic
 from mask2former_rankseg.tracks import Tracker, soft_overlaps
-from segcore.answers import SCORES
+from segcore.inference.predictions import SCORES
 
 PLACE = Frame((32, 32), (32, 32), (32, 32))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from segcore.annotations.panoptic_png import read_segment_ids
 from segcore.evaluation import PanopticEvaluator
-from segcore.panoptic import read_segment_ids
 
 
 def register(name: str, json_file: Path, folder: Path) -> str:

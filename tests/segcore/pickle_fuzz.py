@@ -84,7 +84,7 @@ pickle_opcodes = b"".join(
 def main(number: int) -> None:
     """Read that many mutations; prints how many were read and refused."""
     global watching
-    names = ["segcore.restricted_pickle"]
+    names = ["segcore.checkpoint.restricted_pickle"]
     if importlib.util.find_spec("detectron2.checkpoint.restricted_pickle"):
         names.append("detectron2.checkpoint.restricted_pickle")
     readers = [importlib.import_module(name) for name in names]
@@ -131,7 +131,10 @@ def main(number: int) -> None:
 def watched_modules() -> dict:
     """What every later checkpoint is read with."""
     names = ("pickle", "torch", "torch._utils", "torch.storage", "numpy", "collections", "_codecs")
-    return {name: sys.modules[name] for name in (*names, "builtins", "segcore.restricted_pickle")}
+    return {
+        name: sys.modules[name]
+        for name in (*names, "builtins", "segcore.checkpoint.restricted_pickle")
+    }
 
 
 def check_good(readers: list) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from segcore.animation import write_animation
+from segcore.drawing.animation import write_animation
 from segcore.errors import UserError
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from segcore.annotations.panoptic_png import segments_of_record
 from segcore.datasets.instance import read_instance_records
 from segcore.datasets.own import register_own_file
 from segcore.datasets.panoptic import read_panoptic_records
@@ -23,7 +24,6 @@ from segcore.datasets.video_semantic import read_videos
 from segcore.errors import UserError, holds_control
 from segcore.evaluation import InstanceEvaluator, PanopticEvaluator, VideoInstanceEvaluator
 from segcore.outlines import draw_outline, encode_masks
-from segcore.panoptic import segments_of_record
 from segcore.scenes import SCENES_60, Settings, VideoSettings, write_scenes, write_videos
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segcore.answers import AnswerKind, SemanticAnswer
-from segcore.windows import Window
+from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.windows import Window
 
 SIZE = (5, 7)
 WINDOWS = (Window(0, 5, 0, 3), Window(0, 2, 3, 7), Window(2, 5, 3, 7))

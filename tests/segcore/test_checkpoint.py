@@ -20,7 +20,7 @@ from segcore.checkpoint import (
     read_checkpoint,
 )
 from segcore.errors import UserError
-from segcore.files import writing
+from segcore.runtime.files import writing
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from safetensors.torch import save_file
 
 import catseg_d2  # noqa: F401  (its keys)
-from segcore import config, config_files
-from segcore.config import default_config, find_config, load_config
+from segcore.config import default_config, find_config, load_config, loading
+from segcore.config import files as config_files
 from segcore.errors import UserError
 
 RANGES = '!!python/object/apply:eval ["[int(x * 0.1 * 512) for x in range(5, 21)]"]'
@@ -304,7 +304,7 @@ def test_a_section_may_take_keys_that_nobody_declared(write, monkeypatch):
     def add_open_section(cfg):
         cfg.MODEL.SWIN = CfgNode(new_allowed=True)
 
-    monkeypatch.setattr(config, "_config_keys", [config.add_shared_keys, add_open_section])
+    monkeypatch.setattr(loading, "_config_keys", [loading.add_shared_keys, add_open_section])
     path = write("MODEL: {SWIN: {DEPTHS: [2, 2], ATTENTION: {HEADS: 3}}}")
     cfg = load_config(path, ["MODEL.SWIN.EMBED_DIM", "128", "MODEL.SWIN.DEPTHS", "[4, 4]"])
     assert cfg.MODEL.SWIN == {"DEPTHS": [4, 4], "ATTENTION": {"HEADS": 3}, "EMBED_DIM": 128}
@@ -384,7 +384,7 @@ def test_device_is_what_is_there(write, monkeypatch):
 
 def test_names_are_found_anywhere(write, tmp_path, monkeypatch):
     path = write("SEED: 3", "shipped/family/large_model.yaml")
-    monkeypatch.setattr(config, "CONFIG_FOLDERS", (tmp_path / "nowhere", tmp_path / "shipped"))
+    monkeypatch.setattr(loading, "CONFIG_FOLDERS", (tmp_path / "nowhere", tmp_path / "shipped"))
     assert find_config(path) == path
     assert find_config("family/large_model.yaml") == path
     assert load_config("configs/family/large_model.yaml").SEED == 3
@@ -396,7 +396,7 @@ def test_names_are_found_anywhere(write, tmp_path, monkeypatch):
 
 def test_configs_of_a_family_ask_for_its_import(write, tmp_path, monkeypatch):
     write("MODEL: {THEIRS: 3}", "shipped/family/a.yaml")
-    monkeypatch.setattr(config, "CONFIG_FOLDERS", (tmp_path / "shipped",))
+    monkeypatch.setattr(loading, "CONFIG_FOLDERS", (tmp_path / "shipped",))
     with pytest.raises(UserError, match=r"no key MODEL\.THEIRS.*import family first"):
         load_config("family/a.yaml")
 

@@ -10,10 +10,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from segcore.annotations.panoptic_png import encode_ids
 from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, picture_iou
 from segcore.evaluation import SemanticEvaluator, StatefulEvaluator
 from segcore.outlines import encode_masks
-from segcore.panoptic import encode_ids
 
 DATASET = "example_pictures"
 NUMBER = 40

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segcore.errors import UserError, exit_on_user_error, printable
-from segcore.files import (
+from segcore.runtime.files import (
     check_file_name,
     expand_home,
     join_inside,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.image_folders import image_suffixes, is_hidden, list_images, natural_order
+from segcore.images.folders import image_suffixes, is_hidden, list_images, natural_order
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from segcore import lock
 from segcore.errors import UserError
-from segcore.lock import NAME, PATIENCE, SILENCE, Holder, hold, process_start, release
+from segcore.runtime import lock
+from segcore.runtime.lock import NAME, PATIENCE, SILENCE, Holder, hold, process_start, release
 
 PROGRAM = """
 import sys
-from segcore.lock import hold
+from segcore.runtime.lock import hold
 
 hold(sys.argv[1], "--output")
 print("held", flush=True)

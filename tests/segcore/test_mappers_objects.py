@@ -15,6 +15,7 @@ from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 from PIL import Image
 
+from segcore.annotations.panoptic_png import encode_ids
 from segcore.config import default_config
 from segcore.datasets import (
     register_instance_dataset,
@@ -25,7 +26,6 @@ from segcore.errors import UserError
 from segcore.mappers import build_mapper
 from segcore.mappers.augmentations import RandomScale, large_scale_jitter, resized_crop
 from segcore.mappers.segmentation import masks_of_values
-from segcore.panoptic import encode_ids
 from segcore.scenes.coco import encode_mask
 from segcore.vocabulary import Vocabulary
 

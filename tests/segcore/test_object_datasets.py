@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from segcore.annotations.panoptic_png import encode_ids, segments_of_record
 from segcore.config import default_config
 from segcore.datasets import (
     data_root,
@@ -26,7 +27,6 @@ from segcore.errors import UserError
 from segcore.evaluation import build_evaluator
 from segcore.images import read_labels
 from segcore.outlines import decode_mask
-from segcore.panoptic import encode_ids, segments_of_record
 from segcore.scenes import SCENES_60, Settings, write_scenes
 from segcore.vocabulary import Vocabulary
 

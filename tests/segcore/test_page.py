@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcore.page import Card, LegendEntry, Page
+from segcore.drawing.page import Card, LegendEntry, Page
 
 
 class Tags(HTMLParser):

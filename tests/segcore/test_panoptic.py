@@ -15,10 +15,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from segcore.annotations.panoptic_png import PanopticFile, Segments, read_segment_ids
 from segcore.errors import UserError
 from segcore.evaluation import PanopticEvaluator
 from segcore.evaluation.panoptic_quality import UNIT, Counts, add_counts, count_segments
-from segcore.panoptic import PanopticFile, Segments, read_segment_ids
 
 sys.path.insert(0, str(Path(__file__).parent))
 import panoptic_run

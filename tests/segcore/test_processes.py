@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segcore.errors import UserError
-from segcore.processes import process_map
+from segcore.runtime.processes import process_map
 
 
 def square(number: int) -> int:
@@ -35,7 +35,7 @@ def test_a_killed_process_is_one_sentence() -> None:
 
 PROGRAM = """
 import sys, time
-from segcore.processes import process_map
+from segcore.runtime.processes import process_map
 
 with process_map(2, items_at_once=1) as parallel_map:
     results = parallel_map(time.sleep, [0.01] + [0.2] * 3000)

@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import pickle_corpus as corpus
 
-READERS = ("segcore.restricted_pickle", "detectron2.checkpoint.restricted_pickle")
+READERS = ("segcore.checkpoint.restricted_pickle", "detectron2.checkpoint.restricted_pickle")
 FILES = ("pickle_machine.py", "pickled_tensors.py", "restricted_pickle.py")
 
 

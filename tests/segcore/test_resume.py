@@ -23,8 +23,8 @@ from segcore.config import load_config
 from segcore.engine import seeding
 from segcore.engine.batches import TrainingBatches, is_wide
 from segcore.errors import UserError
-from segcore.lock import process_start
-from segcore.stopping import interrupts_ignored
+from segcore.runtime.lock import process_start
+from segcore.runtime.stopping import interrupts_ignored
 
 PROGRAM = Path(__file__).with_name("resume_run.py")
 PICTURES, ITERATIONS = 11, 30

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from segcore.errors import exit_on_user_error
-from segcore.stopping import Terminated, interrupts_ignored, stops_raised
+from segcore.runtime.stopping import Terminated, interrupts_ignored, stops_raised
 
 PROGRAM = """
 import os, signal, sys

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import catseg_d2  # noqa: F401
-from segcore.answers import AnswerKind
 from segcore.config import load_config
 from segcore.engine.tta import SemanticTTA, with_tta
 from segcore.errors import UserError
-from segcore.views import mean_answer
-from segcore.windows import Window
+from segcore.inference.predictions import AnswerKind
+from segcore.inference.unmerged import mean_answer
+from segcore.inference.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic

@@ -13,7 +13,7 @@ from PIL import Image
 
 from segcore.errors import UserError
 from segcore.video_files import BrokenVideo, ForwardFrames, open_video
-from segcore.video_writer import VideoWriter, check_output_file
+from segcore.video_files.writing import VideoWriter, check_output_file
 
 av = pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
 

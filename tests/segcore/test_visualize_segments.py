@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from segcore.visualize import overlay
-from segcore.visualize_segments import (
+from segcore.drawing.overlays import overlay
+from segcore.drawing.segments import (
     Segment,
     class_regions,
     draw_regions,

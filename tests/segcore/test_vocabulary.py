@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from segcore import vocabulary_checks
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, clean, distinct_colors, registered_names
+from segcore.vocabulary import checks as vocabulary_checks
 
 LISTS = {"ade150": 150, "ade847": 847, "coco": 171, "pc59": 59, "pc459": 459, "voc20b": 59}
 

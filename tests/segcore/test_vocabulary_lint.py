@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from segcore.vocabulary import Vocabulary, registered_names
-from segcore.vocabulary_lint import find_oddities
+from segcore.vocabulary.lint import find_oddities
 
 # Of published lists, which stay as they are: words that stand for several classes, and colours
 # that two classes share or some lack.

@@ -5,8 +5,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
-from segcore.weights import guard
 
 
 class Model(nn.Module):

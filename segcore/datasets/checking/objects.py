@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from segcore.annotations.panoptic_png import segments_of_record
 from segcore.outlines import draw_outline
-from segcore.panoptic import segments_of_record
 
 
 def paint_record(record: dict, ignore_label: int) -> np.ndarray:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore import visualize
 from segcore.datasets.checking.findings import KINDS, Finding, by_kind, has_errors
 from segcore.datasets.checking.pair import Examined, read_pair_labels
 from segcore.datasets.checking.survey import Source, Survey
+from segcore.drawing import overlays
+from segcore.drawing.page import Card, LegendEntry, Page
 from segcore.errors import UserError
 from segcore.images import read_image
-from segcore.page import Card, LegendEntry, Page
 
 SIDE = 384  # pixels of a picture on the page
 MOST_LINES = 50  # findings of one kind
@@ -108,12 +108,12 @@ def _write_findings(page: Page, findings: Sequence[Finding]) -> None:
 
 
 def _card(pair: Examined, source: Source) -> Card:
-    image = visualize.fit(read_image(pair.pair.image), SIDE)
-    labels = visualize.fit(read_pair_labels(pair.pair, source.ignore_label), SIDE)
-    drawn = visualize.overlay(image, labels, source.colors, ignore_label=source.ignore_label)
+    image = overlays.fit(read_image(pair.pair.image), SIDE)
+    labels = overlays.fit(read_pair_labels(pair.pair, source.ignore_label), SIDE)
+    drawn = overlays.overlay(image, labels, source.colors, ignore_label=source.ignore_label)
     entries = [
         LegendEntry(source.classes[class_id], source.colors[class_id], share)
-        for class_id, share in visualize.present_classes(labels, source.ignore_label)
+        for class_id, share in overlays.present_classes(labels, source.ignore_label)
     ]
     pictures = [("picture", image), ("label map", drawn)]
     return Card(Path(pair.pair.image).name, pictures, [("classes:", entries)], side=SIDE)

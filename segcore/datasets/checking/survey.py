@@ -15,7 +15,7 @@ from segcore.datasets.checking.pair import Examined, Pair, examine
 from segcore.datasets.registering import check_places, check_registered
 from segcore.datasets.semantic import list_files, semantic_metadata
 from segcore.errors import UserError
-from segcore.processes import process_map
+from segcore.runtime.processes import process_map
 from segcore.vocabulary import Color, Vocabulary
 
 VIDEO_KINDS = ("video_semantic", "ytvis")  # evaluator_type of data sets of videos

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from segcore.answers import AnswerKind
 from segcore.engine.trainer import _answering_no_more
 from segcore.evaluation.builder import evaluated_tasks
+from segcore.inference.predictions import AnswerKind
 
 
 @dataclass(frozen=True)

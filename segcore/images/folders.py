@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segcore.images import FORMATS
+from segcore.images.reading import FORMATS
 
 # Images by their names, of formats that this project does not read (AVIF where Pillow lacks it).
 # Listing includes them, so that reading names them instead of passing them over.

@@ -10,9 +10,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from segcore.checkpoint.restricted_pickle import TorchScriptError, load_pickle, load_torch
+from segcore.checkpoint.weights import without_wrappers
 from segcore.errors import UserError, printable
-from segcore.restricted_pickle import TorchScriptError, load_pickle, load_torch
-from segcore.weights import without_wrappers
 
 # Weights of the largest published model are below 10 GB.
 MAX_CHECKPOINT_BYTES = 64 << 30

@@ -1,4 +1,4 @@
-"""Segments and objects made visible, by the functions for label maps in :mod:`segcore.visualize`.
+"""Segments and objects made visible, by the functions for label maps in :mod:`segcore.drawing.overlays`.
 
 A picture's segments are a map (H, W) of their numbers, 0 where there is none, and a list that says
 what a number is. Objects overlap; in a map the surest one covers the others.
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore import visualize
-from segcore.visualize import Color
+from segcore.drawing.overlays import Color
 from segcore.vocabulary import Vocabulary, distinct_colors
+
+from . import overlays
 
 NOTHING = 0  # the number of pixels without a segment
 
@@ -103,15 +104,15 @@ def paint_masks(masks: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
 
 def draw_regions(image: np.ndarray, regions: Regions, *, alpha: float = 0.55) -> np.ndarray:
     """Colours, borders and names of regions on a picture: (H, W, 3) uint8 -> the same."""
-    drawn = visualize.overlay(
+    drawn = overlays.overlay(
         image, regions.labels, regions.colors, alpha=alpha, ignore_label=regions.ignore_label
     )
-    return visualize.name_regions(
+    return overlays.name_regions(
         drawn, regions.labels, regions.names, regions.colors, ignore_label=regions.ignore_label
     )
 
 
 def regions_legend(regions: Regions) -> np.ndarray:
     """A key to the regions that are there, the largest first: (h, w, 3) uint8."""
-    shares = visualize.present_classes(regions.labels, regions.ignore_label)
-    return visualize.legend(regions.names, regions.colors, shares)
+    shares = overlays.present_classes(regions.labels, regions.ignore_label)
+    return overlays.legend(regions.names, regions.colors, shares)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from segcore.errors import UserError, printable
-from segcore.files import user_path
+from segcore.runtime.files import user_path
 
 
 def cached_copy(path: Path, read: Callable[[Path], dict[str, Any]]) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from segcore.errors import UserError, printable
-from segcore.files import replacing
-from segcore.video_files import load_av
+from segcore.runtime.files import replacing
+from segcore.video_files.reading import load_av
 
 WRITTEN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
 BT601 = 6  # number of the matrix from RGB to YCbCr: H.273, table 4

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from segcore.checkpoint_cache import cached_copy
-from segcore.checkpoint_readers import DamagedCheckpointError, read_checkpoint
+from segcore.checkpoint.cache import cached_copy
+from segcore.checkpoint.readers import DamagedCheckpointError, read_checkpoint
+from segcore.checkpoint.weights import REMEDY, loading, misfit, not_finite
 from segcore.errors import UserError, printable
-from segcore.files import remove_unfinished, writing
-from segcore.weights import REMEDY, loading, misfit, not_finite
+from segcore.runtime.files import remove_unfinished, writing
 
 __all__ = [
     "Checkpointer",

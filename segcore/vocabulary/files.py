@@ -1,6 +1,6 @@
 """Where class names come from: JSON files, text files with one name a line, typed lines.
 
-What stands in them is checked in :mod:`segcore.vocabulary_checks`.
+What stands in them is checked in :mod:`segcore.vocabulary.checks`.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segcore.errors import UserError, printable
-from segcore.vocabulary_checks import short
+from segcore.vocabulary.checks import short
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
-from segcore import image_jpeg2000, image_netpbm, image_png, image_tiff
 from segcore.errors import UserError, printable
-from segcore.image_pixels import Samples, is_16_bit_grey, rgb_pixels, stored_integers
+from segcore.images.pixels import Samples, is_16_bit_grey, rgb_pixels, stored_integers
+
+from . import jpeg2000, netpbm, png, tiff
 
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 HAS_AVIF = "avif" in features.modules and features.check("avif")  # in Pillow from 11.3 on
@@ -84,7 +85,7 @@ class Opened:
     image: Image.Image
     samples: Samples
     orientation: int
-    layout: image_png.Layout | None = None
+    layout: png.Layout | None = None
 
     def decode(self) -> Image.Image:
         """Its first image, in the order of the file.
@@ -94,14 +95,14 @@ class Opened:
         """
         image = self.image
         if self.layout is not None:
-            image_png.check_before_decoding(self.path, self.layout)
+            png.check_before_decoding(self.path, self.layout)
         if image.format == "TIFF":
-            image_tiff.reserve(image)
+            tiff.reserve(image)
         if image.tile and image.tile[0][0] == "ppm":
-            return image_netpbm.decode(image)
+            return netpbm.decode(image)
         image.load()
         if self.layout is not None and self.layout.may_be_cut_off(image):
-            image_png.check_all_pixels(self.path, self.layout)
+            png.check_all_pixels(self.path, self.layout)
         return image
 
 
@@ -290,7 +291,7 @@ def _pillow_settings() -> Iterator[None]:
 def _describe(path: Path, image: Image.Image) -> Opened:
     """What Pillow's mode does not say of an image, by format."""
     if image.format == "PNG":
-        layout = image_png.read_layout(path)
+        layout = png.read_layout(path)
         image.info.setdefault("exif", layout.exif)
         samples = Samples(layout.bits, layout.significant_bits)
         return Opened(path, image, samples, _orientation(image), layout)
@@ -298,12 +299,12 @@ def _describe(path: Path, image: Image.Image) -> Opened:
     samples = Samples()
     if image.format == "TIFF":
         with _pillow_settings():
-            samples = image_tiff.prepare(image)
+            samples = tiff.prepare(image)
     elif image.format == "PPM":
         # PBM stores black as 1, which Pillow and other programs show as 0.
-        samples = Samples(maximum=image_netpbm.maximum(image), zero_is_white=image.mode == "1")
+        samples = Samples(maximum=netpbm.maximum(image), zero_is_white=image.mode == "1")
     elif image.format == "JPEG2000" and image.mode in ("LA", "RGBA"):
-        opaque = not image_jpeg2000.says_opacity(path)
+        opaque = not jpeg2000.says_opacity(path)
         samples = Samples(left_out=int(opaque), opaque=opaque)
     return Opened(path, image, samples, orientation)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segcore.drawing.overlays import fit
 from segcore.errors import UserError
-from segcore.files import replace
-from segcore.visualize import fit
+from segcore.runtime.files import replace
 
 # A GIF needs a palette: without dithering flat colours stay flat, and the file small.
 _SAVING = {

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segcore.answers import AnswerKind, SemanticAnswer
-from segcore.windows import Window
+from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.windows import Window
 
 PIXELS = 1 << 14  # of a window
 SCORES = 1 << 21  # that are computed together; a CPU's cache holds as many

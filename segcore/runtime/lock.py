@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from segcore.errors import UserError, printable
-from segcore.files import UNFINISHED
+from segcore.runtime.files import UNFINISHED
 
 NAME = "run.lock"
 BEAT = 30.0  # seconds between two signs of life

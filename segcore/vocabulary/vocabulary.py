@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from segcore.errors import UserError, printable
-from segcore.files import user_path
-from segcore.vocabulary_checks import (
+from segcore.runtime.files import user_path
+from segcore.vocabulary.checks import (
     background_words,
     check_text,
     check_unique,
@@ -40,9 +40,9 @@ from segcore.vocabulary_checks import (
     clean,
     short,
 )
-from segcore.vocabulary_files import checked_line, looks_like_file, read_json, read_names
+from segcore.vocabulary.files import checked_line, looks_like_file, read_json, read_names
 
-FOLDER = Path(__file__).parent / "vocabularies"
+FOLDER = Path(__file__).parents[1] / "vocabularies"
 PUBLISHED_FOLDER = Path("datasets")  # where published configs say that files of classes are
 
 Color = tuple[int, int, int]

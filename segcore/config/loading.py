@@ -19,14 +19,14 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2
-from segcore.config_files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
+from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
 from segcore.errors import UserError, printable
-from segcore.files import expand_home, user_path
+from segcore.runtime.files import expand_home, user_path
 
 # Beside the package in a source folder, inside the package in an installed wheel.
 CONFIG_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "configs",
     Path(__file__).resolve().parents[1] / "configs",
-    Path(__file__).resolve().parent / "configs",
 )
 TASK_SWITCHES = "MODEL.MASK_FORMER.TEST"  # has SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,300}")

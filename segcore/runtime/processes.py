@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from segcore.errors import UserError
-from segcore.stopping import SIGNALS
+from segcore.runtime.stopping import SIGNALS
 
 
 @contextmanager

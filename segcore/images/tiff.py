@@ -8,7 +8,7 @@ libtiff reads all layouts, for Pillow misreads some of those that are not compre
 from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
-from segcore.image_pixels import Samples
+from segcore.images.pixels import Samples
 
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # bands of RGB, CMYK, YCbCr and LAB; grey and palettes have one
 MIN_IS_WHITE = 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.windows import Window
+from segcore.inference.windows import Window
 
 OUTPUTS = ("scores", "labels")
 

@@ -13,7 +13,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from segcore.errors import UserError, printable
-from segcore.files import user_path
+from segcore.runtime.files import user_path
 
 MAX_CONFIG_BYTES = 256 << 10
 MAX_VALUES = 20_000  # keys, values and lists of a file; a whole written config has 1,500

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcore.animation import write_animation
-from segcore.files import replace, write_text
-from segcore.visualize import Color, fit
+from segcore.drawing.animation import write_animation
+from segcore.drawing.overlays import Color, fit
+from segcore.runtime.files import replace, write_text
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fbfbfa; --ink: #1c1e21; --soft: #5c636b;

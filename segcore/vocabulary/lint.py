@@ -1,13 +1,13 @@
 """What is odd about the words and colours of a vocabulary that can be read.
 
 Every finding is one line. What cannot be used at all, such as two classes of one name, is refused
-when a vocabulary is loaded: see :mod:`segcore.vocabulary_checks`.
+when a vocabulary is loaded: see :mod:`segcore.vocabulary.checks`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 
-from segcore.vocabulary import Vocabulary, clean, short
+from segcore.vocabulary.vocabulary import Vocabulary, clean, short
 
 
 def find_oddities(vocabulary: Vocabulary) -> Iterator[str]:

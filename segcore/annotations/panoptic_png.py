@@ -19,7 +19,7 @@ def read_segment_ids(path: str | Path) -> np.ndarray:
     """The segment ids of a panoptic PNG, (H, W) int64.
 
     Raises:
-        UserError: as :func:`segcore.images.read_image`.
+        UserError: as :func:`segcore.images.reading.read_image`.
     """
     return decode_ids(read_image(path))
 

@@ -1,0 +1,23 @@
+"""Configs: read safely, with one message for whatever is wrong."""
+
+from .loading import (
+    CONFIG_FOLDERS,
+    TASK_SWITCHES,
+    add_shared_keys,
+    default_config,
+    find_config,
+    load_config,
+    register_config_keys,
+    task_switches,
+)
+
+__all__ = [
+    "CONFIG_FOLDERS",
+    "TASK_SWITCHES",
+    "add_shared_keys",
+    "default_config",
+    "find_config",
+    "load_config",
+    "register_config_keys",
+    "task_switches",
+]

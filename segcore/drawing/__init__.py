@@ -1,0 +1,1 @@
+"""Drawing: overlays, segments, animations and result pages."""

@@ -1,0 +1,1 @@
+"""Dense predictions: assembled window by window and class by class, and merged."""
