@@ -1,4 +1,4 @@
-# make demo     set up, draw pictures, train a small model, segment, write output/demo/index.html
+# make demo     set up, draw images, train a small model, segment, write output/demo/index.html
 # make test     set up, run the tests
 # make bench    speed and memory beside the plain formulation; BENCH=mask2former, video, evaluators: of these
 # make lint     ruff: rules and layout

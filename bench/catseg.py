@@ -4,7 +4,7 @@
     python bench/catseg.py --training
     python bench/catseg.py --rounding
 
-Weights are random and so is the picture: neither changes the arithmetic. Patch inference as
+Weights are random and so is the image: neither changes the arithmetic. Patch inference as
 published, five crops, labels out. "plain" is bench/plain.py: every class in one batch, guidance
 repeated, classes padded to 256, text at 77 tokens, all scores at full size. --reference runs the
 authors' code, too. Every number is the median of --runs processes of its own, the ways in turn.
@@ -30,7 +30,7 @@ from detectron2.modeling import build_model
 from measure import in_turn, memory_now, memory_peak, seconds
 from plain import PlainCATSeg
 from reference import build_reference
-from words import many_words
+from vocabulary import many_words
 
 from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
@@ -38,16 +38,16 @@ from segcore.vocabulary import Vocabulary
 
 HEIGHT, WIDTH = 480, 640
 PUBLISHED_WORDS = {20: "voc20", 150: "ade20k_150", 847: "ade20k_847"}
-# Multiply-adds of one picture, by the number of words, ViT-B: counted over the exact formulation.
+# Multiply-adds of one image, by the number of words, ViT-B: counted over the exact formulation.
 ARITHMETIC = {20: 0.40e12, 150: 1.21e12, 847: 1.87e12}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians, or one run: seconds to embed the words, seconds a picture, bytes above the model."""
+    """Medians, or one run: seconds to embed the words, seconds an image, bytes above the model."""
 
     text: float
-    picture: float
+    image: float
     memory: float
 
 
@@ -64,13 +64,13 @@ def build(config: str, **keys: object) -> catseg_d2.CATSeg:
     return model
 
 
-def random_picture() -> torch.Tensor:
+def random_image() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
 
 
 def segment(config: str, number: int, plain: bool) -> Measured:
-    """Embeds one word and then the words, segments two pictures; times the second of both.
+    """Embeds one word and then the words, segments two images; times the second of both.
 
     The first pays for what is read or allocated once.
     """
@@ -81,7 +81,7 @@ def segment(config: str, number: int, plain: bool) -> Measured:
         MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
     ).eval()
     words = PUBLISHED_WORDS.get(number) or many_words(number)
-    image = random_picture()
+    image = random_image()
     segmenter = PlainCATSeg(model) if plain else model
     answer = partial(_labels, segmenter, image.to(model.device))
     loaded = memory_now()
@@ -98,10 +98,10 @@ def _labels(segmenter: PlainCATSeg | catseg_d2.CATSeg, image: torch.Tensor) -> t
 
 
 def segment_reference(checkout: str, number: int) -> Measured:
-    """The same with the authors' code, whose first picture embeds the words, too."""
+    """The same with the authors' code, whose first image embeds the words, too."""
     words = Vocabulary.load(PUBLISHED_WORDS.get(number) or many_words(number))
     model = build_reference(checkout, list(words.prompts))
-    item = {"image": random_picture(), "height": HEIGHT, "width": WIDTH}
+    item = {"image": random_image(), "height": HEIGHT, "width": WIDTH}
     loaded = memory_now()
     with torch.no_grad():
         first = seconds(lambda: model([item]))
@@ -110,7 +110,7 @@ def segment_reference(checkout: str, number: int) -> Measured:
 
 
 def train(config: str, way: str) -> Measured:
-    """Forward and backward of one picture with the 171 classes of COCO-Stuff, without optimizer."""
+    """Forward and backward of one image with the 171 classes of COCO-Stuff, without optimizer."""
     keep = way != "recomputed"
     model = build(config, MODEL__SEM_SEG_HEAD__ACTIVATION_CHECKPOINTING=not keep).train()
     generator = torch.Generator().manual_seed(0)
@@ -130,9 +130,7 @@ def train(config: str, way: str) -> Measured:
 
 
 def table_of_words(args: argparse.Namespace) -> None:
-    print(
-        f"{'words':>7}  {'':<10}{'text s':>9}{'picture s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}"
-    )
+    print(f"{'words':>7}  {'':<10}{'text s':>9}{'image s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}")
     ways = ("ours",) if args.ours_alone else ("plain", "ours")
     for number in args.words:
         cases = {way: (segment, args.config_file, number, way == "plain") for way in ways}
@@ -142,7 +140,7 @@ def table_of_words(args: argparse.Namespace) -> None:
         limit = f"{ARITHMETIC[number] / rate:.2f}" if number in ARITHMETIC else ""
         for way, found in results.items():
             numbers = (
-                f"{found.text:>9.2f}{found.picture:>11.2f}{found.memory / 1e9:>7.2f}"
+                f"{found.text:>9.2f}{found.image:>11.2f}{found.memory / 1e9:>7.2f}"
                 if found
                 else f"{'does not fit the memory':>27}"
             )
@@ -150,14 +148,14 @@ def table_of_words(args: argparse.Namespace) -> None:
 
 
 def table_of_training(args: argparse.Namespace) -> None:
-    print("one training step, 171 classes, one picture; GB: the whole process")
+    print("one training step, 171 classes, one image; GB: the whole process")
     cases = {way: (train, args.config_file, way) for way in ("plain", "kept", "recomputed")}
     if args.ours_alone:
         del cases["plain"]
     results, rate = in_turn(cases, args.runs)
     for way, found in results.items():
         numbers = (
-            f"{found.picture:>8.2f} s{found.memory / 1e9:>7.2f} GB"
+            f"{found.image:>8.2f} s{found.memory / 1e9:>7.2f} GB"
             if found
             else "  does not fit the memory"
         )

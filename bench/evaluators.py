@@ -3,7 +3,7 @@
     python bench/evaluators.py --images 2000 --theirs 5
     taskset -c 1 python bench/evaluators.py > docs/evaluation_speed.md
 
-The maps are random regions: some 20 of the classes are in a picture, and the prediction gives a
+The maps are random regions: some 20 of the classes are in an image, and the prediction gives a
 third of the regions to other classes. They are written once, as PNG, and used over and over. Beside
 ours stands Detectron2's SemSegEvaluator, where the real Detectron2 is installed. It takes scores of
 every class and looks for the best one; so that the search can be told apart, it is also given label
@@ -45,8 +45,8 @@ from segcore.images import read_labels
 NAME = "bench_label_maps"
 IGNORE_LABEL = 65535
 REGIONS, SHOWN = 60, 20
-DISTINCT = 8  # maps; further pictures are these again
-WARM_UP = 3  # pictures before the clock starts
+DISTINCT = 8  # maps; further images are these again
+WARM_UP = 3  # images before the clock starts
 GATE = 10  # times faster than Detectron2
 
 
@@ -91,7 +91,7 @@ class Maps:
         check_registered([NAME])
 
     def predictions(self) -> Iterator[Tensor]:
-        """Label maps (H, W) int64, one a picture."""
+        """Label maps (H, W) int64, one an image."""
         maps = [torch.from_numpy(np.load(self.folder / f"{i}.npy")) for i in range(DISTINCT)]
         for image in range(self.images):
             yield maps[image % DISTINCT]
@@ -129,8 +129,8 @@ class Measured:
     """Of an evaluator.
 
     Attributes:
-        milliseconds: of the processor, median of the pictures.
-        memory: bytes held after the first tenth of the pictures, and the most from there on.
+        milliseconds: of the processor, median of the images.
+        memory: bytes held after the first tenth of the images, and the most from there on.
         miou: what was found.
     """
 

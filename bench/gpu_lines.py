@@ -94,7 +94,7 @@ def catseg_lines(config: str, with_compiled: bool, tiny: bool) -> Iterator[dict]
         TEST__SEM_SEG_OUTPUT="labels",
         MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
     ).eval()
-    image = catseg.random_picture()[:, : 96 if tiny else None, : 96 if tiny else None]
+    image = catseg.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
     image = image.to(model.device)
     plain = PlainCATSeg(model)
     for number in WORDS[:1] if tiny else WORDS:

@@ -2,9 +2,9 @@
 
     python bench/mask2former.py --models swin_t --tasks semantic training --runs 1
 
-Weights, pictures and objects are random: they change neither the arithmetic nor the memory. A
-picture is 512 x 512, answers are label maps or segments, 150 classes; a step of training is
-forward and backward of two such pictures with ten objects each, without optimizer. "plain" is
+Weights, images and objects are random: they change neither the arithmetic nor the memory. An
+image is 512 x 512, answers are label maps or segments, 150 classes; a step of training is
+forward and backward of two such images with ten objects each, without optimizer. "plain" is
 bench/plain_mask2former.py, the published computation; "transformers" is the same model with the
 same weights in that library (extra `bench`), which has no RankSeg and brings masks to 384 x 384
 before it answers. Every number is the median of --runs processes of its own, the ways in turn.
@@ -70,7 +70,7 @@ OBJECT_SHARE = 0.2  # of the queries answer with an object in the panoptic task
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a config and what is changed in it, a task, the side of the picture."""
+    """What is measured: a config and what is changed in it, a task, the side of the image."""
 
     config: str
     task: str
@@ -122,7 +122,7 @@ def _see_objects(model: mask2former_rankseg.MaskFormer) -> None:
 
 
 def inputs(model: mask2former_rankseg.MaskFormer, case: Case) -> list[dict]:
-    """A picture, or two with objects: rectangles of many sizes."""
+    """An image, or two with objects: rectangles of many sizes."""
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randint, generator=generator)
     size, items = (case.side, case.side), []

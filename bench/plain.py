@@ -19,7 +19,7 @@ from catseg_d2.category import ClassAggregation
 from catseg_d2.clip import DenseCLIP, run_block
 from catseg_d2.decoder import UpStage
 from catseg_d2.spatial import SwinBlock
-from catseg_d2.text import sentence_templates, tokenize
+from catseg_d2.text import prompt_templates, tokenize
 from segcore.vocabulary import Vocabulary
 
 
@@ -80,7 +80,7 @@ class PlainCATSeg:
 
 def embed(model: CATSeg, vocabulary: Vocabulary) -> Tensor:
     """Text embeddings (T, P, C): every sentence with all the columns that the tower reads."""
-    templates = sentence_templates(model.templates)
+    templates = prompt_templates(model.templates)
     sentences = [template(word) for word in vocabulary.prompts for template in templates]
     clip: DenseCLIP = model.clip
     tokens = tokenize(sentences, clip.context_length).to(model.device)

@@ -1,11 +1,11 @@
-"""The losses of Mask2Former as its paper says them: layer by layer, picture by picture.
+"""The losses of Mask2Former as its paper says them: layer by layer, image by image.
 
-Masks are floats of the size of the picture, the cross-entropy of the matching is computed for
+Masks are floats of the size of the image, the cross-entropy of the matching is computed for
 "inside" and for "outside". Source: Cheng et al., "Masked-attention Mask Transformer for Universal
 Image Segmentation", CVPR 2022, section 3.3.
 
-Shapes: B pictures, Q queries, C classes, N objects of a picture, M pairs, P points, (h, w) the map
-of the mask logits, (H, W) the picture.
+Shapes: B images, Q queries, C classes, N objects of an image, M pairs, P points, (h, w) the map
+of the mask logits, (H, W) the image.
 """
 
 import torch
@@ -43,7 +43,7 @@ class PlainCriterion(nn.Module):
     def _match(
         self, classes: Tensor, mask_logits: Tensor, labels: list[Tensor], masks: list[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """The cheapest pairs of every picture."""
+        """The cheapest pairs of every image."""
         weights, found = self.criterion.weights, []
         for class_logits, logits, label, mask in zip(
             classes, mask_logits, labels, masks, strict=True

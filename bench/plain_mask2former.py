@@ -2,13 +2,13 @@
 
 What the project is measured against: deformable attention that samples map by map, predictions at
 full size behind every layer also where only the last one is asked for, attention with all its
-weights written out, masks of every query at the size of the picture before anything is decided,
+weights written out, masks of every query at the size of the image before anything is decided,
 segments that are merged one by one. Sources: Cheng et al., "Masked-attention Mask Transformer for
 Universal Image Segmentation", CVPR 2022; Zhu et al., "Deformable DETR", ICLR 2021. The losses are
 in bench/plain_losses.py.
 
-Shapes: B pictures, Q queries, C classes, D the width, S tokens of all L levels together, M heads,
-P points, (h, w) the map of the masks, (H, W) the picture.
+Shapes: B images, Q queries, C classes, D the width, S tokens of all L levels together, M heads,
+P points, (h, w) the map of the masks, (H, W) the image.
 """
 
 import torch
@@ -35,7 +35,7 @@ from segcore.rankseg.selection import with_no_object
 
 
 class PlainMaskFormer(nn.Module):
-    """The published computation, for pictures of one size whose answers have it too."""
+    """The published computation, for images of one size whose answers have it too."""
 
     def __init__(self, model: MaskFormer) -> None:
         super().__init__()

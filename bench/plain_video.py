@@ -23,7 +23,7 @@ def plain_video(model: VideoMaskFormer, item: dict) -> dict:
         "pred_masks" (N, T, H, W) bool.
     """
     frames = [item["image"][index] for index in range(len(item["image"]))]
-    images = model.pad_pictures(frames).tensor
+    images = model.pad_images(frames).tensor
     class_logits, masks, _ = model.predict(images[None], [item])
     height, width = frames[0].shape[-2:]
     masks = resize(masks, images.shape[-2:])[0, ..., :height, :width]

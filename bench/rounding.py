@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from catseg import build, random_picture
+from catseg import build, random_image
 from measure import in_turn, seconds
-from words import many_words
+from vocabulary import many_words
 
 import catseg_d2
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """Seconds a picture, largest error of a score, share of pixels with another label."""
+    """Seconds an image, largest error of a score, share of pixels with another label."""
 
-    picture: float
+    image: float
     error: float
     other_labels: float
 
@@ -51,31 +51,31 @@ WAYS = {
 
 
 def compare(config: str, number: int, way: str) -> Rounded:
-    """Seconds of a picture; how far its scores are off float32, and the share of other labels."""
+    """Seconds of an image; how far its scores are off float32, and the share of other labels."""
     model = build(
         config, TEST__SLIDING_WINDOW=True, MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1]
     ).eval()
     model.set_vocabulary(many_words(number))
-    item = {"image": random_picture()}
+    item = {"image": random_image()}
     expected = model([item])[0]["sem_seg"]
     answer = WAYS[way](model)
     scores = answer([item])[0]["sem_seg"]
     error = (scores - expected).abs().max().item()
     other = (scores.argmax(dim=0) != expected.argmax(dim=0)).float().mean().item()
     del scores, expected
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     return Rounded(seconds(lambda: answer([item])), error, other)
 
 
 def table_of_rounding(config: str, words: list[int], runs: int) -> None:
     """Prints a line for every number of words and way."""
-    print(f"{'words':>7}  {'':<15}{'picture s':>10}{'largest error':>15}{'other labels':>14}")
+    print(f"{'words':>7}  {'':<15}{'image s':>10}{'largest error':>15}{'other labels':>14}")
     for number in words:
         cases = {way: (compare, config, number, way) for way in WAYS}
         results, _ = in_turn(cases, runs)
         for way, found in results.items():
             numbers = (
-                f"{found.picture:>10.2f}{found.error:>15.1e}{found.other_labels:>14.2%}"
+                f"{found.image:>10.2f}{found.error:>15.1e}{found.other_labels:>14.2%}"
                 if found
                 else "  does not fit the memory"
             )

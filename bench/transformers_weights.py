@@ -195,14 +195,14 @@ def _rename(name: str) -> str:
 
 
 def normalised(model: MaskFormer, images: list[Tensor]) -> Tensor:
-    """Pictures of one size, as both models read them: (B, 3, H, W)."""
+    """Images of one size, as both models read them: (B, 3, H, W)."""
     return torch.stack([(image - model.pixel_mean) / model.pixel_std for image in images])
 
 
 class TransformersMaskFormer(nn.Module):
-    """Their model with the interface of ours, for pictures of one size whose answers have it too.
+    """Their model with the interface of ours, for images of one size whose answers have it too.
 
-    Their post-processing brings masks to 384 x 384 first, whatever the picture.
+    Their post-processing brings masks to 384 x 384 first, whatever the image.
     """
 
     def __init__(self, model: MaskFormer, cfg: CfgNode) -> None:
@@ -226,7 +226,7 @@ class TransformersMaskFormer(nn.Module):
         return self
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list:
-        """The loss; or the label map of each picture, or its segments."""
+        """The loss; or the label map of each image, or its segments."""
         images = normalised(self.ours[0], [item["image"] for item in batched_inputs])
         if self.training:
             objects = [item["instances"] for item in batched_inputs]

@@ -50,7 +50,7 @@ class Measured:
 
 
 class Noise(Sequence):
-    """A video of random pictures, each made when it is asked for."""
+    """A video of random images, each made when it is asked for."""
 
     def __init__(self, num_frames: int, side: int = SIDE) -> None:
         self.num_frames, self.side = num_frames, side

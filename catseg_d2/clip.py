@@ -1,4 +1,4 @@
-"""CLIP towers that answer densely: a vector per patch beside the one per picture.
+"""CLIP towers that answer densely: a vector per patch beside the one per image.
 
 The towers are open_clip's modules. Two things differ from running them as they come: query, key and
 value are three matrices instead of one (so that they can be fine-tuned apart), and the last vision

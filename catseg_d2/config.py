@@ -11,7 +11,7 @@ from .category import ATTENTION_TYPES
 from .clip import DenseCLIP
 from .memory import memory_budget
 from .patches import PatchGeometry
-from .text import sentence_templates
+from .text import prompt_templates
 
 
 @register_config_keys
@@ -24,7 +24,7 @@ def add_catseg_config(cfg: CfgNode) -> None:
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_patch_inference_keys(cfg.TEST)
 
-    # Mean and deviation of CLIP's training pictures, RGB, 0..255.
+    # Mean and deviation of CLIP's training images, RGB, 0..255.
     cfg.MODEL.CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
     cfg.MODEL.CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
     # Where the towers start when MODEL.WEIGHTS is empty: "" (random), a file, or a tag of
@@ -92,7 +92,7 @@ def _add_head_keys(head: CfgNode) -> None:
     head.MASK_IGNORED_PIXELS = False
     head.MASK_LOSS_WEIGHT = 1.0
     # Cross-entropy of every pixel against the words on the raw cost volume, for training from
-    # scratch (0 = off, as published), and the classes that compete in a picture (0 = all).
+    # scratch (0 = off, as published), and the classes that compete in an image (0 = all).
     head.COST_LOSS_WEIGHT = 0.0
     head.TRAIN_CANDIDATES = 0
 
@@ -104,13 +104,13 @@ def _add_head_keys(head: CfgNode) -> None:
 def _add_patch_inference_keys(test: CfgNode) -> None:
     test.SLIDING_WINDOW = False
     test.PATCH_INFERENCE = CfgNode()
-    # Side of the resized picture, its shorter side where the aspect ratio is kept; 0 = as it is.
-    # Side of a tile, share of a tile that its neighbour covers too, in pixels of that picture.
+    # Side of the resized image, its shorter side where the aspect ratio is kept; 0 = as it is.
+    # Side of a tile, share of a tile that its neighbour covers too, in pixels of that image.
     test.PATCH_INFERENCE.OUTPUT_SIZE = 640
     test.PATCH_INFERENCE.TILE = 384
     test.PATCH_INFERENCE.OVERLAP = 0.333
     test.PATCH_INFERENCE.KEEP_ASPECT_RATIO = False
-    # Average the tiles with the whole picture at the size of one tile.
+    # Average the tiles with the whole image at the size of one tile.
     test.PATCH_INFERENCE.GLOBAL_VIEW = True
 
 
@@ -127,7 +127,7 @@ def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
     return CostAggregator(
         joint_width=clip.joint_width,
         vision_width=clip.vision_width,
-        num_prompts=len(sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)),
+        num_prompts=len(prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)),
         width=head.HIDDEN_DIMS,
         num_layers=head.NUM_LAYERS,
         num_heads=head.NUM_HEADS,

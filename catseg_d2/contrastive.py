@@ -1,9 +1,9 @@
-"""The meta-architecture ``ContrastiveCLIP``: CLIP's towers learn from pictures and their captions.
+"""The meta-architecture ``ContrastiveCLIP``: CLIP's towers learn from images and their captions.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
 ICML 2021; the loss is open_clip's.
 
-Shapes: B pictures of a process, C joint width, L tokens.
+Shapes: B images of a process, C joint width, L tokens.
 """
 
 import logging
@@ -30,7 +30,7 @@ MAX_LOGIT_SCALE = 100.0
 
 @META_ARCH_REGISTRY.register()
 class ContrastiveCLIP(nn.Module):
-    """Two towers, all of whose parameters learn which caption belongs to which picture."""
+    """Two towers, all of whose parameters learn which caption belongs to which image."""
 
     @configurable
     def __init__(
@@ -76,18 +76,18 @@ class ContrastiveCLIP(nn.Module):
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Embed pictures and captions, or in training return the loss.
+        """Embed images and captions, or in training return the loss.
 
         Args:
-            batched_inputs: one dict a picture: "image" (3, H, W), RGB, 0..255, of one size in a
+            batched_inputs: one dict an image: "image" (3, H, W), RGB, 0..255, of one size in a
                 batch, sides multiples of the patch size; "caption", cut where the text tower's
                 context ends.
         Returns:
-            training: "loss_contrastive", over the pictures of all processes.
-            otherwise: one dict a picture with "image_embedding" and "text_embedding" (C,), of unit
+            training: "loss_contrastive", over the images of all processes.
+            otherwise: one dict an image with "image_embedding" and "text_embedding" (C,), of unit
             norm.
         Raises:
-            UserError: the pictures do not fit each other or the towers.
+            UserError: the images do not fit each other or the towers.
         """
         images = self._images(batched_inputs)
         tokens = self._tokens([item["caption"] for item in batched_inputs])
@@ -98,17 +98,17 @@ class ContrastiveCLIP(nn.Module):
             return [{"image_embedding": image, "text_embedding": text} for image, text in pairs]
 
     def _images(self, batched_inputs: list[dict]) -> Tensor:
-        """Normalised pictures (B, 3, H, W)."""
+        """Normalised images (B, 3, H, W)."""
         shapes = {tuple(item["image"].shape[-2:]) for item in batched_inputs}
         if len(shapes) > 1:
             raise UserError(
-                f"the pictures of a batch differ in size {sorted(shapes)}: set "
+                f"the images of a batch differ in size {sorted(shapes)}: set "
                 "INPUT.DATASET_MAPPER_NAME image_caption, which makes equal squares of them"
             )
         patch = self.clip.patch_size
         if any(side % patch for side in next(iter(shapes))):
             raise UserError(
-                f"the pictures have (height, width) {next(iter(shapes))}, but the towers read "
+                f"the images have (height, width) {next(iter(shapes))}, but the towers read "
                 f"patches of {patch} pixels: set INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST to "
                 f"multiples of {patch}"
             )
@@ -135,7 +135,7 @@ class ContrastiveCLIP(nn.Module):
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy: every picture against all captions, every caption against all pictures.
+    """Cross-entropy: every image against all captions, every caption against all images.
 
     "All" are those of all processes. Each computes the rows of its own part, and gradients flow
     back through what was gathered, so that their mean over the processes, which distributed

@@ -1,7 +1,7 @@
-"""Segmenting: pictures and words in, scores or labels out, in bounded memory.
+"""Segmenting: images and words in, scores or labels out, in bounded memory.
 
 Crops pass through the image tower a few at a time, and through the aggregation one by one, on a GPU
-as many at a time as their classes fit; a window of the picture is merged once its crops are there.
+as many at a time as their classes fit; a window of the image is merged once its crops are there.
 
 Shapes: n crops, T classes, K of them that enter the aggregation, P sentences a class.
 """
@@ -14,29 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from segcore.errors import UserError
-from segcore.inference.predictions import SemanticAnswer
+from segcore.inference.predictions import SemanticPrediction
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
 from .memory import joins_crops
-from .merging import CropLogits, CropView, merge_crops
-from .patches import PatchPlan, WholePicture
+from .merging import CropLogits, UnmergedCrops, merge_crops
+from .patches import PatchPlan, WholeImage
 
 
 def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
     """Segment a batch of images with a ``CATSeg``; see its ``forward``."""
     results = []
     for crops, plan, size, classes in _images(model, batched_inputs):
-        answer = SemanticAnswer(model.answer_kind, classes, size, model.device)
+        answer = SemanticPrediction(model.prediction_kind, classes, size, model.device)
         merge_crops(crops, plan, size, answer, model.merge_chunk)
         results.append(answer.result())
     return results
 
 
-def views(model: nn.Module, batched_inputs: list[dict]) -> list[CropView]:
+def views(model: nn.Module, batched_inputs: list[dict]) -> list[UnmergedCrops]:
     """What a ``CATSeg`` finds in images, before it becomes scores of pixels."""
     return [
-        CropView(dict(enumerate(crops)), plan, size, classes)
+        UnmergedCrops(dict(enumerate(crops)), plan, size, classes)
         for crops, plan, size, classes in _images(model, batched_inputs)
     ]
 
@@ -70,7 +70,7 @@ def text_of_each(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
 
 def _images(
     model: nn.Module, batched_inputs: list[dict]
-) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholePicture, tuple[int, int], int]]:
+) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholeImage, tuple[int, int], int]]:
     """For each image the logits of its crops, to be drawn before those of the next one, how it was
     cut, the (height, width) that is asked for, and the number of its classes."""
     texts = text_of_each(model, batched_inputs)
@@ -80,7 +80,7 @@ def _images(
         for item, image in zip(batched_inputs, images, strict=True)
     ]
     plans = [
-        model.patches.plan(*image.shape[-2:]) if model.patches else WholePicture(size)
+        model.patches.plan(*image.shape[-2:]) if model.patches else WholeImage(size)
         for image, size in zip(images, sizes, strict=True)
     ]
     crops = (

@@ -1,6 +1,6 @@
 """Losses of CAT-Seg, and the classes that compete while it learns.
 
-Shapes: B pictures, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint
+Shapes: B images, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint
 width.
 """
 
@@ -50,7 +50,7 @@ def pixels_per_process(valid: Tensor) -> Tensor:
     """How many of ``valid`` (bool) are true, averaged over the processes; at least 1.
 
     Distributed training averages gradients over processes. Divided by this number, sums of losses
-    give the gradients that one process would have with all pictures.
+    give the gradients that one process would have with all images.
     """
     count = valid.sum().float()
     if distributed.is_available() and distributed.is_initialized():
@@ -60,7 +60,7 @@ def pixels_per_process(valid: Tensor) -> Tensor:
 
 
 def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int) -> Tensor:
-    """Choose the classes that compete in each picture.
+    """Choose the classes that compete in each image.
 
     All that are present; half of the others are those whose words come nearest to a present one's,
     the rest are drawn at random.
@@ -92,7 +92,7 @@ def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int
 
 
 def relabel(labels: Tensor, classes: Tensor, num_classes: int, ignore: int) -> Tensor:
-    """Labels as positions in each picture's list of classes; those not in it become ``ignore``.
+    """Labels as positions in each image's list of classes; those not in it become ``ignore``.
 
     labels (B, H, W), classes (B, K) ids of 0 ... num_classes - 1 -> (B, H, W).
     """

@@ -1,9 +1,9 @@
-"""From the logits of a picture's crops to the scores of its pixels, a window at a time.
+"""From the logits of an image's crops to the scores of its pixels, a window at a time.
 
 Source: CAT-Seg (CVPR 2024), section 3.4.
 
 A window needs the crops that reach into it and no other, and of each crop the classes that it kept.
-So neither the number of crops nor that of words decides how much memory a picture takes.
+So neither the number of crops nor that of words decides how much memory an image takes.
 
 Shapes: K classes that a crop kept, t classes that pass together, (H, W) the answer.
 """
@@ -16,11 +16,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from segcore.inference.predictions import SemanticAnswer
+from segcore.inference.predictions import SemanticPrediction
 from segcore.inference.windows import Window, WindowResize
 
 from .memory import Chunk
-from .patches import PatchPlan, WholePicture
+from .patches import PatchPlan, WholeImage
 
 MAX_WINDOW = 512  # side of a window
 
@@ -62,19 +62,19 @@ class CropLogits:
 
 
 @dataclass(frozen=True)
-class CropView:
-    """A :class:`segcore.inference.unmerged.SemanticView`: all crops of a picture.
+class UnmergedCrops:
+    """A :class:`segcore.inference.unmerged.UnmergedPrediction`: all crops of an image.
 
     Attributes:
         crops: by index in the plan.
         plan: how they were cut.
         size: (H, W).
         num_classes: T.
-        category_scores: None, for CAT-Seg scores no class of a picture as a whole.
+        category_scores: None, for CAT-Seg scores no class of an image as a whole.
     """
 
     crops: Mapping[int, CropLogits]
-    plan: PatchPlan | WholePicture
+    plan: PatchPlan | WholeImage
     size: tuple[int, int]
     num_classes: int
     category_scores: None = None
@@ -92,12 +92,12 @@ class CropView:
 
 def merge_crops(
     crops: Iterator[CropLogits],
-    plan: PatchPlan | WholePicture,
+    plan: PatchPlan | WholeImage,
     size: tuple[int, int],
-    answer: SemanticAnswer,
+    answer: SemanticPrediction,
     elements: Chunk,
 ) -> None:
-    """Fill ``answer`` with the scores of a picture, all of them in [0, 1].
+    """Fill ``answer`` with the scores of an image, all of them in [0, 1].
 
     Args:
         crops: in the order of the plan; drawn as late and let go as soon as can be.
@@ -126,7 +126,7 @@ def merge_crops(
 
 def _next_scores(
     crops: dict[int, CropLogits],
-    plan: PatchPlan | WholePicture,
+    plan: PatchPlan | WholeImage,
     classes: Tensor,
     resize: WindowResize,
     elements: Chunk,
@@ -139,11 +139,11 @@ def _next_scores(
 
 def merged_window(
     crops: Mapping[int, CropLogits],
-    plan: PatchPlan | WholePicture,
+    plan: PatchPlan | WholeImage,
     classes: Tensor,
     window: Window,
 ) -> Tensor:
-    """Scores (t, h, w) of ``classes`` (t,) in a window of the plan's picture.
+    """Scores (t, h, w) of ``classes`` (t,) in a window of the plan's image.
 
     Tiles are averaged where they overlap, and the result with the global view.
     """
@@ -165,7 +165,7 @@ def merged_window(
     return total / 2 if tiles and plan.global_view else total
 
 
-def _windows(plan: PatchPlan | WholePicture, size: tuple[int, int]) -> Iterator[Window]:
+def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int]) -> Iterator[Window]:
     """Parts of ``size`` that begin where tiles begin, row-major, of at most MAX_WINDOW a side."""
     rows, columns = (
         _cuts(starts, side, target)

@@ -1,9 +1,9 @@
-"""The meta-architecture ``CATSeg``: pictures and words in, scores per class and pixel out.
+"""The meta-architecture ``CATSeg``: images and words in, scores per class and pixel out.
 
 Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR
 2024.
 
-Shapes: B pictures, n crops, T classes, K of them that enter the aggregation, P sentences a class,
+Shapes: B images, n crops, T classes, K of them that enter the aggregation, P sentences a class,
 C joint width of CLIP, (h, w) the feature grid.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
-from segcore.inference.predictions import SCORES, AnswerKind
+from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import (
@@ -35,7 +35,7 @@ from .finetune import set_trainable
 from .inference import segment, views
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .memory import CPU_BUDGET, Chunk
-from .merging import CropView
+from .merging import UnmergedCrops
 from .patches import PatchGeometry
 from .resampling import resize
 from .text import TextCache, embed_vocabulary
@@ -60,7 +60,7 @@ class CATSeg(nn.Module):
         pixel_std: Sequence[float],
         patches: PatchGeometry | None,
         max_classes: int = 256,
-        answer_kind: AnswerKind = SCORES,
+        prediction_kind: PredictionKind = SCORES,
         chunk_memory: int = CPU_BUDGET,
         ignore_label: int = 255,
         mask_ignored_pixels: bool = False,
@@ -78,14 +78,14 @@ class CATSeg(nn.Module):
             vocabulary: the words to answer with; None until :meth:`set_vocabulary`.
             templates: name of the sentence ensemble.
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
-            patches: geometry of patch inference, or None for whole pictures.
+            patches: geometry of patch inference, or None for whole images.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
-            answer_kind: what is answered outside training.
+            prediction_kind: what is answered outside training.
             chunk_memory: bytes that the temporaries of crops, sentences and merging may take.
             ignore_label: value of training pixels without a class.
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
-            train_candidates: classes that compete in a training picture; 0 = all that are seen.
+            train_candidates: classes that compete in a training image; 0 = all that are seen.
             clip_weights: name of the towers, and what :meth:`load_pretrained` fills them from.
         """
         super().__init__()
@@ -101,7 +101,7 @@ class CATSeg(nn.Module):
         self.cost_loss_weight = cost_loss_weight
         self.train_candidates = train_candidates
         self.clip_weights = clip_weights
-        self.answer_kind = answer_kind
+        self.prediction_kind = prediction_kind
         self.class_chunk = aggregator.chunk
         self.crop_chunk = Chunk(
             chunk_memory // (56 * clip.vision_width * (1 + resolution[0] * resolution[1])),
@@ -144,7 +144,7 @@ class CATSeg(nn.Module):
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
             "patches": patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
             "max_classes": head.MAX_CLASSES,
-            "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "chunk_memory": chunk_memory(cfg),
             "ignore_label": head.IGNORE_VALUE,
             "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
@@ -189,16 +189,16 @@ class CATSeg(nn.Module):
         return vocabulary
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Segment pictures, or in training return the losses.
+        """Segment images, or in training return the losses.
 
         Args:
-            batched_inputs: one dict a picture: "image" (3, H, W), RGB, 0..255; "height" and "width"
+            batched_inputs: one dict an image: "image" (3, H, W), RGB, 0..255; "height" and "width"
                 of the prediction, by default those of "image"; "vocabulary", whatever
                 :meth:`set_vocabulary` takes, by default that of the model; in training "sem_seg"
                 (H, W) int64.
         Returns:
             training: "loss_sem_seg" and/or "loss_cost".
-            otherwise: one dict a picture. As ``answer_kind`` says it holds "sem_seg" (T, height,
+            otherwise: one dict an image. As ``prediction_kind`` says it holds "sem_seg" (T, height,
             width), scores in [0, 1], each class on its own, or "sem_seg_labels" (height, width)
             int64, their arg-max, for which they are never held all together.
         """
@@ -208,8 +208,8 @@ class CATSeg(nn.Module):
             return segment(self, batched_inputs)
 
     @torch.no_grad()
-    def semantic_views(self, batched_inputs: list[dict]) -> list[CropView]:
-        """What is found in pictures, for who combines several; inputs as of :meth:`forward`."""
+    def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedCrops]:
+        """What is found in images, for who combines several; inputs as of :meth:`forward`."""
         return views(self, batched_inputs)
 
     def to_clip(self, crops: Tensor) -> Tensor:
@@ -261,18 +261,18 @@ class CATSeg(nn.Module):
         return losses
 
     def _training_batch(self, batched_inputs: list[dict]) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) float and labels (B, H, W) int64."""
+        """Images (B, 3, H, W) float and labels (B, H, W) int64."""
         shapes = {item["sem_seg"].shape for item in batched_inputs}
         if len(shapes) > 1:
             raise UserError(
-                f"the pictures of a training batch differ in size {sorted(map(tuple, shapes))}: "
+                f"the images of a training batch differ in size {sorted(map(tuple, shapes))}: "
                 "set INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
             )
         for item in batched_inputs:
             highest = item["sem_seg"].masked_fill(item["sem_seg"] == self.ignore_label, -1).max()
             if highest >= len(self.train_vocabulary):
                 raise UserError(
-                    f"{item.get('file_name', 'a training picture')} has the label {int(highest)}, "
+                    f"{item.get('file_name', 'a training image')} has the label {int(highest)}, "
                     f"but {self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: "
                     "mend the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its words."
                 )
@@ -281,7 +281,7 @@ class CATSeg(nn.Module):
         return images.to(self.device).float(), labels.to(self.device)
 
     def _competing_classes(self, labels: Tensor, text: Tensor) -> Tensor:
-        """Ids (B, K) of the classes that each picture's pixels are told apart from."""
+        """Ids (B, K) of the classes that each image's pixels are told apart from."""
         seen = self.train_vocabulary.seen or (True,) * len(text)
         seen = torch.tensor(seen, device=text.device)
         if self.train_candidates:

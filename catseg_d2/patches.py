@@ -1,8 +1,8 @@
-"""Patch inference: a picture as overlapping tiles and one global view.
+"""Patch inference: an image as overlapping tiles and one global view.
 
 Source: CAT-Seg (CVPR 2024), section 3.4 and table 3.
 
-Shapes: n crops (the global view if there is one, then tiles row-major), (H, W) the resized picture.
+Shapes: n crops (the global view if there is one, then tiles row-major), (H, W) the resized image.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,20 +14,20 @@ from torch import Tensor
 from segcore.errors import UserError
 from segcore.inference.windows import Window, WindowResize
 
-MAX_ASPECT_RATIO = 32  # of pictures that keep it; their tiles grow with it
+MAX_ASPECT_RATIO = 32  # of images that keep it; their tiles grow with it
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchGeometry:
-    """How pictures are cut. The defaults are the published ones.
+    """How images are cut. The defaults are the published ones.
 
     Attributes:
-        output_size: side of the resized picture, its shorter side if the aspect ratio is kept;
-            0 cuts the picture as it is, enlarged only where a side is shorter than a tile.
-        tile: side of a tile, in pixels of the resized picture.
+        output_size: side of the resized image, its shorter side if the aspect ratio is kept;
+            0 cuts the image as it is, enlarged only where a side is shorter than a tile.
+        tile: side of a tile, in pixels of the resized image.
         overlap: share of a tile that its neighbour covers too, in [0, 1).
-        keep_aspect_ratio: False squeezes every picture into a square, as published.
-        global_view: average the tiles with the whole picture at the size of one tile.
+        keep_aspect_ratio: False squeezes every image into a square, as published.
+        global_view: average the tiles with the whole image at the size of one tile.
     """
 
     output_size: int = 640
@@ -48,7 +48,7 @@ class PatchGeometry:
             )
 
     def plan(self, height: int, width: int) -> "PatchPlan":
-        """The tiles of a picture of ``height`` x ``width`` pixels."""
+        """The tiles of an image of ``height`` x ``width`` pixels."""
         size = self._size(height, width)
         rows, columns = (self._starts(side) for side in size)
         return PatchPlan(size, self.tile, (rows, columns), self.global_view)
@@ -59,7 +59,7 @@ class PatchGeometry:
         shorter, longer = sorted((height, width))
         if longer > MAX_ASPECT_RATIO * shorter:
             raise UserError(
-                f"a picture of {width} x {height} pixels is too thin to be cut into tiles: set "
+                f"an image of {width} x {height} pixels is too thin to be cut into tiles: set "
                 "TEST.PATCH_INFERENCE.KEEP_ASPECT_RATIO False and OUTPUT_SIZE above 0."
             )
         scale = (self.output_size or max(shorter, self.tile)) / shorter
@@ -74,13 +74,13 @@ class PatchGeometry:
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """The crops of one picture: the global view, then a tile for each of rows x columns.
+    """The crops of one image: the global view, then a tile for each of rows x columns.
 
     Attributes:
-        size: of the resized picture.
+        size: of the resized image.
         tile: side of a tile.
         starts: the rows and the columns where tiles begin, ascending.
-        global_view: whether the first crop is the whole picture.
+        global_view: whether the first crop is the whole image.
     """
 
     size: tuple[int, int]
@@ -122,7 +122,7 @@ class PatchPlan:
 
 
 @dataclass(frozen=True)
-class WholePicture:
+class WholeImage:
     """The trivial plan: a global view and no tiles, squeezed into CLIP's square later.
 
     Attributes:

@@ -14,7 +14,7 @@ from .memory import recomputed
 
 
 class SpatialAggregation(nn.Module):
-    """Two Swin blocks, the second with shifted windows, steered by the picture's appearance.
+    """Two Swin blocks, the second with shifted windows, steered by the image's appearance.
 
     Every class passes alone, so any subset of classes may pass at a time.
     """

@@ -31,7 +31,7 @@ OUT_OF_MEMORY = "give the model fewer words, or lower MODEL.SEM_SEG_HEAD.CHUNK_M
 _MARKER = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
 
 
-def sentence_templates(name: str) -> Sequence[Callable[[str], str]]:
+def prompt_templates(name: str) -> Sequence[Callable[[str], str]]:
     """The templates of an ensemble: functions from a word to a sentence.
 
     Raises:
@@ -90,7 +90,7 @@ def embed_vocabulary(
         clip, templates, memory: as of :func:`embed_prompts`.
         vocabulary: T classes.
     """
-    named = sentence_templates(templates)
+    named = prompt_templates(templates)
     if not vocabulary.templates:
         return embed_prompts(clip, vocabulary.prompts, named, memory)
     own = [template.format for template in vocabulary.templates]
@@ -115,7 +115,7 @@ def embed_prompts(
         memory: bytes that the temporaries of the sentences may take that pass through the tower
             together; 0 lets all pass together.
     """
-    ensemble = sentence_templates(templates) if isinstance(templates, str) else templates
+    ensemble = prompt_templates(templates) if isinstance(templates, str) else templates
     sentences = [template(word) for word in prompts for template in ensemble]
     tokens = tokenize(sentences, clip.context_length).to(clip.positional_embedding.device)
     embeddings = _encode_in_chunks(clip, tokens, memory) if memory else clip.encode_text(tokens)
@@ -184,7 +184,7 @@ def text_fingerprint(clip: DenseCLIP) -> int:
     """A number that changes with the bits of the text tower's weights.
 
     A sum of 64-bit words, each times an odd number of its own, modulo 2**64: one pass over the
-    memory, so that it can be taken before every picture.
+    memory, so that it can be taken before every image.
     """
     total = torch.zeros((), dtype=torch.int64, device=clip.positional_embedding.device)
     factors = 2 * torch.arange(_PART, device=total.device) + 1

@@ -5,7 +5,7 @@ Two folders, whose files have the same names but for their endings:
 
     python datasets/check.py --images photos/ --labels masks/ --vocabulary "grass, cat, dog"
 
-Training and test data, looked at for pictures that they have in common:
+Training and test data, looked at for images that they have in common:
 
     python datasets/check.py --images train/images test/images \
         --labels train/labels test/labels --vocabulary pets.json --output out/check
@@ -40,13 +40,13 @@ from segcore.datasets.checking import (
     Finding,
     Source,
     Survey,
-    find_shared_pictures,
+    find_shared_images,
     has_errors,
     survey,
     write_check_page,
 )
 from segcore.datasets.checking.findings import by_kind
-from segcore.datasets.own import register_own_file
+from segcore.datasets.custom import register_custom_file
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.runtime.files import path_argument, write_text
 from segcore.vocabulary import Vocabulary
@@ -75,8 +75,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--vocabulary", help='a JSON file, a registered name, or words: "grass, cat, dog"')
     add("--ignore-label", type=int, help="value of pixels without a class (default: vocabulary's)")
-    add("--image-suffix", help='how pictures end, such as "_rgb.jpg" (default: any picture)')
-    add("--label-suffix", help='how label maps end, such as "_mask.png" (default: any picture)')
+    add("--image-suffix", help='how images end, such as "_rgb.jpg" (default: any image)')
+    add("--label-suffix", help='how label maps end, such as "_mask.png" (default: any image)')
     add("--rare", type=float, default=0.1, help="note classes below so many %% (default: 0.1)")
     add("--output", type=path_argument, metavar="DIR", help="write index.html and report.json here")
     add("--samples", type=int, default=12, help="pairs to show on the page (default: 12)")
@@ -92,7 +92,7 @@ def find_sources(args: argparse.Namespace) -> list[Source]:
             if getattr(args, option) not in (None, []):
                 raise UserError(f"--{option.replace('_', '-')} goes with --images only")
         if args.own is not None:
-            names = register_own_file(args.own)
+            names = register_custom_file(args.own)
             return [Source.registered(name, may_be_partial=False) for name in names]
         return [Source.registered(name) for name in args.dataset]
     if len(args.labels) != len(args.images) or not args.vocabulary:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> bool:
         finding
         for index, second in enumerate(surveys)
         for first in surveys[:index]
-        for finding in find_shared_pictures(first, second)
+        for finding in find_shared_images(first, second)
     ]
     for known in surveys:
         print_survey(known)
@@ -147,13 +147,13 @@ def print_survey(known: Survey) -> None:
     sizes = [f"{w} x {h} ({n})" for (w, h), n in known.sizes]
     more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
     print(f"\n{printable(known.source.name)}")
-    print(f"  {known.num_images} pictures, {known.num_labels} label maps, {len(known.pairs)} pairs")
+    print(f"  {known.num_images} images, {known.num_labels} label maps, {len(known.pairs)} pairs")
     print(f"  width x height: {', '.join(sizes[:3])}{more}")
     order = np.argsort(-known.class_pixels, kind="stable")
     for class_id in order[:MOST_CLASSES]:
         name, share = known.source.classes[class_id], known.class_shares[class_id]
-        pictures = known.class_pictures[class_id]
-        print(f"  {share:8.3%} {name:.40} (id {class_id}, in {pictures} pictures)")
+        images = known.class_images[class_id]
+        print(f"  {share:8.3%} {name:.40} (id {class_id}, in {images} images)")
     if len(order) > MOST_CLASSES:
         print(f"           and {len(order) - MOST_CLASSES} classes more")
     print_findings(known.findings)
@@ -186,7 +186,7 @@ def write_report(surveys: Sequence[Survey], between: Sequence[Finding], path: Pa
 
 def _survey_as_json(known: Survey) -> dict:
     source = known.source
-    classes = zip(source.classes, known.class_pixels, known.class_pictures, strict=True)
+    classes = zip(source.classes, known.class_pixels, known.class_images, strict=True)
     return {
         "name": source.name,
         "images": str(source.image_dir),
@@ -197,8 +197,8 @@ def _survey_as_json(known: Survey) -> dict:
         "num_pairs": len(known.pairs),
         "ignored_pixels": sum(pair.ignored for pair in known.pairs),
         "classes": [
-            {"id": i, "name": name, "pixels": int(pixels), "pictures": int(pictures)}
-            for i, (name, pixels, pictures) in enumerate(classes)
+            {"id": i, "name": name, "pixels": int(pixels), "pictures": int(images)}
+            for i, (name, pixels, images) in enumerate(classes)
         ],
         "wrong_values": [
             {"value": value, "pixels": pixels, "label_maps": maps}

@@ -40,7 +40,7 @@ from segcore.datasets.preparing import (
     preparing_parser,
     relabel,
     run,
-    write_picture,
+    write_image,
 )
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
@@ -90,15 +90,15 @@ def prepare_segments(folder: Path, split: str, names: list[str], workers: int) -
         return
     parts = folder / f"{target.name}.parts"  # what a run that is stopped has described
     parts.mkdir(exist_ok=True)
-    work = partial(prepare_picture, folder, split, target, parts)
+    work = partial(prepare_image, folder, split, target, parts)
     described = for_all(work, names, workers, target.name)
     for path, document in documents.items():
         write_json(path, document(described))
     shutil.rmtree(parts)
 
 
-def prepare_picture(folder: Path, split: str, target: Path, parts: Path, name: str) -> dict:
-    """Write the PNG of a picture's segments to ``target``, and to ``parts`` what is returned.
+def prepare_image(folder: Path, split: str, target: Path, parts: Path, name: str) -> dict:
+    """Write the PNG of an image's segments to ``target``, and to ``parts`` what is returned.
 
     Returns:
         ``image``, ``segments`` and ``objects`` as COCO's files describe them.
@@ -109,7 +109,7 @@ def prepare_picture(folder: Path, split: str, target: Path, parts: Path, name: s
     labels = read_labels(folder / "annotations_detectron2" / split / f"{name}.png")
     instance_path = folder / "annotations_instance" / split / f"{name}.png"
     ids, segments, objects = merge(labels, read_image(instance_path), instance_path)
-    write_picture(target / f"{name}.png", encode_ids(ids))
+    write_image(target / f"{name}.png", encode_ids(ids))
     height, width = labels.shape
     image = {"id": name, "file_name": f"{name}.jpg", "height": height, "width": width}
     described = {"image": image, "segments": segments, "objects": objects}
@@ -189,7 +189,7 @@ def panoptic_document(described: list[dict]) -> dict:
 
 
 def instance_document(described: list[dict]) -> dict:
-    """The content of COCO's instance JSON; the ids of its pictures are those of the other file."""
+    """The content of COCO's instance JSON; the ids of its images are those of the other file."""
     objects = [(each["image"]["id"], entry) for each in described for entry in each["objects"]]
     return {
         "images": [each["image"] for each in described],

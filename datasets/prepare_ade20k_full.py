@@ -13,8 +13,8 @@ and writes
     images_detectron2/{training,validation}/*.jpg       the shorter side at most 512
     annotations_detectron2/{training,validation}/*.tif  16 bits: 0..846, 65535 = no class
 
---split validation leaves out the training pictures, which no evaluation needs. What is there and
-whole is kept. The list of pictures is that of the folders: index_ade20k.pkl, which says the same,
+--split validation leaves out the training images, which no evaluation needs. What is there and
+whole is kept. The list of images is that of the folders: index_ade20k.pkl, which says the same,
 is a pickle, which could run whatever it likes, and is not opened.
 """
 
@@ -36,7 +36,7 @@ from segcore.datasets.preparing import (
     preparing_parser,
     relabel,
     run,
-    write_picture,
+    write_image,
 )
 from segcore.errors import UserError
 from segcore.images import read_header, read_image
@@ -56,7 +56,7 @@ LABELS = label_table(
 
 
 def prepare(root: Path, *, split: str, workers: int) -> None:
-    """Write pictures and label maps of one split or of both.
+    """Write images and label maps of one split or of both.
 
     Raises:
         UserError: a file is missing or wrong, or cannot be written.
@@ -69,7 +69,7 @@ def prepare(root: Path, *, split: str, workers: int) -> None:
 
 
 def find_masks(folder: Path) -> dict[str, dict[str, Path]]:
-    """Split -> name of a picture -> its mask. The split is told by the name: ADE_val_*, or not.
+    """Split -> name of an image -> its mask. The split is told by the name: ADE_val_*, or not.
 
     Raises:
         UserError: there is none, or there are two of one name.
@@ -87,10 +87,10 @@ def find_masks(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def shrink(folder: Path, named: tuple[str, Path]) -> None:
-    """Write a picture, in the quality of the published preparation, unless it is there.
+    """Write an image, in the quality of the published preparation, unless it is there.
 
     Raises:
-        UserError: the picture is missing or damaged.
+        UserError: the image is missing or damaged.
     """
     name, mask = named
     target = folder / f"{name}.jpg"
@@ -100,7 +100,7 @@ def shrink(folder: Path, named: tuple[str, Path]) -> None:
     size, header = tuple(pixels.shape[1:]), read_header(mask)
     if size != (header.height, header.width):
         raise UserError(
-            f"{mask} has (height, width) {header.height, header.width}, but its picture has "
+            f"{mask} has (height, width) {header.height, header.width}, but its image has "
             f"{size}: the two must agree"
         )
     if shrunk(*size) != size:
@@ -108,7 +108,7 @@ def shrink(folder: Path, named: tuple[str, Path]) -> None:
         # Four neighbours of the old grid, however much smaller the new one is, as OpenCV does it.
         resized = F.interpolate(pixels[None].float(), shrunk(*size), mode="bilinear")
         pixels = resized[0].round().to(torch.uint8)
-    write_picture(target, pixels.permute(1, 2, 0).contiguous().numpy(), quality=75)
+    write_image(target, pixels.permute(1, 2, 0).contiguous().numpy(), quality=75)
 
 
 def convert(path: Path) -> np.ndarray:

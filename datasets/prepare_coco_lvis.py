@@ -7,15 +7,15 @@ reads, below <root> ($DETECTRON2_DATASETS or "datasets"),
 
     lvis/annotations/lvis_v1_{train,val}.json       LVIS v1
     lvis/annotations/stuff_{train,val}2017.json     stuff_annotations_trainval2017.zip of COCO
-    coco/{train,val}2017/*.jpg                      the pictures of COCO 2017
+    coco/{train,val}2017/*.jpg                      the images of COCO 2017
 
 and writes
 
     lvis/lvis_mask/{train,val}2017/*.png            16 bits: 0 = no class, else class id + 1
-    lvis/images/{train,val}2017/*.jpg               links to the pictures
+    lvis/images/{train,val}2017/*.jpg               links to the images
 
-for the splits of LVIS, whose val has pictures of COCO's train too. LVIS's objects lie over COCO's
-stuff; of two objects, or two pieces of stuff, the first one stays. Pictures with neither are left
+for the splits of LVIS, whose val has images of COCO's train too. LVIS's objects lie over COCO's
+stuff; of two objects, or two pieces of stuff, the first one stays. Images with neither are left
 out. What is there and whole is kept. A split whose download is not there is left out.
 
 The published script renames the ids of stuff in place, one after the other, and so renames some of
@@ -53,8 +53,8 @@ STUFF = {
 }
 
 
-class Picture(NamedTuple):
-    """A picture of LVIS: ``coco_split`` is the folder that it is in; ``objects`` and ``stuff`` are
+class Image(NamedTuple):
+    """An image of LVIS: ``coco_split`` is the folder that it is in; ``objects`` and ``stuff`` are
     pairs of a category and its polygons or run lengths, in the order of their files."""
 
     file_name: str
@@ -78,10 +78,10 @@ def prepare(root: Path, *, published: bool, workers: int) -> None:
     table = label_table(renamed_twice(STUFF) if published else STUFF, ignore_label=0)
     for split, path in there.items():
         maps = LabelMaps.of(f"coco_lvis_{split}" + "_published" * published, root)
-        pictures = read_pictures(path, folder)
-        for picture in pictures.values():
-            link(root / "coco" / picture.coco_split, maps.image_folder, picture.file_name)
-        make_label_maps(maps, pictures, partial(convert, table), workers)
+        images = read_images(path, folder)
+        for image in images.values():
+            link(root / "coco" / image.coco_split, maps.image_folder, image.file_name)
+        make_label_maps(maps, images, partial(convert, table), workers)
 
 
 def renamed_twice(values: Mapping[int, int]) -> dict[int, int]:
@@ -96,50 +96,50 @@ def renamed_twice(values: Mapping[int, int]) -> dict[int, int]:
     return found
 
 
-def read_pictures(lvis_file: Path, folder: Path) -> dict[str, Picture]:
-    """Stem -> picture, of those that have an object or stuff; the latter from COCO's files.
+def read_images(lvis_file: Path, folder: Path) -> dict[str, Image]:
+    """Stem -> image, of those that have an object or stuff; the latter from COCO's files.
 
     Raises:
         UserError: a file is missing or no such file.
     """
     content = read_annotations(lvis_file)
     try:
-        images = {image["id"]: image for image in content["images"]}
-        objects = group(content["annotations"], images)
-        pictures = {}
-        for id, image in images.items():
-            *_, coco_split, name = PurePosixPath(image["coco_url"]).parts
-            size = (int(image["height"]), int(image["width"]))
+        listed = {entry["id"]: entry for entry in content["images"]}
+        objects = group(content["annotations"], listed)
+        images = {}
+        for id, entry in listed.items():
+            *_, coco_split, name = PurePosixPath(entry["coco_url"]).parts
+            size = (int(entry["height"]), int(entry["width"]))
             if coco_split not in COCO_SPLITS or min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-                raise ValueError(f"picture {id}")
+                raise ValueError(f"image {id}")
             name = check_name(name, lvis_file)
-            pictures[id] = Picture(name, coco_split, size, objects[id], [])
+            images[id] = Image(name, coco_split, size, objects[id], [])
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{lvis_file} is no annotation file of LVIS v1: {error!r}") from error
-    for coco_split in sorted({picture.coco_split for picture in pictures.values()}):
-        add_stuff(folder / f"stuff_{coco_split}.json", coco_split, pictures)
-    return {Path(p.file_name).stem: p for p in pictures.values() if p.objects or p.stuff}
+    for coco_split in sorted({image.coco_split for image in images.values()}):
+        add_stuff(folder / f"stuff_{coco_split}.json", coco_split, images)
+    return {Path(p.file_name).stem: p for p in images.values() if p.objects or p.stuff}
 
 
-def add_stuff(path: Path, coco_split: str, pictures: Mapping[int, Picture]) -> None:
-    """Put the stuff of COCO's file to the pictures of its split.
+def add_stuff(path: Path, coco_split: str, images: Mapping[int, Image]) -> None:
+    """Put the stuff of COCO's file to the images of its split.
 
     Raises:
         UserError: the file is missing or no such file.
     """
     content = read_annotations(path)
-    wanted = {id for id, picture in pictures.items() if picture.coco_split == coco_split}
+    wanted = {id for id, image in images.items() if image.coco_split == coco_split}
     try:
         for id, found in group(content["annotations"], wanted).items():
-            pictures[id].stuff.extend(found)
+            images[id].stuff.extend(found)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is no annotation file of COCO: {error!r}") from error
 
 
 def group(annotations: list[dict], wanted: Collection[int]) -> dict[int, list[tuple[int, object]]]:
-    """Picture -> categories with their segmentations, of the pictures that are wanted."""
+    """Image -> categories with their segmentations, of the images that are wanted."""
     found = {id: [] for id in wanted}
     for entry in annotations:
         if entry["image_id"] in found:
@@ -152,30 +152,30 @@ def link(source: Path, target: Path, name: str) -> None:
     place = target / name
     if (source / name).is_file() and not place.exists():
         target.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)  # a link to where the pictures were before
+        place.unlink(missing_ok=True)  # a link to where the images were before
         place.symlink_to(os.path.relpath(source / name, target))
 
 
-def convert(stuff_values: np.ndarray, picture: Picture) -> np.ndarray:
+def convert(stuff_values: np.ndarray, image: Image) -> np.ndarray:
     """The label map (H, W) uint16: 0, or class id + 1.
 
     Raises:
         UserError: a segmentation is damaged, or an object of no class.
     """
-    for category, _ in picture.objects:
+    for category, _ in image.objects:
         if category not in OBJECTS:
-            raise UserError(f"{picture.file_name} has the category {category}, none of LVIS v1")
-    objects = paint(picture.objects, picture)
-    stuff = relabel(paint(picture.stuff, picture), stuff_values, Path(picture.file_name))
+            raise UserError(f"{image.file_name} has the category {category}, none of LVIS v1")
+    objects = paint(image.objects, image)
+    stuff = relabel(paint(image.stuff, image), stuff_values, Path(image.file_name))
     return np.where(objects > 0, objects, stuff).astype(np.uint16)
 
 
-def paint(annotations: list[tuple[int, object]], picture: Picture) -> np.ndarray:
+def paint(annotations: list[tuple[int, object]], image: Image) -> np.ndarray:
     """Categories (H, W), 0 = none; a pixel keeps the first that it gets."""
-    canvas = np.zeros(picture.size, dtype=np.int64)
-    where = f"an annotation of {picture.file_name}"
+    canvas = np.zeros(image.size, dtype=np.int64)
+    where = f"an annotation of {image.file_name}"
     for category, segmentation in annotations:
-        mask = draw_outline(segmentation, picture.size, where)
+        mask = draw_outline(segmentation, image.size, where)
         canvas[mask & (canvas == 0)] = category
     return canvas
 

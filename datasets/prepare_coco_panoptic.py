@@ -54,20 +54,18 @@ def prepare(root: Path, *, workers: int) -> None:
         raise UserError(f"there is no {sources['val2017']}: unpack the download there")
     for split, path in there.items():
         entries = PanopticFile(path, folder / f"panoptic_{split}").entries.values()
-        pictures = {Path(check_name(each.file_name, path)).stem: each for each in entries}
+        images = {Path(check_name(each.file_name, path)).stem: each for each in entries}
         maps = LabelMaps.of(SPLITS[split], root, "semantic_labels")
-        make_label_maps(
-            maps, pictures, partial(convert, path, folder / f"panoptic_{split}"), workers
-        )
+        make_label_maps(maps, images, partial(convert, path, folder / f"panoptic_{split}"), workers)
 
 
 def convert(json_file: Path, source: Path, entry: PanopticEntry) -> np.ndarray:
-    """The label map (H, W) uint8 of one picture.
+    """The label map (H, W) uint8 of one image.
 
     Args:
         json_file: that ``entry`` is from, for messages.
         source: the folder of the PNG files.
-        entry: what the file says of the picture's segments.
+        entry: what the file says of the image's segments.
 
     Raises:
         UserError: PNG and JSON do not agree, or a category is none of COCO's.

@@ -12,7 +12,7 @@ reads, below <root>/coco/coco_stuff_10k (<root> is $DETECTRON2_DATASETS or "data
 and writes
 
     annotations_detectron2/{train,test}/*.png   0..170 in the order of the classes, 255 = no class
-    images_detectron2/{train,test}/*.jpg        the pictures, sorted into their splits
+    images_detectron2/{train,test}/*.jpg        the images, sorted into their splits
 
 What is there and whole is kept.
 """
@@ -53,7 +53,7 @@ LABELS = label_table(
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps and copy the pictures of both splits.
+    """Write the label maps and copy the images of both splits.
 
     Raises:
         UserError: a file is missing or wrong, or cannot be written.
@@ -68,13 +68,13 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def copy(source: Path, target: Path, name: str) -> None:
-    """Copy the picture ``name`` from one folder to another that lacks it."""
-    picture, place = source / f"{name}.jpg", target / f"{name}.jpg"
-    if not picture.is_file():
-        raise UserError(f"no file at {picture}: unpack the download there")
-    if not place.is_file() or place.stat().st_size != picture.stat().st_size:
+    """Copy the image ``name`` from one folder to another that lacks it."""
+    image, place = source / f"{name}.jpg", target / f"{name}.jpg"
+    if not image.is_file():
+        raise UserError(f"no file at {image}: unpack the download there")
+    if not place.is_file() or place.stat().st_size != image.stat().st_size:
         target.mkdir(parents=True, exist_ok=True)
-        replace(place, partial(shutil.copyfile, picture))
+        replace(place, partial(shutil.copyfile, image))
 
 
 def convert(path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@
 docs/mess.md says where to get each, and where below <root> (<root> is $DETECTRON2_DATASETS or
 "datasets") to unpack it. What is written lies beside the download, in images_detectron2 and
 annotations_detectron2, as the toolkit of MESS leaves it. What is there is kept. At the end all
-pictures and labels are looked at. The names:
+images and labels are looked at. The names:
 
 """
 
@@ -46,14 +46,14 @@ def prepare_all(root: Path, *, names: list[str], workers: int) -> None:
         prepared = prepare(name, root, workers=workers)
         maps = prepared.maps
         print(
-            f"{maps.name}: {prepared.num_images} pictures, {len(prepared.classes)} of "
+            f"{maps.name}: {prepared.num_images} images, {len(prepared.classes)} of "
             f"{maps.num_values} classes occur",
             flush=True,
         )
         if prepared.num_images != maps.published:
             print(
-                f"warning: {maps.name}: the benchmark has {maps.published} pictures: scores of "
-                "another set of pictures are not comparable",
+                f"warning: {maps.name}: the benchmark has {maps.published} images: scores of "
+                "another set of images are not comparable",
                 file=sys.stderr,
             )
 

@@ -6,7 +6,7 @@
 reads, below <root>/VOCdevkit/VOC2010 (<root> is $DETECTRON2_DATASETS or "datasets"),
 
     trainval/*.mat              the annotations of PASCAL-Context, trainval.tar.gz
-    pascalcontext_val.txt       the ids of the validation pictures, from the code of CAT-Seg
+    pascalcontext_val.txt       the ids of the validation images, from the code of CAT-Seg
     JPEGImages/*.jpg            VOCtrainval_03-May-2010.tar
 
 and writes
@@ -33,7 +33,7 @@ DATASET = "context_459_test_sem_seg"
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps of the validation pictures.
+    """Write the label maps of the validation images.
 
     Raises:
         UserError: a file is missing or wrong, or cannot be written.

@@ -41,18 +41,18 @@ LABELS = label_table(
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps of the pictures of the phase "val".
+    """Write the label maps of the images of the phase "val".
 
     Raises:
         UserError: the file is missing or wrong, or a label map cannot be written.
     """
     path = root / FOLDER / "trainval_merged.json"
-    pictures = read_pictures(path)
-    make_label_maps(LabelMaps.of(DATASET, root), pictures, partial(convert, path), workers)
+    images = read_images(path)
+    make_label_maps(LabelMaps.of(DATASET, root), images, partial(convert, path), workers)
 
 
-def read_pictures(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
-    """Stem of a validation picture -> its (height, width), and its segments in the file's order.
+def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
+    """Stem of a validation image -> its (height, width), and its segments in the file's order.
 
     Raises:
         UserError: the file is no such file.
@@ -78,15 +78,15 @@ def read_pictures(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
         raise UserError(f"{path} is not the file of PASCAL in Detail: {error!r}") from error
 
 
-def convert(json_file: Path, picture: tuple[tuple[int, int], list[dict]]) -> np.ndarray:
+def convert(json_file: Path, image: tuple[tuple[int, int], list[dict]]) -> np.ndarray:
     """The label map (H, W) uint8: later segments over earlier ones.
 
     Raises:
         UserError: the size is none, or a segment is damaged.
     """
-    size, segments = picture
+    size, segments = image
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-        raise UserError(f"{json_file} has a picture of {size} pixels")
+        raise UserError(f"{json_file} has an image of {size} pixels")
     canvas = np.zeros(size, dtype=np.int64)
     for segment in segments:
         mask = decode_mask(segment["segmentation"], size, f"a segment of {json_file}")

@@ -35,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         default=(2000, 500),
         metavar=("TRAIN", "TEST"),
-        help="pictures to train and to test on (default: 2000 500)",
+        help="images to train and to test on (default: 2000 500)",
     )
     parser.add_argument(
         "--panoptic", action="store_true", help="segments and instances too, in COCO's formats"
@@ -63,13 +63,13 @@ def main() -> None:
     root, workers = arguments.root, arguments.workers
     catalogue = CATALOGUES[arguments.catalogue]
     look = {"size": arguments.size, "seed": arguments.seed}
-    pictures = Settings(*arguments.num_images, **look)
+    images = Settings(*arguments.num_images, **look)
     videos = VideoSettings(*arguments.num_videos, num_frames=arguments.num_frames, **look)
 
-    hashes = write_scenes(root, catalogue, pictures, panoptic=arguments.panoptic, workers=workers)
+    hashes = write_scenes(root, catalogue, images, panoptic=arguments.panoptic, workers=workers)
     print(f"{root / catalogue.name}: SHA-256 of pixels and labels")
-    for split, number in pictures.pictures.items():
-        print(f"{split:5} {number:6} pictures  {hashes[split]}")
+    for split, number in images.images.items():
+        print(f"{split:5} {number:6} images  {hashes[split]}")
     if any(arguments.num_videos):
         hashes = write_videos(root, catalogue, videos, workers=workers)
         for split, number in videos.videos.items():

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcore.datasets.preparing import find_files, for_all, preparing_parser, run, write_picture
+from segcore.datasets.preparing import find_files, for_all, preparing_parser, run, write_image
 from segcore.datasets.video_semantic import read_video_list, read_videos
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
@@ -74,12 +74,12 @@ def shrink_video(root: Path, has_labels: bool, video: str) -> None:
 
 def shrink_frame(path: Path, target: Path) -> None:
     """Colours between those of the pixels around."""
-    write_picture(target, _shrunk(read_image(path), Image.Resampling.BILINEAR), quality=QUALITY)
+    write_image(target, _shrunk(read_image(path), Image.Resampling.BILINEAR), quality=QUALITY)
 
 
 def shrink_labels(path: Path, target: Path) -> None:
     """Labels of the nearest pixels."""
-    write_picture(target, _shrunk(read_labels(path), Image.Resampling.NEAREST))
+    write_image(target, _shrunk(read_labels(path), Image.Resampling.NEAREST))
 
 
 def _shrunk(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:

@@ -3,10 +3,10 @@
 
     python datasets/status.py
 
-counts what lies below $DETECTRON2_DATASETS (or "datasets", or --root) and opens no picture: whether
+counts what lies below $DETECTRON2_DATASETS (or "datasets", or --root) and opens no image: whether
 the files are whole is what the preparing scripts look at. Of a data set
 
-    ready      all pictures or videos of the benchmark are there, with all that belongs to them;
+    ready      all images or videos of the benchmark are there, with all that belongs to them;
     other      there are fewer, or more: scores are not comparable with published ones;
     missing    there are none, or a file or folder is not there.
 """

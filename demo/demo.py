@@ -1,17 +1,17 @@
-"""Segments pictures or a video from the command line, with your words or a model's own classes.
+"""Segments images or a video from the command line, with your words or a model's own classes.
 
     python demo/demo.py --config-file catseg_d2/vitb_384.yaml \\
-        --input picture.jpg folder/ 'holiday/*.png' --vocabulary "sky, tree, my dog" \\
+        --input image.jpg folder/ 'holiday/*.png' --vocabulary "sky, tree, my dog" \\
         --output out/ --opts MODEL.WEIGHTS model_final.pth
     python demo/demo.py ... --video-input clip.mp4 --output out.mp4 --opts ...
 
-For each picture NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit: class ids,
+For each image NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit: class ids,
 or numbers of segments), NAME_legend.png and, where the model tells segments or objects apart,
 NAME_segments.json, with RankSeg NAME_categories.json; vocabulary.json says which class an id is. A
 video becomes a video with colours and names on it, or a folder with overlay and label map of each
 frame. What cannot be read is reported at the end and the rest is done all the same; the exit code
 is then 1. A mistake in the command line, the config or the checkpoint is one sentence and exit code
-2. Pictures go on where the same command was interrupted.
+2. Images go on where the same command was interrupted.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -23,12 +23,12 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 
-from files import find_pictures, name_outputs
+from files import find_images, name_outputs
 from predictor import Segmenter
 from remarks import Remarks, blank_color
 from results import ResultFolder
+from resuming import Progress, settings_hash
 from tqdm import tqdm
-from unfinished import Progress, settings_hash
 from video import check_output, segment_video
 
 from catrank import import_families
@@ -40,7 +40,7 @@ from segcore.runtime.lock import hold, release
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
 
-MOST_BELIEVED = 8  # classes that are printed of a picture
+MOST_BELIEVED = 8  # classes that are printed of an image
 
 
 def share(text: str) -> float:
@@ -70,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--config-file", default="catseg_d2/vitb_384.yaml", help="a path, or a packaged config")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--input", nargs="+", help="pictures, folders, quoted patterns")
+    source.add_argument("--input", nargs="+", help="images, folders, quoted patterns")
     source.add_argument(
         "--video-input", type=path_argument, help="a video file, or a folder of its frames"
     )
@@ -101,9 +101,9 @@ def load_segmenter(args: argparse.Namespace) -> Segmenter:
     return Segmenter(cfg, words, args.min_score)
 
 
-def run_pictures(args: argparse.Namespace) -> list[str]:
-    """Segments every picture; returns what went wrong with those that could not be read."""
-    names = name_outputs(find_pictures(args.input))
+def run_images(args: argparse.Namespace) -> list[str]:
+    """Segments every image; returns what went wrong with those that could not be read."""
+    names = name_outputs(find_images(args.input))
     segmenter = load_segmenter(args)
     if segmenter.reads_videos:
         raise UserError(f"{args.config_file} is a model of videos: give it one by --video-input")
@@ -116,20 +116,20 @@ def run_pictures(args: argparse.Namespace) -> list[str]:
     progress.begin(names)
 
     failures, remarks = [], Remarks(segmenter.vocabulary)
-    for picture, name in tqdm(names.items(), desc="segmenting", unit="picture"):
-        if progress.holds(name, picture) and results.hold(name):
+    for path, name in tqdm(names.items(), desc="segmenting", unit="image"):
+        if progress.holds(name, path) and results.hold(name):
             continue
         try:
-            image = read_image(picture)
+            image = read_image(path)
         except UserError as error:
             failures.append(str(error))
             continue
         if color := blank_color(image):
-            tqdm.write(f"remark: {printable(picture)} is all {color}", file=sys.stderr)
+            tqdm.write(f"remark: {printable(path)} is all {color}", file=sys.stderr)
         answer = segmenter(image)
         remarks.add(answer)
         results.write(name, image, answer, args.alpha)
-        progress.add(name, picture)
+        progress.add(name, path)
         if answer.category_scores is not None:
             tqdm.write(
                 f"{printable(name)}: {believed(answer.category_scores, segmenter.vocabulary)}"
@@ -138,7 +138,7 @@ def run_pictures(args: argparse.Namespace) -> list[str]:
     for line in remarks.lines():
         print(f"remark: {line}", file=sys.stderr)
     count = f"{len(names) - len(failures)} of {len(names)}"
-    print(f"{count} pictures segmented, see {printable(args.output)}")
+    print(f"{count} images segmented, see {printable(args.output)}")
     return failures
 
 
@@ -159,7 +159,7 @@ def run_video(args: argparse.Namespace) -> list[str]:
 
 
 def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
-    """The classes that a model with RankSeg takes to be in the picture, the likeliest first."""
+    """The classes that a model with RankSeg takes to be in the image, the likeliest first."""
     order = sorted(range(len(category_scores)), key=lambda i: -category_scores[i])
     likely = [i for i in order if category_scores[i] >= 0.5]
     names = [f"{vocabulary.names[i]} {category_scores[i]:.0%}" for i in likely[:MOST_BELIEVED]]
@@ -172,7 +172,7 @@ def main() -> None:
     after = "" if args.video_input else ": the same command goes on, without --overwrite"
     with exit_on_user_error(after):
         try:
-            failures = run_video(args) if args.video_input else run_pictures(args)
+            failures = run_video(args) if args.video_input else run_images(args)
         finally:
             release()
     for message in failures:

@@ -1,4 +1,4 @@
-"""Files of the demo: which pictures it reads, and writing with a sentence for what goes wrong."""
+"""Files of the demo: which images it reads, and writing with a sentence for what goes wrong."""
 
 import glob
 import itertools
@@ -14,8 +14,8 @@ from segcore.images.folders import list_images, natural_order
 from segcore.runtime.files import replace, short_name, user_path, write_text
 
 
-def find_pictures(inputs: Sequence[str]) -> list[Path]:
-    """Files, folders (every picture directly inside) and glob patterns, as one list of files.
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Files, folders (every image directly inside) and glob patterns, as one list of files.
 
     Args:
         inputs: what a user typed; a file may occur several times and is listed once.
@@ -26,25 +26,25 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in inputs:
         try:
-            pictures = _named(name)
+            images = _named(name)
         except OSError as error:
             raise UserError(
-                f"--input {name:.80}: it cannot be looked into ({error.strerror}); give a picture, "
+                f"--input {name:.80}: it cannot be looked into ({error.strerror}); give an image, "
                 "a folder that you may read or a quoted pattern"
             ) from error
-        if not pictures:
+        if not images:
             is_dir = user_path(name).is_dir()
-            kind = "a folder without pictures" if is_dir else "no file, folder or pattern"
+            kind = "a folder without images" if is_dir else "no file, folder or pattern"
             raise UserError(
-                f"--input {name}: {kind} that can be read here; give a picture, a folder with "
-                "pictures or a quoted pattern such as 'photos/*.jpg'"
+                f"--input {name}: {kind} that can be read here; give an image, a folder with "
+                "images or a quoted pattern such as 'photos/*.jpg'"
             )
-        found.update(dict.fromkeys(pictures))
+        found.update(dict.fromkeys(images))
     return list(found)
 
 
 def _named(name: str) -> list[Path]:
-    """The pictures under one name; OSError where it is too long or may not be read."""
+    """The images under one name; OSError where it is too long or may not be read."""
     path = user_path(name)
     if path.is_dir():
         return list_images(path)
@@ -54,27 +54,27 @@ def _named(name: str) -> list[Path]:
     return sorted((path for path in map(Path, matches) if path.is_file()), key=natural_order)
 
 
-def name_outputs(pictures: Sequence[Path]) -> dict[Path, str]:
-    """A distinct base name for the results of each picture: its stem, numbered where two agree and
+def name_outputs(images: Sequence[Path]) -> dict[Path, str]:
+    """A distinct base name for the results of each image: its stem, numbered where two agree and
     cut where there would be no room for an ending."""
     names, taken = {}, set()
-    for picture in pictures:
-        stem = short_name(picture.stem)
+    for image in images:
+        stem = short_name(image.stem)
         numbered = (f"{stem}-{number}" for number in itertools.count(2))
         name = next(n for n in itertools.chain([stem], numbered) if n not in taken)
         taken.add(name)
-        names[picture] = name
+        names[image] = name
     return names
 
 
-def save_picture(picture: np.ndarray, path: Path) -> None:
-    """A picture (H, W, 3) uint8 or a label map (H, W) uint16 as a file.
+def save_image(image: np.ndarray, path: Path) -> None:
+    """An image (H, W, 3) uint8 or a label map (H, W) uint16 as a file.
 
     Raises:
         UserError: it cannot be written.
     """
     try:
-        replace(path, Image.fromarray(picture).save)
+        replace(path, Image.fromarray(image).save)
     except OSError as error:
         raise UserError(unwritable(path, error)) from error
 

@@ -1,4 +1,4 @@
-"""A trained model as a function from a picture to what is in it."""
+"""A trained model as a function from an image to what is in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import segcore.datasets  # noqa: F401  names of the classes of the benchmarks
 from segcore.checkpoint import Checkpointer
 from segcore.config import TASK_SWITCHES, task_switches
 from segcore.datasets.class_names import compare_names, names_of
-from segcore.datasets.own import register_own_datasets
+from segcore.datasets.custom import register_custom_datasets
 from segcore.drawing.segments import Segment, paint_masks
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, distinct_colors
@@ -26,13 +26,13 @@ TASKS = {"panoptic": "PANOPTIC_ON", "instance": "INSTANCE_ON", "semantic": "SEMA
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a picture.
+    """What a model says of an image.
 
     Attributes:
         labels: (H, W) int64: class ids or, where there are `segments`, their numbers, 0 = none.
         segments: None of a semantic model.
         masks: of objects, which overlap: (N, H, W) bool in the order of `segments`.
-        category_scores: probability of each class that it is in the picture at all; None of a model
+        category_scores: probability of each class that it is in the image at all; None of a model
             without RankSeg.
     """
 
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Segmenter:
-    """Segments pictures: with words of one's own, or with the classes of a closed model.
+    """Segments images: with words of one's own, or with the classes of a closed model.
 
     Args:
         cfg: a whole config; MODEL.WEIGHTS names the checkpoint, every parameter of which must fit.
@@ -69,13 +69,13 @@ class Segmenter:
 
     @property
     def reads_videos(self) -> bool:
-        """Whether the model wants frames in their order instead of single pictures."""
+        """Whether the model wants frames in their order instead of single images."""
         return hasattr(self.model, "stream")
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """A picture (H, W, 3) uint8, RGB, as the model reads it: (3, h, w) uint8."""
+        """An image (H, W, 3) uint8, RGB, as the model reads it: (3, h, w) uint8."""
         transform = self.resize.get_transform(image)
-        # The limit on the longer side takes the shorter one of a very thin picture below a pixel.
+        # The limit on the longer side takes the shorter one of a very thin image below a pixel.
         transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
         resized = transform.apply_image(image)
         ordered = resized if self.format == "RGB" else resized[:, :, ::-1]
@@ -83,7 +83,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Answer:
-        """Segments a picture.
+        """Segments an image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
@@ -172,7 +172,7 @@ def _check_order(vocabulary: Vocabulary, cfg: CfgNode) -> None:
 
 def _named_by_data_set(cfg: CfgNode) -> Vocabulary:
     """The classes of a closed model: those of the data set that it is tested with."""
-    register_own_datasets(cfg)
+    register_custom_datasets(cfg)
     for name in cfg.DATASETS.TEST[:1]:
         metadata = MetadataCatalog.get(name)
         kinds = [kind for kind in ("stuff", "thing") if metadata.get(f"{kind}_classes")]

@@ -13,7 +13,7 @@ from segcore.drawing.page import Page
 def write_page(
     chapters: Sequence[ModuleType], folder: Path, steps: Sequence[tuple[Step, float]]
 ) -> tuple[Path, list[Outcome]]:
-    """Writes index.html with its pictures.
+    """Writes index.html with its images.
 
     Args:
         chapters: see demo/chapters.

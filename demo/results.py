@@ -1,11 +1,11 @@
-"""What the demo writes of a picture: overlay, label map, legend, and a list of its segments."""
+"""What the demo writes of an image: overlay, label map, legend, and a list of its segments."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from files import as_json, save_json, save_picture, unwritable
+from files import as_json, save_image, save_json, unwritable
 from predictor import Answer
 from pycocotools import mask as run_lengths
 
@@ -21,7 +21,7 @@ from segcore.vocabulary import Vocabulary
 
 
 class ResultFolder:
-    """Writes overlay, label map and legend of each picture, and the vocabulary once.
+    """Writes overlay, label map and legend of each image, and the vocabulary once.
 
     The label map is a 16-bit PNG. Its values are class ids, places in ``vocabulary.json``, or the
     numbers of segments, of which a fourth file then says what they are.
@@ -32,7 +32,7 @@ class ResultFolder:
         overwrite: whether files of an earlier run may be replaced.
     """
 
-    # The first three there are of every picture.
+    # The first three there are of every image.
     KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json", "categories.json")
 
     def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
@@ -61,15 +61,15 @@ class ResultFolder:
         save_json(content, table)
 
     def hold(self, name: str) -> bool:
-        """Whether the files of a picture are there."""
+        """Whether the files of an image are there."""
         return all(self.path(name, kind).is_file() for kind in self.KINDS[:3])
 
     def path(self, name: str, kind: str) -> Path:
-        """Where the result `kind` (one of KINDS) of a picture goes."""
+        """Where the result `kind` (one of KINDS) of an image goes."""
         return self.folder / f"{name}_{kind}"
 
     def write(self, name: str, image: np.ndarray, answer: Answer, alpha: float) -> None:
-        """Writes the results of one picture.
+        """Writes the results of one image.
 
         Args:
             name: base name of the files.
@@ -82,7 +82,7 @@ class ResultFolder:
         """
         self.write_frame(name, image, answer, alpha)
         legend = regions_legend(regions_of(answer, self.vocabulary))
-        save_picture(legend, self.path(name, "legend.png"))
+        save_image(legend, self.path(name, "legend.png"))
         if answer.category_scores is not None:
             table = category_table(answer.category_scores, self.vocabulary)
             save_json(table, self.path(name, "categories.json"))
@@ -98,8 +98,8 @@ class ResultFolder:
     ) -> None:
         """The same without a legend; `tell_apart`: see :func:`segment_regions`."""
         regions = regions_of(answer, self.vocabulary, tell_apart=tell_apart)
-        save_picture(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
-        save_picture(answer.labels.astype(np.uint16), self.path(name, "labels.png"))
+        save_image(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
+        save_image(answer.labels.astype(np.uint16), self.path(name, "labels.png"))
         if answer.segments is not None:
             path = self.path(name, "segments.json")
             save_json(segment_table(answer, self.vocabulary), path)

@@ -16,14 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-from chapters import DRAWN, OUTPUT, categories, drawing, segments, videos, words
+from chapters import DRAWN, OUTPUT, categories, drawing, open_vocabulary, segments, videos
 from result_page import write_page
 from steps import Steps
 
 from segcore.errors import exit_on_user_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CHAPTERS = (words, categories, segments, videos)
+CHAPTERS = (open_vocabulary, categories, segments, videos)
 STEPS = [*drawing.STEPS, *(step for chapter in CHAPTERS for step in chapter.STEPS)]
 
 
@@ -38,7 +38,7 @@ def run() -> bool:
     }
     folder = REPOSITORY / OUTPUT
     runner = Steps(folder, REPOSITORY, environment)
-    words.save_photographs(folder / "photographs")
+    open_vocabulary.save_photographs(folder / "photographs")
     for number, step in enumerate(STEPS, 1):
         runner.run(step, f"{number}/{len(STEPS)}")
     steps = [(step, runner.seconds[step.name]) for step in STEPS]

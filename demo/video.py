@@ -51,7 +51,7 @@ def segment_video(
     """Segments a video and writes each frame as soon as it is known.
 
     Args:
-        segmenter: of pictures or of videos.
+        segmenter: of images or of videos.
         video: what to segment.
         output: a file, or a folder for overlay and label map of every frame.
         rate: frames a second of a file.
@@ -118,7 +118,7 @@ def _folder(
     results.prepare([])
     names = (f"{number:06d}" for number in itertools.count())
     if isinstance(video, FrameFolder):
-        names = iter(name_outputs(video.pictures).values())
+        names = iter(name_outputs(video.images).values())
 
     def write(frame: np.ndarray, answer: Answer) -> None:
         results.write_frame(next(names), frame, answer, alpha, tell_apart=tell_apart)

@@ -16,7 +16,7 @@ Answers = Iterator[tuple[np.ndarray, Answer]]
 
 
 def frame_by_frame(segmenter: Segmenter, video: Video) -> Answers:
-    """Frames and answers of a model of pictures, which knows nothing of the frames before."""
+    """Frames and answers of a model of images, which knows nothing of the frames before."""
     for frame in video.frames():
         yield frame, segmenter(frame)
 

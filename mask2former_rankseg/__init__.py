@@ -1,4 +1,4 @@
-"""Mask2Former and RankSeg: universal segmentation by queries, with the classes of a picture ranked.
+"""Mask2Former and RankSeg: universal segmentation by queries, with the classes of an image ranked.
 
 Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022; He et
 al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Segmentation", ECCV

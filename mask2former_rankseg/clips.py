@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 from .inference import Frame, weighted_masks
 
@@ -63,7 +63,7 @@ def divide(num_frames: int, clip_frames: int, overlap: int) -> Iterator[tuple[ra
 class FrameScores:
     """Semantic answers frame by frame: the mean of the scores in all clips that hold the frame."""
 
-    def __init__(self, kind: AnswerKind) -> None:
+    def __init__(self, kind: PredictionKind) -> None:
         """
         Args:
             kind: what is asked for.
@@ -83,7 +83,7 @@ class FrameScores:
         The queries of all its clips answer together, each with its share.
 
         Returns:
-            See :meth:`segcore.inference.predictions.SemanticAnswer.result`.
+            See :meth:`segcore.inference.predictions.SemanticPrediction.result`.
         """
         clips = [clip for clip in self._clips if index in clip.frames]
         weights = torch.cat([clip.probabilities for clip in clips]) / len(clips)

@@ -1,7 +1,7 @@
 """The training losses of Mask2Former (CVPR 2022) with RankSeg (ECCV 2022).
 
-Shapes: B pictures or clips, Q queries, C classes, kappa selected classes, K classes to tell apart
-(kappa with RankSeg, else C), T frames (1 for a picture), N objects of one picture, M matched pairs
+Shapes: B images or clips, Q queries, C classes, kappa selected classes, K classes to tell apart
+(kappa with RankSeg, else C), T frames (1 for an image), N objects of one image, M matched pairs
 of the batch, P points.
 """
 
@@ -18,7 +18,7 @@ from segcore.rankseg.selection import presence
 from .matcher import Weights, assign, matching_costs
 from .points import RandomPoints, sample_maps, sample_masks
 
-Pairs = list[tuple[Tensor, Tensor]]  # for each picture: queries (M,) and their objects (M,)
+Pairs = list[tuple[Tensor, Tensor]]  # for each image: queries (M,) and their objects (M,)
 
 
 class Criterion(nn.Module):
@@ -69,8 +69,8 @@ class Criterion(nn.Module):
                 (B, Q, h, w) or (B, Q, T, h, w), in the order of the decoder: that of the learned
                 queries first, the final one last. Give the final one alone to leave out deep
                 supervision.
-            labels: for each picture the classes of its objects, (N,) int64, 0 ... C - 1.
-            masks: for each picture (N, H, W) or (N, T, H, W) bool, of the size of the picture as
+            labels: for each image the classes of its objects, (N,) int64, 0 ... C - 1.
+            masks: for each image (N, H, W) or (N, T, H, W) bool, of the size of the image as
                 the model saw it, with its padding.
             selected: (B, kappa), the classes that the columns of the class logits stand for, in
                 order; None: these are all classes. Objects of other classes teach nothing.
@@ -138,7 +138,7 @@ class Criterion(nn.Module):
 
         Args:
             logits: (B, Q, T, h, w).
-            masks: for each picture (N, T, H, W) bool.
+            masks: for each image (N, T, H, W) bool.
             pairs: of this prediction.
         """
         matched = [row[queries] for row, (queries, _) in zip(logits, pairs, strict=True)]
@@ -161,7 +161,7 @@ def sample_matched(masks: Sequence[Tensor], pairs: Pairs, points: Tensor) -> Ten
     """The matched objects at their points.
 
     Args:
-        masks: for each picture (N, T, H, W) bool.
+        masks: for each image (N, T, H, W) bool.
         pairs: of one prediction.
         points: (M T, P, 2) in order of the pairs, frames of an object together.
     Returns:
@@ -182,5 +182,5 @@ def objects_per_process(labels: Sequence[Tensor]) -> Tensor:
 
 
 def _with_frames(masks: Tensor, ndim: int) -> Tensor:
-    """Masks of pictures get an axis of one frame before the last two; those of clips have it."""
+    """Masks of images get an axis of one frame before the last two; those of clips have it."""
     return masks if masks.ndim == ndim else masks.unsqueeze(-3)

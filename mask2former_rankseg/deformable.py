@@ -3,7 +3,7 @@
 Each query looks at a few points of every map, which it chooses itself. Source: Zhu et al.,
 "Deformable DETR: Deformable Transformers for End-to-End Object Detection", ICLR 2021.
 
-Shapes: B pictures, Q queries, S tokens of all L levels together, M heads, P points a level, D width
+Shapes: B images, Q queries, S tokens of all L levels together, M heads, P points a level, D width
 of a head.
 """
 

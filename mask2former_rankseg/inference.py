@@ -1,4 +1,4 @@
-"""From class and mask logits of queries to segmentations of a picture.
+"""From class and mask logits of queries to segmentations of an image.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022.
@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.predictions import PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window
 
 from .masked_decoder import resize
@@ -26,30 +26,30 @@ TOGETHER, TOGETHER_ON_GPU = 1 << 21, 1 << 26
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a picture lies in the batch, and how large the answer is; each (height, width).
+    """Where an image lies in the batch, and how large the answer is; each (height, width).
 
     Attributes:
         padded: of the batch.
-        picture: without padding, at the left upper corner.
+        image: without padding, at the left upper corner.
         answer: asked for.
     """
 
     padded: Size
-    picture: Size
+    image: Size
     answer: Size
 
     @classmethod
-    def of(cls, padded: Size, picture: Size, item: dict) -> "Frame":
-        """Of a model's input, which may ask for an answer of another size than the picture's."""
-        answer = (item.get("height", picture[0]), item.get("width", picture[1]))
-        return cls(tuple(padded), tuple(picture), answer)
+    def of(cls, padded: Size, image: Size, item: dict) -> "Frame":
+        """Of a model's input, which may ask for an answer of another size than the image's."""
+        answer = (item.get("height", image[0]), item.get("width", image[1]))
+        return cls(tuple(padded), tuple(image), answer)
 
     def place(self, masks: Tensor) -> Tensor:
-        """Mask logits (N, h, w) of the padded picture -> (N, *answer), bilinear."""
+        """Mask logits (N, h, w) of the padded image -> (N, *answer), bilinear."""
         if not len(masks):
             return masks.new_zeros(0, *self.answer)
-        masks = resize(masks[None], self.padded)[..., : self.picture[0], : self.picture[1]]
-        return masks[0] if self.answer == self.picture else resize(masks, self.answer)[0]
+        masks = resize(masks[None], self.padded)[..., : self.image[0], : self.image[1]]
+        return masks[0] if self.answer == self.image else resize(masks, self.answer)[0]
 
 
 def class_probabilities(class_logits: Tensor) -> Tensor:
@@ -58,27 +58,27 @@ def class_probabilities(class_logits: Tensor) -> Tensor:
 
 
 def semantic(
-    class_logits: Tensor, mask_logits: Tensor, frame: Frame, kind: AnswerKind, classes: Tensor
+    class_logits: Tensor, mask_logits: Tensor, frame: Frame, kind: PredictionKind, classes: Tensor
 ) -> dict[str, Tensor]:
     """:func:`weighted_masks` for class logits (Q, C + 1), the last one "no object"."""
     return weighted_masks(class_probabilities(class_logits), mask_logits, frame, kind, classes)
 
 
 def weighted_masks(
-    weights: Tensor, mask_logits: Tensor, frame: Frame, kind: AnswerKind, classes: Tensor
+    weights: Tensor, mask_logits: Tensor, frame: Frame, kind: PredictionKind, classes: Tensor
 ) -> dict[str, Tensor]:
     """Scores of every class at every pixel: mask probabilities weighted by class probabilities.
 
     Args:
         weights: (Q, C).
         mask_logits: (Q, h, w).
-        frame: size and place of the picture.
+        frame: size and place of the image.
         kind: what is asked for.
         classes: ids (n,) of the classes that can have a score, all others have 0.
     Returns:
-        See :meth:`segcore.inference.predictions.SemanticAnswer.result`; scores are not normalised.
+        See :meth:`.SemanticPrediction.result`; scores are not normalised.
     """
-    answer = SemanticAnswer(kind, weights.shape[1], frame.answer, weights.device)
+    answer = SemanticPrediction(kind, weights.shape[1], frame.answer, weights.device)
     ids = answer.order(classes)
     weights = weights[:, ids].T.contiguous()
     masks = frame.place(mask_logits.float())
@@ -106,7 +106,7 @@ def panoptic(
     Args:
         class_logits: (Q, C + 1), the last one "no object".
         mask_logits: (Q, h, w).
-        frame: size and place of the picture.
+        frame: size and place of the image.
         things: ids of the classes of which every query is a segment of its own.
         score_threshold: a query takes part if its class probability exceeds this.
         overlap_threshold: share of its mask that a query must win from the others.
@@ -178,9 +178,9 @@ def _number_segments(
 
 @cache  # once, however often something else changes the filters of warnings
 def warn_of_no_segment(key: str, value: float) -> None:
-    """Say that a threshold, or a model that has not learned, leaves a picture empty."""
+    """Say that a threshold, or a model that has not learned, leaves an image empty."""
     warnings.warn(
-        f"no query is a segment of its picture: MODEL.MASK_FORMER.TEST.{key} {value} filters all, "
+        f"no query is a segment of its image: MODEL.MASK_FORMER.TEST.{key} {value} filters all, "
         "or the model is not trained",
         stacklevel=3,
     )
@@ -198,7 +198,7 @@ def instances(
     Args:
         class_logits: (Q, C + 1), the last one "no object".
         mask_logits: (Q, h, w).
-        frame: size and place of the picture.
+        frame: size and place of the image.
         number: of pairs at most; a query may answer with several classes.
         things: classes to keep of these; None keeps all.
     Returns:

@@ -3,7 +3,7 @@
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022; for clips, "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764).
 
-Shapes: B pictures or clips, T frames of a clip, Q queries, C classes, D the width of queries and
+Shapes: B images or clips, T frames of a clip, Q queries, C classes, D the width of queries and
 features, (h, w) the map of the features for masks, S tokens of a level, of all its frames.
 """
 

@@ -1,7 +1,7 @@
 """Which query answers for which object: bipartite matching (DETR; Mask2Former, CVPR 2022).
 
-Shapes: B pictures or clips, Q queries, K classes to tell apart (those selected), T frames (1 for a
-picture), N objects of one picture, P points.
+Shapes: B images or clips, Q queries, K classes to tell apart (those selected), T frames (1 for an
+image), N objects of one image, P points.
 """
 
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ def matching_costs(
     Args:
         class_logits: (B, Q, K + 1), the last one "no object".
         mask_logits: (B, Q, T, h, w).
-        labels: for each picture (N,) int64, 0 ... K - 1.
-        masks: for each picture (N, T, H, W) bool, of the size of the picture as the model saw it.
-        points: (B, P, 2), where the masks of a picture are compared.
+        labels: for each image (N,) int64, 0 ... K - 1.
+        masks: for each image (N, T, H, W) bool, of the size of the image as the model saw it.
+        points: (B, P, 2), where the masks of an image are compared.
         weights: of the three costs.
     Returns:
-        For each picture (Q, N).
+        For each image (Q, N).
     """
     probabilities = class_logits.softmax(dim=-1)
     logits = sample_maps(mask_logits.flatten(1, 2), points)

@@ -1,9 +1,9 @@
-"""The meta-architecture ``MaskFormer``: pictures in, semantic, panoptic and instance answers out.
+"""The meta-architecture ``MaskFormer``: images in, semantic, panoptic and instance answers out.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022; He et al., "RankSeg", ECCV 2022.
 
-Shapes: B pictures, Q queries, C classes, kappa selected classes.
+Shapes: B images, Q queries, C classes, kappa selected classes.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
-from segcore.inference.predictions import SCORES, AnswerKind
+from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.rankseg.oracle import drop_absent
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
@@ -35,7 +35,7 @@ from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
 from .targets import checked_labels, padded_masks
 from .tasks import Tasks
-from .views import QueryView, query_view
+from .unmerged import UnmergedQueries, unmerged_queries
 
 
 @META_ARCH_REGISTRY.register()
@@ -55,7 +55,7 @@ class MaskFormer(nn.Module):
         size_divisibility: int = 32,
         ranking: QueryRanking | None = None,
         tasks: Tasks | None = None,
-        answer_kind: AnswerKind = SCORES,
+        prediction_kind: PredictionKind = SCORES,
         things: Collection[int] | None = None,
         only_present: bool = False,
         deep_supervision: bool = True,
@@ -63,7 +63,7 @@ class MaskFormer(nn.Module):
     ) -> None:
         """
         Args:
-            backbone: pictures -> feature maps by name.
+            backbone: images -> feature maps by name.
             sem_seg_head: feature maps -> predictions of the queries.
             criterion: the losses of training.
             num_classes: C.
@@ -71,7 +71,7 @@ class MaskFormer(nn.Module):
             size_divisibility: batches are padded to multiples of it.
             ranking: RankSeg; None for plain Mask2Former.
             tasks: what is answered outside training.
-            answer_kind: how the semantic task is answered.
+            prediction_kind: how the semantic task is answered.
             things: ids of the classes with instances, for the panoptic task.
             only_present: oracle: outside training, answer only with classes of the ground truth.
             deep_supervision: the predictions behind every layer learn, not the last alone.
@@ -85,13 +85,13 @@ class MaskFormer(nn.Module):
         self.num_classes = num_classes
         self.size_divisibility = size_divisibility
         self.tasks = tasks or Tasks()
-        self.answer_kind = answer_kind
+        self.prediction_kind = prediction_kind
         self.things = things
         self.only_present = only_present
         self.deep_supervision = deep_supervision
         self.published_output = published_output
         # What the multi-label head said of the last training batch, and what is there: for logs.
-        self.category_answers: tuple[Tensor, Tensor] | None = None
+        self.category_predictions: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         guard(self)
@@ -113,7 +113,7 @@ class MaskFormer(nn.Module):
             "size_divisibility": max(node.SIZE_DIVISIBILITY, backbone.size_divisibility),
             "ranking": ranking_from_config(cfg),
             "tasks": tasks,
-            "answer_kind": AnswerKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "things": things_from_config(cfg) if tasks.panoptic else None,
             "only_present": is_oracle(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
@@ -125,20 +125,20 @@ class MaskFormer(nn.Module):
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """Segment pictures, or in training return the losses.
+        """Segment images, or in training return the losses.
 
         Args:
-            batched_inputs: one dict a picture: "image" (3, H, W), 0..255, of any size; "height" and
+            batched_inputs: one dict an image: "image" (3, H, W), 0..255, of any size; "height" and
                 "width" of the answer, by default those of "image". Training, and the oracles of
                 ground truth, read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
             training: see :class:`Criterion`.
-            otherwise: one dict a picture, with what the tasks ask for: "sem_seg" (C, height, width)
-            or "sem_seg_labels" (height, width), as ``answer_kind`` says; "panoptic_seg", a map
+            otherwise: one dict an image, with what the tasks ask for: "sem_seg" (C, height, width)
+            or "sem_seg_labels" (height, width), as ``prediction_kind`` says; "panoptic_seg", a map
             (height, width) int32 and a list of its segments; "instances" with ``scores``,
             ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, those of the masks (zeros
             where ``published_output`` is set, as in the published code). With RankSeg also
-            "category_scores" (C,), probabilities that a class is in the picture, and "category_ids"
+            "category_scores" (C,), probabilities that a class is in the image, and "category_ids"
             (kappa,), the selected classes, the likeliest first.
         """
         if self.training:
@@ -147,30 +147,30 @@ class MaskFormer(nn.Module):
             return self._segment(batched_inputs)
 
     @torch.no_grad()
-    def semantic_views(self, batched_inputs: list[dict]) -> list[QueryView]:
-        """What the queries find in pictures, for who combines several; inputs as of
+    def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedQueries]:
+        """What the queries find in images, for who combines several; inputs as of
         :meth:`forward`. They pass one by one, since their sizes differ."""
-        return [query_view(self, item) for item in batched_inputs]
+        return [unmerged_queries(self, item) for item in batched_inputs]
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalised pictures, padded with zeros to a common size."""
-        return self.pad_pictures([item["image"] for item in batched_inputs])
+        """Normalised images, padded with zeros to a common size."""
+        return self.pad_images([item["image"] for item in batched_inputs])
 
-    def pad_pictures(self, images: Sequence[Tensor]) -> ImageList:
-        """:meth:`to_batch` of pictures (3, H, W), 0..255."""
+    def pad_images(self, images: Sequence[Tensor]) -> ImageList:
+        """:meth:`to_batch` of images (3, H, W), 0..255."""
         images = [image.to(self.device) for image in images]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         images = [image.to(self.pixel_mean.dtype) for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
 
     def decode(self, images: Tensor, every_layer: bool) -> Decoded:
-        """Normalised pictures (B, 3, H, W) -> predictions behind every layer, or of the last."""
+        """Normalised images (B, 3, H, W) -> predictions behind every layer, or of the last."""
         return self.sem_seg_head(self.backbone(images), every_layer)
 
     def targets(
         self, batched_inputs: list[dict], size: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The classes (N,) of the objects of every picture, and their masks (N, *size)."""
+        """The classes (N,) of the objects of every image, and their masks (N, *size)."""
         labels = checked_labels(batched_inputs, self.num_classes)
         masks = padded_masks(batched_inputs, size, self.device)
         return [label.to(self.device) for label in labels], masks
@@ -220,7 +220,7 @@ class MaskFormer(nn.Module):
             return self.criterion(decoded.predictions, labels, masks)
         if self.ranking.head is not None:
             there = presence(labels, self.num_classes)
-            self.category_answers = ranked.category_logits.detach(), there
+            self.category_predictions = ranked.category_logits.detach(), there
         return self.criterion(
             list(zip(ranked.logits, mask_logits, strict=True)),
             labels,
@@ -250,7 +250,7 @@ class MaskFormer(nn.Module):
         tasks, answer = self.tasks, {}
         queries = class_logits, mask_logits, frame
         if tasks.semantic:
-            answer |= semantic(*queries, self.answer_kind, self.scored_classes(selected))
+            answer |= semantic(*queries, self.prediction_kind, self.scored_classes(selected))
         if tasks.panoptic:
             answer["panoptic_seg"] = panoptic(
                 *queries,
@@ -279,13 +279,13 @@ class MaskFormer(nn.Module):
         )
 
     def _present(self, batched_inputs: list[dict]) -> Tensor:
-        """Which classes the ground truth of each picture has: (B, C) bool."""
+        """Which classes the ground truth of each image has: (B, C) bool."""
         try:
             labels = [self.shown_classes(item) for item in batched_inputs]
         except (KeyError, AttributeError) as error:
             raise UserError(
                 "MODEL.RANKSEG.USE_GT and ORACLE answer with classes of the ground truth, but a "
-                "picture comes without: set them to False, or take a mapper that reads labels."
+                "image comes without: set them to False, or take a mapper that reads labels."
             ) from error
         return presence(labels, self.num_classes).to(self.device)
 

@@ -3,7 +3,7 @@
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022, with the encoder of Deformable DETR.
 
-Shapes: B pictures, C the width of the decoder, S tokens of all levels together.
+Shapes: B images, C the width of the decoder, S tokens of all levels together.
 """
 
 from collections.abc import Sequence

@@ -69,7 +69,7 @@ class RandomPoints:
         return torch.rand(number, points, 2, device=device)
 
     def uniform(self, number: int, device: torch.device) -> Tensor:
-        """Points for so many pictures: (number, P, 2)."""
+        """Points for so many images: (number, P, 2)."""
         return self.draw(number, self.num_points, device)
 
     @torch.no_grad()

@@ -1,9 +1,9 @@
-"""RankSeg on object queries: select the classes of the picture, and score those by their rank.
+"""RankSeg on object queries: select the classes of the image, and score those by their rank.
 
 Source: He et al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for
 Segmentation", ECCV 2022.
 
-Shapes: B pictures, Q queries, D their width, C classes, kappa selected classes.
+Shapes: B images, Q queries, D their width, C classes, kappa selected classes.
 """
 
 from collections.abc import Sequence

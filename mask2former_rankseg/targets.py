@@ -1,6 +1,6 @@
-"""What the pictures or clips of a training batch hold, in the form that the losses take.
+"""What the images or clips of a training batch hold, in the form that the losses take.
 
-Shapes: B pictures or clips, T frames of a clip, N objects of one of them, C classes, (H, W) the
+Shapes: B images or clips, T frames of a clip, N objects of one of them, C classes, (H, W) the
 padded batch.
 """
 
@@ -15,10 +15,10 @@ from segcore.errors import UserError
 
 
 def checked_labels(batched_inputs: Sequence[dict], num_classes: int) -> list[Tensor]:
-    """The classes (N,) of the objects of every picture.
+    """The classes (N,) of the objects of every image.
 
     Raises:
-        UserError: a picture comes without objects' labels, or one is not in 0 ... C - 1.
+        UserError: an image comes without objects' labels, or one is not in 0 ... C - 1.
     """
     labels = []
     for item in batched_inputs:
@@ -71,7 +71,7 @@ def clip_targets(
 def padded_masks(
     batched_inputs: Sequence[dict], size: Sequence[int], device: torch.device
 ) -> list[Tensor]:
-    """The masks of every picture, padded right and bottom as the pictures are: (N, H, W) bool.
+    """The masks of every image, padded right and bottom as the images are: (N, H, W) bool.
 
     Masks are tensors (N, h, w), or an object that holds one as Detectron2's ``BitMasks`` does.
     """
@@ -79,7 +79,7 @@ def padded_masks(
 
 
 def _padded(masks: Any, size: Sequence[int], device: torch.device) -> Tensor:
-    """Masks of a picture, padded: (N, H, W) bool."""
+    """Masks of an image, padded: (N, H, W) bool."""
     masks = getattr(masks, "tensor", masks).to(device)
     rows, columns = masks.shape[-2:]
     return F.pad(masks.bool(), (0, size[1] - columns, 0, size[0] - rows))
@@ -104,5 +104,5 @@ def _check(label: Tensor, num_classes: int, item: dict) -> None:
 
 
 def _name(item: dict) -> str:
-    """The file of a picture, the first one of a clip."""
-    return item.get("file_name") or next(iter(item.get("file_names", ())), "a training picture")
+    """The file of an image, the first one of a clip."""
+    return item.get("file_name") or next(iter(item.get("file_names", ())), "a training image")

@@ -17,7 +17,7 @@ from detectron2.structures import ImageList
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 from segcore.outlines import decode_masks, encode_masks
 from segcore.rankseg.selection import select_top
 
@@ -64,9 +64,9 @@ class VideoMaskFormer(MaskFormer):
         """Segment videos, or in training return the losses.
 
         Args:
-            batched_inputs: one dict a video: "image", a sequence of T pictures (3, H, W), 0..255,
+            batched_inputs: one dict a video: "image", a sequence of T images (3, H, W), 0..255,
                 all of one size, which is read from front to back, clip by clip; "height" and
-                "width" of the answer, by default those of the pictures. Training, where T is the
+                "width" of the answer, by default those of the images. Training, where T is the
                 same for all, and the oracles read "instances", one for each frame, which list the
                 same N objects in the same order: ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
@@ -107,7 +107,7 @@ class VideoMaskFormer(MaskFormer):
             (1, H, W); others: "instances", for each track in the frame "track_id", its "label" and
             "score" so far and "masks" (1, H, W) bool.
         """
-        scores, tracker = FrameScores(AnswerKind("labels")), Tracker(NUM_TRACKS)
+        scores, tracker = FrameScores(PredictionKind("labels")), Tracker(NUM_TRACKS)
         for clip, final in self._clips(item):
             (scores if self.tasks.semantic else tracker).add(clip)
             for index in final:
@@ -130,7 +130,7 @@ class VideoMaskFormer(MaskFormer):
                 f"a batch has clips of {min(lengths)} and of {max(lengths)} frames: the mapper has "
                 "to give INPUT.SAMPLING_FRAME_NUM frames of every video."
             )
-        frames = self.pad_pictures([frame for item in batched_inputs for frame in item["image"]])
+        frames = self.pad_images([frame for item in batched_inputs for frame in item["image"]])
         clips = frames.tensor.unflatten(0, (len(batched_inputs), -1))
         return ImageList(clips, frames.image_sizes)
 
@@ -150,7 +150,7 @@ class VideoMaskFormer(MaskFormer):
     def _segment_video(self, item: dict) -> dict:
         """Answers to all tasks."""
         answer, num_frames = {}, len(_frames(item))
-        scores, tracker = FrameScores(self.answer_kind), Tracker(NUM_TRACKS)
+        scores, tracker = FrameScores(self.prediction_kind), Tracker(NUM_TRACKS)
         runs: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> its run lengths
         categories = []
         for clip, final in self._clips(item):
@@ -189,23 +189,23 @@ class VideoMaskFormer(MaskFormer):
         num_frames = len(_frames(item))
         if not num_frames:
             raise UserError(f"{_name(item)} has no frames: leave it out of the data set.")
-        pictures: list[Tensor] = []
+        images: list[Tensor] = []
         for frames, final in divide(num_frames, self.clip_frames, self.clip_overlap):
-            for index in frames[len(pictures) :]:
-                pictures.append(item["image"][index])
-                if pictures[-1].shape != pictures[0].shape:
+            for index in frames[len(images) :]:
+                images.append(item["image"][index])
+                if images[-1].shape != images[0].shape:
                     raise UserError(
                         f"{_name(item)} changes its size: frame {index} is "
-                        f"{_size(pictures[-1])}, those before are {_size(pictures[0])}; cut it in "
+                        f"{_size(images[-1])}, those before are {_size(images[0])}; cut it in "
                         "two there, or bring its frames to one size."
                     )
-            yield self._see(pictures, frames, item), final
-            pictures = pictures[len(final) :]
+            yield self._see(images, frames, item), final
+            images = images[len(final) :]
 
-    def _see(self, pictures: Sequence[Tensor], frames: range, item: dict) -> Clip:
+    def _see(self, images: Sequence[Tensor], frames: range, item: dict) -> Clip:
         """What the queries answer about a clip."""
-        images = self.pad_pictures(pictures).tensor
-        class_logits, mask_logits, ranked = self.predict(images[None], [item])
+        padded = self.pad_images(images).tensor
+        class_logits, mask_logits, ranked = self.predict(padded[None], [item])
         selected, categories = None, None
         if ranked is not None:
             selected = ranked.selected[0]
@@ -215,7 +215,7 @@ class VideoMaskFormer(MaskFormer):
             frames,
             class_probabilities(class_logits[0]),
             mask_logits[0].float(),
-            Frame.of(images.shape[-2:], pictures[0].shape[-2:], item),
+            Frame.of(padded.shape[-2:], images[0].shape[-2:], item),
             self.scored_classes(selected),
             categories,
         )
@@ -288,5 +288,5 @@ def _name(item: dict) -> str:
     return f"the video {item.get('video_id') or next(iter(item.get('file_names', ())), '')}".strip()
 
 
-def _size(picture: Tensor) -> str:
-    return " x ".join(str(side) for side in picture.shape[:0:-1])
+def _size(image: Tensor) -> str:
+    return " x ".join(str(side) for side in image.shape[:0:-1])

@@ -37,7 +37,7 @@ class Frames(Sequence[Tensor]):
     ) -> None:
         """
         Args:
-            paths: at least one picture.
+            paths: at least one image.
             image_format: ``"RGB"`` or ``"BGR"``.
             size: (H, W) that the frames need to have; None takes that of the first one.
             resize: makes (h, w, 3) of a frame (H, W, 3); None leaves it as it is.
@@ -55,7 +55,7 @@ class Frames(Sequence[Tensor]):
         """The images of a folder in natural order: numbers count as numbers, so 9 is before 10.
 
         Raises:
-            UserError: there is no such folder, or no picture in it.
+            UserError: there is no such folder, or no image in it.
         """
         folder = Path(folder)
         try:
@@ -63,7 +63,7 @@ class Frames(Sequence[Tensor]):
         except OSError as error:
             raise UserError(f"no folder of frames at {folder}: {error.strerror}") from error
         if not paths:
-            raise UserError(f"{folder} holds no picture: a video needs at least one frame")
+            raise UserError(f"{folder} holds no image: a video needs at least one frame")
         return cls(paths, image_format=image_format)
 
     def __len__(self) -> int:
@@ -85,10 +85,10 @@ class Frames(Sequence[Tensor]):
 
 
 def frame_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of a picture, upright, from its header.
+    """(height, width) of an image, upright, from its header.
 
     Raises:
-        UserError: the file is missing or no picture.
+        UserError: the file is missing or no image.
     """
     header = read_header(path)
     turned = header.orientation > 4

@@ -1,4 +1,4 @@
-"""Weights and pictures that depend on names alone, so that any two implementations can share them.
+"""Weights and images that depend on names alone, so that any two implementations can share them.
 
 A value is a hash of (name, flat index): the finaliser of 32-bit MurmurHash3, seeded with the CRC-32
 of the name, scaled to unit variance.
@@ -56,7 +56,7 @@ OTHER_SIDE = {
 }
 
 
-def picture(name: str, height: int, width: int) -> Tensor:
+def image(name: str, height: int, width: int) -> Tensor:
     """A smooth image with noise: (3, height, width) float32, whole numbers 0 ... 255.
 
     Computed in float64: in float32 the sines of two processors differ in the last digit, and a

@@ -24,14 +24,14 @@ def load(name: str) -> ModuleType:
 
 
 def save(path: Path, pixels: list | np.ndarray) -> Path:
-    """Write a picture or a label map of 8 bits."""
+    """Write an image or a label map of 8 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path)
     return path
 
 
 def registered_labels(name: str, root: Path) -> dict[str, np.ndarray]:
-    """Stem of a picture -> its labels, read from where the registered data set looks for them.
+    """Stem of an image -> its labels, read from where the registered data set looks for them.
 
     Its folders are the registered ones, but for the root.
     """

@@ -53,7 +53,7 @@ def build(config: str, device: str, *options: object) -> tuple:
     return cfg, model
 
 
-def picture(seed: int) -> Tensor:
+def image(seed: int) -> Tensor:
     return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 255
 
 
@@ -68,10 +68,10 @@ def objects() -> Instances:
 def example(name: str) -> dict:
     """An input of a model of ``CONFIGS``, with what its training needs."""
     if name.startswith("video"):
-        return {"image": [picture(1), picture(2)], "instances": [objects(), objects()]}
+        return {"image": [image(1), image(2)], "instances": [objects(), objects()]}
     labels = torch.randint(0, CLASSES, (12, 12), generator=torch.Generator().manual_seed(3))
     labels = labels.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    return {"image": picture(1), "sem_seg": labels, "instances": objects()}
+    return {"image": image(1), "sem_seg": labels, "instances": objects()}
 
 
 def scores(name: str, device: str, *options: object) -> Tensor:
@@ -155,7 +155,7 @@ def test_memory_that_runs_out_halves_the_chunks() -> None:
     windows = ["TEST.SLIDING_WINDOW", "True", "MODEL.SEM_SEG_HEAD.MAX_CLASSES", "0"]
     _, model = build(CATSEG, DEVICE, *windows, "TEST.SEM_SEG_OUTPUT", "labels")
     model.eval().set_vocabulary([f"thing {number}" for number in range(4000)])
-    item = {"image": picture(1)}
+    item = {"image": image(1)}
     expected = model([item])[0]["sem_seg_labels"]
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(DEVICE).total_memory

@@ -29,10 +29,10 @@ LINES = {
 @pytest.fixture(scope="module")
 def drawing(tmp_path_factory) -> tuple[Path, Counter]:
     """A drawing of Scenes, and the areas of its classes by their names."""
-    picture = render(plan_scene(SCENES_60, 0, "train", 0), SIZE)
+    image = render(plan_scene(SCENES_60, 0, "train", 0), SIZE)
     path = tmp_path_factory.mktemp("scenes") / "drawing.png"
-    Image.fromarray(picture.image).save(path)
-    ids = zip(*np.unique(picture.labels, return_counts=True), strict=True)
+    Image.fromarray(image.image).save(path)
+    ids = zip(*np.unique(image.labels, return_counts=True), strict=True)
     return path, Counter({SCENES_60.classes[i].name: int(n) for i, n in ids})
 
 

@@ -59,10 +59,10 @@ NAMED_BEFORE = {"docs/catseg.md": words, "docs/vocabularies.md": words, "docs/vi
 
 @pytest.fixture
 def names(tmp_path, monkeypatch, request) -> dict[str, Any]:
-    """Runs the blocks of a page in a folder with ``picture.jpg``; the names that they leave."""
+    """Runs the blocks of a page in a folder with ``image.jpg``; the names that they leave."""
     page = request.param
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.zeros((50, 80, 3), dtype=np.uint8)).save("picture.jpg")
+    Image.fromarray(np.zeros((50, 80, 3), dtype=np.uint8)).save("image.jpg")
     names = NAMED_BEFORE.get(page, dict)()
     with torch.no_grad():
         for block in BLOCK.findall((REPOSITORY / page).read_text()):

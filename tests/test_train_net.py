@@ -26,7 +26,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The root of a Scenes data set; two processes get unequal parts of seven pictures."""
+    """The root of a Scenes data set; two processes get unequal parts of seven images."""
     root = tmp_path_factory.mktemp("datasets")
     write_scenes(root, SCENES_60, Settings(num_train=8, num_test=7), workers=1)
     return root

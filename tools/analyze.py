@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Parameters and FLOPs of a model, part by part, for one picture.
+"""Parameters and FLOPs of a model, part by part, for one image.
 
     python tools/analyze.py --config-file configs/catseg_d2/vitb_384.yaml
     python tools/analyze.py --config-file configs/catseg_d2/vitb_384.yaml --vocabulary ade20k_847 \
@@ -7,7 +7,7 @@
     python tools/analyze.py --config-file mask2former_rankseg/scenes_60_panoptic.yaml
 
 No weights are needed. One FLOP is one multiply-add, and the words of a vocabulary are counted as
-encoded already, which happens once and not once a picture. A video model sees a clip of one frame.
+encoded already, which happens once and not once an image. A video model sees a clip of one frame.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -38,7 +38,7 @@ from segcore.engine import Trainer
 from segcore.errors import UserError, exit_on_user_error
 
 
-class OnePicture(nn.Module):
+class OneImage(nn.Module):
     """A model as a function of one tensor, which is what a trace can follow."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -82,7 +82,7 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
     Args:
         cfg: from ``load_config``.
         vocabulary: anything that ``Vocabulary.load`` takes; None keeps the words of the config.
-        size: height and width of the picture.
+        size: height and width of the image.
         depth: how far down the parts are split.
     """
     model = Trainer.build_model(cfg).eval()
@@ -103,7 +103,7 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
     )
     with torch.no_grad(), unchanged:
         model([as_input(model, image)])  # fills what is computed once
-        flops = FlopCountAnalysis(OnePicture(model), image)
+        flops = FlopCountAnalysis(OneImage(model), image)
         flops.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
         flops.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         table = flop_count_table(flops, max_depth=depth + 1, show_param_shapes=False)
@@ -123,7 +123,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         default=(480, 640),
         metavar=("HEIGHT", "WIDTH"),
-        help="of the picture (default: 480 640)",
+        help="of the image (default: 480 640)",
     )
     parser.add_argument("--depth", type=int, default=1, help="of the parts (default: 1)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for the config")

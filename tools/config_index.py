@@ -35,7 +35,7 @@ HEADER = """\
 Each line is a config for `python train_net.py --config-file`, which trains it, or with
 `--eval-only` and `MODEL.WEIGHTS` evaluates the file of weights in the last column. Folders and
 files are called as in the releases. Results are in percent, as published with those weights, and
-not measured here; "ms+flip" is a mean over several sizes and their mirror images. A dash: nothing
+not measured here; "ms+flip" is a mean over several sizes and horizontal flips. A dash: nothing
 was published.
 
 `-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it

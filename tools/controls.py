@@ -13,7 +13,7 @@ Every row is the mIoU of the seen and of the unseen classes, and their harmonic 
   the words fails here; one that learned the classes by their numbers does not.
 
 The nearest mean colour, the least that a model has to beat, is tools/nearest_colour.py. With
-``--recall`` a second table says how many of the classes that a picture shows are among its
+``--recall`` a second table says how many of the classes that an image shows are among its
 best-ranked K.
 """
 
@@ -88,20 +88,20 @@ class Controls:
     """Evaluates a model and its controls on one data set.
 
     Args:
-        cfg: how its pictures are read.
+        cfg: how its images are read.
         model: any CAT-Seg; after each call it is as it was.
         dataset: a registered semantic data set.
-        pictures: how many of it, from the first on; 0 = all.
+        images: how many of it, from the first on; 0 = all.
 
     Raises:
         UserError: the data set is unknown, or does not say which classes are seen.
     """
 
     def __init__(
-        self, cfg: CfgNode, model: catseg_d2.CATSeg, dataset: str, pictures: int = 0
+        self, cfg: CfgNode, model: catseg_d2.CATSeg, dataset: str, images: int = 0
     ) -> None:
         self.cfg, self.model, self.dataset = cfg, model.eval(), dataset
-        self.pictures = pictures
+        self.images = images
         self.vocabulary = Vocabulary.load(semantic_metadata(dataset).vocabulary)
         if self.vocabulary.seen is None:
             raise UserError(
@@ -122,7 +122,7 @@ class Controls:
             yield row, self._scores(row, *how)
 
     def recall(self, numbers: Sequence[int]) -> dict[int, float]:
-        """Share, in percent, of the classes that pictures show which are among their best-ranked.
+        """Share, in percent, of the classes that images show which are among their best-ranked.
 
         A class ranks by its highest cosine in any crop. ``numbers``: how many are kept.
         """
@@ -161,7 +161,7 @@ class Controls:
         model.max_classes, model.aggregator = max_classes, aggregator
         try:
             batches = Trainer.build_test_loader(self.cfg, self.dataset)
-            number = min(self.pictures or len(batches), len(batches))
+            number = min(self.images or len(batches), len(batches))
             for batch in tqdm(itertools.islice(batches, number), desc=row, total=number):
                 yield batch, model(batch)
         finally:
@@ -178,14 +178,19 @@ def main() -> None:
     parser.add_argument("--kept", type=int, nargs="+", default=[0], metavar="K")
     parser.add_argument("--recall", type=int, nargs="+", default=[], metavar="K")
     parser.add_argument(
-        "--pictures", type=int, default=0, metavar="N", help="the first N pictures; 0: all"
+        "--images",
+        "--pictures",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the first N images; 0: all",
     )
     parser.add_argument(
         "opts", nargs="*", help="KEY VALUE pairs, after -- where they follow a list"
     )
     arguments = parser.parse_args()
-    if arguments.pictures < 0:
-        raise UserError(f"--pictures is {arguments.pictures}: use a number of pictures, 0 for all")
+    if arguments.images < 0:
+        raise UserError(f"--images is {arguments.images}: use a number of images, 0 for all")
     # Of some thousand classes the scores at every pixel take longer than the model.
     labels = ["TEST.SEM_SEG_OUTPUT", "labels"]
     import_families(arguments.config_file, arguments.opts)  # others are refused in one sentence
@@ -196,7 +201,7 @@ def main() -> None:
     logging.getLogger("fvcore").setLevel(logging.WARNING)
     model = Trainer.build_model(cfg)
     build_checkpointer(cfg, model).load_for_use(cfg.MODEL.WEIGHTS)
-    controls = Controls(cfg, model, cfg.DATASETS.TEST[0], arguments.pictures)
+    controls = Controls(cfg, model, cfg.DATASETS.TEST[0], arguments.images)
     for row, scores in controls.table(arguments.kept):
         columns = "".join(f"  {name} {scores[name]:5.2f}" for name in COLUMNS)
         print(f"{row:24}{columns}", flush=True)

@@ -44,8 +44,8 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from catseg_d2.text import sentence_templates
-from catseg_d2.wording import SYNONYMS, reword
+from catseg_d2.prompt_ensembles import SYNONYMS, reword
+from catseg_d2.text import prompt_templates
 from segcore.benchmarks.page import write_page
 from segcore.benchmarks.passport import differences, read_passport, text_hash
 from segcore.benchmarks.report import make_report, missing_line
@@ -54,11 +54,11 @@ from segcore.benchmarks.suites import SHIPPED, SUITES, answerable
 from segcore.benchmarks.tables import summary_table
 from segcore.benchmarks.writing import write_json_report, write_markdown
 from segcore.config import load_config
-from segcore.datasets import check_registered, register_own_datasets
+from segcore.datasets import check_registered, register_custom_datasets
 from segcore.datasets.builtin import data_root
 from segcore.datasets.status import Status, all_statuses
 from segcore.engine import Trainer, build_checkpointer, launch
-from segcore.engine.together import together
+from segcore.engine.collective import collective
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.runtime.files import expand_home, join_inside, path_argument, short_name
 from segcore.runtime.lock import hold
@@ -88,7 +88,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--synonyms", nargs="+", default=[], choices=SYNONYMS, help="words of a class, likewise"
     )
     parser.add_argument(
-        "--examples", type=int, default=3, help="best and worst pictures, of each so many"
+        "--examples", type=int, default=3, help="best and worst images, of each so many"
     )
     parser.add_argument("--num-gpus", type=int, default=1, help="processes, on the CPU too")
     parser.add_argument(
@@ -103,7 +103,7 @@ def main(args: argparse.Namespace) -> None:
     asked = args.datasets or list(SUITES[args.suite])
     for config, _ in args.models:  # so that the data sets of one's own have names
         import_families(config, args.opts)
-        register_own_datasets(load_config(config, args.opts))
+        register_custom_datasets(load_config(config, args.opts))
     check_registered(asked)
     missing, incomplete = look_for(asked)
     runs = [run for model in args.models for run in make_runs(args, *model, asked, missing)]
@@ -130,7 +130,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _log_to(folder: Path) -> None:
-    with together():
+    with collective():
         if comm.is_main_process():
             hold(folder, "--output")
     try:
@@ -232,7 +232,7 @@ def describe_wording(templates: str, synonyms: str) -> dict[str, str | int]:
     """What a passport says of it; nothing where a model reads no words."""
     if not templates:
         return {}
-    sentences = [template("{}") for template in sentence_templates(templates)]
+    sentences = [template("{}") for template in prompt_templates(templates)]
     return {
         "synonyms": synonyms,
         "templates": templates,
@@ -298,7 +298,7 @@ def made_now(passport: dict) -> dict:
     name, config, weights, options, wording = _recorded(passport)
     import_families(config, options)
     run = make_run(config, config, weights, options, Path(), [name], wording)
-    register_own_datasets(run.cfg)
+    register_custom_datasets(run.cfg)
     check_registered([name])
     return run.passport(name)
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from catrank import import_families
 from catseg_d2.config import check_reads_words
-from catseg_d2.text import encode, sentence_templates
+from catseg_d2.text import encode, prompt_templates
 from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
@@ -67,7 +67,7 @@ def findings(
 def _too_long(vocabulary: Vocabulary, templates: str) -> Iterator[str]:
     """Words that do not fit into the longest of their sentences."""
     own = [template.format for template in vocabulary.templates]
-    frames = [template("") for template in own or sentence_templates(templates)]
+    frames = [template("") for template in own or prompt_templates(templates)]
     longest = max(frames, key=lambda frame: len(encode(frame)))
     around = len(encode(longest)) + 2
     for number, name in enumerate(vocabulary.names):

@@ -52,7 +52,7 @@ def nearest_colour_scores(
             f"{test_dataset}: its vocabulary {vocabulary.name!r} does not say which classes are "
             'seen: give every class "seen": true or false'
         )
-    means = mean_colours(_pictures(train_dataset), len(vocabulary))
+    means = mean_colours(_images(train_dataset), len(vocabulary))
     means = compose_unseen(means, vocabulary.names)
     for record in _records(test_dataset):
         labels = classify(read_image(record["file_name"]), means)
@@ -60,18 +60,18 @@ def nearest_colour_scores(
     return evaluator.evaluate()["sem_seg"]
 
 
-def mean_colours(pictures: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int) -> np.ndarray:
+def mean_colours(images: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int) -> np.ndarray:
     """Mean CIELAB colour of every class.
 
     Args:
-        pictures: pairs of image (height, width, 3) uint8 and labels (height, width); labels from
+        images: pairs of image (height, width, 3) uint8 and labels (height, width); labels from
             ``num_classes`` on are ignored.
 
     Returns: (num_classes, 3); NaN for a class that does not occur.
     """
     totals = np.zeros((num_classes, 3))
     counts = np.zeros(num_classes)
-    for image, labels in pictures:
+    for image, labels in images:
         valid = labels < num_classes
         colours, classes = rgb2lab(image)[valid], labels[valid]
         counts += np.bincount(classes, minlength=num_classes)
@@ -115,7 +115,7 @@ def _records(dataset: str) -> Iterator[dict]:
     yield from tqdm(DatasetCatalog.get(dataset), desc=f"nearest colour, {dataset}")
 
 
-def _pictures(dataset: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _images(dataset: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for record in _records(dataset):
         yield read_image(record["file_name"]), read_labels(record["sem_seg_file_name"])
 

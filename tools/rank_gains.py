@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The gains that a model with RankSeg has learned for its ranks, as numbers and as a picture.
+"""The gains that a model with RankSeg has learned for its ranks, as numbers and as an image.
 
     python tools/rank_gains.py output/scenes_1k_rankseg/model_final.pth --plot gains.svg
 

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from detectron2.config import CfgNode
 
-from catseg_d2.text import sentence_templates
+from catseg_d2.text import prompt_templates
 from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
@@ -41,7 +41,7 @@ def shrink(cfg: CfgNode, checkpoint: Path, target: Path) -> None:
     weights = read_checkpoint(checkpoint)["model"]
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
-        templates = sentence_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
+        templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
         sentences = [template(word) for template in templates for word in words]
         weights = keep_token_rows(weights, sentences)
     weights = {

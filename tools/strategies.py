@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Ways to look at a picture larger than those of training: an ablation of patch inference.
+"""Ways to look at an image larger than those of training: an ablation of patch inference.
 
     python datasets/prepare_scenes.py --num-images 0 100 --size 288 --seed 7 --root /tmp/large
     DETECTRON2_DATASETS=/tmp/large python tools/strategies.py \
         --config-file configs/catseg_d2/scenes_60.yaml \
         MODEL.WEIGHTS demo/models/scenes_60.safetensors INPUT.MIN_SIZE_TEST 288
 
-One row a strategy: the whole picture at the resolution of training, or tiles of that size cut from
-the picture at a larger one, with and without the global view, with more and less overlap. A tile is
-as many pixels wide as the picture that the model was trained on. Columns: mIoU of the seen and the
-unseen classes, their harmonic mean, and how many crops a picture makes.
+One row a strategy: the whole image at the resolution of training, or tiles of that size cut from
+the image at a larger one, with and without the global view, with more and less overlap. A tile is
+as many pixels wide as the image that the model was trained on. Columns: mIoU of the seen and the
+unseen classes, their harmonic mean, and how many crops an image makes.
 
 Source: CAT-Seg (CVPR 2024), table 3 ("training resolution" against "patch inference").
 """
@@ -39,21 +39,21 @@ COLUMNS = ("mIoU-seen", "mIoU-unseen", "hIoU")
 
 
 def strategies(tile: int) -> Iterator[tuple[str, PatchGeometry | None]]:
-    """Name and geometry of every strategy; None is the whole picture."""
-    published = 5 / 3  # the side of the resized picture over that of a tile, 640 / 384
-    yield "whole picture, training resolution", None
+    """Name and geometry of every strategy; None is the whole image."""
+    published = 5 / 3  # the side of the resized image over that of a tile, 640 / 384
+    yield "whole image, training resolution", None
     for scale in (4 / 3, published, 2):
         for global_view in (True, False):
             view = "with" if global_view else "without"
             side = round(scale * tile)
             yield (
-                f"tiles of a picture of {side}, {view} global view",
+                f"tiles of an image of {side}, {view} global view",
                 PatchGeometry(output_size=side, tile=tile, global_view=global_view),
             )
     side = 2 * tile
     for overlap in (0.0, 0.5):
         yield (
-            f"tiles of a picture of {side}, overlap {overlap:.0%}, with global view",
+            f"tiles of an image of {side}, overlap {overlap:.0%}, with global view",
             PatchGeometry(output_size=side, tile=tile, overlap=overlap),
         )
 
@@ -62,7 +62,7 @@ def compare(cfg: CfgNode, model: catseg_d2.CATSeg) -> Iterator[tuple[str, dict[s
     """Evaluate every strategy on the one data set of ``DATASETS.TEST``.
 
     Yields:
-        name, the evaluator's scores in percent, crops of a square picture.
+        name, the evaluator's scores in percent, crops of a square image.
     """
     before, side = model.patches, cfg.INPUT.MIN_SIZE_TEST
     try:

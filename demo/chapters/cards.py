@@ -1,4 +1,4 @@
-"""Cards of the page: a picture, its truth and what a model made of it, beside each other."""
+"""Cards of the page: an image, its truth and what a model made of it, beside each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from segcore.drawing.page import Card, LegendEntry
 from segcore.images import read_image, read_labels
 from segcore.vocabulary import Vocabulary
 
-SIDE = 384  # pixels of a picture on the page
+SIDE = 384  # pixels of an image on the page
 ALPHA = 0.7  # the classes of drawings have the colours of their objects: make them stand out
 
 
 @dataclass(frozen=True)
 class Example:
-    """One segmented picture.
+    """One segmented image.
 
     Attributes:
-        image: path of the picture.
+        image: path of the image.
         labels: path of the label map that a model gave it.
         truth: path of the label map that was drawn with it, if any.
     """
@@ -31,7 +31,7 @@ class Example:
 
 
 def examples(images: Path, segmented: Path, *, with_truth: bool) -> list[Example]:
-    """The pictures of a folder, their label maps in another; the truth lies beside the pictures."""
+    """The images of a folder, their label maps in another; the truth lies beside the images."""
     return [
         Example(
             image,
@@ -49,7 +49,7 @@ def label_card(
     words: Vocabulary,
     more: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
 ) -> Card:
-    """Picture, truth where it is known, and prediction; names that training never saw are marked.
+    """Image, truth where it is known, and prediction; names that training never saw are marked.
 
     Args:
         title, model: headings of the card and of the prediction.
@@ -59,7 +59,7 @@ def label_card(
     """
     image = overlays.fit(read_image(example.image), SIDE)
     labels = read_labels(example.labels)
-    pictures = [("picture", image)]
+    images = [("image", image)]
     legends = []
     right = ""
     if example.truth is not None:
@@ -68,15 +68,15 @@ def label_card(
         right = f", {float((truth == labels)[truth != ignore].mean()):.0%} right"
         truth = overlays.fit(truth, SIDE)
         drawn = overlays.overlay(image, truth, words.colors, alpha=ALPHA, ignore_label=ignore)
-        pictures.append(("truth", drawn))
+        images.append(("truth", drawn))
         shares = overlays.present_classes(truth, ignore)
         legends.append(("truth:", legend_entries(words, shares)))
     labels = overlays.fit(labels, SIDE)
     drawn = overlays.overlay(image, labels, words.colors, alpha=ALPHA)
-    pictures.append((f"{model}{right}", drawn))
+    images.append((f"{model}{right}", drawn))
     shares = overlays.present_classes(labels)
     legends.append((f"{model}:", legend_entries(words, shares)))
-    return Card(title, pictures, [*legends, *more], side=SIDE)
+    return Card(title, images, [*legends, *more], side=SIDE)
 
 
 def legend_entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> list[LegendEntry]:
@@ -91,7 +91,7 @@ def legend_entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> li
 
 
 def sheet(cards: Sequence[Card], captions: Sequence[str]) -> np.ndarray:
-    """Two cards a row, as one small picture (H, W, 3) uint8."""
-    shown = [[picture for _, picture in card.pictures] for card in cards]
+    """Two cards a row, as one small image (H, W, 3) uint8."""
+    shown = [[image for _, image in card.images] for card in cards]
     rows = [left + right for left, right in zip(shown[::2], shown[1::2], strict=True)]
     return overlays.contact_sheet(rows, [*captions] * 2, cell=144)

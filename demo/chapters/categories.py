@@ -1,4 +1,4 @@
-"""Mask2Former with RankSeg: which classes are in the picture, and where."""
+"""Mask2Former with RankSeg: which classes are in the image, and where."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ CONFIG = "mask2former_rankseg/scenes_60_rankseg.yaml"
 WEIGHTS = MODELS / "scenes_60_rankseg.safetensors"
 WORDS = Vocabulary.registered("scenes_60")
 DRAWINGS = DRAWN / "scenes-60" / "demo" / "images"
-SHOWN = 6  # pictures, and classes of each
+SHOWN = 6  # images, and classes of each
 
 STEPS = [
     Step(
@@ -39,9 +39,9 @@ STEPS = [
 
 def write(page: Page, folder: Path) -> Outcome:
     """Scores, recall of the classes, drawings with the classes that the model expects in them."""
-    page.heading("Mask2Former with RankSeg: classes, of which a picture shows a handful")
+    page.heading("Mask2Former with RankSeg: classes, of which an image shows a handful")
     page.text(
-        "RankSeg first says which classes are in the picture, and then tells regions apart among "
+        "RankSeg first says which classes are in the image, and then tells regions apart among "
         "the ten likeliest. Classes that training never showed are beyond a model without words."
     )
     baseline = read_baseline(folder / "logs" / "baseline.txt")

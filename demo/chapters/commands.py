@@ -30,7 +30,7 @@ def evaluate(config: str, weights: Path, target: Path) -> list[str]:
 
 
 def segment(config: str, weights: Path, source: Path, target: Path, *words: str) -> list[str]:
-    """Segments the pictures of a folder, with ``words`` where the model reads any."""
+    """Segments the images of a folder, with ``words`` where the model reads any."""
     vocabulary = ["--vocabulary", ", ".join(words)] if words else []
     where = ["--input", str(source), "--output", str(target), *vocabulary]
     options = ["--opts", "MODEL.WEIGHTS", str(weights)]

@@ -1,4 +1,4 @@
-"""The pictures that the other chapters are about."""
+"""The images that the other chapters are about."""
 
 from steps import Step
 
@@ -9,7 +9,7 @@ SOURCES = ("segcore/scenes/*.py", "datasets/prepare_scenes.py")
 STEPS = [
     Step(
         name="draw",
-        title="Draw pictures and videos",
+        title="Draw images and videos",
         command=[
             "datasets/prepare_scenes.py",
             "--num-images",

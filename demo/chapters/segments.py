@@ -21,7 +21,7 @@ WEIGHTS = MODELS / "scenes_60_panoptic.safetensors"
 WORDS = Vocabulary.registered("scenes_60")
 DATA_SET = "scenes_60_test_panoptic"
 DRAWINGS = DRAWN / "scenes-60" / "demo"
-SHOWN = 6  # pictures
+SHOWN = 6  # images
 
 STEPS = [
     Step(
@@ -88,16 +88,16 @@ def read_quality(folder: Path) -> dict[str, tuple[float, float, float]]:
 
 
 def segments_card(title: str, path: Path, truth: PanopticFile, answers: Path) -> Card:
-    """Picture, true and found segments; those of one class have its colour."""
+    """Image, true and found segments; those of one class have its colour."""
     image = overlays.fit(read_image(path), SIDE)
-    pictures, legends = [("picture", image)], []
+    images, legends = [("image", image)], []
     for name, (numbers, segments) in {
         "truth": true_segments(truth, int(path.stem)),
         "Mask2Former": found_segments(answers, path.stem),
     }.items():
         regions = segment_regions(numbers, segments, WORDS, tell_apart=False)
         labels = overlays.fit(regions.labels, SIDE)
-        pictures.append(
+        images.append(
             (
                 f"{name}, {len(segments)} segments",
                 overlays.overlay(
@@ -106,7 +106,7 @@ def segments_card(title: str, path: Path, truth: PanopticFile, answers: Path) ->
             )
         )
         legends.append((f"{name}:", _legend(numbers, segments)))
-    return Card(title, pictures, legends, side=SIDE)
+    return Card(title, images, legends, side=SIDE)
 
 
 def true_segments(truth: PanopticFile, image_id: int) -> tuple[np.ndarray, list[Segment]]:
@@ -116,7 +116,7 @@ def true_segments(truth: PanopticFile, image_id: int) -> tuple[np.ndarray, list[
 
 
 def found_segments(answers: Path, name: str) -> tuple[np.ndarray, list[Segment]]:
-    """The same, of what demo/demo.py wrote for a picture of this name."""
+    """The same, of what demo/demo.py wrote for an image of this name."""
     listed = json.loads((answers / f"{name}_segments.json").read_text())
     segments = [Segment(each["id"], each["category_id"], each["isthing"]) for each in listed]
     return read_labels(answers / f"{name}_labels.png"), segments

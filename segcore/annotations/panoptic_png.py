@@ -36,7 +36,7 @@ def encode_ids(ids: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of one picture.
+    """The segments of one image.
 
     Attributes:
         ids: (H, W) int64, 0 where there is none.

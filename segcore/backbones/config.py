@@ -28,7 +28,7 @@ def add_swin_config(cfg: CfgNode) -> None:
     swin.DROP_PATH_RATE = 0.3
     swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     swin.USE_CHECKPOINT = False
-    # Set by released files: the size of the pre-training pictures, which nothing depends on, and
+    # Set by released files: the size of the pre-training images, which nothing depends on, and
     # two variations that no released model has.
     swin.PRETRAIN_IMG_SIZE = 224
     swin.APE = False

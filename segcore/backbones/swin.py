@@ -3,7 +3,7 @@
 Source: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV
 2021. Parameters have the names of its released files.
 
-Shapes: B pictures, (H, W) a feature map, C its width, w the side of a window, nW windows a picture,
+Shapes: B images, (H, W) a feature map, C its width, w the side of a window, nW windows an image,
 N = w * w tokens a window.
 """
 
@@ -103,7 +103,7 @@ class Stage(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A token for every patch; the picture is padded with zeros to whole patches."""
+    """A token for every patch; the image is padded with zeros to whole patches."""
 
     def __init__(self, in_channels: int, width: int, patch_size: int) -> None:
         super().__init__()

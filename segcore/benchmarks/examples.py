@@ -1,6 +1,6 @@
-"""The pictures of a data set that a model does best and worst on, in constant memory.
+"""The images of a data set that a model does best and worst on, in constant memory.
 
-An :class:`ExampleKeeper` stands between a model and its evaluator. It scores every picture on its
+An :class:`ExampleKeeper` stands between a model and its evaluator. It scores every image on its
 own, and keeps small label maps of the few that matter.
 """
 
@@ -32,7 +32,7 @@ NONE = 65535  # in a kept map: a pixel without a class or segment
 
 @dataclass(frozen=True)
 class Regions:
-    """A label map, or the segments of a picture.
+    """A label map, or the segments of an image.
 
     Attributes:
         numbers: (H, W) integers, ``NONE`` where there is nothing.
@@ -59,11 +59,11 @@ class Regions:
 
 @dataclass(frozen=True)
 class Judged:
-    """One picture, or frame of a video, with its truth and what a model made of it.
+    """One image, or frame of a video, with its truth and what a model made of it.
 
     Attributes:
         score: percent.
-        image: path of the picture.
+        image: path of the image.
         truth, answer: of equal size.
     """
 
@@ -74,9 +74,9 @@ class Judged:
 
 
 class ExampleKeeper(StatefulEvaluator):
-    """Hands everything to another evaluator, and keeps the best and the worst pictures.
+    """Hands everything to another evaluator, and keeps the best and the worst images.
 
-    The score of a picture is its panoptic quality where the model answers with segments or objects,
+    The score of an image is its panoptic quality where the model answers with segments or objects,
     else the mean IoU over the classes that its ground truth shows; of a video each frame counts.
     Objects count that the model is sure of.
 
@@ -110,7 +110,7 @@ class ExampleKeeper(StatefulEvaluator):
                     self._consider(judged)
 
     def evaluate(self) -> dict | None:
-        """The results of the other evaluator; afterwards :meth:`examples` knows the pictures."""
+        """The results of the other evaluator; afterwards :meth:`examples` knows the images."""
         results = self.evaluator.evaluate()
         kept = comm.gather(self._kept)
         self._kept = self._choice([example for each in kept for example in each])
@@ -124,7 +124,7 @@ class ExampleKeeper(StatefulEvaluator):
         self._kept = list(state["examples"])
 
     def examples(self) -> tuple[list[Judged], list[Judged]]:
-        """The worst pictures and the best ones, the most extreme first; none is in both."""
+        """The worst images and the best ones, the most extreme first; none is in both."""
         found = [
             Judged(
                 each["score"],
@@ -154,7 +154,7 @@ class ExampleKeeper(StatefulEvaluator):
             return ordered
         return ordered[: self.number] + ordered[-self.number :]
 
-    # ---- one picture ---------------------------------------------------------------------------
+    # ---- one image ---------------------------------------------------------------------------
 
     def _judge(self, item: dict, output: dict) -> Iterator[Judged]:
         if "video_id" in item:
@@ -168,7 +168,7 @@ class ExampleKeeper(StatefulEvaluator):
 
     @cached_property
     def _records(self) -> dict[str, dict]:
-        """By picture: mappers drop what a model must not see."""
+        """By image: mappers drop what a model must not see."""
         return {record["file_name"]: record for record in DatasetCatalog.get(self.dataset_name)}
 
     @cached_property
@@ -238,7 +238,7 @@ def labels_of(output: dict) -> Tensor | None:
     return output["sem_seg"].argmax(dim=0) if "sem_seg" in output else None
 
 
-def picture_iou(truth: np.ndarray, answer: np.ndarray) -> float:
+def image_iou(truth: np.ndarray, answer: np.ndarray) -> float:
     """Mean IoU, in percent, over the classes that a ground truth (H, W) shows; nan if none.
 
     What is answered where the truth is ``NONE`` does not count.
@@ -255,7 +255,7 @@ def picture_iou(truth: np.ndarray, answer: np.ndarray) -> float:
 
 
 def _judge_maps(image: str, truth: np.ndarray, answer: np.ndarray) -> Judged:
-    return Judged(picture_iou(truth, answer), str(image), Regions(truth), Regions(answer))
+    return Judged(image_iou(truth, answer), str(image), Regions(truth), Regions(answer))
 
 
 def _judge_parts(image: str, truth: Segments, answer: Segments) -> Judged:

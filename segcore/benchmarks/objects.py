@@ -1,4 +1,4 @@
-"""Objects as segments: those of a picture or frame, painted over each other."""
+"""Objects as segments: those of an image or frame, painted over each other."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def paint(masks: Sequence[np.ndarray], classes: Sequence[int], size: tuple[int, 
         size: (H, W).
 
     Returns:
-        with the rest of the picture as a segment of ``BACKGROUND``, the last one.
+        with the rest of the image as a segment of ``BACKGROUND``, the last one.
     """
     ids = np.full(size, len(masks) + 1, dtype=np.int64)
     classes = [*classes, BACKGROUND]
@@ -31,7 +31,7 @@ def paint(masks: Sequence[np.ndarray], classes: Sequence[int], size: tuple[int, 
 
 
 def true_objects(annotations: Sequence[dict], size: tuple[int, int], where: str) -> Segments:
-    """The annotated objects of a picture or frame of (H, W), the smallest in front.
+    """The annotated objects of an image or frame of (H, W), the smallest in front.
 
     Raises:
         UserError: an outline is damaged.

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a page with pictures."""
+"""What an evaluation found, as a page with images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ ALPHA = 0.6
 
 
 def write_page(report: Report, folder: Path) -> Path:
-    """``index.html`` with its pictures; returns its path."""
+    """``index.html`` with its images; returns its path."""
     page = Page(folder, report.title)
     page.text("Scores in percent. How each was made stands in its passport, below its data set.")
     page.table(*summary_table(report))
@@ -91,14 +91,14 @@ def _write_dataset(page: Page, report: Report, name: str, rows: Sequence[Row]) -
     for row in rows:
         cards = list(_cards(row))
         if cards:
-            page.text(f"{row.run.title}: the pictures that it does worst and best on.")
+            page.text(f"{row.run.title}: the images that it does worst and best on.")
             page.cards(cards)
     with page.folded("Passport"):
         page.table(*passport_table(rows))
 
 
 def _cards(row: Row) -> Iterator[Card]:
-    """The worst and the best pictures; a picture that is gone since is left out."""
+    """The worst and the best images; an image that is gone since is left out."""
     names, colors = _classes(row.dataset)
     for kind, entries in (("worst", row.result.worst), ("best", row.result.best)):
         for entry in entries:
@@ -107,15 +107,15 @@ def _cards(row: Row) -> Iterator[Card]:
                 for title, key in (("truth", "truth"), ("answer", "answer"))
             }
             try:
-                picture = read_image(entry["image"])
+                image = read_image(entry["image"])
             except UserError:
                 continue
             height, width = maps["truth"].numbers.shape
-            picture = np.asarray(Image.fromarray(picture).resize((width, height)))
-            drawn = [("picture", picture)]
+            image = np.asarray(Image.fromarray(image).resize((width, height)))
+            drawn = [("image", image)]
             legends = []
             for title, regions in maps.items():
-                drawn.append((title, draw(picture, regions, colors)))
+                drawn.append((title, draw(image, regions, colors)))
                 legends.append((f"{title}:", legend(regions, names, colors)))
             title = f"{kind}, {entry['score']:.1f}: {'/'.join(Path(entry['image']).parts[-3:])}"
             yield Card(title, drawn, legends, side=max(height, width))
@@ -135,11 +135,11 @@ def _classes(dataset: str) -> tuple[Sequence[str], Sequence[Color]]:
     return names, metadata.get("stuff_colors") or distinct_colors(len(names))
 
 
-def draw(picture: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.ndarray:
-    """Regions on a picture (H, W, 3) in the colours of their classes."""
+def draw(image: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.ndarray:
+    """Regions on an image (H, W, 3) in the colours of their classes."""
     if regions.classes:
         colors = [colors[each] for each in regions.classes]
-    return overlays.overlay(picture, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
+    return overlays.overlay(image, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
 
 
 def legend(regions: Regions, names: Sequence[str], colors: Sequence[Color]) -> list[LegendEntry]:

@@ -12,14 +12,14 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from segcore.benchmarks.surroundings import machine, versions
+from segcore.benchmarks.environment import machine, versions
 from segcore.checkpoint.cache import file_sha256
 from segcore.config import default_config
 from segcore.errors import UserError, printable
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator
 from segcore.evaluation.consistency import LENGTHS
+from segcore.evaluation.resuming import OTHER_KEYS, SECTIONS
 from segcore.evaluation.semantic import CONVENTIONS
-from segcore.evaluation.unfinished import OTHER_KEYS, SECTIONS
 from segcore.runtime.files import user_path
 from segcore.vocabulary import Vocabulary
 from segcore.vocabulary.files import read_json
@@ -34,8 +34,8 @@ RULES = {
     "InstanceEvaluator": {"AP": "COCO's mask AP, by pycocotools"},
     "VideoInstanceEvaluator": {"AP": "YouTube-VIS's AP of tracks"},
     "MultilabelEvaluator": {
-        "mAP": "mean over classes, pictures ranked",
-        "mAP-image": "mean over pictures, classes ranked",
+        "mAP": "mean over classes, images ranked",
+        "mAP-image": "mean over images, classes ranked",
     },
 }
 
@@ -105,7 +105,7 @@ def describe_evaluators(evaluator: StatefulEvaluator) -> dict[str, Any]:
 
 
 def describe_files(records: Sequence[dict]) -> dict[str, Any]:
-    """How many pictures or videos a data set has, and a hash of the list of their files.
+    """How many images or videos a data set has, and a hash of the list of their files.
 
     Names count from the folder on that all files have in common, so that it does not matter where
     the data sets lie.
@@ -133,17 +133,17 @@ def describe_vocabulary(dataset: str) -> dict[str, Any]:
 
 
 def describe_pruning(cfg: CfgNode) -> dict[str, Any]:
-    """How many classes compete: of a crop in CAT-Seg, of a picture with RankSeg."""
+    """How many classes compete: of a crop in CAT-Seg, of an image with RankSeg."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         number = cfg.MODEL.SEM_SEG_HEAD.MAX_CLASSES
         return {"classes of a crop": number or "all"}
     rankseg = cfg.MODEL.get("RANKSEG")
     ranked = rankseg is not None and rankseg.FLAG
-    return {"classes of a picture": rankseg.TOPK if ranked else "all"}
+    return {"classes of an image": rankseg.TOPK if ranked else "all"}
 
 
 def describe_input(cfg: CfgNode) -> dict[str, Any]:
-    """How pictures are resized, cut and repeated."""
+    """How images are resized, cut and repeated."""
     sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     described = {
         "size": f"shorter side {sizes[0]}, longer side at most {sizes[1]}" if sizes[0] else "as is",
@@ -154,12 +154,12 @@ def describe_input(cfg: CfgNode) -> dict[str, Any]:
         node = cfg.TEST.PATCH_INFERENCE
         squeezed = "aspect ratio kept" if node.KEEP_ASPECT_RATIO else "squeezed to a square"
         described["windows"] = (
-            f"tiles of {node.TILE}, overlap {node.OVERLAP}, of a picture of "
+            f"tiles of {node.TILE}, overlap {node.OVERLAP}, of an image of "
             f"{node.OUTPUT_SIZE or 'its own size'}, {squeezed}"
-            + (", and the whole picture" if node.GLOBAL_VIEW else "")
+            + (", and the whole image" if node.GLOBAL_VIEW else "")
         )
     elif cfg.MODEL.META_ARCHITECTURE == "CATSeg":
-        described["windows"] = "the whole picture, squeezed to the towers' size"
+        described["windows"] = "the whole image, squeezed to the towers' size"
     if cfg.TEST.AUG.ENABLED:
         scales = ", ".join(map(str, cfg.TEST.AUG.MIN_SIZES))
         described["augmentation"] = f"shorter sides {scales}" + (

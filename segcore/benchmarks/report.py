@@ -59,7 +59,7 @@ class Report:
         title: of the page.
         rows: by data set, then by model.
         missing: what the suite has and the disk has not, with how to get it.
-        incomplete: data sets of another number of pictures than the benchmark has.
+        incomplete: data sets of another number of images than the benchmark has.
     """
 
     title: str
@@ -138,5 +138,5 @@ def convention_remark(metric: str) -> str:
 
 def missing_line(status: Status, how: str) -> str:
     """What is not there of a data set, and how to get it."""
-    lacking = status.lacking[0] if status.lacking else f"picture of {status.name}"
+    lacking = status.lacking[0] if status.lacking else f"image of {status.name}"
     return f"{status.name}: there is no {lacking}. {how}"

@@ -184,7 +184,7 @@ def evaluate(
         model: with its weights.
         dataset: registered name.
         passport: that of its scores.
-        examples: how many of the best and of the worst pictures are kept.
+        examples: how many of the best and of the worst images are kept.
     """
     keeper = ExampleKeeper(Trainer.build_evaluator(run.cfg, dataset), dataset, examples)
     scores = Trainer.test(only_on(run.cfg, dataset), model, [keeper])
@@ -246,8 +246,8 @@ def _write_examples(examples: Sequence[Judged], folder: Path, kind: str) -> list
         entry = {"score": each.score, "image": each.image}
         for name, regions in (("truth", each.truth), ("answer", each.answer)):
             file = f"{kind}-{number}-{name}.png"
-            picture = Image.fromarray(regions.numbers.astype(np.uint16))
-            replace(folder / file, partial(picture.save, format="png"))
+            image = Image.fromarray(regions.numbers.astype(np.uint16))
+            replace(folder / file, partial(image.save, format="png"))
             entry[name] = {"file": file, "classes": list(regions.classes)}
         entries.append(entry)
     return entries

@@ -67,7 +67,7 @@ def _json_row(row: Row) -> dict[str, Any]:
 
 
 def write_markdown(report: Report, path: Path) -> None:
-    """Everything but the pictures, for people and repositories."""
+    """Everything but the images, for people and repositories."""
     parts = [f"# {escaped(report.title)}", _markdown(summary_table(report))]
     tables = mess_tables(report)
     if tables:

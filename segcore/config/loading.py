@@ -73,11 +73,11 @@ def add_shared_keys(cfg: CfgNode) -> None:
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False
-    # Training pictures are padded to this side; -1 leaves them as they are.
+    # Training images are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
     # JSON files that describe data sets of one's own, and tables of captions:
-    # segcore.datasets.own registers them.
+    # segcore.datasets.custom registers them.
     cfg.DATASETS.OWN = ()
     # Nothing reads it; published files set it.
     cfg.DATASETS.VAL_ALL = ("",)

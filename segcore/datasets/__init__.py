@@ -7,8 +7,8 @@ Nothing is read from the disk until a data set is asked for.
 
 from segcore.datasets.builtin import data_root, register_builtin_datasets
 from segcore.datasets.captions import register_caption_dataset
+from segcore.datasets.custom import register_custom_datasets
 from segcore.datasets.instance import register_instance_dataset
-from segcore.datasets.own import register_own_datasets
 from segcore.datasets.panoptic import register_panoptic_dataset
 from segcore.datasets.presence import shown_classes
 from segcore.datasets.registering import check_registered, first_training_metadata
@@ -22,8 +22,8 @@ __all__ = [
     "first_training_metadata",
     "register_builtin_datasets",
     "register_caption_dataset",
+    "register_custom_datasets",
     "register_instance_dataset",
-    "register_own_datasets",
     "register_panoptic_dataset",
     "register_semantic_dataset",
     "register_track_dataset",

@@ -1,4 +1,4 @@
-"""Image-text data sets: a table of pictures and the sentences that belong to them."""
+"""Image-text data sets: a table of images and the sentences that belong to them."""
 
 import csv
 import functools
@@ -28,7 +28,7 @@ def register_caption_dataset(
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         table: as :func:`read_captions` takes it.
-        image_dir: the folder that the table's pictures are relative to.
+        image_dir: the folder that the table's images are relative to.
         evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
@@ -52,7 +52,7 @@ def read_captions(name: str, table: Path, image_dir: Path) -> list[dict]:
         name: of the data set, for messages.
         table: UTF-8 text with tabs between the columns, and quotes as Python's ``csv`` writes them.
             Its first line names the columns, among them those of a pair of ``COLUMNS``.
-        image_dir: the folder that the pictures are relative to. They are not looked for here: there
+        image_dir: the folder that the images are relative to. They are not looked for here: there
             may be millions.
 
     Raises:
@@ -81,11 +81,11 @@ def read_captions(name: str, table: Path, image_dir: Path) -> list[dict]:
 
 
 def _find_columns(header: list[str], table: Path) -> tuple[int, int]:
-    """Where pictures and captions stand."""
-    for picture, caption in COLUMNS:
-        if picture in header and caption in header:
-            return header.index(picture), header.index(caption)
-    wanted = " or ".join(f"{picture!r} and {caption!r}" for picture, caption in COLUMNS)
+    """Where images and captions stand."""
+    for image, caption in COLUMNS:
+        if image in header and caption in header:
+            return header.index(image), header.index(caption)
+    wanted = " or ".join(f"{image!r} and {caption!r}" for image, caption in COLUMNS)
     raise UserError(
         f"the first line of {table} names {len(header)} columns, but not {wanted}: "
         "name them there, with a tab between two names"
@@ -100,10 +100,10 @@ def _record(
             f"{place} has {len(row)} columns instead of {width}: a text with a tab in it needs "
             "quotes around it"
         )
-    picture, caption = (row[column] for column in columns)
-    if not picture.strip() or not caption.strip():
-        raise UserError(f"{place} has no {'caption' if picture.strip() else 'picture'}: remove it")
-    return {"file_name": os.path.join(image_dir, picture), "caption": caption}  # noqa: PTH118
+    image, caption = (row[column] for column in columns)
+    if not image.strip() or not caption.strip():
+        raise UserError(f"{place} has no {'caption' if image.strip() else 'image'}: remove it")
+    return {"file_name": os.path.join(image_dir, image), "caption": caption}  # noqa: PTH118
 
 
 def _rows(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:

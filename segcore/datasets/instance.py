@@ -1,4 +1,4 @@
-"""Instance data sets: a folder of pictures and COCO's instance JSON."""
+"""Instance data sets: a folder of images and COCO's instance JSON."""
 
 import functools
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ def register_instance_dataset(
     evaluator_type: str = "coco",
     **metadata: object,
 ) -> None:
-    """Make pictures with annotated objects known under a name; nothing is read yet.
+    """Make images with annotated objects known under a name; nothing is read yet.
 
     The classes of a model are the things of the vocabulary, counted from 0. A name that is
     registered already is accepted when it stands for the same classes.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        image_dir: the folder of the pictures that the JSON file names.
+        image_dir: the folder of the images that the JSON file names.
         instance_json: objects in COCO's format.
         vocabulary: classes whose ``dataset_ids`` are the category ids of the JSON file; anything
             that :meth:`Vocabulary.load` takes.
@@ -84,7 +84,7 @@ def read_instance_records(
 
     Args:
         name: of the data set, for messages.
-        image_dir: the folder of the pictures.
+        image_dir: the folder of the images.
         instance_json: objects in COCO's format.
         ids: category ids of the file -> the model's.
 

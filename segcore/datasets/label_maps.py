@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from segcore.datasets.preparing import for_all, write_picture
+from segcore.datasets.preparing import for_all, write_image
 from segcore.errors import UserError, printable
 from segcore.images import check_labels, read_labels
 from segcore.runtime.files import join_inside
@@ -27,10 +27,10 @@ class LabelMaps:
     Attributes:
         name: of the data set.
         folder, suffix: of the label maps.
-        image_folder, image_suffix: of the pictures.
+        image_folder, image_suffix: of the images.
         num_values: what is stored is 0 ... ``num_values`` - 1, or ``ignore_label``.
         ignore_label: of pixels without a class, as it is stored.
-        published: how many pictures the benchmark has.
+        published: how many images the benchmark has.
     """
 
     name: str
@@ -67,7 +67,7 @@ class LabelMaps:
         )
 
     def path(self, stem: str) -> Path:
-        """The label map of the picture ``stem``, a path below the folder without its ending."""
+        """The label map of the image ``stem``, a path below the folder without its ending."""
         return join_inside(self.folder, f"{stem}{self.suffix}", self.name)
 
     def holds(self, stem: str) -> bool:
@@ -96,8 +96,8 @@ def make_label_maps(
 
     Args:
         maps: where they belong.
-        items: stem of a picture -> what its label map is made of.
-        make: makes (H, W) uint8 or uint16 of it, or None where the picture is left out.
+        items: stem of an image -> what its label map is made of.
+        make: makes (H, W) uint8 or uint16 of it, or None where the image is left out.
         workers: processes.
 
     Raises:
@@ -111,7 +111,7 @@ def make_label_maps(
 
 
 def _make(maps: LabelMaps, make: Callable, named: tuple[str, Item]) -> bool:
-    """Whether the picture has a label map now."""
+    """Whether the image has a label map now."""
     stem, item = named
     if maps.holds(stem):
         return True
@@ -119,7 +119,7 @@ def _make(maps: LabelMaps, make: Callable, named: tuple[str, Item]) -> bool:
     if labels is None:
         return False
     maps.check(labels, maps.path(stem))
-    write_picture(maps.path(stem), labels)
+    write_image(maps.path(stem), labels)
     return True
 
 
@@ -128,8 +128,8 @@ def _differences(maps: LabelMaps, made: set[str]) -> list[str]:
     found = []
     if len(made) != maps.published:
         found.append(
-            f"the benchmark has {maps.published} pictures, here are {len(made)}: scores of another "
-            "set of pictures are not comparable"
+            f"the benchmark has {maps.published} images, here are {len(made)}: scores of another "
+            "set of images are not comparable"
         )
     others = stems(maps.folder, maps.suffix) - made
     if others:
@@ -140,8 +140,8 @@ def _differences(maps: LabelMaps, made: set[str]) -> list[str]:
     lacking = made - stems(maps.image_folder, maps.image_suffix)
     if lacking:
         found.append(
-            f"{len(lacking)} label maps have no picture in {maps.image_folder}: unpack the "
-            "pictures there"
+            f"{len(lacking)} label maps have no image in {maps.image_folder}: unpack the "
+            "images there"
         )
     return found
 

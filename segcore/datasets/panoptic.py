@@ -1,4 +1,4 @@
-"""Panoptic data sets: a folder of pictures, COCO's panoptic JSON, and the folder of its PNGs."""
+"""Panoptic data sets: a folder of images, COCO's panoptic JSON, and the folder of its PNGs."""
 
 import functools
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ def register_panoptic_dataset(
     evaluator_type: str = "coco_panoptic_seg",
     **metadata: object,
 ) -> None:
-    """Make pictures with segments known under a name; nothing is read yet.
+    """Make images with segments known under a name; nothing is read yet.
 
     A name that is registered already, by Detectron2 itself for instance, is accepted when it stands
     for the same classes; its reader and its metadata are kept, and what it lacks of ours is added.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        image_dir: the folder of the pictures that the JSON file names.
+        image_dir: the folder of the images that the JSON file names.
         panoptic_json, panoptic_dir: segments in COCO's format.
         vocabulary: the classes, things and stuff, whose ``dataset_ids`` are the category ids of the
             JSON file; anything that :meth:`Vocabulary.load` takes.
@@ -95,7 +95,7 @@ def read_panoptic_records(
 
     Args:
         name: of the data set, for messages.
-        image_dir: the folder of the pictures.
+        image_dir: the folder of the images.
         panoptic_json, panoptic_dir: segments in COCO's format.
         things, stuff: category ids of the file -> the model's.
         semantic_dir: label maps with the names of the PNG files.

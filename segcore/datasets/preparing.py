@@ -133,7 +133,7 @@ def relabel(labels: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     return table[labels]
 
 
-def write_picture(path: Path, pixels: np.ndarray, **options: object) -> None:
+def write_image(path: Path, pixels: np.ndarray, **options: object) -> None:
     """Write beside the place and rename: ``path`` never holds half a file.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which classes a picture or a video shows, by its ground truth."""
+"""Which classes an image or a video shows, by its ground truth."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from segcore.videos import read_frame_labels
 
 
 def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """The classes of a picture in its own size, so that small things count.
+    """The classes of an image in its own size, so that small things count.
 
     Args:
         record: a dataset dict with ``segments_info``, ``sem_seg_file_name`` or ``annotations``;

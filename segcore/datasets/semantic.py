@@ -1,4 +1,4 @@
-"""Semantic data sets: a folder of pictures, a folder of label maps, a vocabulary."""
+"""Semantic data sets: a folder of images, a folder of label maps, a vocabulary."""
 
 import functools
 import logging
@@ -32,9 +32,9 @@ def register_semantic_dataset(
     evaluator_type: str = "sem_seg",
     **metadata: object,
 ) -> None:
-    """Make a folder of pictures with label maps known under a name.
+    """Make a folder of images with label maps known under a name.
 
-    Nothing is read yet. A picture and a label map belong together when their paths below the two
+    Nothing is read yet. An image and a label map belong together when their paths below the two
     folders are equal but for the suffixes. A name that is registered already, by Detectron2 itself
     for instance, is accepted when it stands for the same classes; its reader and its metadata are
     kept, and what it lacks of ours is added.
@@ -44,7 +44,7 @@ def register_semantic_dataset(
         image_dir, label_dir: the two folders, searched with all their subfolders.
         vocabulary: the classes, in the order of the label values; anything that
             :meth:`Vocabulary.load` takes.
-        image_suffix, label_suffix: how the files' names end, dot included; None takes all pictures.
+        image_suffix, label_suffix: how the files' names end, dot included; None takes all images.
         ignore_label: label value of pixels without a class; None takes the vocabulary's.
         first_label: what class 0 is stored as; smaller values are pixels without a class.
         evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
@@ -83,23 +83,23 @@ def read_pairs(
     """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name, and
     with ``first_label`` where that is not 0.
 
-    Sizes are left to the reader of the pictures: opening 100,000 headers here would take minutes.
+    Sizes are left to the reader of the images: opening 100,000 headers here would take minutes.
 
     Raises:
-        UserError: a folder is missing, no picture has a label map, or one has several.
+        UserError: a folder is missing, no image has a label map, or one has several.
     """
     images = _single_files(name, image_dir, image_suffix)
     labels = _single_files(name, label_dir, label_suffix)
     stems = sorted(images.keys() & labels.keys())
     if not stems:
         raise UserError(
-            f"dataset {name!r}: no picture *{image_suffix or ''} in {image_dir} has a label map of "
+            f"dataset {name!r}: no image *{image_suffix or ''} in {image_dir} has a label map of "
             f"the same name *{label_suffix or ''} in {label_dir}: prepare it as "
             "datasets/README.md says"
         )
     if len(stems) < len(labels):
         logger.warning(
-            "dataset %s: %d of %d label maps have no picture in %s and are left out",
+            "dataset %s: %d of %d label maps have no image in %s and are left out",
             name,
             len(labels) - len(stems),
             len(labels),
@@ -125,12 +125,12 @@ def semantic_metadata(name: str) -> Metadata:
 
 
 def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[str]]:
-    """The files of a data set, by what pictures and label maps have in common.
+    """The files of a data set, by what images and label maps have in common.
 
     Args:
         name: of the data set, for messages.
         folder: searched with its subfolders; hidden files, which some systems add, are left out.
-        suffix: how the names end; None takes every picture.
+        suffix: how the names end; None takes every image.
 
     Returns:
         path below the folder without the suffix -> full paths, in order; more than one only where

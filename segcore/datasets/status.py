@@ -23,7 +23,7 @@ class Status:
     Attributes:
         name: the registered one.
         group: the benchmark that it belongs to: the name of a vocabulary, or of a collection.
-        unit: what is counted, ``"pictures"`` or ``"videos"``.
+        unit: what is counted, ``"images"`` or ``"videos"``.
         found: how many have all files that the data set reads.
         published: how many the benchmark has; None where that is up to who makes it.
         lacking: files and folders that are not there, relative to the root.
@@ -85,7 +85,7 @@ def _status(
             )
         )
     published = entry.get("num_videos" if of_videos else "num_images")
-    return Status(name, group, "videos" if of_videos else "pictures", found, published, lacking)
+    return Status(name, group, "videos" if of_videos else "images", found, published, lacking)
 
 
 def _stems_below(root: Path, folder: str, suffix: str) -> frozenset[str]:

@@ -1,5 +1,5 @@
 """The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels, which
-tables hold captions of its pictures, and which files and folders its videos."""
+tables hold captions of its images, and which files and folders its videos."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
         table: ``datasets`` maps a name to its folders and files; ``evaluator_type`` and
             ``background`` are those of all of them. What they have tells the kind:
 
-            - ``captions``, a table: pictures with captions;
+            - ``captions``, a table: images with captions;
             - ``panoptic_json`` and ``labels``, where given ``semantic_labels`` and
               ``instance_json``: panoptic;
             - ``instance_json`` alone: instances;

@@ -175,7 +175,7 @@ def _files_by_stem(name: str, folder: Path) -> dict[str, str]:
         files[path.stem] = str(path)
     if not files:
         raise UserError(
-            f"dataset {name!r}: {folder} holds no picture, but a video needs at least one frame: "
+            f"dataset {name!r}: {folder} holds no image, but a video needs at least one frame: "
             "prepare it as datasets/README.md says"
         )
     return files

@@ -1,4 +1,4 @@
-"""Animated pictures for pages: GIF or WebP, which a browser plays without a player."""
+"""Animated images for pages: GIF or WebP, which a browser plays without a player."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -21,7 +21,7 @@ _SAVING = {
 def write_animation(
     frames: Iterable[np.ndarray], path: str | Path, fps: float = 8, *, side: int | None = None
 ) -> Path:
-    """Frames as one picture that moves, again and again.
+    """Frames as one image that moves, again and again.
 
     Args:
         frames: (H, W, 3) uint8, RGB, at least one, all of one size.
@@ -38,11 +38,11 @@ def write_animation(
     """
     path = Path(path)
     if path.suffix.lower() not in _SAVING:
-        raise UserError(f"{path}: an animated picture ends in {' or '.join(_SAVING)}")
+        raise UserError(f"{path}: an animated image ends in {' or '.join(_SAVING)}")
     if not 0 < fps <= 50:
         raise ValueError(f"{fps} frames a second: take more than 0 and at most 50")
-    pictures = (_picture(frame, path, side) for frame in frames)
-    first = next(pictures, None)
+    images = (_image(frame, path, side) for frame in frames)
+    first = next(images, None)
     if first is None:
         raise UserError(f"{path} would have no frames: give at least one")
     try:
@@ -50,7 +50,7 @@ def write_animation(
         save = partial(
             first.save,
             save_all=True,
-            append_images=pictures,
+            append_images=images,
             duration=round(1000 / fps),
             loop=0,
             **_SAVING[path.suffix.lower()],
@@ -61,8 +61,8 @@ def write_animation(
     return path
 
 
-def _picture(frame: np.ndarray, path: Path, side: int | None) -> Image.Image:
-    picture = Image.fromarray(frame if side is None else fit(frame, side))
+def _image(frame: np.ndarray, path: Path, side: int | None) -> Image.Image:
+    image = Image.fromarray(frame if side is None else fit(frame, side))
     if path.suffix.lower() != ".gif":
-        return picture
-    return picture.quantize(256, dither=Image.Dither.NONE)
+        return image
+    return image.quantize(256, dither=Image.Dither.NONE)

@@ -1,8 +1,8 @@
 """Label maps made visible: overlays, names on regions, legends, contact sheets.
 
-Pictures go in and come out as (H, W, 3) uint8 arrays, RGB. Label maps are (H, W) arrays of class
+Images go in and come out as (H, W, 3) uint8 arrays, RGB. Label maps are (H, W) arrays of class
 ids; the ignore label, where there is one, means "no class". Everything is drawn with PIL and
-numpy in a few bytes a pixel: a 100-megapixel picture is no special case.
+numpy in a few bytes a pixel: a 100-megapixel image is no special case.
 """
 
 from collections.abc import Sequence
@@ -72,13 +72,13 @@ def overlay(
     alpha: float = 0.55,
     ignore_label: int | None = None,
 ) -> np.ndarray:
-    """A picture with its label map on it: blended colours, light borders.
+    """An image with its label map on it: blended colours, light borders.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         labels: (H, W) class ids.
         colors: one RGB colour a class.
-        alpha: weight of the colours, 0 (bare picture) to 1 (colours alone).
+        alpha: weight of the colours, 0 (bare image) to 1 (colours alone).
         ignore_label: the id of pixels without a class, if any; they stay as they are.
 
     Returns:
@@ -90,7 +90,7 @@ def overlay(
     blended = np.array(Image.blend(Image.fromarray(image), Image.fromarray(painted), alpha))
     ignored = labels == ignore_label
     blended[ignored] = image[ignored]
-    # A border is to be seen when the picture fills a screen, about 800 pixels wide.
+    # A border is to be seen when the image fills a screen, about 800 pixels wide.
     blended[region_borders(labels, thickness=max(1, round(max(labels.shape) / 800)))] = _BORDER
     return blended
 
@@ -209,12 +209,12 @@ def contact_sheet(
     cell: int = 240,
     gap: int = 6,
 ) -> np.ndarray:
-    """Pictures side by side, a row each, to compare at a glance.
+    """Images side by side, a row each, to compare at a glance.
 
     Args:
-        rows: (H, W, 3) uint8 pictures of any sizes, the same number in every row.
+        rows: (H, W, 3) uint8 images of any sizes, the same number in every row.
         titles: one a column, written above it; none: no line for titles.
-        cell: pixels of the square that each picture is fitted into.
+        cell: pixels of the square that each image is fitted into.
         gap: pixels between the squares.
 
     Returns:
@@ -228,28 +228,28 @@ def contact_sheet(
     for column, title in enumerate(titles):
         x = gap + column * (cell + gap) + cell / 2
         draw.text((x, top / 2 + 2), _shortened(title, font, cell), _INK, font=font, anchor="mm")
-    for i, pictures in enumerate(rows):
-        for j, picture in enumerate(pictures):
-            fitted = Image.fromarray(fit(picture, cell))
+    for i, images in enumerate(rows):
+        for j, image in enumerate(images):
+            fitted = Image.fromarray(fit(image, cell))
             x = gap + j * (cell + gap) + (cell - fitted.width) // 2
             y = top + gap + i * (cell + gap) + (cell - fitted.height) // 2
             canvas.paste(fitted, (x, y))
     return np.asarray(canvas)
 
 
-def fit(picture: np.ndarray, side: int) -> np.ndarray:
-    """Resizes a picture (H, W, 3) or a label map (H, W) so that its longer side is `side`.
+def fit(image: np.ndarray, side: int) -> np.ndarray:
+    """Resizes an image (H, W, 3) or a label map (H, W) so that its longer side is `side`.
 
-    Pictures are smoothed; labels keep their ids (nearest neighbour).
+    Images are smoothed; labels keep their ids (nearest neighbour).
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = side / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    if picture.ndim == 2:
+    if image.ndim == 2:
         rows = (np.arange(new_height) + 0.5) * height / new_height
         columns = (np.arange(new_width) + 0.5) * width / new_width
-        return picture[rows.astype(int)[:, None], columns.astype(int)[None, :]]
-    resized = Image.fromarray(picture).resize(
+        return image[rows.astype(int)[:, None], columns.astype(int)[None, :]]
+    resized = Image.fromarray(image).resize(
         (new_width, new_height), Image.Resampling.LANCZOS, reducing_gap=3.0
     )
     return np.asarray(resized)

@@ -1,4 +1,4 @@
-"""A result page: index.html and a folder of pictures beside it, to be opened from disk.
+"""A result page: index.html and a folder of images beside it, to be opened from disk.
 
 Nothing is loaded from anywhere else and no script runs. Every word that comes from outside (class
 names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
@@ -43,7 +43,7 @@ pre { background: var(--code); padding: .7rem .9rem; border-radius: 6px; overflo
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
   min-width: 0; }
 .card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
-.pictures { display: grid; gap: .5rem;
+.images { display: grid; gap: .5rem;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
 figure { margin: 0; }
 figure.film { max-width: 46rem; margin: .75rem 0; }
@@ -59,12 +59,12 @@ summary { cursor: pointer; margin: .75rem 0 .25rem; font-weight: 600; }
 """
 
 
-SMALLEST_SHARE = 0.01  # of a picture; classes that cover less are only counted
+SMALLEST_SHARE = 0.01  # of an image; classes that cover less are only counted
 
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One class in a legend: name, colour (RGB, 0..255), share of the picture (0..1)."""
+    """One class in a legend: name, colour (RGB, 0..255), share of the image (0..1)."""
 
     name: str
     color: Color
@@ -73,23 +73,23 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Card:
-    """One subject of the page: captioned pictures beside each other, legends below them.
+    """One subject of the page: captioned images beside each other, legends below them.
 
-    `pictures` are (caption, (H, W, 3) uint8), `legends` (heading, entries); `side` is the longer
-    side in pixels that the pictures are saved with.
+    `images` are (caption, (H, W, 3) uint8), `legends` (heading, entries); `side` is the longer
+    side in pixels that the images are saved with.
     """
 
     title: str
-    pictures: Sequence[tuple[str, np.ndarray]]
+    images: Sequence[tuple[str, np.ndarray]]
     legends: Sequence[tuple[str, Sequence[LegendEntry]]] = ()
     side: int = 480
 
 
 class Page:
-    """Collects headings, texts, tables, commands and pictures, then writes one folder.
+    """Collects headings, texts, tables, commands and images, then writes one folder.
 
     Args:
-        folder: where index.html and its pictures go; made if absent.
+        folder: where index.html and its images go; made if absent.
         title: heading of the page and title of the window.
     """
 
@@ -97,7 +97,7 @@ class Page:
         self.folder = Path(folder)
         self.title = title
         self._body: list[str] = []
-        self._pictures = 0
+        self._images = 0
 
     def heading(self, text: str) -> None:
         """A heading of a section."""
@@ -134,14 +134,14 @@ class Page:
         self._body.append('<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
     def cards(self, cards: Sequence[Card]) -> None:
-        """Cards in a grid; their pictures are written to the folder."""
+        """Cards in a grid; their images are written to the folder."""
         self._body.append('<div class="cards">')
         self._body.extend(self._card(card) for card in cards)
         self._body.append("</div>")
 
     def animation(self, caption: str, frames: Iterable[np.ndarray], fps: float = 8) -> None:
-        """A picture that moves, of frames (H, W, 3) uint8, all of one size."""
-        name = self._next_picture(".webp")
+        """An image that moves, of frames (H, W, 3) uint8, all of one size."""
+        name = self._next_image(".webp")
         write_animation(frames, self.folder / name, fps)
         words = escape(caption)
         self._body.append(
@@ -165,31 +165,31 @@ class Page:
 
     def _card(self, card: Card) -> str:
         figures = "".join(
-            self._figure(caption, fit(picture, card.side), card.title)
-            for caption, picture in card.pictures
+            self._figure(caption, fit(image, card.side), card.title)
+            for caption, image in card.images
         )
-        parts = [f'<h3>{escape(card.title)}</h3><div class="pictures">{figures}</div>']
+        parts = [f'<h3>{escape(card.title)}</h3><div class="images">{figures}</div>']
         parts.extend(_legend(heading, entries) for heading, entries in card.legends)
         return '<div class="card">' + "\n".join(parts) + "</div>"
 
-    def _figure(self, caption: str, picture: np.ndarray, title: str) -> str:
-        name = self._next_picture(".png")
-        replace(self.folder / name, Image.fromarray(picture).save)
-        height, width = picture.shape[:2]
+    def _figure(self, caption: str, image: np.ndarray, title: str) -> str:
+        name = self._next_image(".png")
+        replace(self.folder / name, Image.fromarray(image).save)
+        height, width = image.shape[:2]
         return (
             f'<figure><img src="{name}" width="{width}" height="{height}"'
             f' alt="{escape(f"{title}: {caption}")}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
-    def _next_picture(self, suffix: str) -> str:
-        self._pictures += 1
-        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
-        return f"pictures/{self._pictures:03d}{suffix}"
+    def _next_image(self, suffix: str) -> str:
+        self._images += 1
+        (self.folder / "images").mkdir(parents=True, exist_ok=True)
+        return f"images/{self._images:03d}{suffix}"
 
 
 def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:
-    """The entries that a reader can find in the picture, and how many are too small for that."""
+    """The entries that a reader can find in the image, and how many are too small for that."""
     shown = [entry for entry in entries if entry.share >= SMALLEST_SHARE]
     items = [_legend_item(entry) for entry in shown]
     if len(shown) < len(entries):

@@ -1,6 +1,6 @@
-"""Segments and objects made visible, by the functions for label maps in :mod:`segcore.drawing.overlays`.
+"""Segments and objects made visible, by the functions for label maps in :mod:`.overlays`.
 
-A picture's segments are a map (H, W) of their numbers, 0 where there is none, and a list that says
+An image's segments are a map (H, W) of their numbers, 0 where there is none, and a list that says
 what a number is. Objects overlap; in a map the surest one covers the others.
 """
 
@@ -19,7 +19,7 @@ NOTHING = 0  # the number of pixels without a segment
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a picture, or an object in it.
+    """A segment of an image, or an object in it.
 
     Attributes:
         number: its value in the map, from 1; in a video the same in every frame.
@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Regions:
-    """What is drawn onto a picture.
+    """What is drawn onto an image.
 
     Attributes:
         labels: (H, W), places in `names` and `colors`.
@@ -103,7 +103,7 @@ def paint_masks(masks: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
 
 
 def draw_regions(image: np.ndarray, regions: Regions, *, alpha: float = 0.55) -> np.ndarray:
-    """Colours, borders and names of regions on a picture: (H, W, 3) uint8 -> the same."""
+    """Colours, borders and names of regions on an image: (H, W, 3) uint8 -> the same."""
     drawn = overlays.overlay(
         image, regions.labels, regions.colors, alpha=alpha, ignore_label=regions.ignore_label
     )

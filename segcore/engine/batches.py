@@ -1,6 +1,6 @@
 """The stream of training batches, which can start anywhere.
 
-Which pictures make up the batch of an iteration, and how they are augmented, follows from the seed,
+Which images make up the batch of an iteration, and how they are augmented, follows from the seed,
 the iteration and the place in the batch alone.
 """
 
@@ -22,12 +22,12 @@ from .seeding import seed_sample
 
 
 class Sample(NamedTuple):
-    """A picture in a batch: what seeds its augmentation, and its number in the data set."""
+    """An image in a batch: what seeds its augmentation, and its number in the data set."""
 
     seed: int
     iteration: int
     index: int  # in the batch of all processes
-    picture: int
+    image: int
 
 
 class TrainingBatches(Sampler):
@@ -35,15 +35,15 @@ class TrainingBatches(Sampler):
 
     Args:
         records: dataset dicts.
-        size: pictures in this process's part.
-        group_by_aspect: make batches of pictures that are all wide or all tall. Pictures whose
+        size: images in this process's part.
+        group_by_aspect: make batches of images that are all wide or all tall. Images whose
             records lack ``width`` and ``height`` have their headers read.
     """
 
     def __init__(self, records: Sequence[dict], size: int, *, group_by_aspect: bool) -> None:
         self.records, self.size, self.group_by_aspect = records, size, group_by_aspect
         self.seed = self.start = 0
-        self._is_wide = functools.cache(lambda picture: is_wide(records[picture]))
+        self._is_wide = functools.cache(lambda image: is_wide(records[image]))
 
     def begin(self, seed: int, iteration: int) -> None:
         """Settle where the next pass starts: at the batch of ``iteration``."""
@@ -51,19 +51,19 @@ class TrainingBatches(Sampler):
 
     def __iter__(self) -> Iterator[list[Sample]]:
         rank, processes = comm.get_rank(), comm.get_world_size()
-        pictures = iter(TrainingSampler(len(self.records), seed=self.seed))
-        for iteration, batch in islice(enumerate(self._batches(pictures)), self.start, None):
+        images = iter(TrainingSampler(len(self.records), seed=self.seed))
+        for iteration, batch in islice(enumerate(self._batches(images)), self.start, None):
             yield [
-                Sample(self.seed, iteration, rank + processes * place, picture)
-                for place, picture in enumerate(batch)
+                Sample(self.seed, iteration, rank + processes * place, image)
+                for place, image in enumerate(batch)
             ]
 
-    def _batches(self, pictures: Iterator[int]) -> Iterator[list[int]]:
+    def _batches(self, images: Iterator[int]) -> Iterator[list[int]]:
         group_by_aspect = self.group_by_aspect and self.size > 1
         waiting = {True: [], False: []}
-        for picture in pictures:
-            group = waiting[group_by_aspect and self._is_wide(picture)]
-            group.append(picture)
+        for image in images:
+            group = waiting[group_by_aspect and self._is_wide(image)]
+            group.append(image)
             if len(group) == self.size:
                 yield group[:]
                 group.clear()
@@ -77,11 +77,11 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, sample: Sample) -> dict:
         seed_sample(sample.seed, sample.iteration, sample.index)
-        return self.mapper(self.records[sample.picture])
+        return self.mapper(self.records[sample.image])
 
 
 def is_wide(record: dict) -> bool:
-    """Whether the picture of a dataset dict is wider than tall, upright as it is shown."""
+    """Whether the image of a dataset dict is wider than tall, upright as it is shown."""
     if "width" in record and "height" in record:
         return record["width"] > record["height"]
     header = read_header(record["file_name"])

@@ -1,4 +1,4 @@
-"""How well a model knows the classes of the pictures that it learns from, noted while it learns.
+"""How well a model knows the classes of the images that it learns from, noted while it learns.
 
 Beside the same scores of an evaluation this shows over-fitting, which RankSeg (ECCV 2022, appendix
 H) meets with a lower rate and weight of the multi-label head.
@@ -15,9 +15,9 @@ from segcore.evaluation.multilabel import TOP, multilabel_scores
 
 
 class CategoryScores(HookBase):
-    """Notes ``train_multilabel/mAP``, ``.../recall@k`` and so on over the last pictures.
+    """Notes ``train_multilabel/mAP``, ``.../recall@k`` and so on over the last images.
 
-    Those are the pictures of this process since the run was started or resumed, at most ``window``.
+    Those are the images of this process since the run was started or resumed, at most ``window``.
     """
 
     def __init__(
@@ -25,20 +25,20 @@ class CategoryScores(HookBase):
     ) -> None:
         """
         Args:
-            model: leaves in ``category_answers`` what it said of its last training batch: logits
+            model: leaves in ``category_predictions`` those of its last training batch: logits
                 (B, C) and which classes are there, (B, C) bool; None where it has no such head.
             kappa: recall of so many of the likeliest classes is noted besides the usual numbers.
             period: iterations from note to note.
-            window: pictures.
+            window: images.
         """
         self.model, self.period, self.window = model, period, window
         self.top = sorted({*TOP, kappa})
         self.answers: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
 
     def after_step(self) -> None:
-        if self.model.category_answers is None:
+        if self.model.category_predictions is None:
             return
-        self.answers.append(self.model.category_answers)
+        self.answers.append(self.model.category_predictions)
         while sum(len(logits) for logits, _ in self.answers) > self.window:
             self.answers.popleft()
         done = self.trainer.iter + 1

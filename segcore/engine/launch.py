@@ -19,19 +19,19 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from segcore.config import find_config, load_config
-from segcore.datasets import register_own_datasets
+from segcore.datasets import register_custom_datasets
 from segcore.errors import UserError
 from segcore.runtime.lock import hold, release
 from segcore.runtime.processes import end_with_parent
 from segcore.runtime.stopping import interrupts_ignored
 
-from .together import (
-    MistakeElsewhere,
+from .collective import (
+    ErrorElsewhere,
     ProcessLost,
-    create_patient_group,
-    forget_patient_group,
+    collective,
+    create_long_timeout_group,
+    forget_long_timeout_group,
     losses_as_user_errors,
-    together,
 )
 
 GRACE = 5.0  # seconds that a process has to end when it is asked to
@@ -51,11 +51,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
         UserError: the config is wrong, or another run holds the output folder.
     """
     cfg = load_config(args.config_file, args.opts)
-    register_own_datasets(cfg)
+    register_custom_datasets(cfg)
     cfg.freeze()
     args.config_file = str(find_config(args.config_file))
     if cfg.OUTPUT_DIR:
-        with together():
+        with collective():
             if comm.is_main_process():
                 hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", wait=args.resume)
     try:
@@ -244,7 +244,7 @@ def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) 
         result = _run(main, args)
         with losses_as_user_errors():
             _leave()
-    except MistakeElsewhere:
+    except ErrorElsewhere:
         sys.exit(2)  # the process that met it prints the sentence
     return result
 
@@ -265,7 +265,7 @@ def _join(world: _World, local_rank: int) -> None:
             f"({error})"
         ) from error
     comm.create_local_process_group(world.processes_here)
-    create_patient_group(world.wait_minutes)
+    create_long_timeout_group(world.wait_minutes)
     comm.synchronize()
 
 
@@ -273,5 +273,5 @@ def _leave() -> None:
     """Leave the process group when all do. A group that a process still holds, or that others still
     speak in, has threads that abort the process when the interpreter ends."""
     comm.synchronize()
-    forget_patient_group()
+    forget_long_timeout_group()
     dist.destroy_process_group()

@@ -14,7 +14,7 @@ _SAMPLE, _STEP = 0, 1
 
 
 def seed_sample(seed: int, iteration: int, index: int) -> None:
-    """Before a picture is read and augmented: ``index`` is its place in the batch."""
+    """Before an image is read and augmented: ``index`` is its place in the batch."""
     _seed_all(seed, _SAMPLE, iteration, index)
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from segcore.errors import UserError
 
 from .batches import TrainingBatches
+from .collective import collective
 from .seeding import seed_step
-from .together import together
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +68,13 @@ class AutocastTrainer(SimpleTrainer):
                 loss is not finite; the model is as it was.
         """
         start = time.perf_counter()
-        with together():
+        with collective():
             data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
 
         seed_step(self.seed, self.iter, comm.get_rank())
         autocast = torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None)
-        with together(), autocast:
+        with collective(), autocast:
             losses = self.model(data)
             _require_finite(losses, data, self.iter)
         self.optimizer.zero_grad()

@@ -31,16 +31,16 @@ from segcore.datasets.class_names import check_class_names
 from segcore.errors import UserError
 from segcore.evaluation import StatefulEvaluator, build_evaluator
 from segcore.evaluation.builder import inference_folder
-from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
+from segcore.evaluation.resuming import ResumableEvaluation, config_hash, weights_hash
 from segcore.mappers import build_mapper
 from segcore.vocabulary import Vocabulary
 
 from .batches import build_train_loader
 from .categories import CategoryScores
+from .collective import collective, collective_inference
 from .optimizer import build_optimizer
-from .shares import Share
+from .sharding import Shard
 from .step import AutocastTrainer, autocast_dtype
-from .together import inference_together, together
 from .tta import with_tta
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Trainer(DefaultTrainer):
     """A ``DefaultTrainer`` whose parts are those of this project.
 
     Args:
-        cfg: from :func:`segcore.config.loading.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
+        cfg: from :func:`segcore.config.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
             schedule are scaled where ``SOLVER.REFERENCE_WORLD_SIZE`` differs from the number of
             processes.
     """
@@ -106,7 +106,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's, behind one that notes how a model with RankSeg knows the classes."""
         hooks, model = super().build_hooks(), self.checkpointer.model
-        if hasattr(model, "category_answers") and self.cfg.MODEL.RANKSEG.FLAG:
+        if hasattr(model, "category_predictions") and self.cfg.MODEL.RANKSEG.FLAG:
             hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
         return hooks
 
@@ -148,13 +148,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """Every picture or video of a data set once, dealt to the processes by a :class:`Share`."""
+        """Every image or video of a data set once, dealt to the processes by a :class:`Shard`."""
         check_registered([dataset_name])
         items = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         return build_detection_test_loader(
             dataset=items,
             mapper=build_mapper(cfg, is_train=False),
-            sampler=Share(items),
+            sampler=Shard(items),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
@@ -178,7 +178,7 @@ class Trainer(DefaultTrainer):
         asks for no more (``labels_suffice``).
 
         Outside of a training an evaluation that was interrupted goes on where it was, and
-        ``TEST.AUG`` may ask for the mean over several views of each picture.
+        ``TEST.AUG`` may ask for the mean over several views of each image.
 
         Returns:
             the results by data set; those alone where there is just one.
@@ -201,7 +201,7 @@ class Trainer(DefaultTrainer):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
                     unfinished.append(evaluator)
-                results[name] = inference_together(with_tta(cfg, model), data_loader, evaluator)
+                results[name] = collective_inference(with_tta(cfg, model), data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
@@ -245,7 +245,7 @@ def _scale(cfg: CfgNode) -> CfgNode:
 def _main_process_first(call: Callable[[], None]) -> None:
     """Call in every process, in the main one before the others: it may fill a cache for them."""
     for first in (True, False):
-        with together():
+        with collective():
             if comm.is_main_process() == first:
                 call()
 
@@ -258,8 +258,8 @@ def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterato
         changes["tasks"] = replace(model.tasks, **dict.fromkeys(TASKS.difference(tasks), False))
     if hasattr(model, "published_output"):
         changes["published_output"] = False  # evaluators read the lists of our own models
-    if hasattr(model, "answer_kind") and getattr(evaluator, "labels_suffice", False):
-        changes["answer_kind"] = replace(model.answer_kind, output="labels")
+    if hasattr(model, "prediction_kind") and getattr(evaluator, "labels_suffice", False):
+        changes["prediction_kind"] = replace(model.prediction_kind, output="labels")
     kept = {name: getattr(model, name) for name in changes}
     try:
         for name, value in changes.items():
@@ -271,7 +271,7 @@ def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterato
 
 
 def _go_on(
-    cfg: CfgNode, name: str, weights: str, share: Share, evaluator: StatefulEvaluator
+    cfg: CfgNode, name: str, weights: str, share: Shard, evaluator: StatefulEvaluator
 ) -> ResumableEvaluation:
     """An evaluation of a data set that begins behind what an interrupted one has done."""
     words = cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")

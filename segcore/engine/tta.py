@@ -1,4 +1,4 @@
-"""Test-time augmentation of semantic segmentation: the mean over sizes and mirror images."""
+"""Test-time augmentation of semantic segmentation: the mean over sizes and horizontal flips."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segcore.config import TASK_SWITCHES, task_switches
 from segcore.errors import UserError
-from segcore.inference.unmerged import Mirrored, SemanticView, mean_answer
+from segcore.inference.unmerged import Mirrored, UnmergedPrediction, mean_prediction
 from segcore.rankseg.selection import select_top
 
 
@@ -42,10 +42,10 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
 
 
 class SemanticTTA(nn.Module):
-    """Answers like its model, with the mean of the scores of several views of each picture.
+    """Answers like its model, with the mean of the scores of several views of each image.
 
-    Models with ``semantic_views`` are asked for what they find in a view before it becomes scores
-    of pixels, so that memory does not grow with classes times pixels. Of others the scores
+    Models with ``unmerged_predictions`` are asked for what they find in a view before it becomes
+    scores of pixels, so that memory does not grow with classes times pixels. Of others the scores
     (T, H, W) of one view are held, and their sum.
     """
 
@@ -57,7 +57,7 @@ class SemanticTTA(nn.Module):
             model: whatever answers with "sem_seg".
             min_sizes: lengths of the shorter side.
             max_size: at most, of the longer side.
-            flip: whether there is a mirror image of every size, too.
+            flip: whether there is a horizontal flip of every size, too.
         """
         super().__init__()
         self.model = model
@@ -67,7 +67,7 @@ class SemanticTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-        """Segment pictures.
+        """Segment images.
 
         Args:
             batched_inputs: as of the model. Views are made of "image", as it comes.
@@ -79,16 +79,16 @@ class SemanticTTA(nn.Module):
 
     def _segment(self, item: dict) -> dict[str, Tensor]:
         if not isinstance(item["image"], Tensor):
-            raise UserError("TEST.AUG is for pictures, not for videos: set TEST.AUG.ENABLED False")
+            raise UserError("TEST.AUG is for images, not for videos: set TEST.AUG.ENABLED False")
         inputs = list(self._views(item))
-        if not hasattr(self.model, "semantic_views"):
+        if not hasattr(self.model, "unmerged_predictions"):
             return {"sem_seg": self._mean_scores(inputs)}
-        views = self.model.semantic_views(inputs)
+        views = self.model.unmerged_predictions(inputs)
         views[1::2] = map(Mirrored, views[1::2]) if self.flip else views[1::2]
-        return mean_answer(views, self.model.answer_kind) | _mean_categories(views)
+        return mean_prediction(views, self.model.prediction_kind) | _mean_categories(views)
 
     def _views(self, item: dict) -> Iterator[dict]:
-        """Inputs: every size, with flip each followed by its mirror image."""
+        """Inputs: every size, with flip each followed by its horizontal flip."""
         pixels = np.ascontiguousarray(item["image"].permute(1, 2, 0).cpu().numpy())
         height, width = pixels.shape[:2]
         size = {"height": item.get("height", height), "width": item.get("width", width)}
@@ -109,8 +109,8 @@ class SemanticTTA(nn.Module):
         return total / len(inputs)
 
 
-def _mean_categories(views: Sequence[SemanticView]) -> dict[str, Tensor]:
-    """What RankSeg says of the whole picture."""
+def _mean_categories(views: Sequence[UnmergedPrediction]) -> dict[str, Tensor]:
+    """What RankSeg says of the whole image."""
     if views[0].category_scores is None:
         return {}
     scores = torch.stack([view.category_scores for view in views]).mean(dim=0)

@@ -51,7 +51,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     """The evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
     A data set that knows several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST``
-    switches on. With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the pictures are
+    switches on. With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the images are
     evaluated too.
 
     Raises:

@@ -10,7 +10,7 @@ from segcore.evaluation.stateful import StatefulEvaluator
 
 
 class EvaluatorsByOutput(StatefulEvaluator):
-    """A model may answer with labels, segments, instances and the classes of the picture, or with
+    """A model may answer with labels, segments, instances and the classes of the image, or with
     some of these: what it answers with is evaluated.
 
     Attributes:

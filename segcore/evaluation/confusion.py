@@ -21,7 +21,7 @@ def empty_matrix(num_classes: int, device: torch.device | str = "cpu") -> Tensor
 def count_pairs(matrix: Tensor, prediction: Tensor, truth: Tensor) -> None:
     """Add the pixels of a pair of label maps to a matrix, in place.
 
-    With many classes a matrix is larger than a map, so a picture must not cost a matrix of its own.
+    With many classes a matrix is larger than a map, so an image must not cost a matrix of its own.
 
     Args:
         matrix: (K + 1, K + 1) int64.

@@ -24,7 +24,7 @@ from segcore.outlines import encode_masks
 logger = logging.getLogger(__name__)
 
 # In the order of pycocotools; AP is the mean over IoU thresholds of 0.5 to 0.95 and the classes,
-# s, m and l are small, medium and large objects, AR is the recall of so many answers a picture.
+# s, m and l are small, medium and large objects, AR is the recall of so many answers an image.
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -235,7 +235,7 @@ def average_precision(truth: InstanceTruth, answers: list[dict]) -> dict[str, fl
         evaluation.accumulate()
         evaluation.summarize()
     scores = {name: _percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
-    # (thresholds, recalls, classes, object sizes, answers a picture); the last two: all, and most
+    # (thresholds, recalls, classes, object sizes, answers an image); the last two: all, and most
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     for k, category in enumerate(evaluation.params.catIds):
         defined = precision[:, :, k][precision[:, :, k] > -1]

@@ -1,4 +1,4 @@
-"""How well a model knows which classes are in a picture."""
+"""How well a model knows which classes are in an image."""
 
 import logging
 from collections import OrderedDict
@@ -27,7 +27,7 @@ class MultilabelEvaluator(StatefulEvaluator):
     """Mean average precision, recall and precision of the likeliest classes.
 
     What is present is read from the ground truth in its own size, so that small things count.
-    Keeps a score per class and picture; any number of processes gives the scores of one to the
+    Keeps a score per class and image; any number of processes gives the scores of one to the
     last digit.
     """
 
@@ -83,7 +83,7 @@ class MultilabelEvaluator(StatefulEvaluator):
             name, scores = _name(item), output["category_scores"].float().cpu()
             record = self._items.get(name)
             if record is None:
-                raise UserError(f"{name} is no picture of dataset {self.dataset_name!r}")
+                raise UserError(f"{name} is no image of dataset {self.dataset_name!r}")
             if self._is_secret(record):
                 continue
             present = self._presence(record, len(scores))
@@ -136,7 +136,7 @@ class MultilabelEvaluator(StatefulEvaluator):
         return "file_names" in record and not record.keys() & VIDEO_TRUTH
 
     def _presence(self, record: dict, num_classes: int) -> Tensor:
-        """(num_classes,) bool: which classes the ground truth of a picture or video shows."""
+        """(num_classes,) bool: which classes the ground truth of an image or video shows."""
         shown = shown_in_video if "file_names" in record else shown_classes
         ids = shown(record, num_classes, self.ignore_label)
         present = torch.zeros(num_classes, dtype=torch.bool)
@@ -145,7 +145,7 @@ class MultilabelEvaluator(StatefulEvaluator):
 
 
 def _name(item: dict) -> str:
-    """A picture is known by its file, a video or a piece of one by that of its first frame."""
+    """An image is known by its file, a video or a piece of one by that of its first frame."""
     return item["file_name"] if "file_name" in item else item["file_names"][0]
 
 
@@ -153,13 +153,13 @@ def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> di
     """Scores in percent; nan where nothing is present.
 
     Args:
-        scores: (N, C) of N pictures, the higher the likelier.
+        scores: (N, C) of N images, the higher the likelier.
         present: (N, C) bool.
         top: numbers k of the likeliest classes; those above C are left out.
     Returns:
-        ``mAP``: the mean over classes of the average precision with which they rank the pictures,
-        the usual one; ``mAP-image``: the mean over pictures of that with which they rank the
-        classes, as RankSeg's code computes it; ``recall@k`` over pictures that show something, and
+        ``mAP``: the mean over classes of the average precision with which they rank the images,
+        the usual one; ``mAP-image``: the mean over images of that with which they rank the
+        classes, as RankSeg's code computes it; ``recall@k`` over images that show something, and
         ``precision@k`` over all.
     """
     results = {

@@ -101,10 +101,10 @@ class PanopticEvaluator(StatefulEvaluator):
             if tuple(ids.shape) != truth.ids.shape:
                 raise UserError(
                     f"{truth.source} has (height, width) {truth.ids.shape}, but the prediction has "
-                    f"{tuple(ids.shape)}: the ground truth must fit the picture"
+                    f"{tuple(ids.shape)}: the ground truth must fit the image"
                 )
             categories = {each["id"]: self._category_of(each) for each in segments}
-            source = f"the prediction for picture {item['image_id']}"
+            source = f"the prediction for image {item['image_id']}"
             ids = ids.cpu().numpy().astype(np.int64)
             counts = count_segments(Segments(ids, categories, source=source), truth)
             self._counts = add_counts([self._counts, counts])

@@ -50,7 +50,7 @@ class Counts:
 
 
 def count_segments(prediction: Segments, truth: Segments) -> dict[int, Counts]:
-    """Compare the segments of one picture.
+    """Compare the segments of one image.
 
     Returns:
         category id -> its counts, of the categories that occur.
@@ -87,7 +87,7 @@ def count_segments(prediction: Segments, truth: Segments) -> dict[int, Counts]:
 
 
 def add_counts(parts: Iterable[Mapping[int, Counts]]) -> dict[int, Counts]:
-    """The sums over pictures or processes, by category."""
+    """The sums over images or processes, by category."""
     total: dict[int, Counts] = {}
     for part in parts:
         for category, counts in part.items():

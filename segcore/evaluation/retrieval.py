@@ -1,4 +1,4 @@
-"""Retrieval between pictures and captions: is the right one among the nearest?"""
+"""Retrieval between images and captions: is the right one among the nearest?"""
 
 import logging
 from collections import OrderedDict
@@ -66,7 +66,7 @@ class RetrievalEvaluator(StatefulEvaluator):
             if not {"image_embedding", "text_embedding"} <= output.keys():
                 raise UserError(
                     f"dataset {self.dataset_name!r} measures retrieval, which needs a model that "
-                    "embeds pictures and captions: set MODEL.META_ARCHITECTURE ContrastiveCLIP, or "
+                    "embeds images and captions: set MODEL.META_ARCHITECTURE ContrastiveCLIP, or "
                     "name another data set in DATASETS.TEST"
                 )
             self._images.append(output["image_embedding"].float().cpu())
@@ -105,7 +105,7 @@ class RetrievalEvaluator(StatefulEvaluator):
 def retrieval_scores(images: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
     """Recall at 1, 5 and 10 in both directions, in percent.
 
-    Pictures with equal captions count as right for each other.
+    Images with equal captions count as right for each other.
 
     Args:
         images, texts: (N, C), row i of one belongs to row i of the other.
@@ -143,5 +143,5 @@ def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
 
 
 def _stack(embeddings: list[Tensor]) -> Tensor:
-    """(n, C), or (0,) where a process had no picture."""
+    """(n, C), or (0,) where a process had no image."""
     return torch.stack(embeddings) if embeddings else torch.zeros(0)

@@ -93,7 +93,7 @@ class SemanticEvaluator(StatefulEvaluator):
 
     @cached_property
     def _label_files(self) -> dict[str, str]:
-        """Picture -> label map: Detectron2's own mapper drops the latter when testing."""
+        """Image -> label map: Detectron2's own mapper drops the latter when testing."""
         return {
             d["file_name"]: d["sem_seg_file_name"] for d in DatasetCatalog.get(self.dataset_name)
         }
@@ -203,15 +203,15 @@ class SemanticEvaluator(StatefulEvaluator):
         return labels
 
     def _truth(self, file_name: str, prediction: Tensor) -> Tensor:
-        """(H, W) labels of a picture on the device of the prediction, K where to be ignored."""
+        """(H, W) labels of an image on the device of the prediction, K where to be ignored."""
         path = self._label_files.get(file_name)
         if path is None:
-            raise UserError(f"{file_name} is no picture of dataset {self.dataset_name!r}")
+            raise UserError(f"{file_name} is no image of dataset {self.dataset_name!r}")
         labels = from_first_label(read_labels(path), self.ignore_label, self.first_label)
         if labels.shape != tuple(prediction.shape):
             raise UserError(
                 f"the label map {path} has (height, width) {labels.shape}, but the prediction for "
-                f"{file_name} has {tuple(prediction.shape)}: the label map must fit the picture"
+                f"{file_name} has {tuple(prediction.shape)}: the label map must fit the image"
             )
         check_labels(labels, self.num_classes, self.ignore_label, path)
         truth = torch.from_numpy(labels).to(prediction.device).long()

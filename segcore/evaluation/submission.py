@@ -32,11 +32,11 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-class AnswerFile:
+class PredictionFile:
     """The answers of one process, a line a video, which may go on where it was interrupted.
 
     A line is ``[place of the video in the data set, [answer, ...]]``, by which
-    :func:`join_answers` merges the files of all processes.
+    :func:`join_predictions` merges the files of all processes.
     """
 
     def __init__(self, folder: Path, rank: int, num_processes: int) -> None:
@@ -72,7 +72,7 @@ class AnswerFile:
         self.size = size
 
 
-def join_answers(folder: Path, sizes: list[int]) -> Path:
+def join_predictions(folder: Path, sizes: list[int]) -> Path:
     """Make ``results.json`` of the files of all processes and remove these; videos in the order of
     the data set, one in memory at a time.
 
@@ -83,7 +83,7 @@ def join_answers(folder: Path, sizes: list[int]) -> Path:
     Raises:
         UserError: a file cannot be read or written.
     """
-    parts = [AnswerFile(folder, rank, len(sizes)).path for rank in range(len(sizes))]
+    parts = [PredictionFile(folder, rank, len(sizes)).path for rank in range(len(sizes))]
     parts = [part for part, size in zip(parts, sizes, strict=True) if size]
     path = folder / "results.json"
     with ExitStack() as stack, writing(path) as file:

@@ -16,7 +16,7 @@ from segcore.datasets.instance import our_category
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
-from segcore.evaluation.submission import AnswerFile, join_answers
+from segcore.evaluation.submission import PredictionFile, join_predictions
 from segcore.evaluation.tracks import SCORES, Matches, Track, average_precision, match_video
 from segcore.outlines import merged_rle
 
@@ -72,7 +72,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         self._num_videos = 0
         self._matches: list[Matches] = []
         rank, number = comm.get_rank(), comm.get_world_size()
-        self._answers = AnswerFile(self.output_dir or Path(), rank, number)
+        self._answers = PredictionFile(self.output_dir or Path(), rank, number)
 
     @cached_property
     def _truth(self) -> "VideoTruth":
@@ -121,7 +121,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         if num_videos == 0:
             raise UserError(f"no video of dataset {self.dataset_name!r} was evaluated")
         if self._writes_answers:
-            path = join_answers(self.output_dir, [state["answers"] for state in states])
+            path = join_predictions(self.output_dir, [state["answers"] for state in states])
             logger.info("%s: the server of the benchmark takes %s", self.dataset_name, path)
         if not self._truth.annotated:
             logger.info("%s has no annotations, so there are no scores", self.json_file)

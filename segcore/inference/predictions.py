@@ -4,7 +4,7 @@ A tensor of scores, (classes, height, width), is the larger part of the memory o
 many words. Who asks for labels alone never needs it: the best class of every pixel is known after
 each class has been looked at once.
 
-Shapes: T classes, t of them at a time, (H, W) the picture, (h, w) a window of it.
+Shapes: T classes, t of them at a time, (H, W) the image, (h, w) a window of it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ OUTPUTS = ("scores", "labels")
 
 
 @dataclass(frozen=True)
-class AnswerKind:
+class PredictionKind:
     """What is asked for: ``TEST.SEM_SEG_OUTPUT`` and ``TEST.TOP_K``.
 
     Attributes:
@@ -37,14 +37,14 @@ class AnswerKind:
             raise UserError(f"TEST.TOP_K is {self.top_k}: use a number of classes, 0 for none.")
 
 
-SCORES = AnswerKind()
+SCORES = PredictionKind()
 
 
-class SemanticAnswer:
-    """Collects the scores of a picture. Scores are at least 0; a class never added has 0."""
+class SemanticPrediction:
+    """Collects the scores of an image. Scores are at least 0; a class never added has 0."""
 
     def __init__(
-        self, kind: AnswerKind, num_classes: int, size: tuple[int, int], device: torch.device
+        self, kind: PredictionKind, num_classes: int, size: tuple[int, int], device: torch.device
     ) -> None:
         """
         Args:

@@ -1,10 +1,10 @@
-"""Several views of one picture, and the mean of what they say.
+"""Several views of one image, and the mean of what they say.
 
 A view keeps what a model found before it became scores of pixels: logits of queries, or of crops.
 That is small, so all views are held, and the scores of all classes at all pixels never are, as in
 an answer to a single view.
 
-Shapes: T classes, t of them at a time, (H, W) the picture, (h, w) a window of it.
+Shapes: T classes, t of them at a time, (H, W) the image, (h, w) a window of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,21 +14,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.predictions import PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window
 
 PIXELS = 1 << 14  # of a window
 SCORES = 1 << 21  # that are computed together; a CPU's cache holds as many
 
 
-class SemanticView(Protocol):
-    """What a model found in one view of a picture.
+class UnmergedPrediction(Protocol):
+    """What a model found in one view of an image.
 
     Attributes:
         num_classes: T.
         size: (H, W) of the answer.
         classes: ids (n,) of the classes that can have a score; the others have 0.
-        category_scores: (T,), that a class is in the picture, where the model says so; else None.
+        category_scores: (T,), that a class is in the image, where the model says so; else None.
     """
 
     num_classes: int
@@ -42,29 +42,29 @@ class SemanticView(Protocol):
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A view of the picture in a mirror, left and right put back."""
+    """A view of the image in a mirror, left and right put back."""
 
-    view: SemanticView
+    view: UnmergedPrediction
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.view, name)
 
     def look(self, window: Window) -> Callable[[Tensor], Tensor]:
-        """See :class:`SemanticView`."""
+        """See :class:`UnmergedPrediction`."""
         scores = self.view.look(window.mirrored(self.view.size[1]))
         return lambda classes: scores(classes).flip(-1)
 
 
-def mean_answer(views: Sequence[SemanticView], kind: AnswerKind) -> dict[str, Tensor]:
-    """The answer by the mean of the views' scores; see :meth:`SemanticAnswer.result`.
+def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -> dict[str, Tensor]:
+    """The answer by the mean of the views' scores; see :meth:`SemanticPrediction.result`.
 
     Args:
-        views: of one picture, at least one.
+        views: of one image, at least one.
         kind: what is asked for.
     """
     first = views[0]
     scored = torch.cat([view.classes for view in views])
-    answer = SemanticAnswer(kind, first.num_classes, first.size, scored.device)
+    answer = SemanticPrediction(kind, first.num_classes, first.size, scored.device)
     ids = answer.order(scored)
     for window in _windows(first.size):
         height, width = window.size
@@ -78,7 +78,7 @@ def mean_answer(views: Sequence[SemanticView], kind: AnswerKind) -> dict[str, Te
 
 
 def _windows(size: tuple[int, int]) -> Iterator[Window]:
-    """Rows of about ``PIXELS`` together, from the top; of very wide pictures parts of rows."""
+    """Rows of about ``PIXELS`` together, from the top; of very wide images parts of rows."""
     height, width = size
     columns = min(width, PIXELS)
     rows = max(PIXELS // columns, 1)

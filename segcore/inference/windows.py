@@ -86,6 +86,6 @@ class _Axis:
             return maps.float()
         low, high, weight = (x.to(maps.device) for x in (self.low, self.high, self.weight))
         weight = weight if dim == 2 else weight[:, None]
-        # Few of a large picture's bytes are read, and only those become floats.
+        # Few of a large image's bytes are read, and only those become floats.
         low, high = (maps.index_select(dim, x).float() for x in (low, high))
         return low.lerp_(high, weight)

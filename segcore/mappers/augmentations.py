@@ -1,4 +1,4 @@
-"""What happens to pictures before a model sees them, by the keys of ``INPUT``."""
+"""What happens to images before a model sees them, by the keys of ``INPUT``."""
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -10,7 +10,7 @@ SEGMENT_PADDING = 255  # of maps in bytes, where it stands for nothing
 
 
 class RandomScale(T.Augmentation):
-    """Resize a picture, sides in proportion, to fit into a box of random scale.
+    """Resize an image, sides in proportion, to fit into a box of random scale.
 
     Args:
         min_scale, max_scale: between which the scale of the box is drawn, evenly.

@@ -1,4 +1,4 @@
-"""Pictures with captions: augmentations that leave true what a sentence says."""
+"""Images with captions: augmentations that leave true what a sentence says."""
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from segcore.mappers.registry import MAPPER_REGISTRY
 
 
 class CaptionMapper:
-    """Reads a picture and makes a square of it; its caption stays as it is.
+    """Reads an image and makes a square of it; its caption stays as it is.
 
-    In training a part of the picture is taken first. Nothing is flipped and no colour is changed,
+    In training a part of the image is taken first. Nothing is flipped and no colour is changed,
     because captions speak of left and right, and of colours.
     """
 
@@ -44,10 +44,10 @@ class CaptionMapper:
 
         Returns:
             all entries of ``dataset_dict``, with ``image`` (3, h, w) uint8, and ``height`` and
-            ``width`` of the picture as stored.
+            ``width`` of the image as stored.
 
         Raises:
-            UserError: the picture cannot be read, or has no caption.
+            UserError: the image cannot be read, or has no caption.
         """
         if "caption" not in dataset_dict:
             raise UserError(

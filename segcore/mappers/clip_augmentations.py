@@ -59,11 +59,11 @@ def _check(cfg: CfgNode) -> None:
             )
     if node.CROP.ENABLED and node.CROP.SINGLE_CATEGORY_MAX_AREA < 1:
         raise UserError(
-            "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA is for pictures: set it to 1.0 for videos"
+            "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA is for images: set it to 1.0 for videos"
         )
     if node.COLOR_AUG_SSD:
         raise UserError(
-            "INPUT.COLOR_AUG_SSD is for pictures: set it to False for videos, whose colours "
+            "INPUT.COLOR_AUG_SSD is for images: set it to False for videos, whose colours "
             "INPUT.AUGMENTATIONS changes"
         )
 
@@ -79,7 +79,7 @@ class Unmoved(Transform):
 
 
 class Blend(Unmoved):
-    """``factor`` times a picture and 1 - ``factor`` times what is made of it."""
+    """``factor`` times an image and 1 - ``factor`` times what is made of it."""
 
     def __init__(self, factor: float, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def _grey_of_bgr(pixels: np.ndarray) -> np.ndarray:
 
 
 class Rotate(Transform):
-    """Turn a picture anticlockwise; the size stays, and what comes in from outside is 0.
+    """Turn an image anticlockwise; the size stays, and what comes in from outside is 0.
 
     Args:
         angle: in degrees.
@@ -136,20 +136,20 @@ class Rotate(Transform):
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         """(h, w) whole numbers, which float32 holds exactly."""
-        picture = Image.fromarray(segmentation.astype(np.float32))
-        return self._rotate(picture, Image.Resampling.NEAREST).astype(segmentation.dtype)
+        image = Image.fromarray(segmentation.astype(np.float32))
+        return self._rotate(image, Image.Resampling.NEAREST).astype(segmentation.dtype)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """(n, 2) as x, y; y goes down."""
         cos, sin = np.cos(np.deg2rad(self.angle)), np.sin(np.deg2rad(self.angle))
         return (coords - self.centre) @ np.array([[cos, -sin], [sin, cos]]) + self.centre
 
-    def _rotate(self, picture: Image.Image, resample: Image.Resampling) -> np.ndarray:
-        return np.asarray(picture.rotate(self.angle, resample, center=self.centre))
+    def _rotate(self, image: Image.Image, resample: Image.Resampling) -> np.ndarray:
+        return np.asarray(image.rotate(self.angle, resample, center=self.centre))
 
 
 class RandomRotation(T.Augmentation):
-    """Draws an angle from ``ANGLES``, and a centre in the middle part of the picture."""
+    """Draws an angle from ``ANGLES``, and a centre in the middle part of the image."""
 
     def get_transform(self, image: np.ndarray) -> Rotate:
         height, width = image.shape[:2]

@@ -32,7 +32,7 @@ class InstanceMapper(SegmentationMapper):
             )
         if cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA < 1:
             raise UserError(
-                "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA needs a label map of the whole picture, which "
+                "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA needs a label map of the whole image, which "
                 f"dataset {metadata.name!r} has not: set it to 1.0"
             )
 
@@ -68,12 +68,12 @@ def transformed_mask(
     new_size: tuple[int, int],
     where: str,
 ) -> np.ndarray:
-    """An object of a picture (H, W), whose outline COCO's formats tell, after the transforms.
+    """An object of an image (H, W), whose outline COCO's formats tell, after the transforms.
 
     Args:
         annotation: has ``segmentation``.
         size: (H, W).
-        transforms: what happened to the picture.
+        transforms: what happened to the image.
         new_size: (h, w) that it has then.
         where: what to call the object in messages.
 
@@ -81,7 +81,7 @@ def transformed_mask(
         (h, w) bool.
 
     Raises:
-        UserError: the outline is damaged or does not fit the picture.
+        UserError: the outline is damaged or does not fit the image.
     """
     outline = annotation.get("segmentation")
     if isinstance(outline, list):

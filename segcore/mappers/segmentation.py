@@ -1,6 +1,6 @@
 """What the mappers of segmentation have in common.
 
-Shapes: (H, W) the picture as stored, (h, w) as the model sees it, N objects.
+Shapes: (H, W) the image as stored, (h, w) as the model sees it, N objects.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ GROUND_TRUTH = ("sem_seg_file_name", "pan_seg_file_name", "segments_info", "anno
 
 
 class SegmentationMapper:
-    """Reads a picture, and in training its ground truth, and makes tensors of them.
+    """Reads an image, and in training its ground truth, and makes tensors of them.
 
     In training both are augmented together and padded at the right and the bottom. In testing the
-    picture is resized only. How ground truth is stored is the matter of subclasses.
+    image is resized only. How ground truth is stored is the matter of subclasses.
 
     Attributes:
         of_videos: whether a dataset dict is that of a video.
@@ -54,7 +54,7 @@ class SegmentationMapper:
             ignore_label: label of pixels without a class, and of the padding.
             num_classes: labels from here on (but for ``ignore_label``) are refused; None: no check.
             size_divisibility: both sides are padded to a multiple of it; -1 does not pad.
-            tells_classes: in testing tell the classes that the picture shows, for an oracle.
+            tells_classes: in testing tell the classes that the image shows, for an oracle.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -74,7 +74,7 @@ class SegmentationMapper:
         """Arguments of the constructor from a config.
 
         Args:
-            cfg: ``INPUT`` says what is done with pictures; the classes are those of the first
+            cfg: ``INPUT`` says what is done with images; the classes are those of the first
                 training data set.
             is_train: for training, or for testing.
             augment: makes the augmentations of training of a config.
@@ -108,12 +108,12 @@ class SegmentationMapper:
 
         Returns:
             the entries of ``dataset_dict`` but its ground truth, with ``image`` (3, h, w) uint8,
-            and ``height`` and ``width`` of the picture as stored. In training what the subclass
+            and ``height`` and ``width`` of the image as stored. In training what the subclass
             reads, among it ``instances`` with ``gt_classes`` (N,) int64 and ``gt_masks`` (N, h, w)
             bool; in testing for an oracle ``instances`` with ``gt_classes`` alone.
 
         Raises:
-            UserError: a file cannot be read, or the ground truth does not fit the picture.
+            UserError: a file cannot be read, or the ground truth does not fit the image.
         """
         self.check_record(dataset_dict)
         output = {key: value for key, value in dataset_dict.items() if key not in GROUND_TRUTH}
@@ -132,16 +132,16 @@ class SegmentationMapper:
         return output
 
     def check_record(self, dataset_dict: dict) -> None:
-        """Refuse a dataset dict of a video where pictures are read, and the other way round."""
+        """Refuse a dataset dict of a video where images are read, and the other way round."""
         if ("file_names" in dataset_dict) != self.of_videos:
-            ours, theirs = ("videos", "pictures") if self.of_videos else ("pictures", "videos")
+            ours, theirs = ("videos", "images") if self.of_videos else ("images", "videos")
             raise UserError(
                 f"INPUT.DATASET_MAPPER_NAME is that of a mapper of {ours}, but the data set holds "
                 f"{theirs}: change one of them"
             )
 
     def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
-        """Read the ground truth, and augment it with the picture (H, W, 3).
+        """Read the ground truth, and augment it with the image (H, W, 3).
 
         Returns:
             ``image``, ``instances``, and what else the subclass reads.
@@ -181,10 +181,10 @@ def masks_of_values(values: Tensor, wanted: Sequence[int] | np.ndarray) -> Tenso
 
 
 def check_size(path: str, size: tuple[int, int], dataset_dict: dict, image: np.ndarray) -> None:
-    """Refuse ground truth whose (height, width) is not that of its picture."""
+    """Refuse ground truth whose (height, width) is not that of its image."""
     if tuple(size) != image.shape[:2]:
         raise UserError(
-            f"{path} has (height, width) {tuple(size)}, but its picture "
+            f"{path} has (height, width) {tuple(size)}, but its image "
             f"{dataset_dict['file_name']} has {image.shape[:2]}: make them fit"
         )
 

@@ -111,7 +111,7 @@ class VideoMapper(SegmentationMapper):
         Args:
             dataset_dict: of the video.
             frame: its number.
-            transforms: what happened to the picture.
+            transforms: what happened to the image.
             size: (h, w) that it has then.
 
         Returns:

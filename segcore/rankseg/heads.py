@@ -1,9 +1,9 @@
-"""Multi-label heads: which classes are in the picture?
+"""Multi-label heads: which classes are in the image?
 
 All take features (B, L, D) of any host, pixels or object queries, and answer with logits (B, C).
 Source: RankSeg (ECCV 2022), section 3.2 and table 5; decoder and classifier after Query2Label.
 
-Shapes: B pictures, L tokens, D width of the features, C classes, E width inside the head.
+Shapes: B images, L tokens, D width of the features, C classes, E width inside the head.
 """
 
 import torch
@@ -46,14 +46,14 @@ class ClassTokenHead(nn.Module):
         return self.classifier(self.refine(features, class_embeddings))
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
-        """What the picture makes of the vectors of the classes, before they are classified.
+        """What the image makes of the vectors of the classes, before they are classified.
 
         Arguments as in :meth:`forward`; returns (B, C, E).
         """
         raise NotImplementedError
 
     def class_tokens(self, class_embeddings: Tensor | None, batch: int) -> Tensor:
-        """The head's own vectors of the classes or the given ones, for each picture: (B, C, E)."""
+        """The head's own vectors of the classes or the given ones, for each image: (B, C, E)."""
         if (class_embeddings is None) == (self.class_embeddings is None):
             raise TypeError("class embeddings come either from the head or from its caller")
         own = self.class_embeddings
@@ -155,7 +155,7 @@ def build_multilabel_head(
         feedforward_dim: width of the hidden layer behind the attention; None is the published one:
             four times hidden_dim in the encoder, 2048 in the decoder.
         dropout: its probability in training.
-        grid: (rows, columns) where the L features are cells of a picture, row by row; the decoder
+        grid: (rows, columns) where the L features are cells of an image, row by row; the decoder
             then knows where they are.
 
     Raises:

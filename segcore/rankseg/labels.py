@@ -1,6 +1,6 @@
-"""Labels as ranks: position 0 is the likeliest class of that picture.
+"""Labels as ranks: position 0 is the likeliest class of that image.
 
-Shapes: B pictures, kappa selected classes, (H, W) pixels, N regions.
+Shapes: B images, kappa selected classes, (H, W) pixels, N regions.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def pixels_to_ranks(labels: Tensor, ids: Tensor, num_classes: int, ignore: int) 
 
     Args:
         labels: (B, H, W) int64; values outside 0 ... num_classes - 1 are no class.
-        ids: (B, kappa), the selected classes of each picture.
+        ids: (B, kappa), the selected classes of each image.
         num_classes: of all classes.
         ignore: label of the pixels that are not to be learned.
     Returns:
@@ -39,11 +39,11 @@ def regions_to_ranks(
     """Labels of regions as ranks; regions of classes outside the selection are left out.
 
     Args:
-        labels: for each of B pictures (N,) int64, 0 ... num_classes - 1.
-        ids: (B, kappa), the selected classes of each picture.
+        labels: for each of B images (N,) int64, 0 ... num_classes - 1.
+        ids: (B, kappa), the selected classes of each image.
         num_classes: of all classes.
     Returns:
-        For each picture the ranks (M,) of the regions that stay, and which those are: (N,) bool.
+        For each image the ranks (M,) of the regions that stay, and which those are: (N,) bool.
     """
     ranks = [
         table[label] for table, label in zip(rank_table(ids, num_classes, -1), labels, strict=True)

@@ -1,6 +1,6 @@
 """Layers of the multi-label heads.
 
-Shapes: B pictures, L tokens, C classes, D width.
+Shapes: B images, L tokens, C classes, D width.
 """
 
 import math

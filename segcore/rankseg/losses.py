@@ -24,7 +24,7 @@ def asymmetric_loss(
         clip: shift of the probability of absent classes.
         eps: probabilities below it count as it in the logarithm.
     Returns:
-        The mean over pictures and classes.
+        The mean over images and classes.
     """
     present = logits.float().sigmoid()
     absent = (1 - present + clip).clamp(max=1)

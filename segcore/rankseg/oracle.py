@@ -1,6 +1,6 @@
 """What a perfect selection would give: the classes of the ground truth in place of a head's.
 
-Shapes: B pictures, C classes.
+Shapes: B images, C classes.
 """
 
 import torch

@@ -1,11 +1,11 @@
-"""Scores whose scale depends on the rank of the class in the picture, not on the class.
+"""Scores whose scale depends on the rank of the class in the image, not on the class.
 
 Three forms of RankSeg's section 3.3, over the scores of the selected classes in order of their
 rank, behind which the one of "no object" may stand: that of the published code (``"norm"``), that
 of the paper's equation 3 (``"temperature"``), and the ablation in which all ranks share one factor
 (``"shared"``).
 
-Shapes: B pictures, C columns of scores, kappa ranks, n = kappa, or kappa + 1 with "no object".
+Shapes: B images, C columns of scores, kappa ranks, n = kappa, or kappa + 1 with "no object".
 """
 
 import torch
@@ -33,7 +33,7 @@ class RankScores(nn.Module):
         """
         Args:
             scores: (B, ..., n), the last axis in order of the ranks.
-            kept: (B, kappa) bool, the ranks that take part in each picture; None keeps all.
+            kept: (B, kappa) bool, the ranks that take part in each image; None keeps all.
         Returns:
             (B, ..., n); ranks that take no part are ``DROPPED``.
         """
@@ -166,7 +166,7 @@ def scatter_columns(scores: Tensor, columns: Tensor, num_columns: int) -> Tensor
 
     Args:
         scores: (B, ..., n).
-        columns: (B, n) int64, each at most once a picture.
+        columns: (B, n) int64, each at most once an image.
         num_columns: C.
     Returns:
         (B, ..., C).

@@ -1,6 +1,6 @@
 """Which classes are selected, and in which order.
 
-Shapes: B pictures, C classes, kappa selected classes.
+Shapes: B images, C classes, kappa selected classes.
 """
 
 import torch
@@ -23,7 +23,7 @@ def check_kappa(kappa: int, num_classes: int) -> None:
 
 
 def select_top(logits: Tensor, kappa: int) -> Tensor:
-    """The likeliest classes of each picture.
+    """The likeliest classes of each image.
 
     Args:
         logits: (B, C) of the multi-label head.
@@ -60,10 +60,10 @@ def with_no_object(ids: Tensor, num_classes: int) -> Tensor:
 
 
 def presence(labels: list[Tensor], num_classes: int) -> Tensor:
-    """Which classes are present, from the class ids of each picture.
+    """Which classes are present, from the class ids of each image.
 
     Args:
-        labels: for each of B pictures the ids of its regions or pixels, of any shape, int64; values
+        labels: for each of B images the ids of its regions or pixels, of any shape, int64; values
             outside 0 ... C - 1, such as an ignore label, are no class.
         num_classes: C.
     Returns:

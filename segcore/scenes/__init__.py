@@ -1,11 +1,11 @@
-"""Scenes: drawn, photograph-like pictures whose labels are exact.
+"""Scenes: drawn, photograph-like images whose labels are exact.
 
-A picture shows a few objects, each a *shape* with a *colour* and a *texture*, on textured ground.
+An image shows a few objects, each a *shape* with a *colour* and a *texture*, on textured ground.
 Some combinations never occur in training, so that open-vocabulary generalisation can be measured.
 
 ``catalogue``  the classes, and which of them training never sees
 ``draws``      random numbers that are the same on every machine
-``plan``       what a picture shows, and its caption
+``plan``       what an image shows, and its caption
 ``shapes``     outlines and bodies
 ``textures``   colours, and patterns of two of them
 ``grounds``    what objects stand on
@@ -13,14 +13,14 @@ Some combinations never occur in training, so that open-vocabulary generalisatio
 ``motion``     a plan that moves: a video
 ``files``      whole files, written by several processes
 ``coco``       segments and instances in COCO's formats
-``writing``    the pictures of a data set on disk
+``writing``    the images of a data set on disk
 ``videos``     its videos
 """
 
 from segcore.scenes.catalogue import CATALOGUES, SCENES_1K, SCENES_60, Catalogue, SceneClass
 from segcore.scenes.motion import plan_video
 from segcore.scenes.plan import Scene, SceneObject, caption, plan_scene
-from segcore.scenes.render import Picture, render
+from segcore.scenes.render import Rendered, render
 from segcore.scenes.videos import VideoSettings, write_videos
 from segcore.scenes.writing import Settings, write_scenes
 
@@ -29,7 +29,7 @@ __all__ = [
     "SCENES_1K",
     "SCENES_60",
     "Catalogue",
-    "Picture",
+    "Rendered",
     "Scene",
     "SceneClass",
     "SceneObject",

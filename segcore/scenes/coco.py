@@ -1,6 +1,6 @@
 """Segments and instances in COCO's formats.
 
-The id of a segment is 1000 x its class id + its object's number in the picture (0 on the ground).
+The id of a segment is 1000 x its class id + its object's number in the image (0 on the ground).
 A PNG of three channels holds it as R + 256 G + 65536 B; 0 would be a pixel without a segment, which
 Scenes has not.
 """
@@ -11,14 +11,14 @@ import numpy as np
 
 from segcore.errors import UserError
 from segcore.scenes.catalogue import Catalogue, SceneClass
-from segcore.scenes.render import Picture
+from segcore.scenes.render import Rendered
 
 DIVISOR = 1000
 
 
-def panoptic_picture(picture: Picture) -> np.ndarray:
+def panoptic_image(image: Rendered) -> np.ndarray:
     """Segment ids as (height, width, 3), uint8."""
-    ids = picture.labels.astype(np.uint32) * DIVISOR + picture.instances
+    ids = image.labels.astype(np.uint32) * DIVISOR + image.instances
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Random numbers that do not depend on the machine, the number of workers or NumPy's version.
 
-Philox is a counter-based generator: its output is a function of a key and a counter, so picture
-7 can be drawn without drawing pictures 0 to 6. Only its raw 64-bit words are used, because NumPy
+Philox is a counter-based generator: its output is a function of a key and a counter, so image
+7 can be drawn without drawing images 0 to 6. Only its raw 64-bit words are used, because NumPy
 promises those for ever, while what its ``Generator`` methods make of them may change.
 """
 
@@ -20,13 +20,13 @@ class Draws:
     Args:
         seed: 0 to 2**64 - 1.
         stream: a name, such as ``"scenes-60/train/plan"``; each name has its own numbers.
-        index: which picture or video, 0 to 2**64 - 1.
-        frame: which picture of a video, 0 to 2**64 - 1.
+        index: which image or video, 0 to 2**64 - 1.
+        frame: which image of a video, 0 to 2**64 - 1.
     """
 
     def __init__(self, seed: int, stream: str, index: int, frame: int = 0) -> None:
         key = np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
-        # The counter's highest words: the streams of two pictures never overlap.
+        # The counter's highest words: the streams of two images never overlap.
         counter = np.array([0, 0, frame, index], dtype=np.uint64)
         self._bits = np.random.Philox(key=key, counter=counter)
 

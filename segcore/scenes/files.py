@@ -12,13 +12,13 @@ from PIL import Image
 from segcore.errors import UserError
 from segcore.runtime.files import remove_unfinished, replace, write_text
 from segcore.scenes.plan import Scene
-from segcore.scenes.render import Picture, render
+from segcore.scenes.render import Rendered, render
 
 RECORD = "scenes.json"
 
 
 def finish(
-    scene: Scene, size: int, parts: Mapping[Path, Callable[[Picture], np.ndarray]]
+    scene: Scene, size: int, parts: Mapping[Path, Callable[[Rendered], np.ndarray]]
 ) -> list[np.ndarray]:
     """See that every file of ``parts`` holds its part of the drawn scene.
 
@@ -29,21 +29,21 @@ def finish(
     arrays = {path: _read(path, size) for path in parts}
     missing = [path for path, array in arrays.items() if array is None]
     if missing:
-        picture = render(scene, size)
+        rendered = render(scene, size)
         for path in missing:
-            arrays[path] = parts[path](picture)
+            arrays[path] = parts[path](rendered)
             replace(path, partial(Image.fromarray(arrays[path]).save, format="PNG"))
     return list(arrays.values())
 
 
 def _read(path: Path, size: int) -> np.ndarray | None:
-    """The picture on disk, or ``None`` where it is missing or damaged."""
+    """The image on disk, or ``None`` where it is missing or damaged."""
     try:
         with Image.open(path) as image:
             array = np.asarray(image) if image.size == (size, size) else None
     except (OSError, SyntaxError):  # Pillow calls a broken PNG chunk a syntax error
         return None
-    # Pillow's releases do not agree on the type of a 16-bit picture.
+    # Pillow's releases do not agree on the type of a 16-bit image.
     return array.astype(np.uint16) if array is not None and array.dtype != np.uint8 else array
 
 
@@ -65,8 +65,8 @@ def check_record(
     """Is what ``folder`` holds of the same settings, and no more of it than is asked for?
 
     Args:
-        fixed: what all pictures of the folder have in common.
-        noun: "pictures" or "videos".
+        fixed: what all images of the folder have in common.
+        noun: "images" or "videos".
         counts: the number of them in every split, which may grow.
 
     Raises:

@@ -1,7 +1,7 @@
 """What objects stand on.
 
 A pattern says how far a point lies between the ground's dark and its light colour, 0 to 1. x
-points right, (1, width), and y down, (height, 1); the picture is the unit square.
+points right, (1, width), and y down, (height, 1); the image is the unit square.
 """
 
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def _stone(x: Field, y: Field, noise: Noise) -> Field:
     return 0.7 * blotches + 0.3 * noise(x * 45, y * 45 + 11)
 
 
-# Families of patterns; numbers are counts across the picture.
+# Families of patterns; numbers are counts across the image.
 
 
 def _fibres(across: float, down: float) -> Pattern:

@@ -10,18 +10,18 @@ from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.draws import Draws
 from segcore.scenes.plan import Scene, SceneObject, plan_scene
 
-FASTEST = 1.3  # sides of the picture in a video, across and down
+FASTEST = 1.3  # sides of the image in a video, across and down
 LARGEST_TURN = 1.2  # radians in a video
 LARGEST_GROWTH = 0.7  # share of the radius in a video
 
-_FIRST = 2**32  # videos' scenes come behind those of any number of pictures
+_FIRST = 2**32  # videos' scenes come behind those of any number of images
 
 
 @dataclass(frozen=True)
 class Motion:
     """What changes of an object in the whole length of a video."""
 
-    shift: tuple[float, float]  # in units of the picture's side
+    shift: tuple[float, float]  # in units of the image's side
     turn: float  # radians
     growth: float  # share of the radius
 

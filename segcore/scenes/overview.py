@@ -1,4 +1,4 @@
-"""What is on disk: class counts of a split, tracks of videos, and sheets of pictures of either.
+"""What is on disk: class counts of a split, tracks of videos, and sheets of images of either.
 
 python -m segcore.scenes.overview datasets/scenes-60/test --sheet docs/images/scenes.png
 python -m segcore.scenes.overview datasets/scenes-60/videos --sheet docs/images/scenes_videos.png
@@ -24,14 +24,14 @@ VIDEOS = 4  # on their sheet
 
 
 def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
-    """Lines about classes per picture, pictures per class, seen and unseen."""
+    """Lines about classes per image, images per class, seen and unseen."""
     areas = np.stack(
         [np.bincount(read_labels(path).ravel(), minlength=len(vocabulary)) for path in label_paths]
-    )  # (pictures, classes)
+    )  # (images, classes)
     present = areas > 0
     things, seen = np.array(vocabulary.isthing), np.array(vocabulary.seen)
     numbers = present.sum(axis=1)
-    lines = [f"{len(areas)} pictures, {numbers.mean():.2f} of {len(seen)} classes in each"]
+    lines = [f"{len(areas)} images, {numbers.mean():.2f} of {len(seen)} classes in each"]
     for number in np.unique(numbers):
         share, so_far = (numbers == number).mean(), (numbers <= number).mean()
         lines.append(f"  {share:6.1%} hold {number} classes, {so_far:6.1%} at most {number}")
@@ -41,11 +41,11 @@ def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
         ("seen objects", things & seen),
         ("unseen objects", things & ~seen),
     ):
-        pictures = present.sum(axis=0)[chosen]
+        images = present.sum(axis=0)[chosen]
         share = areas[:, chosen].sum() / areas.sum()
         lines.append(
             f"{title}: {chosen.sum()} classes, {share:.1%} of the pixels, "
-            f"each in {pictures.min()} to {pictures.max()} pictures"
+            f"each in {images.min()} to {images.max()} images"
         )
     return "\n".join(lines)
 
@@ -72,7 +72,7 @@ def summarize_videos(document: dict) -> str:
 
 
 def contact_sheet(folder: Path, vocabulary: Vocabulary) -> Image.Image:
-    """The first pictures of a split in rows; below each row its labels in legend colours and,
+    """The first images of a split in rows; below each row its labels in legend colours and,
     where there are any, its segments, each object in a colour of its own."""
     names = sorted(path.name for path in (folder / "images").glob("*.png"))
     rows = []
@@ -107,7 +107,7 @@ def color_segments(panoptic: np.ndarray) -> np.ndarray:
 
 
 def _sheet(rows: list[list[np.ndarray]]) -> Image.Image:
-    """Pictures side by side, in 256 colours, so that the file stays small."""
+    """Images side by side, in 256 colours, so that the file stays small."""
     array = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     return Image.fromarray(array).quantize(256, dither=Image.Dither.NONE)
 
@@ -117,7 +117,7 @@ def describe_split(folder: Path) -> tuple[str, Image.Image]:
     images, labels = (sorted((folder / kind).glob("*.png")) for kind in ("images", "labels"))
     if len(images) != len(labels) or len(images) < COLUMNS * ROWS:
         raise UserError(
-            f"{folder} holds {len(images)} pictures and {len(labels)} label maps: draw at least "
+            f"{folder} holds {len(images)} images and {len(labels)} label maps: draw at least "
             f"{COLUMNS * ROWS} with datasets/prepare_scenes.py."
         )
     data_set = folder.resolve().parent.name  # scenes-60
@@ -143,7 +143,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=path_argument, help="a split, or the folder of the videos")
     parser.add_argument(
-        "--sheet", type=path_argument, help="write a sheet of pictures to this PNG file"
+        "--sheet", type=path_argument, help="write a sheet of images to this PNG file"
     )
     arguments = parser.parse_args()
     has_videos = (arguments.folder / "test.txt").is_file()

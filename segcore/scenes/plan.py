@@ -1,4 +1,4 @@
-"""What a picture shows: chosen here, drawn in ``render``.
+"""What an image shows: chosen here, drawn in ``render``.
 
 A plan is a small description with no pixels, so that the same scene can be drawn at any size, or
 with its objects moved, frame by frame.
@@ -22,7 +22,7 @@ FEWEST_OBJECTS, MOST_OBJECTS = 2, 5
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.14, 0.21
 TILT = 0.4  # radians: objects stand upright, more or less, and so do their textures
 LEAST_VISIBLE = 0.5  # every object shows at least this share of itself
-NUM_DEMO_UNSEEN = 6  # so many pictures of the split "demo" hold an unseen class
+NUM_DEMO_UNSEEN = 6  # so many images of the split "demo" hold an unseen class
 
 _SKETCH = 64  # width and height of the grid on which visibility is judged
 _TRIES = 40
@@ -30,7 +30,7 @@ _TRIES = 40
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object. Lengths are in units of the picture's side, angles in radians."""
+    """One object. Lengths are in units of the image's side, angles in radians."""
 
     class_id: int
     colour: str
@@ -44,7 +44,7 @@ class SceneObject:
     texture_period: float
 
     def local(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the picture in the object's own axes, in units of its radius."""
+        """Points of the image in the object's own axes, in units of its radius."""
         right, down = (x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius
         return rotate(right, down, self.angle)
 
@@ -59,7 +59,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class GroundPatch:
-    """Ground that covers the picture below the line y = ``height`` + ``slope`` x (roughly)."""
+    """Ground that covers the image below the line y = ``height`` + ``slope`` x (roughly)."""
 
     class_id: int
     name: str
@@ -70,7 +70,7 @@ class GroundPatch:
 
 @dataclass(frozen=True)
 class Light:
-    """Brightness, its change across the picture (x, y), and its tint."""
+    """Brightness, its change across the image (x, y), and its tint."""
 
     brightness: float
     gradient: tuple[float, float]
@@ -79,7 +79,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides a picture.
+    """Everything that decides an image.
 
     ``patches`` and ``objects`` are in the order of depth, the farthest first; an object's place in
     ``objects`` (from 1) is its instance number.
@@ -110,9 +110,9 @@ def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.n
 
 
 def plan_scene(catalogue: Catalogue, seed: int, split: str, index: int) -> Scene:
-    """Plan picture ``index`` of ``split``: "train" (seen classes alone), "test" or "demo".
+    """Plan image ``index`` of ``split``: "train" (seen classes alone), "test" or "demo".
 
-    Of the pictures of "demo" the first six hold an unseen class each, the others none.
+    Of the images of "demo" the first six hold an unseen class each, the others none.
     """
     draws = Draws(seed, f"{catalogue.name}/{split}/plan", index)
     patches = _plan_patches(draws, catalogue)
@@ -159,7 +159,7 @@ def _plan_object(draws: Draws, entry: SceneClass) -> SceneObject:
 
 
 def _plan_patches(draws: Draws, catalogue: Catalogue) -> tuple[GroundPatch, ...]:
-    """One ground, or two of which the nearer covers the lower part of the picture."""
+    """One ground, or two of which the nearer covers the lower part of the image."""
     offset = len(catalogue.objects)
     far = draws.integer(len(catalogue.grounds))
     patches = [_plan_patch(draws, catalogue, offset + far, height=-math.inf, slope=0)]
@@ -243,7 +243,7 @@ _NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 def caption(scene: Scene) -> str:
-    """A sentence about the picture, such as "two red plain circles and a blue dotted square on
+    """A sentence about the image, such as "two red plain circles and a blue dotted square on
     sand and grass": the objects, the nearest first, and the ground."""
     names = [scene.catalogue.classes[entry.class_id].name for entry in reversed(scene.objects)]
     things = [_count_phrase(name, names.count(name)) for name in dict.fromkeys(names)]

@@ -19,7 +19,7 @@ _SHADOW = (0.22, 0.26)  # where an object's shadow falls, in units of its radius
 
 
 @dataclass(frozen=True)
-class Picture:
+class Rendered:
     """A drawn scene.
 
     image: (size, size, 3) RGB, uint8.
@@ -33,8 +33,8 @@ class Picture:
     instances: np.ndarray
 
 
-def render(scene: Scene, size: int) -> Picture:
-    """Draw ``scene`` as a square picture of ``size`` pixels a side."""
+def render(scene: Scene, size: int) -> Rendered:
+    """Draw ``scene`` as a square image of ``size`` pixels a side."""
     grid = (np.arange(size * SAMPLES, dtype=np.float32) + 0.5) / (size * SAMPLES)
     x, y = grid[None, :], grid[:, None]
     noise = Noise(scene.draws("ground").lattice(_LATTICE, _LATTICE))
@@ -49,7 +49,7 @@ def render(scene: Scene, size: int) -> Picture:
     things = (*scene.patches, *scene.objects)
     labels = np.array([thing.class_id for thing in things], dtype=np.uint16)[middle]
     instances = np.maximum(middle.astype(np.int16) - (len(scene.patches) - 1), 0).astype(np.uint8)
-    return Picture(_photograph(canvas, scene, size), labels, instances)
+    return Rendered(_photograph(canvas, scene, size), labels, instances)
 
 
 def _paint_patch(

@@ -28,7 +28,7 @@ from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.motion import plan_video
 from segcore.scenes.plan import Scene, caption
-from segcore.scenes.render import Picture
+from segcore.scenes.render import Rendered
 from segcore.scenes.writing import check_size_and_seed
 
 GENERATOR = 1  # one more whenever the same settings would draw other videos
@@ -42,7 +42,7 @@ class VideoSettings:
     Args:
         num_train: videos of the split "train", which hold seen classes alone.
         num_test: videos of the split "test".
-        num_frames: pictures of each video, 2 to 1000.
+        num_frames: images of each video, 2 to 1000.
         size: their width and height in pixels, 32 to 2048.
         seed: 0 to 2**64 - 1.
     """
@@ -137,7 +137,7 @@ def _finish_video(
     parts = {
         "origin": _origin,
         "mask": partial(_mask, len(catalogue.classes)),
-        "panoptic": coco.panoptic_picture,
+        "panoptic": coco.panoptic_image,
     }
     digest, ids = hashlib.sha256(), []
     with files.writing_to(folder / name):
@@ -151,13 +151,13 @@ def _finish_video(
     return digest.digest(), caption(scenes[0]), _describe_tracks(scenes[0], ids)
 
 
-def _origin(picture: Picture) -> np.ndarray:
-    return picture.image
+def _origin(image: Rendered) -> np.ndarray:
+    return image.image
 
 
-def _mask(num_classes: int, picture: Picture) -> np.ndarray:
+def _mask(num_classes: int, image: Rendered) -> np.ndarray:
     """Class ids from 1, as VSPW counts them: 0 would be a pixel of none of the classes."""
-    return (picture.labels + 1).astype(np.uint8 if num_classes < 255 else np.uint16)
+    return (image.labels + 1).astype(np.uint8 if num_classes < 255 else np.uint16)
 
 
 def _describe_tracks(scene: Scene, ids: Sequence[np.ndarray]) -> list[dict]:

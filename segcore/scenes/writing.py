@@ -1,4 +1,4 @@
-"""The pictures of a Scenes data set on disk.
+"""The images of a Scenes data set on disk.
 
 ::
 
@@ -10,7 +10,7 @@
     <root>/scenes-60/train/panoptic.json        on request: COCO panoptic
     <root>/scenes-60/train/instances.json       on request: COCO instances
     <root>/scenes-60/test/...                   the same
-    <root>/scenes-60/demo/...                   the same: twelve pictures to show, not to measure on
+    <root>/scenes-60/demo/...                   the same: twelve images to show, not to measure on
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.plan import caption, plan_scene
 
-GENERATOR = 2  # one more whenever the same settings would draw other pictures
+GENERATOR = 2  # one more whenever the same settings would draw other images
 NUM_DEMO = 12
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
 
@@ -37,8 +37,8 @@ class Settings:
     """What to draw.
 
     Args:
-        num_train: pictures in the split "train", which hold seen classes alone.
-        num_test: pictures in the split "test".
+        num_train: images in the split "train", which hold seen classes alone.
+        num_test: images in the split "test".
         size: their width and height in pixels, 32 to 2048.
         seed: 0 to 2**64 - 1.
     """
@@ -50,17 +50,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(self.num_train, self.num_test) < 0:
-            raise UserError("--num-images: the numbers of pictures must not be negative.")
+            raise UserError("--num-images: the numbers of images must not be negative.")
         check_size_and_seed(self.size, self.seed)
 
     @property
-    def pictures(self) -> dict[str, int]:
-        """Number of pictures of every split."""
+    def images(self) -> dict[str, int]:
+        """Number of images of every split."""
         return {"train": self.num_train, "test": self.num_test, "demo": NUM_DEMO}
 
     @property
     def fixed(self) -> dict[str, int]:
-        """What all pictures of a folder have in common; their number may grow."""
+        """What all images of a folder have in common; their number may grow."""
         return {"generator": GENERATOR, "seed": self.seed, "size": self.size}
 
 
@@ -82,26 +82,26 @@ def write_scenes(
     panoptic: bool = False,
     workers: int = 1,
 ) -> dict[str, str]:
-    """Write the data set to ``root / catalogue.name``, keeping the pictures that are there.
+    """Write the data set to ``root / catalogue.name``, keeping the images that are there.
 
     Args:
         panoptic: write segments and instances in COCO's formats too.
 
-    Returns: for every split the SHA-256 of the pixels and labels of all its pictures. It depends
+    Returns: for every split the SHA-256 of the pixels and labels of all its images. It depends
         on the settings and on nothing else.
 
     Raises:
-        UserError: the folder holds pictures of other settings, or cannot be written.
+        UserError: the folder holds images of other settings, or cannot be written.
     """
     folder = Path(root) / catalogue.name
-    record = partial(files.write_record, folder, settings.fixed, "pictures", settings.pictures)
+    record = partial(files.write_record, folder, settings.fixed, "pictures", settings.images)
     with files.writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        files.check_record(folder, settings.fixed, "pictures", settings.pictures)
+        files.check_record(folder, settings.fixed, "pictures", settings.images)
         record({})
         hashes = {
             split: _write_split(folder / split, catalogue, settings, split, panoptic, workers)
-            for split in settings.pictures
+            for split in settings.images
         }
         record(hashes)
     return hashes
@@ -110,9 +110,9 @@ def write_scenes(
 def _write_split(
     folder: Path, catalogue: Catalogue, settings: Settings, split: str, panoptic: bool, workers: int
 ) -> str:
-    number, names = settings.pictures[split], ["images", "labels"] + ["panoptic"] * panoptic
+    number, names = settings.images[split], ["images", "labels"] + ["panoptic"] * panoptic
     files.prepare(folder, names)
-    finish = partial(_finish_picture, folder, catalogue, settings, split, names)
+    finish = partial(_finish_image, folder, catalogue, settings, split, names)
     total = hashlib.sha256()
     captions, segments, objects = [], [], []
     with process_map(workers, items_at_once=16) as parallel_map:
@@ -139,13 +139,13 @@ def _write_split(
 
 
 _PARTS = {
-    "images": lambda picture: picture.image,
-    "labels": lambda picture: picture.labels,
-    "panoptic": coco.panoptic_picture,
+    "images": lambda image: image.image,
+    "labels": lambda image: image.labels,
+    "panoptic": coco.panoptic_image,
 }
 
 
-def _finish_picture(
+def _finish_image(
     folder: Path,
     catalogue: Catalogue,
     settings: Settings,
@@ -153,7 +153,7 @@ def _finish_picture(
     names: list[str],
     index: int,
 ) -> tuple[bytes, str, list[dict], list[dict]]:
-    """See that a picture is on disk. Returns its hash, its caption and, where there is a panoptic
+    """See that an image is on disk. Returns its hash, its caption and, where there is a panoptic
     map, its segments and objects."""
     scene = plan_scene(catalogue, settings.seed, split, index)
     parts = {folder / name / _file_name(index): _PARTS[name] for name in names}

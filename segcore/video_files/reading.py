@@ -1,4 +1,4 @@
-"""Videos as streams of pictures: files, by PyAV, and folders of frames.
+"""Videos as streams of images: files, by PyAV, and folders of frames.
 
 One frame is in memory at a time. The size in the header is looked at before anything is decoded,
 only containers of video are opened (a playlist could name other files), and whatever is wrong with
@@ -40,7 +40,7 @@ class Video:
         path: the file or folder.
         rate: frames a second.
         length: number of frames, as the header tells it: it may be wrong; None: it does not say.
-        has_sound: whether there is sound beside the pictures.
+        has_sound: whether there is sound beside the images.
         pixel_aspect: width of a pixel over its height, upright.
     """
 
@@ -75,27 +75,27 @@ class Video:
 
 
 class FrameFolder(Video):
-    """The pictures directly inside a folder, in the order of the numbers in their names."""
+    """The images directly inside a folder, in the order of the numbers in their names."""
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         """
         Raises:
-            UserError: the folder cannot be read or has no pictures.
+            UserError: the folder cannot be read or has no images.
         """
         self.path, self.max_pixels = Path(path), max_pixels
-        self.pictures = [Path(picture) for picture in Frames.of_folder(path).paths]
-        self.length = len(self.pictures)
+        self.images = [Path(image) for image in Frames.of_folder(path).paths]
+        self.length = len(self.images)
 
     def _read(self) -> Iterator[np.ndarray]:
-        for picture in self.pictures:
+        for image in self.images:
             try:
-                yield read_image(picture, max_pixels=self.max_pixels)
+                yield read_image(image, max_pixels=self.max_pixels)
             except UserError as error:
                 raise BrokenVideo(str(error)) from error
 
 
 class VideoFile(Video):
-    """A file in one of CONTAINERS; its first track of pictures counts."""
+    """A file in one of CONTAINERS; its first track of images counts."""
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         """
@@ -132,7 +132,7 @@ class VideoFile(Video):
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         with container:
             if not container.streams.video:
-                raise UserError(f"{self.path} has no frames: it holds no pictures")
+                raise UserError(f"{self.path} has no frames: it holds no images")
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise UserError(

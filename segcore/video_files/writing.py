@@ -48,14 +48,14 @@ class VideoWriter:
         with _writing(self.path), self._replacing, self._container:
             self._container.mux(self._stream.encode())
 
-    def write(self, picture: np.ndarray) -> None:
+    def write(self, image: np.ndarray) -> None:
         """Appends a frame, (H, W, 3) uint8, RGB, of the size of the first one.
 
         Raises:
             UserError: the file cannot be written.
         """
-        height, width = picture.shape[:2]
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        height, width = image.shape[:2]
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         with _writing(self.path):
             if self._container is None:
                 self._begin(*even.shape[:2])

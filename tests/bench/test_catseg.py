@@ -48,7 +48,7 @@ def test_plain_and_ours_agree(bench, number: int):
     for parameter in model.aggregator.parameters():
         nn.init.normal_(parameter, std=0.1)
     words = bench.many_words(number)
-    image = deterministic.picture("bench", 70, 90)
+    image = deterministic.image("bench", 70, 90)
     plain = PlainCATSeg(model)
     plain.set_vocabulary(words)
     model.set_vocabulary(words)
@@ -64,7 +64,7 @@ def test_the_plain_loss_is_ours(bench):
     )
     model.train()
     model.train_vocabulary = model.train_vocabulary.__class__.load(bench.many_words(9))
-    image = deterministic.picture("bench", 96, 96)
+    image = deterministic.image("bench", 96, 96)
     labels = torch.arange(96)[:, None].expand(96, 96) // 11
     losses = model([{"image": image, "sem_seg": labels}])
     torch.testing.assert_close(PlainCATSeg(model).loss(image, labels), losses["loss_sem_seg"])

@@ -80,7 +80,7 @@ def test_plain_scores_are_ours(bench, built, task: str) -> None:
     from segcore.inference.predictions import SCORES
 
     model, _, items = built(tiny_case(bench, task))
-    model.answer_kind = SCORES
+    model.prediction_kind = SCORES
     plain = PlainMaskFormer(model).eval()(items)[0]["sem_seg"]
     torch.testing.assert_close(plain, model(items)[0]["sem_seg"], rtol=1e-4, atol=1e-5)
 

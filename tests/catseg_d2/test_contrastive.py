@@ -52,7 +52,7 @@ def items(size: tuple[int, int] = (96, 96), number: int = 3) -> list[dict]:
 # ---- open_clip's numbers ---------------------------------------------------------------------
 
 
-def test_picture_embeddings_equal_open_clip(towers) -> None:
+def test_image_embeddings_equal_open_clip(towers) -> None:
     library, ours = towers
     images = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     expected = library.encode_image(images, normalize=True)
@@ -149,7 +149,7 @@ def test_cut_captions_are_warned_of_once(model, caplog) -> None:
 # ---- mistakes --------------------------------------------------------------------------------
 
 
-def test_pictures_that_do_not_fit(model) -> None:
+def test_images_that_do_not_fit(model) -> None:
     with pytest.raises(UserError, match=r"differ in size \[\(64, 96\), \(96, 96\)\].*image_capt"):
         model(items() + items((64, 96)))
     with pytest.raises(UserError, match=r"\(96, 90\), .*patches of 8 pixels: set INPUT\.MIN_SIZE"):
@@ -201,7 +201,7 @@ def learned(dataset, tmp_path_factory) -> tuple[Path, dict]:
     return folder, json.loads(report.read_text())["scores"]
 
 
-def test_towers_learn_which_caption_belongs_to_which_picture(learned) -> None:
+def test_towers_learn_which_caption_belongs_to_which_image(learned) -> None:
     folder, scores = learned
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     losses = [line["total_loss"] for line in lines if "total_loss" in line]

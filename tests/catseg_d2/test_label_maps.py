@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
@@ -20,18 +20,18 @@ VOCABULARIES = {"voc20": 20, "scenes_60": 60, "scenes_1k": 1120}  # the last abo
 MODES = {"whole": (), "windows": WINDOWS, "native tiles": NATIVE}
 
 
-def picture(height: int, width: int) -> dict:
-    return {"image": deterministic.picture("label maps", height, width)}
+def image(height: int, width: int) -> dict:
+    return {"image": deterministic.image("label maps", height, width)}
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("words", VOCABULARIES)
 def test_labels_are_the_arg_max_at_every_pixel(tiny, words: str, mode: str) -> None:
-    model, items = tiny(*MODES[mode]), [picture(70, 110)]
+    model, items = tiny(*MODES[mode]), [image(70, 110)]
     model.set_vocabulary(words)
     scores = [answer["sem_seg"] for answer in model(items)]
     assert scores[0].shape == (VOCABULARIES[words], 70, 110)
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     for answer, expected in zip(model(items), scores, strict=True):
         assert answer.keys() == {"sem_seg_labels"}
         assert answer["sem_seg_labels"].dtype == torch.int64
@@ -42,12 +42,12 @@ def test_labels_are_the_arg_max_at_every_pixel(tiny, words: str, mode: str) -> N
 @pytest.mark.parametrize(("words", "max_classes", "k"), [("voc20", 2, 4), ("scenes_1k", 256, 3)])
 def test_top_k(tiny, words: str, max_classes: int, k: int, output: str) -> None:
     """With two classes kept, dropped ones are among the best four: the lowest ids of score 0."""
-    model, item = tiny("MODEL.SEM_SEG_HEAD.MAX_CLASSES", max_classes, *WINDOWS), picture(70, 110)
+    model, item = tiny("MODEL.SEM_SEG_HEAD.MAX_CLASSES", max_classes, *WINDOWS), image(70, 110)
     model.set_vocabulary(words)
     scores = model([item])[0]["sem_seg"]
     values, labels = scores.sort(dim=0, descending=True, stable=True)
     assert (values[k:] == 0).any()
-    model.answer_kind = AnswerKind(output, k)
+    model.prediction_kind = PredictionKind(output, k)
     answer = model([item])[0]
     assert torch.equal(answer["top_k_scores"], values[:k])
     assert torch.equal(answer["top_k_labels"], labels[:k])
@@ -58,7 +58,7 @@ def test_top_k(tiny, words: str, max_classes: int, k: int, output: str) -> None:
 def test_one_word_and_more_ranks_than_words(tiny) -> None:
     model = tiny("TEST.SEM_SEG_OUTPUT", "labels", "TEST.TOP_K", 5)
     model.set_vocabulary(["grass"])
-    answer = model([picture(40, 50)])[0]
+    answer = model([image(40, 50)])[0]
     assert (answer["sem_seg_labels"] == 0).all()
     assert answer["top_k_scores"].shape == answer["top_k_labels"].shape == (1, 40, 50)
 
@@ -66,4 +66,4 @@ def test_one_word_and_more_ranks_than_words(tiny) -> None:
 @pytest.mark.parametrize(("setting", "key"), [(("names", 0), "OUTPUT"), (("labels", -1), "TOP_K")])
 def test_wrong_kinds_are_one_sentence(setting, key: str) -> None:
     with pytest.raises(UserError, match=f"TEST.*{key}"):
-        AnswerKind(*setting)
+        PredictionKind(*setting)

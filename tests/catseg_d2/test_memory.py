@@ -1,4 +1,4 @@
-"""Bounded memory: chunks, memory that runs out, very many words, very large pictures."""
+"""Bounded memory: chunks, memory that runs out, very many words, very large images."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import torch
 
 from catseg_d2.memory import Chunk, by_chunks, recomputed, return_freed_memory
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
@@ -20,8 +20,8 @@ LABELS = ("TEST.SEM_SEG_OUTPUT", "labels")
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
 
 
-def picture(height: int, width: int) -> dict:
-    return {"image": deterministic.picture("memory", height, width)}
+def image(height: int, width: int) -> dict:
+    return {"image": deterministic.image("memory", height, width)}
 
 
 def many_words(number: int) -> list[str]:
@@ -50,7 +50,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_fewer_classes_pass_together_once_memory_has_run_out(tiny, monkeypatch, error: str) -> None:
-    model, item = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 40), picture(96, 96)
+    model, item = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 40), image(96, 96)
     expected = model([item])[0]["sem_seg"]
     decoder = model.aggregator.decoder
     machine = SmallMachine(decoder.forward, 12, ERRORS[error], dim=1)
@@ -82,11 +82,11 @@ def like_a_gpu(monkeypatch) -> None:
 @pytest.mark.usefixtures("like_a_gpu")
 @pytest.mark.parametrize("limit", [0, 3], ids=["all classes", "three of them"])
 def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: int) -> None:
-    """Those of several pictures as well, but not those of different words."""
+    """Those of several images as well, but not those of different words."""
     model = tiny(*WINDOWS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", limit)
     words = ["sand", "sky", "grass", "wood", "my dog"]
-    items = [picture(120, 160) | {"vocabulary": words}, picture(160, 90) | {"vocabulary": words}]
-    items.append(picture(96, 96) | {"vocabulary": ["a red circle", "a lake", "stone"]})
+    items = [image(120, 160) | {"vocabulary": words}, image(160, 90) | {"vocabulary": words}]
+    items.append(image(96, 96) | {"vocabulary": ["a red circle", "a lake", "stone"]})
     answers, calls = {}, {}
     for classes in (1, 100):
         model.class_chunk.size = classes
@@ -101,7 +101,7 @@ def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: i
 
 @pytest.mark.usefixtures("like_a_gpu")
 def test_fewer_crops_pass_together_once_memory_has_run_out(tiny, monkeypatch) -> None:
-    model, item = tiny(*WINDOWS), picture(120, 160)
+    model, item = tiny(*WINDOWS), image(120, 160)
     expected = model([item])[0]["sem_seg"]
     classes = len(model.vocabulary)
     model.class_chunk.size = 5 * classes
@@ -125,12 +125,12 @@ def test_no_memory_at_all_is_one_sentence(tiny, monkeypatch, part, name, setting
     module = model.clip if part == "clip" else model.aggregator.decoder
     monkeypatch.setattr(module, name, SmallMachine(None, 0, ERRORS["machine"]))
     with pytest.raises(UserError, match=f"memory ran out: .*{setting}") as error:
-        model([picture(96, 96)])
+        model([image(96, 96)])
     assert "\n" not in str(error.value)
 
 
 def test_merging_goes_on_with_less(tiny, monkeypatch) -> None:
-    model, item = tiny(*LABELS), picture(96, 96)
+    model, item = tiny(*LABELS), image(96, 96)
     expected = model([item])[0]["sem_seg_labels"]
     from catseg_d2 import merging
 
@@ -172,7 +172,7 @@ def test_recomputed_keeps_nothing_but_its_input() -> None:
 def test_twenty_thousand_words(tiny) -> None:
     model = tiny(*LABELS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", 32, "TEST.TOP_K", 2)
     model.set_vocabulary(many_words(20_000))
-    answer = model([picture(60, 80)])[0]
+    answer = model([image(60, 80)])[0]
     assert answer["sem_seg_labels"].shape == (60, 80)
     assert len(answer["top_k_labels"].unique()) <= 32
 
@@ -181,14 +181,14 @@ def test_twenty_thousand_words(tiny) -> None:
 def test_one_word(tiny, output: str) -> None:
     model = tiny()
     model.set_vocabulary(["grass"])
-    model.answer_kind = AnswerKind(output)
-    (answer,) = model([picture(60, 80)])[0].values()
+    model.prediction_kind = PredictionKind(output)
+    (answer,) = model([image(60, 80)])[0].values()
     assert answer.shape[-2:] == (60, 80)
 
 
 def test_threads_with_vocabularies_of_their_own(tiny) -> None:
     """As many words in either list, so that a mixture would show in the labels alone."""
-    model, item = tiny(*LABELS), picture(96, 96)
+    model, item = tiny(*LABELS), image(96, 96)
     lists = [["sand", "sky", "my dog"], ["a red circle", "grass", "wood"]]
     expected = []
     for words in lists:
@@ -239,7 +239,7 @@ assert labels.shape == (5800, 8700) and len(labels.unique()) > 1
 
 @pytest.mark.slow
 def test_fifty_megapixels_in_tiles_of_native_size(repository) -> None:
-    """Beside the picture: its labels (8 bytes a pixel), their scores (4), temporaries of chunks."""
+    """Beside the image: its labels (8 bytes a pixel), their scores (4), temporaries of chunks."""
     done = subprocess.run(
         [sys.executable, "-c", FIFTY_MEGAPIXELS],
         capture_output=True,

@@ -13,10 +13,10 @@ from segcore.vocabulary import Vocabulary
 WORDS = ["red plain circle", "grass", "blue dotted square"]
 
 
-def picture(height: int, width: int, seed: int = 0) -> dict:
+def image(height: int, width: int, seed: int = 0) -> dict:
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-    return {"image": image, "height": height, "width": width}
+    pixels = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    return {"image": pixels, "height": height, "width": width}
 
 
 WIDE = ("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 512)
@@ -26,10 +26,10 @@ WINDOWS = (*WINDOWS, "TEST.PATCH_INFERENCE.TILE", 96)
 
 
 @pytest.mark.parametrize("options", [(), WINDOWS])
-def test_every_picture_of_a_batch_is_answered(tiny, options) -> None:
+def test_every_image_of_a_batch_is_answered(tiny, options) -> None:
     model = tiny(*options)
     model.set_vocabulary(WORDS)
-    items = [picture(96, 96, 1), picture(50, 130, 2), picture(200, 30, 3)]
+    items = [image(96, 96, 1), image(50, 130, 2), image(200, 30, 3)]
     together = model(items)
     for item, answer in zip(items, together, strict=True):
         assert answer["sem_seg"].shape == (3, item["height"], item["width"])
@@ -40,13 +40,13 @@ def test_every_picture_of_a_batch_is_answered(tiny, options) -> None:
 def test_size_of_the_answer(tiny) -> None:
     model = tiny()
     model.set_vocabulary(WORDS)
-    item = picture(96, 96)
+    item = image(96, 96)
     assert model([{"image": item["image"]}])[0]["sem_seg"].shape == (3, 96, 96)
     assert model([{**item, "height": 31, "width": 77}])[0]["sem_seg"].shape == (3, 31, 77)
 
 
 def test_relabelled_words_permute_the_answer(tiny) -> None:
-    model, item = tiny(), picture(96, 96)
+    model, item = tiny(), image(96, 96)
     model.set_vocabulary(WORDS)
     scores = model([item])[0]["sem_seg"]
     model.set_vocabulary(WORDS[::-1])
@@ -55,7 +55,7 @@ def test_relabelled_words_permute_the_answer(tiny) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_chunks_do_not_change_the_answer(tiny, chunk: int) -> None:
-    item = picture(96, 96)
+    item = image(96, 96)
     scores = tiny()([item])[0]["sem_seg"]
     chunked = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", chunk)([item])[0]["sem_seg"]
     torch.testing.assert_close(chunked, scores)
@@ -63,14 +63,14 @@ def test_chunks_do_not_change_the_answer(tiny, chunk: int) -> None:
 
 def test_more_classes_than_the_limit(tiny) -> None:
     model = tiny("MODEL.SEM_SEG_HEAD.MAX_CLASSES", 10)
-    scores = model([picture(96, 96)])[0]["sem_seg"]
+    scores = model([image(96, 96)])[0]["sem_seg"]
     assert scores.shape[0] == 60
     assert (scores.amax(dim=(1, 2)) > 0).sum() == 10
 
 
 def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
     """Two threads set their own words and ask; an answer always belongs to one of the lists."""
-    model, item = tiny(), picture(96, 96)
+    model, item = tiny(), image(96, 96)
     lists = [WORDS, [*WORDS, "sand"]]
     expected = {}
     for words in lists:
@@ -100,20 +100,20 @@ def test_a_call_brings_its_vocabulary(tiny) -> None:
     expected = []
     for words in (WORDS, others, WORDS[::-1]):
         model.set_vocabulary(words)
-        expected.append(model([picture(96, 96)])[0]["sem_seg"])
-    items = [picture(96, 96) | {"vocabulary": words} for words in (WORDS, "sand, water")]
-    for result, scores in zip(model([*items, picture(96, 96)]), expected, strict=True):
+        expected.append(model([image(96, 96)])[0]["sem_seg"])
+    items = [image(96, 96) | {"vocabulary": words} for words in (WORDS, "sand, water")]
+    for result, scores in zip(model([*items, image(96, 96)]), expected, strict=True):
         torch.testing.assert_close(result["sem_seg"], scores)
     assert list(model.vocabulary.names) == WORDS[::-1]
-    views = model.semantic_views(items)
+    views = model.unmerged_predictions(items)
     assert [view.num_classes for view in views] == [3, 2]
     with pytest.raises(UserError, match="no vocabulary named"):
-        model([picture(96, 96) | {"vocabulary": "ade20k_9999"}])
+        model([image(96, 96) | {"vocabulary": "ade20k_9999"}])
 
 
 def test_threads_with_vocabularies_of_their_own(tiny) -> None:
     """All threads are inside the model with different vocabularies at the same moment."""
-    model, item = tiny(), picture(96, 96)
+    model, item = tiny(), image(96, 96)
     vocabularies = [WORDS[:1], WORDS[:2], WORDS, [*WORDS, "sand"]]
     expected = [model([item | {"vocabulary": each}])[0]["sem_seg"] for each in vocabularies]
     inside = threading.Barrier(len(vocabularies))
@@ -145,7 +145,7 @@ def test_threads_with_vocabularies_of_their_own(tiny) -> None:
 
 
 def test_training_never_scores_stale_text(tiny) -> None:
-    model, item = tiny(), picture(96, 96)
+    model, item = tiny(), image(96, 96)
     before = model([item])[0]["sem_seg"]
     labels = torch.zeros(96, 96, dtype=torch.long)
     optimizer = torch.optim.SGD(model.clip.transformer.parameters(), lr=10.0)
@@ -178,7 +178,7 @@ def test_whatever_learns_gets_a_gradient(tiny, options) -> None:
     """Distributed training waits for ever for a parameter without one."""
     model = tiny(*options).train()
     labels = torch.arange(96)[:, None].expand(96, 96) // 32
-    losses = model([{**picture(96, 96), "sem_seg": labels}])
+    losses = model([{**image(96, 96), "sem_seg": labels}])
     sum(losses.values()).backward()
     missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
@@ -187,7 +187,7 @@ def test_whatever_learns_gets_a_gradient(tiny, options) -> None:
 
 def test_activation_checkpointing_changes_no_gradient(tiny) -> None:
     gradients = []
-    item = {**picture(96, 96), "sem_seg": torch.arange(96)[:, None].expand(96, 96) // 32}
+    item = {**image(96, 96), "sem_seg": torch.arange(96)[:, None].expand(96, 96) // 32}
     for value in ("False", "True"):
         model = tiny("MODEL.SEM_SEG_HEAD.ACTIVATION_CHECKPOINTING", value).train()
         torch.manual_seed(1)
@@ -262,7 +262,7 @@ def test_wrong_settings_are_one_sentence(tiny, words: str) -> None:
 
 
 def test_a_model_can_be_copied_and_saved(tiny, tmp_path) -> None:
-    model, item = tiny(), picture(96, 96)
+    model, item = tiny(), image(96, 96)
     scores = model([item])[0]["sem_seg"]
     twin = copy.deepcopy(model)
     torch.save(model, tmp_path / "model.pth")
@@ -282,11 +282,11 @@ def test_without_a_network_the_download_is_one_sentence(tiny, monkeypatch) -> No
 
 def test_mistakes_in_the_data_are_one_sentence(tiny) -> None:
     model = tiny().train()
-    item = {**picture(96, 96), "file_name": "a.png"}
+    item = {**image(96, 96), "file_name": "a.png"}
     bad = torch.full((96, 96), 77)
     with pytest.raises(UserError, match=r"a\.png has the label 77, but scenes_60 has 60 classes"):
         model([{**item, "sem_seg": bad}])
-    small = {**picture(64, 96), "sem_seg": torch.zeros(64, 96).long()}
+    small = {**image(64, 96), "sem_seg": torch.zeros(64, 96).long()}
     with pytest.raises(UserError, match="differ in size"):
         model([{**item, "sem_seg": torch.zeros(96, 96).long()}, small])
 
@@ -294,7 +294,7 @@ def test_mistakes_in_the_data_are_one_sentence(tiny) -> None:
 def test_a_model_without_words_says_so(tiny) -> None:
     model = tiny("MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", "")
     with pytest.raises(UserError, match="set_vocabulary"):
-        model([picture(96, 96)])
+        model([image(96, 96)])
 
 
 def test_a_word_that_is_too_long_leaves_the_old_words(tiny) -> None:

@@ -8,22 +8,22 @@ from torch import Tensor
 
 from catseg_d2.memory import Chunk
 from catseg_d2.merging import MAX_WINDOW, CropLogits, merge_crops
-from catseg_d2.patches import PatchGeometry, PatchPlan, WholePicture
+from catseg_d2.patches import PatchGeometry, PatchPlan, WholeImage
 from catseg_d2.resampling import resize
 from segcore.errors import UserError
-from segcore.inference.predictions import SCORES, AnswerKind, SemanticAnswer
+from segcore.inference.predictions import SCORES, PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window, WindowResize
 
 
 def merged(
     crops: list[tuple[Tensor, Tensor]],
-    plan: PatchPlan | WholePicture,
+    plan: PatchPlan | WholeImage,
     num_classes: int,
     size: tuple[int, int],
-    kind: AnswerKind = SCORES,
+    kind: PredictionKind = SCORES,
     elements: int = 1 << 20,
 ) -> dict[str, Tensor]:
-    answer = SemanticAnswer(kind, num_classes, size, crops[0][0].device)
+    answer = SemanticPrediction(kind, num_classes, size, crops[0][0].device)
     drawn = (CropLogits(*crop) for crop in crops)
     merge_crops(drawn, plan, size, answer, Chunk(elements, ""))
     return answer.result()
@@ -64,7 +64,7 @@ def test_published_geometry() -> None:
     assert [crop.shape for crop in plan.cut(torch.zeros(3, 480, 854))] == 5 * [(3, 384, 384)]
 
 
-def test_kept_aspect_ratio_covers_the_picture() -> None:
+def test_kept_aspect_ratio_covers_the_image() -> None:
     plan = PatchGeometry(keep_aspect_ratio=True, global_view=False).plan(300, 1000)
     assert plan.size == (640, 2133)
     covered = torch.zeros(plan.size)
@@ -78,11 +78,11 @@ def test_kept_aspect_ratio_covers_the_picture() -> None:
 
 def test_tiles_at_native_size_are_cut_as_they_are() -> None:
     geometry = PatchGeometry(output_size=0, tile=40, global_view=False)
-    picture = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8)
     plan = geometry.plan(90, 130)
     assert plan.size == (90, 130)
-    for index, crop in enumerate(plan.cut(picture)):
-        assert torch.equal(crop, plan.place_of(index).of(picture).float())
+    for index, crop in enumerate(plan.cut(image)):
+        assert torch.equal(crop, plan.place_of(index).of(image).float())
     # A side that is shorter than a tile grows to it, and the other with it.
     assert geometry.plan(20, 100).size == (40, 200)
 
@@ -133,14 +133,14 @@ def test_merging_equals_the_plain_formulation(name: str, size, monkeypatch) -> N
     scores = merged(crops, plan, 15, size)["sem_seg"]
     torch.testing.assert_close(scores, plain_merge(crops, plan, 15, size), rtol=1e-5, atol=1e-6)
     for elements in (1500, 1 << 30):
-        answer = merged(crops, plan, 15, size, AnswerKind("labels"), elements)
+        answer = merged(crops, plan, 15, size, PredictionKind("labels"), elements)
         assert answer.keys() == {"sem_seg_labels"}
         assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
 
 
-def test_whole_picture() -> None:
+def test_whole_image() -> None:
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
-    plan = WholePicture((MAX_WINDOW + 9, 8))
+    plan = WholeImage((MAX_WINDOW + 9, 8))
     assert torch.equal(*plan.cut(image), image.float())
     logits, kept = torch.randn(2, 4, 4), torch.tensor([0, 2])
     scores = merged([(logits, kept)], plan, 3, plan.size)["sem_seg"]
@@ -149,7 +149,7 @@ def test_whole_picture() -> None:
 
 
 def test_crops_are_drawn_late_and_let_go_soon() -> None:
-    """A long picture never holds more than two columns of tiles and the global view."""
+    """A long image never holds more than two columns of tiles and the global view."""
     plan = PatchGeometry(output_size=0, tile=40, overlap=0.5).plan(400, 40)
     alive = set()
 
@@ -166,7 +166,7 @@ def test_crops_are_drawn_late_and_let_go_soon() -> None:
             del crop
 
     most: list[int] = []
-    answer = SemanticAnswer(SCORES, 2, (400, 40), torch.device("cpu"))
+    answer = SemanticPrediction(SCORES, 2, (400, 40), torch.device("cpu"))
     merge_crops(draw(), plan, (400, 40), answer, Chunk(1 << 20, ""))
     assert len(most) == len(plan) == 20
     assert max(most) <= 4
@@ -182,6 +182,6 @@ def test_impossible_geometry_is_one_sentence(settings, key) -> None:
 
 
 @pytest.mark.parametrize("geometry", [{"keep_aspect_ratio": True}, {"output_size": 0}])
-def test_a_thread_of_a_picture_is_one_sentence(geometry) -> None:
+def test_a_thread_of_an_image_is_one_sentence(geometry) -> None:
     with pytest.raises(UserError, match=r"2560 x 1 pixels.*KEEP_ASPECT_RATIO"):
         PatchGeometry(**geometry).plan(1, 2560)

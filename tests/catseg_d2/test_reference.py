@@ -101,13 +101,13 @@ class Stages:
 
 
 def answer(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor:
-    """Scores (T, 480, 640) of the reference's picture."""
+    """Scores (T, 480, 640) of the reference's image."""
     for layer in model.aggregator.layers:
         layer.category.pooling = (pooling, pooling)
     model.patches = PatchGeometry() if mode == "window" else None
     model.set_vocabulary(vocabulary)
-    picture = deterministic.picture("catseg/input", HEIGHT, WIDTH)
-    return model([{"image": picture, "height": HEIGHT, "width": WIDTH}])[0]["sem_seg"]
+    image = deterministic.image("catseg/input", HEIGHT, WIDTH)
+    return model([{"image": image, "height": HEIGHT, "width": WIDTH}])[0]["sem_seg"]
 
 
 @pytest.mark.parametrize(("name", "pooling", "mode"), CASES)

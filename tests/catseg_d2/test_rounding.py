@@ -12,7 +12,7 @@ import deterministic
 
 @pytest.fixture
 def item() -> dict:
-    return {"image": deterministic.picture("rounding", 96, 96)}
+    return {"image": deterministic.image("rounding", 96, 96)}
 
 
 def test_the_aggregation_is_one_graph(tiny, item) -> None:

@@ -66,7 +66,7 @@ def test_a_small_file_answers_like_its_model(tiny, repository, tmp_path):
     read = tiny()
     torch.nn.init.zeros_(read.clip.visual.proj)
     build_checkpointer(load_config(CONFIG), read).load(str(small))
-    picture = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1)) * 255
-    answers = [each([{"image": picture}])[0]["sem_seg"] for each in (model, read)]
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1)) * 255
+    answers = [each([{"image": image}])[0]["sem_seg"] for each in (model, read)]
     assert answers[0].isclose(answers[1], atol=2e-3).all()
     assert not answers[0].equal(answers[1]), "half precision shows"

@@ -17,24 +17,24 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
 
 
-def training_pictures(classes: int, size: int = 384) -> list[dict[str, Tensor]]:
-    """The reference's two pictures, with blocks of all classes and of ignored pixels."""
+def training_images(classes: int, size: int = 384) -> list[dict[str, Tensor]]:
+    """The reference's two images, with blocks of all classes and of ignored pixels."""
     y, x = torch.arange(size)[:, None], torch.arange(size)[None, :]
     items = []
     for b in range(2):
         labels = (7 * (y // 16) + 13 * (x // 16) + 31 * b) % classes
         labels[(y // 32 + x // 48 + b) % 7 == 0] = 255
-        picture = deterministic.picture(f"catseg/train{b}", size, size)
-        items.append({"image": picture, "sem_seg": labels})
+        image = deterministic.image(f"catseg/train{b}", size, size)
+        items.append({"image": image, "sem_seg": labels})
     return items
 
 
 @pytest.mark.slow
 def test_loss_and_gradients(golden, build_vitb) -> None:
-    """171 classes, two pictures; activation checkpointing keeps it within a small machine."""
+    """171 classes, two images; activation checkpointing keeps it within a small machine."""
     expected = json.loads((golden / "catseg" / "vitb_train_coco.json").read_text())
     model = build_vitb("MODEL.SEM_SEG_HEAD.ACTIVATION_CHECKPOINTING", "True").train()
-    loss = model(training_pictures(expected["T"]))["loss_sem_seg"]
+    loss = model(training_images(expected["T"]))["loss_sem_seg"]
     assert abs(loss.item() - expected["loss"]) <= 2e-6
     loss.backward()
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from detectron2.modeling import build_model
 
+from catseg_d2.prompt_ensembles import reword
 from catseg_d2.text import embed_prompts
-from catseg_d2.wording import reword
 from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary

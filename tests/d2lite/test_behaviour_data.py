@@ -1,4 +1,4 @@
-"""Reading pictures, catalogs, samplers, loaders."""
+"""Reading images, catalogs, samplers, loaders."""
 
 import itertools
 import warnings
@@ -70,7 +70,7 @@ def test_exif(arrays, tmp_path, orientation):
     )
 
 
-def test_read_other_pictures(facts, arrays, tmp_path, raised):
+def test_read_other_images(facts, arrays, tmp_path, raised):
     facts = facts["read_image"]
     rgba = np.dstack([arrays["in/read_rgb"], np.full((4, 6), 9, np.uint8)])
     path = save(tmp_path / "rgba.png", rgba)
@@ -81,7 +81,7 @@ def test_read_other_pictures(facts, arrays, tmp_path, raised):
     path = save(tmp_path / "odd.png", arrays["in/read_rgb"], exif=exif)
     np.testing.assert_array_equal(utils.read_image(path, "RGB"), arrays["in/read_rgb"])
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     assert raised(utils.read_image, str(bad)) == facts["bad_file"]
     assert raised(utils.read_image, str(tmp_path / "none.png")) == facts["missing_file"]
     assert raised(utils.read_image, path, "NOPE") == facts["unknown_format"]
@@ -320,7 +320,7 @@ def test_dataset_dicts(facts, name, raised):
     assert raised(get_detection_dataset_dicts, [name]) == facts["empty_dataset"]
 
 
-def test_pictures_without_objects(facts, name, raised):
+def test_images_without_objects(facts, name, raised):
     facts = facts["get_detection_dataset_dicts"]
     crowd = {"iscrowd": 1, "category_id": 0}
     records = [{"annotations": [crowd]}, {"annotations": [crowd, {"category_id": 0}]}]

@@ -1,4 +1,4 @@
-"""Objects of a picture and their boxes."""
+"""Objects of an image and their boxes."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Batches of pictures, layers, registries, and the size of the output."""
+"""Batches of images, layers, registries, and the size of the output."""
 
 import pytest
 import torch

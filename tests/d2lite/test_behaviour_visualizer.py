@@ -57,9 +57,9 @@ def objects(*masks: torch.Tensor, classes: tuple[int, ...] = (0, 1)) -> Instance
 
 def changed(drawn: VisImage, image: np.ndarray) -> np.ndarray:
     """(H, W) bool."""
-    picture = drawn.get_image()
-    assert picture.shape == image.shape and picture.dtype == np.uint8
-    return (np.abs(picture.astype(int) - image) > 3).any(axis=2)
+    drawing = drawn.get_image()
+    assert drawing.shape == image.shape and drawing.dtype == np.uint8
+    return (np.abs(drawing.astype(int) - image) > 3).any(axis=2)
 
 
 def test_names_of_objects() -> None:
@@ -116,11 +116,11 @@ def test_semantic_maps(metadata, image, alpha: float) -> None:
     labels[:, 80:] = 2
     labels[:10, :10] = 255  # no class
     drawn = Visualizer(image, metadata).draw_sem_seg(labels, alpha=alpha)
-    picture = drawn.get_image()
+    drawing = drawn.get_image()
     for place, color in (((100, 20), (0, 0, 250)), ((20, 150), (250, 0, 0))):
         expected = (1 - alpha) * 128 + alpha * np.array(color)
-        assert picture[place] == pytest.approx(expected, abs=4)
-    assert (picture[4, 4] == 128).all()
+        assert drawing[place] == pytest.approx(expected, abs=4)
+    assert (drawing[4, 4] == 128).all()
 
 
 def test_panoptic_maps(metadata, image) -> None:
@@ -133,9 +133,9 @@ def test_panoptic_maps(metadata, image) -> None:
     ]
     visualizer = Visualizer(image, metadata)
     drawn = visualizer.draw_panoptic_seg_predictions(ids, segments)
-    picture = drawn.get_image()
-    assert picture[100, 20] == pytest.approx(0.3 * 128 + 0.7 * np.array([0, 250, 0]), abs=4)
-    assert (picture[85, 50] != picture[100, 20]).any() and (picture[4, 100] == 128).all()
+    drawing = drawn.get_image()
+    assert drawing[100, 20] == pytest.approx(0.3 * 128 + 0.7 * np.array([0, 250, 0]), abs=4)
+    assert (drawing[85, 50] != drawing[100, 20]).any() and (drawing[4, 100] == 128).all()
     assert visualizer.get_output() is drawn
 
 
@@ -161,11 +161,11 @@ def test_shapes(image) -> None:
     visualizer.draw_circle((100, 40), color="b", radius=6)
     visualizer.draw_line([5, 150], [100, 100], color=(0.0, 1.0, 0.0), linewidth=3)
     visualizer.draw_polygon(np.array([[120, 60], [150, 60], [150, 90]]), "w", alpha=1.0)
-    picture = visualizer.draw_text("name", (40, 75), color="w").get_image().astype(int)
-    assert picture[20, 40, 0] > 200 > 60 > picture[20, 40, 2]
-    assert (picture[40, 40] == 128).all()  # a box is its edges
-    assert picture[40, 100, 2] > 200 and picture[100, 80, 1] > 200 and picture[70, 145].min() > 200
-    assert (picture[75:95, 25:56] != 128).any()
+    drawing = visualizer.draw_text("name", (40, 75), color="w").get_image().astype(int)
+    assert drawing[20, 40, 0] > 200 > 60 > drawing[20, 40, 2]
+    assert (drawing[40, 40] == 128).all()  # a box is its edges
+    assert drawing[40, 100, 2] > 200 and drawing[100, 80, 1] > 200 and drawing[70, 145].min() > 200
+    assert (drawing[75:95, 25:56] != 128).any()
 
 
 def test_scale_and_files(metadata, image, tmp_path) -> None:
@@ -182,15 +182,15 @@ def test_scale_and_files(metadata, image, tmp_path) -> None:
 def test_an_object_of_a_video_keeps_its_colour(metadata, image) -> None:
     """However the objects of a frame are ordered."""
     visualizer = VideoVisualizer(metadata)
-    pictures = []
+    drawings = []
     for shift in range(4):
         masks = [rectangle(30, 10 + shift, 70, 60), rectangle(60, 90, 110, 150 - shift)]
         found = objects(*masks)
         drawn = visualizer.draw_instance_predictions(image, found[[0, 1] if shift % 2 else [1, 0]])
-        pictures.append(drawn.get_image())
+        drawings.append(drawn.get_image())
     for place in ((65, 55), (105, 100)):
-        assert len({tuple(picture[place].tolist()) for picture in pictures}) == 1
-    assert (pictures[0][65, 55] != pictures[0][105, 100]).any()
+        assert len({tuple(drawing[place].tolist()) for drawing in drawings}) == 1
+    assert (drawings[0][65, 55] != drawings[0][105, 100]).any()
 
 
 def test_maps_of_a_video(metadata, image) -> None:

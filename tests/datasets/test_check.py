@@ -31,7 +31,7 @@ def check(repository: Path) -> ModuleType:
 
 
 class Folder:
-    """A folder of pictures and one of label maps."""
+    """A folder of images and one of label maps."""
 
     def __init__(self, root: Path) -> None:
         self.images, self.labels = root / "images", root / "labels"
@@ -91,7 +91,7 @@ def test_missing_partners(folder: Folder) -> None:
     assert folder.kinds() == {"no_label_map": [str(image)], "no_picture": [str(label)]}
 
 
-def test_a_benchmark_may_leave_pictures_out(folder: Folder) -> None:
+def test_a_benchmark_may_leave_images_out(folder: Folder) -> None:
     folder.pair("a.png")
     folder.image("b.png")
     register_semantic_dataset(
@@ -164,7 +164,7 @@ def test_sizes(folder: Folder) -> None:
     assert "21 x 12" in text and "20 x 12" in text
 
 
-def test_a_picture_that_exif_turns(folder: Folder) -> None:
+def test_an_image_that_exif_turns(folder: Folder) -> None:
     folder.image("a.jpg", 12, 20, exif=turned(6))
     folder.label("a.png", 12, 20)
     folder.image("b.jpg", 12, 20, exif=turned(6))
@@ -224,7 +224,7 @@ def test_classes_that_hardly_or_never_occur(folder: Folder) -> None:
     folder.pair("a.png", labels)
     assert folder.kinds(rare=0.01) == {
         "absent": ["2 dog"],
-        "rare": ["1 cat, kitten: 0.417% of the pixels, 1 pictures"],
+        "rare": ["1 cat, kitten: 0.417% of the pixels, 1 images"],
     }
     assert "rare" not in folder.kinds(rare=0.001)
 
@@ -250,7 +250,7 @@ def test_the_sample_shows_rare_classes_and_no_faulty_pair(folder: Folder) -> Non
     folder.pair("9.png", np.full((12, 20), 9))
     known = survey(Source.from_folders(folder.images, folder.labels, WORDS))
     assert known.class_pixels.tolist() == [8 * 240, 240, 0]
-    assert known.class_pictures.tolist() == [8, 1, 0]
+    assert known.class_images.tolist() == [8, 1, 0]
     chosen = [Path(pair.pair.image).stem for pair in choose_pairs(known, 3)]
     assert chosen[0] == "7" and len(set(chosen)) == 3 and "9" not in chosen
     assert len(choose_pairs(known, 50)) == 9
@@ -291,7 +291,7 @@ def test_two_folders(check: ModuleType, two: tuple[Folder, Folder], capsys) -> N
     Image.open(two[0].images / "1.png").save(two[1].images / "2.png")
     assert not run(check, *arguments(*two))
     out = capsys.readouterr().out
-    assert "ERROR: pictures that training and test have in common: 1" in out
+    assert "ERROR: images that training and test have in common: 1" in out
 
 
 def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path
     page = (out / "index.html").read_text("utf-8")
     for part in ("There is something to mend", "holds 77", "grass", "20 x 12"):
         assert part in page
-    assert len(list((out / "pictures").iterdir())) == 2 * 3
+    assert len(list((out / "images").iterdir())) == 2 * 3
     report = json.loads((out / "report.json").read_text("utf-8"))
     train, test = report["datasets"]
     assert train["num_pairs"] == 2 and train["ignore_label"] == 9
@@ -327,7 +327,7 @@ def test_own_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path,
         assert "check_train" in capsys.readouterr().out
         two[0].image("3.png")
         assert not run(check, "--own", tmp_path / "pets.json")
-        assert run(check, "--dataset", "check_train", "check_test")  # may leave pictures out
+        assert run(check, "--dataset", "check_train", "check_test")  # may leave images out
     finally:
         for name in table["datasets"]:
             DatasetCatalog.remove(name)

@@ -71,7 +71,7 @@ def test_faults_of_objects(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [PANOPTIC, INSTANCE])
-def test_pictures(folder: Path, name: str) -> None:
+def test_images(folder: Path, name: str) -> None:
     path = folder / "images/000002.png"
     Image.open(path).resize((40, 48)).save(path)
     assert "size" in errors(survey(Source.registered(name)))

@@ -1,4 +1,4 @@
-"""The scripts that prepare downloads, on downloads of a few small pictures."""
+"""The scripts that prepare downloads, on downloads of a few small images."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ BED_NUMBER, CAR_NUMBER = 1, 9  # their classes in the maps of instances
 class TestADE20K:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """One picture a split: a wall over the upper row, things below; two beds and a car."""
+        """One image a split: a wall over the upper row, things below; two beds and a car."""
         folder = tmp_path / "ADEChallengeData2016"
         labels = [[1, 1, 1, 0], [8, 8, 21, 21], [8, 8, 21, 21]]
         numbers = [[0, 0, 0, 0], [1, 2, 3, 0], [1, 2, 3, 0]]
@@ -106,7 +106,7 @@ class TestADE20K:
         monkeypatch.setattr(module, "merge", None)  # nothing is left to do
         module.prepare(folder.parent, task="all", workers=1)
 
-    def test_objects_have_the_pictures_of_the_panoptic_file(self, module, folder: Path) -> None:
+    def test_objects_have_the_images_of_the_panoptic_file(self, module, folder: Path) -> None:
         module.prepare(folder.parent, task="all", workers=1)
         content = read_annotations(folder / "ade20k_instance_val.json")
         assert [image["id"] for image in content["images"]] == ["ADE_val_1"]
@@ -169,7 +169,7 @@ class TestADE20K:
         subprocess.run(command, check=True, capture_output=True, cwd=repository)
         assert (folder / "ade20k_instance_train.json").is_file()
         (folder / "annotations_detectron2/training/ADE_train_1.png").write_text("damaged")
-        (folder / "annotations/training/ADE_train_1.png").write_text("no picture")
+        (folder / "annotations/training/ADE_train_1.png").write_text("no image")
         run = subprocess.run(command, capture_output=True, text=True, cwd=repository)
         assert run.returncode == 2
         assert run.stderr.splitlines()[-1].startswith("error: cannot read ")
@@ -178,7 +178,7 @@ class TestADE20K:
 class TestCOCO:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """One picture of a person (1), a rug (200) and void; ids of three bytes."""
+        """One image of a person (1), a rug (200) and void; ids of three bytes."""
         folder = tmp_path / "coco"
         listed = [{"id": 70000, "category_id": 1}, {"id": 5, "category_id": 200}]
         content = {

@@ -48,7 +48,7 @@ def box(left: int, right: int) -> list[list[int]]:
 
 @pytest.fixture
 def download(tmp_path: Path) -> Path:
-    """A picture of COCO's train and one of its val, both of LVIS's val; a third has nothing.
+    """An image of COCO's train and one of its val, both of LVIS's val; a third has nothing.
 
     The first one shows every class that LVIS and COCO's stuff share, as stuff, a column each; then
     branch, other stuff (183), an object (aerosol_can) over stuff, and a second object below it.
@@ -95,8 +95,8 @@ def test_names_are_those_of_the_facts(download: Path) -> None:
     assert names == [*SHARED, "branch", None, "aerosol_can", CLASSES[1202]]
     assert all(value <= 1203 for value in row[:10])
     assert (found["000000000010"] == 1284).all()
-    picture = download / f"lvis/images/val2017/{IMAGE}.jpg"
-    assert picture.resolve() == (download / f"coco/train2017/{IMAGE}.jpg").resolve()
+    image = download / f"lvis/images/val2017/{IMAGE}.jpg"
+    assert image.resolve() == (download / f"coco/train2017/{IMAGE}.jpg").resolve()
 
 
 def test_the_published_fault(download: Path) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from segcore.datasets import data_root
 from segcore.datasets.mess import RECIPES, download_folder, prepare
+from segcore.datasets.mess.images import false_colours, num_tiles, stored_pixels, tiles
 from segcore.datasets.mess.labels import colours_to_ids
-from segcore.datasets.mess.pictures import false_colours, num_tiles, stored_pixels, tiles
 from segcore.datasets.table import register_table
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
@@ -114,7 +114,7 @@ def test_a_complete_set_needs_no_download(tmp_path: Path, monkeypatch) -> None:
         prepare("paxray_lungs", tmp_path, workers=1)
 
 
-class TestPictures:
+class TestImages:
     def test_tiles(self) -> None:
         pixels = np.arange(15).reshape(3, 5)
         found = list(tiles(pixels, -1, size=2))
@@ -123,19 +123,19 @@ class TestPictures:
         assert found[2].tolist() == [[4, -1], [9, -1]]
         assert found[3].tolist() == [[10, 11], [-1, -1]]
 
-    def test_pictures_are_padded_with_black(self, tmp_path: Path) -> None:
+    def test_images_are_padded_with_black(self, tmp_path: Path) -> None:
         download("uavid", tmp_path)
         maps = prepare("uavid", tmp_path, workers=1).maps
-        picture = read_image(maps.image_folder / "seq16_000000_1.png")
-        assert picture.shape == (TILE, TILE, 3)
-        assert (picture[:2, : WIDE - TILE] == 100).all() and picture.sum() == 2 * 6 * 300
+        image = read_image(maps.image_folder / "seq16_000000_1.png")
+        assert image.shape == (TILE, TILE, 3)
+        assert (image[:2, : WIDE - TILE] == 100).all() and image.sum() == 2 * 6 * 300
 
     def test_bands_become_colours(self, tmp_path: Path) -> None:
         download("worldfloods", tmp_path)
         maps = prepare("worldfloods", tmp_path, workers=1).maps
-        picture = read_image(maps.image_folder / "EMSR_1_0.png")
+        image = read_image(maps.image_folder / "EMSR_1_0.png")
         # 60000 is beyond the mean and a deviation; 3115 is half of 3418.9 + 2811.8.
-        assert picture[0, 0].tolist() == [255, 127, 0] and not picture[2:].any()
+        assert image[0, 0].tolist() == [255, 127, 0] and not image[2:].any()
 
     def test_bands_may_be_stored_one_after_the_other(self, tmp_path: Path) -> None:
         tifffile = pytest.importorskip("tifffile")
@@ -231,7 +231,7 @@ def test_no_download(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no .*TEST/images/\*\.jpg: unpack"):
         prepare("suim", tmp_path, workers=1)
     (tmp_path / "zerowaste-f").mkdir()
-    with pytest.raises(UserError, match=r"test/data has no picture \*\.PNG with a label map"):
+    with pytest.raises(UserError, match=r"test/data has no image \*\.PNG with a label map"):
         prepare("zerowaste", tmp_path, workers=1)
 
 
@@ -290,9 +290,9 @@ def test_command_line(tmp_path: Path, repository: Path) -> None:
     run = start()
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [
-        "mhp_v1_sem_seg_test: 1 pictures, 3 of 19 classes occur",
-        "suim_sem_seg_test: 1 pictures, 3 of 8 classes occur",
+        "mhp_v1_sem_seg_test: 1 images, 3 of 19 classes occur",
+        "suim_sem_seg_test: 1 images, 3 of 8 classes occur",
     ]
-    assert "warning: suim_sem_seg_test: the benchmark has 110 pictures" in run.stderr
+    assert "warning: suim_sem_seg_test: the benchmark has 110 images" in run.stderr
     run = start("suim", "cub")
     assert run.returncode == 2 and "MESS has no set 'cub': choose from atlantis" in run.stderr

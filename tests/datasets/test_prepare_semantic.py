@@ -16,7 +16,7 @@ from segcore.datasets.label_maps import LabelMaps
 from segcore.errors import UserError
 from segcore.images import read_image
 
-PICTURE = np.full((2, 3, 3), 90)
+IMAGE = np.full((2, 3, 3), 90)
 
 
 def save_mat(path: Path, **arrays: np.ndarray) -> Path:
@@ -39,24 +39,24 @@ def voc(root: Path) -> Path:
         ("2007_000042", [[0, 0, 0], [255, 0, 0]]),  # no object: not in PAS-20
         ("2007_000001", [[1, 1, 1], [1, 1, 1]]),  # of the training part
     ):
-        save(folder / f"JPEGImages/{name}.jpg", PICTURE)
+        save(folder / f"JPEGImages/{name}.jpg", IMAGE)
         mask = save(folder / f"SegmentationClassAug/{name}.png", mask)
     return folder / "SegmentationClassAug/2007_000033.png"
 
 
 def context_59(root: Path) -> Path:
     folder = root / "VOCdevkit/VOC2010"
-    save(folder / "JPEGImages/2008_000002.jpg", PICTURE)
+    save(folder / "JPEGImages/2008_000002.jpg", IMAGE)
 
     def runs(pixels: list) -> dict:
         encoded = run_lengths.encode(np.asfortranarray(pixels, dtype=np.uint8))
         return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
-    picture = {"file_name": "2008_000002.jpg", "height": 2, "width": 3}
+    image = {"file_name": "2008_000002.jpg", "height": 2, "width": 3}
     content = {
         "images": [
-            picture | {"image_id": 7, "phase": "val"},
-            picture | {"image_id": 8, "phase": "train", "file_name": "2008_000003.jpg"},
+            image | {"image_id": 7, "phase": "val"},
+            image | {"image_id": 8, "phase": "train", "file_name": "2008_000003.jpg"},
         ],
         "annos_segmentation": [
             {"image_id": 7, "category_id": 2, "segmentation": runs([[1, 1, 0], [0, 0, 0]])},
@@ -71,7 +71,7 @@ def context_59(root: Path) -> Path:
 def context_459(root: Path) -> Path:
     folder = root / "VOCdevkit/VOC2010"
     write(folder / "pascalcontext_val.txt", "2008_000002\n2008_999999\n")  # one has no annotation
-    save(folder / "JPEGImages/2008_000002.jpg", PICTURE)
+    save(folder / "JPEGImages/2008_000002.jpg", IMAGE)
     labels = np.array([[1, 459, 2], [2, 2, 2]], dtype=np.uint16)
     return save_mat(folder / "trainval/2008_000002.mat", LabelMap=labels)
 
@@ -80,7 +80,7 @@ def coco_stuff_10k(root: Path) -> Path:
     folder = root / "coco/coco_stuff_10k"
     for split, name in (("train", "COCO_train2014_1"), ("test", "COCO_train2014_2")):
         write(folder / f"imageLists/{split}.txt", f"{name}\n")
-        save(folder / f"images/{name}.jpg", PICTURE)
+        save(folder / f"images/{name}.jpg", IMAGE)
         labels = np.array([[0, 1, 182], [12, 13, 92]], dtype=np.uint16)  # no class has the id 12
         path = save_mat(folder / f"annotations/{name}.mat", S=labels, names=np.zeros(3))
     return path
@@ -88,7 +88,7 @@ def coco_stuff_10k(root: Path) -> Path:
 
 def coco_stuff(root: Path) -> Path:
     folder = root / "coco-stuff"
-    save(folder / "images/val2017/1.jpg", PICTURE)
+    save(folder / "images/val2017/1.jpg", IMAGE)
     return save(folder / "annotations/val2017/1.png", [[0, 181, 255], [11, 12, 91]])
 
 
@@ -96,7 +96,7 @@ def cityscapes(root: Path) -> Path:
     folder = root / "cityscapes"
     for split in ("train", "val"):
         stem = f"{split}/ulm/ulm_000000_000019"
-        save(folder / f"leftImg8bit/{stem}_leftImg8bit.png", PICTURE)
+        save(folder / f"leftImg8bit/{stem}_leftImg8bit.png", IMAGE)
         polygons = {"imgHeight": 2, "imgWidth": 3, "objects": []}
         write(folder / f"gtFine/{stem}_gtFine_polygons.json", json.dumps(polygons))
         save(folder / f"gtFine/{stem}_gtFine_instanceIds.png", [[0, 7, 33], [8, 6, 29]])
@@ -110,13 +110,13 @@ def ade20k_full(root: Path) -> Path:
     pixels = np.stack([ids // 256 * 10 + 3, ids % 256, ids * 0 + 9], axis=-1)
     for split, name in (("training", "ADE_train_1"), ("validation", "ADE_val_1")):
         place = folder / f"images/ADE/{split}/urban/street"
-        save(place / f"{name}.jpg", PICTURE)
+        save(place / f"{name}.jpg", IMAGE)
         path = save(place / f"{name}_seg.png", pixels)
         save(place / f"{name}_parts_1.png", pixels)
     return path
 
 
-SCRIPTS = {  # script: what makes the download, options, data set -> labels of its first picture
+SCRIPTS = {  # script: what makes the download, options, data set -> labels of its first image
     "prepare_voc": (
         voc,
         {},
@@ -180,7 +180,7 @@ class TestEveryScript:
             found = registered_labels(dataset, tmp_path)
             assert next(iter(found.values())).tolist() == labels
             published = LabelMaps.of(dataset, tmp_path).published
-            assert f"{dataset}: the benchmark has {published} pictures, here are" in said.err
+            assert f"{dataset}: the benchmark has {published} images, here are" in said.err
 
     def test_what_is_whole_is_kept_and_what_is_not_is_mended(
         self, script: str, tmp_path: Path
@@ -248,7 +248,7 @@ def test_registered_data_sets_read_and_score_what_is_written(tmp_path: Path) -> 
     assert run.stdout.splitlines() == [f"{name} 100.0" for name in datasets]
 
 
-def test_the_background_of_pas_20b_has_no_picture_less(tmp_path: Path) -> None:
+def test_the_background_of_pas_20b_has_no_image_less(tmp_path: Path) -> None:
     voc(tmp_path)
     load("prepare_voc").prepare(tmp_path, workers=1)
     assert set(registered_labels("voc_2012_test_sem_seg", tmp_path)) == {"2007_000033"}
@@ -266,7 +266,7 @@ def test_label_maps_of_another_preparation_are_told_of(
     load("prepare_voc").prepare(tmp_path, workers=1)
     said = capsys.readouterr().err
     assert "1 label maps there, 2007_000001.png for one, are not of this download" in said
-    assert "1 label maps have no picture in" in said
+    assert "1 label maps have no image in" in said
 
 
 @pytest.mark.parametrize("name", ["../../escape", "..", "a/b", "a\\b", "a\0b"])
@@ -307,7 +307,7 @@ def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
     for old, new, sentence in (
         ('"annos_segmentation"', '"annotations"', "is not the file of PASCAL in Detail"),
         ('"height": 2', '"height": 3', "the RLE has the size"),
-        ('"height": 2', '"height": 999999999', "has a picture of"),
+        ('"height": 2', '"height": 999999999', "has an image of"),
         ('"2008_000002.jpg"', '"../2008_000002.jpg"', "cannot be the|leads out|control"),
     ):
         path.write_text(text.replace(old, new))
@@ -316,7 +316,7 @@ def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
 
 
 class TestADE20KFull:
-    def test_large_pictures_are_shrunk(self, tmp_path: Path) -> None:
+    def test_large_images_are_shrunk(self, tmp_path: Path) -> None:
         place = tmp_path / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
         pixels = np.zeros((1024, 1537, 3))
         pixels[:, 1000:] = 200
@@ -327,11 +327,11 @@ class TestADE20KFull:
         load("prepare_ade20k_full").prepare(tmp_path, split="validation", workers=1)
         labels = registered_labels("ade20k_full_sem_seg_freq_val_all", tmp_path)["ADE_val_9"]
         folder = LabelMaps.of("ade20k_full_sem_seg_freq_val_all", tmp_path).image_folder
-        picture = read_image(folder / "ADE_val_9.jpg")
-        assert labels.dtype == np.uint16 and labels.shape == (512, 768) == picture.shape[:2]
+        image = read_image(folder / "ADE_val_9.jpg")
+        assert labels.dtype == np.uint16 and labels.shape == (512, 768) == image.shape[:2]
         border = 500  # 1000 of 1537 pixels, which every second and one more is left of
         assert (labels[:, :border] == 0).all() and (labels[:, border:] == 1).all()
-        assert (picture[:, : border - 8] < 20).all() and (picture[:, border + 8 :] > 180).all()
+        assert (image[:, : border - 8] < 20).all() and (image[:, border + 8 :] > 180).all()
 
     def test_mask_of_another_size(self, tmp_path: Path) -> None:
         mask = ade20k_full(tmp_path)

@@ -46,7 +46,7 @@ def test_every_benchmark_tells_how_to_get_it(repository: Path) -> None:
             assert (repository / command.split()[0]).is_file()
 
 
-def test_pictures_with_label_maps(tmp_path: Path) -> None:
+def test_images_with_label_maps(tmp_path: Path) -> None:
     folder = tmp_path / "VOCdevkit/VOC2012"
     for i in range(3):
         save(folder / f"JPEGImages/{i}.jpg", [[0]])
@@ -100,17 +100,17 @@ def test_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lacking", "found", "published", "state", "amount"),
     [
-        ((), 5000, 5000, "ready", "5,000 of 5,000 pictures"),
-        ((), 4, 5000, "other", "4 of 5,000 pictures"),
-        ((), 4, None, "ready", "4 pictures"),
-        ((), 0, None, "missing", "0 pictures"),
+        ((), 5000, 5000, "ready", "5,000 of 5,000 images"),
+        ((), 4, 5000, "other", "4 of 5,000 images"),
+        ((), 4, None, "ready", "4 images"),
+        ((), 0, None, "missing", "0 images"),
         (("a/b", "c"), 0, 9, "missing", "there is no a/b, nor 1 more"),
     ],
 )
 def test_what_is_said(
     lacking: tuple, found: int, published: int | None, state: str, amount: str
 ) -> None:
-    status = Status("name", "group", "pictures", found, published, lacking)
+    status = Status("name", "group", "images", found, published, lacking)
     script = load("status")
     assert (status.state, script.amount(status)) == (state, amount)
     lines = script.describe([status], "Title", DOWNLOADS["voc20"], 10)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import catseg_d2  # noqa: F401  (adds its config keys)
 from segcore.config import load_config
-from segcore.datasets import register_own_datasets, semantic_metadata
+from segcore.datasets import register_custom_datasets, semantic_metadata
 from segcore.images import read_image, read_labels
 from segcore.scenes import SCENES_60, Settings, write_scenes
 from segcore.vocabulary import Vocabulary
@@ -60,8 +60,8 @@ def copy(source: Path, target: Path) -> None:
     for name in ("images", "labels"):
         (target / name).mkdir(parents=True)
     for path in (source / "images").iterdir():
-        picture = Image.fromarray(read_image(path))
-        picture.save(target / "images" / f"{path.stem}.jpg", quality=95)
+        image = Image.fromarray(read_image(path))
+        image.save(target / "images" / f"{path.stem}.jpg", quality=95)
         labels = ids[read_labels(source / "labels" / path.name)]
         Image.fromarray(labels).save(target / "labels" / f"{path.stem}.png")
 
@@ -101,7 +101,7 @@ def test_the_config_for_a_published_checkpoint(
     settings = ["MODEL.WEIGHTS", ""]  # it is not at hand here
     cfg = load_config("datasets/pets/pets.yaml", settings)
     try:
-        register_own_datasets(cfg)
+        register_custom_datasets(cfg)
         metadata = semantic_metadata("pets_train")
         assert metadata.ignore_label == cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
         assert len(DatasetCatalog.get("pets_train")) == 4

@@ -37,7 +37,7 @@ def save(path, array):
 @pytest.fixture
 def results(tmp_path):
     """What the commands of the chapters leave, with other numbers."""
-    picture = np.full((32, 32, 3), 90, dtype=np.uint8)
+    image = np.full((32, 32, 3), 90, dtype=np.uint8)
     truth = np.full((32, 32), UNSEEN, dtype=np.uint16)
     guess = truth.copy()
     guess[:8] = GRASS
@@ -47,11 +47,11 @@ def results(tmp_path):
     ]
     for answers in ("drawings", "drawings_rankseg"):
         for name in (f"{i:06}" for i in range(12)):
-            save(tmp_path / f"datasets/scenes-60/demo/images/{name}.png", picture)
+            save(tmp_path / f"datasets/scenes-60/demo/images/{name}.png", image)
             save(tmp_path / f"datasets/scenes-60/demo/labels/{name}.png", truth)
             save(tmp_path / answers / f"{name}_labels.png", guess)
             (tmp_path / answers / f"{name}_categories.json").write_text(json.dumps(expected))
-    save(tmp_path / "photographs/cat.png", picture)
+    save(tmp_path / "photographs/cat.png", image)
     save(tmp_path / "segmented/cat_labels.png", np.zeros_like(truth))
     names = [{"name": name} for name in ("cat", "wood", "<b>dog</b>")]
     (tmp_path / "segmented/vocabulary.json").write_text(
@@ -83,22 +83,22 @@ def _write_scores(folder):
 
 
 def test_cat_seg(chapter, results, page):
-    outcome = chapter("words").write(page, results)
+    outcome = chapter("open_vocabulary").write(page, results)
     text = page.write().read_text()
-    assert html.escape(chapter("words").HONEST_LINE) in text
+    assert html.escape(chapter("open_vocabulary").HONEST_LINE) in text
     for words in ("13.7", "24.6", "beats the baseline", "75% right", "(never seen)"):
         assert words in text
     assert "only wood, and those" in text and "<b>dog</b>" not in text
     assert outcome.mistake is None and "26.5" in outcome.lines[1]
     assert (page.folder / "sheet.png").exists()
-    assert len(list((page.folder / "pictures").glob("*.png"))) == 12 * 3 + 2
+    assert len(list((page.folder / "images").glob("*.png"))) == 12 * 3 + 2
 
 
 @pytest.mark.parametrize("seen, unseen", [(30.0, 4.0), (13.0, 22.0)])
 def test_a_model_that_fails_is_said_to_fail(chapter, page, seen, unseen):
     scores = chapter("scores").Scores
     baseline, model = scores("nearest mean colour", 13.7, 4.5), scores("CAT-Seg", seen, unseen)
-    outcome = chapter("words").write_comparison(page, baseline, model)
+    outcome = chapter("open_vocabulary").write_comparison(page, baseline, model)
     text = page.write().read_text()
     assert "does not beat" in text and 'class="best"' not in text
     assert "does not beat" in outcome.mistake
@@ -126,8 +126,8 @@ def test_truth_and_prediction_share_colours(chapter, results):
     drawing = cards.examples(
         results / "datasets/scenes-60/demo/images", results / "drawings", with_truth=True
     )[0]
-    (_, picture), (_, truth), (_, guess) = cards.label_card("1", "CAT-Seg", drawing, WORDS).pictures
-    assert (picture == 90).all()
+    (_, image), (_, truth), (_, guess) = cards.label_card("1", "CAT-Seg", drawing, WORDS).images
+    assert (image == 90).all()
     assert (truth[-20, 5] == guess[-20, 5]).all()
     assert (truth[5, 5] != guess[5, 5]).any()
 
@@ -150,7 +150,7 @@ def test_segments_of_one_class_share_its_colour_and_are_told_apart(chapter, tmp_
     card = chapter("segments").segments_card(
         "3", image, PanopticFile(json_file, tmp_path / "panoptic"), tmp_path / "answers"
     )
-    (_, _), (true_title, truth), (found_title, answer) = card.pictures
+    (_, _), (true_title, truth), (found_title, answer) = card.images
     assert true_title == "truth, 3 segments" and found_title == "Mask2Former, 2 segments"
     step = truth.shape[0] // 32
     middle = truth[4 * step, 5 * step]

@@ -44,7 +44,7 @@ def closed(tmp_path):
 
 @pytest.fixture
 def segment(closed, demo, tmp_path):
-    """Segments a picture of noise; returns the folder of the results."""
+    """Segments an image of noise; returns the folder of the results."""
 
     def run(config: str, *arguments: str) -> object:
         noise = np.random.default_rng(0).integers(0, 256, (70, 110, 3), dtype=np.uint8)

@@ -12,20 +12,20 @@ import torch
 from PIL import Image
 
 from segcore.config import load_config
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 from segcore.vocabulary import Vocabulary
 
 
 @pytest.fixture
 def album(tmp_path):
-    """Two pictures, and two files that claim to be pictures."""
+    """Two images, and two files that claim to be images."""
     folder = tmp_path / "album"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (70, 110, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "a.png")
     Image.fromarray(noise[:, :50, 0]).save(folder / "grey.jpg")
     (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:500])
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     return folder
 
 
@@ -43,7 +43,7 @@ def test_a_folder_run_goes_on_and_reports(demo, model, album, tmp_path, capsys):
     words = ["--vocabulary", "sky, tree, my dog"]
     assert demo(*config, "--input", album, "--output", out, *words, *opts) == 1
     said = capsys.readouterr()
-    assert "2 of 4 pictures segmented" in said.out
+    assert "2 of 4 images segmented" in said.out
     assert re.findall(r"^failed: .*(broken|text)\.png", said.err, re.MULTILINE) == [
         "broken",
         "text",
@@ -96,7 +96,7 @@ def test_a_call_may_bring_its_vocabulary(tiny_model):
     assert (other == 1 - segmenter(noise).labels).all()
 
 
-def test_good_pictures_end_with_0_and_are_not_replaced(demo, model, album, tmp_path, capsys):
+def test_good_images_end_with_0_and_are_not_replaced(demo, model, album, tmp_path, capsys):
     config, opts = model
     arguments = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
     assert demo(*arguments, *opts) == 0
@@ -109,7 +109,7 @@ def test_good_pictures_end_with_0_and_are_not_replaced(demo, model, album, tmp_p
 
 @pytest.fixture
 def interrupted(demo, model, album, tmp_path, monkeypatch, capsys):
-    """Call the command line, interrupted after so many pictures; it says what it segmented."""
+    """Call the command line, interrupted after so many images; it says what it segmented."""
     config, opts = model
     segmented = []
     script = importlib.import_module("predictor")
@@ -140,7 +140,7 @@ def test_an_interrupted_run_goes_on(interrupted, album, tmp_path, capsys):
     assert capsys.readouterr().err.endswith(
         "interrupted: the same command goes on, without --overwrite\n"
     )
-    (tmp_path / "out/b_labels.png").write_text("of a picture that was being written")
+    (tmp_path / "out/b_labels.png").write_text("of an image that was being written")
     before = (tmp_path / "out/a_labels.png").stat()
     assert interrupted() == [whole, (70, 50, 3)]
     assert (tmp_path / "out/a_labels.png").stat() == before
@@ -229,13 +229,13 @@ def test_labels_are_those_of_the_highest_scores(tiny_model):
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     labels = segmenter(image).labels
     assert labels.dtype == np.int64
-    segmenter.model.answer_kind = AnswerKind("scores")
+    segmenter.model.prediction_kind = PredictionKind("scores")
     scores = segmenter.model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
     assert (labels == scores[0]["sem_seg"].argmax(dim=0).numpy()).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (900, 1)])
-def test_thin_pictures_are_segmented(tiny_model, shape):
+def test_thin_images_are_segmented(tiny_model, shape):
     predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]

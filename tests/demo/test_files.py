@@ -24,13 +24,13 @@ def album(tmp_path):
 
 
 def test_files_folders_and_patterns(files, album):
-    assert files.find_pictures([str(album)]) == [album / "a.JPG", album / "b.png"]
-    assert files.find_pictures([str(album / "*.png")]) == [album / "b.png"]
-    assert files.find_pictures([str(album / "**/*.png")]) == [
+    assert files.find_images([str(album)]) == [album / "a.JPG", album / "b.png"]
+    assert files.find_images([str(album / "*.png")]) == [album / "b.png"]
+    assert files.find_images([str(album / "**/*.png")]) == [
         album / "b.png",
         album / "deeper/c.png",
     ]
-    assert files.find_pictures([str(album / "b.png"), str(album)]) == [
+    assert files.find_images([str(album / "b.png"), str(album)]) == [
         album / "b.png",
         album / "a.JPG",
     ]
@@ -40,26 +40,26 @@ def test_no_image_format_is_passed_over(files, tmp_path):
     names = ["a.jfif", "b.ppm", "c.jp2", "d.pgm", "e.jpe", "f.heic", "g.avif", "9.png", "10.png"]
     for name in [*names, ".hidden.png"]:
         (tmp_path / name).touch()
-    found = [path.name for path in files.find_pictures([str(tmp_path)])]
+    found = [path.name for path in files.find_images([str(tmp_path)])]
     assert found == ["9.png", "10.png", *names[:-2]]
 
 
 def test_a_home_folder_in_a_quoted_pattern(files, album, monkeypatch):
     monkeypatch.setenv("HOME", str(album))
-    assert files.find_pictures(["~/*.png"]) == [album / "b.png"]
+    assert files.find_images(["~/*.png"]) == [album / "b.png"]
 
 
 def test_a_file_may_be_named_like_a_pattern(files, tmp_path):
     path = tmp_path / "holiday [1].png"
     path.touch()
-    assert files.find_pictures([str(path)]) == [path]
+    assert files.find_images([str(path)]) == [path]
 
 
 @pytest.mark.parametrize("name", ["absent.png", "*.webp", "empty"])
 def test_nothing_there_is_one_sentence(files, album, name):
     (album / "empty").mkdir()
     with pytest.raises(UserError, match="--input"):
-        files.find_pictures([str(album / name)])
+        files.find_images([str(album / name)])
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "[" * 4000, "locked"])
@@ -71,21 +71,21 @@ def test_what_the_system_refuses_is_one_sentence(files, tmp_path, monkeypatch, n
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
     with pytest.raises(UserError, match=r"--input .*(too long|denied)") as caught:
-        files.find_pictures([name])
+        files.find_images([name])
     assert len(str(caught.value)) < 300
 
 
 def test_result_names_are_distinct(files):
-    pictures = [Path(p) for p in ("a/x.png", "b/x.png", "x-2.png", "c/x.jpg", "y.png")]
-    names = files.name_outputs(pictures)
-    assert list(names) == pictures
-    assert len(set(names.values())) == len(pictures)
-    assert names[pictures[0]] == "x" and names[pictures[-1]] == "y"
+    images = [Path(p) for p in ("a/x.png", "b/x.png", "x-2.png", "c/x.jpg", "y.png")]
+    names = files.name_outputs(images)
+    assert list(names) == images
+    assert len(set(names.values())) == len(images)
+    assert names[images[0]] == "x" and names[images[-1]] == "y"
 
 
 def test_long_names_leave_room_for_endings(files, tmp_path):
-    pictures = [tmp_path / ("x" * 245 + end + ".png") for end in "abc"]
-    names = files.name_outputs(pictures)
+    images = [tmp_path / ("x" * 245 + end + ".png") for end in "abc"]
+    names = files.name_outputs(images)
     assert len({*names.values()}) == 3
     for name in names.values():
         (tmp_path / f"{name}_categories.json").touch()

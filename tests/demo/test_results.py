@@ -1,4 +1,4 @@
-"""What is written of a picture can be read back and never replaces an earlier run's results."""
+"""What is written of an image can be read back and never replaces an earlier run's results."""
 
 import importlib
 import json
@@ -101,8 +101,8 @@ def test_objects_are_listed_with_their_whole_masks(results, tmp_path):
     segments = (Segment(1, 1, score=0.875), Segment(2, 1, score=0.5))
     folder = results.ResultFolder(tmp_path, WORDS)
     folder.prepare(["cat"])
-    picture = np.zeros((20, 30, 3), dtype=np.uint8)
-    folder.write("cat", picture, results.Answer(labels, segments, masks), alpha=0.5)
+    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+    folder.write("cat", pixels, results.Answer(labels, segments, masks), alpha=0.5)
     with Image.open(folder.path("cat", "labels.png")) as image:
         assert (np.asarray(image) == labels).all()
     first, second = json.loads(folder.path("cat", "segments.json").read_text())

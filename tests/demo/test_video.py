@@ -30,7 +30,7 @@ SMALL = {
 }
 
 
-def pictures(count: int = 8) -> list[np.ndarray]:
+def images(count: int = 8) -> list[np.ndarray]:
     """A bright square that moves over noise, 64 x 64."""
     noise = np.random.default_rng(0).integers(0, 100, (64, 64, 3), dtype=np.uint8)
     frames = [noise.copy() for _ in range(count)]
@@ -42,7 +42,7 @@ def pictures(count: int = 8) -> list[np.ndarray]:
 @pytest.fixture
 def clip(tmp_path):
     with VideoWriter(tmp_path / "clip.mp4", Fraction(30000, 1001)) as writer:
-        for frame in pictures():
+        for frame in images():
             writer.write(frame)
     return tmp_path / "clip.mp4"
 
@@ -90,25 +90,25 @@ def test_a_file_becomes_a_file(demo, words, clip, tmp_path, capsys):
     assert open_video(tmp_path / "out.mp4").rate == 5
 
 
-def test_a_folder_becomes_a_folder_as_single_pictures_do(demo, words, tmp_path, capsys):
+def test_a_folder_becomes_a_folder_as_single_images_do(demo, words, tmp_path, capsys):
     model, opts = words
     (tmp_path / "frames").mkdir()
-    for number, frame in enumerate(pictures(3)):
+    for number, frame in enumerate(images(3)):
         Image.fromarray(frame).save(tmp_path / "frames" / f"{number}.png")
     asked = ["--output", tmp_path / "video", *opts]
     assert demo(*model, "--video-input", tmp_path / "frames", *asked) == 0
     assert demo(*model, "--video-input", tmp_path / "frames", *asked) == 2
     assert "_labels.png is there already" in capsys.readouterr().err
-    asked = ["--output", tmp_path / "pictures", *opts]
+    asked = ["--output", tmp_path / "images", *opts]
     assert demo(*model, "--input", tmp_path / "frames", *asked) == 0
     for kind in ("labels", "overlay"):
         for number in range(3):
-            one, other = (tmp_path / f / f"{number}_{kind}.png" for f in ("video", "pictures"))
+            one, other = (tmp_path / f / f"{number}_{kind}.png" for f in ("video", "images"))
             assert one.read_bytes() == other.read_bytes()
     assert (tmp_path / "video" / "vocabulary.json").exists()
 
 
-def test_a_closed_model_of_pictures(demo, small, clip, tmp_path):
+def test_a_closed_model_of_images(demo, small, clip, tmp_path):
     model, opts = small("scenes_60_panoptic_rankseg.yaml")
     opts += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0"]
     assert demo(*model, "--video-input", clip, "--output", tmp_path / "out", *opts) == 0
@@ -128,9 +128,9 @@ def test_a_model_of_videos(demo, small, clip, tmp_path, config):
     assert (tmp_path / "out" / "000000_segments.json").exists() == (config == "instance")
 
 
-def test_a_model_of_videos_takes_no_pictures(demo, small, tmp_path, capsys):
+def test_a_model_of_videos_takes_no_images(demo, small, tmp_path, capsys):
     model, opts = small("scenes_60_video_semantic.yaml")
-    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    Image.fromarray(images(1)[0]).save(tmp_path / "a.png")
     asked = ["--input", tmp_path / "a.png", "--output", tmp_path / "out"]
     assert demo(*model, *asked, *opts) == 2
     assert "--video-input" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""One of several processes that each take a picture through the criterion; see test_criterion.py.
+"""One of several processes that each take an image through the criterion; see test_criterion.py.
 
 python criterion_run.py FOLDER RANK WORLD_SIZE
 """

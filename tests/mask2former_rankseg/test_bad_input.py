@@ -1,4 +1,4 @@
-"""Pictures and thresholds at the edge of what a model can meet: it goes on, or says why not."""
+"""Images and thresholds at the edge of what a model can meet: it goes on, or says why not."""
 
 import sys
 import warnings
@@ -33,21 +33,21 @@ ALL_TASKS = PANOPTIC | {
 }
 
 
-def picture(number: int = 0, **more: object) -> dict:
-    """A picture of noise with so many objects, every one a pixel larger than the one before."""
+def image(number: int = 0, **more: object) -> dict:
+    """An image of noise with so many objects, every one a pixel larger than the one before."""
     draw = torch.Generator().manual_seed(number)
     masks = torch.arange(SIDE * SIDE).view(1, SIDE, SIDE) <= torch.arange(number).view(-1, 1, 1)
     objects = Instances((SIDE, SIDE), gt_classes=torch.arange(number) % 12, gt_masks=masks)
-    image = torch.randint(0, 256, (3, SIDE, SIDE), generator=draw)
-    return {"image": image, "instances": objects, **more}
+    pixels = torch.randint(0, 256, (3, SIDE, SIDE), generator=draw)
+    return {"image": pixels, "instances": objects, **more}
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (500, 1)])
-def test_pictures_without_objects_and_with_five_hundred(tiny, options, counts) -> None:
+def test_images_without_objects_and_with_five_hundred(tiny, options, counts) -> None:
     """More objects than the nine queries; and a batch that teaches "no object" alone."""
     model = tiny(TRAINING | options).train()
-    losses = model([picture(count) for count in counts])
+    losses = model([image(count) for count in counts])
     total = sum(losses.values())
     total.backward()
     assert total.isfinite() and losses["loss_ce"] > 0
@@ -56,7 +56,7 @@ def test_pictures_without_objects_and_with_five_hundred(tiny, options, counts) -
         assert losses["loss_mask"] == losses["loss_dice"] == 0
 
 
-def test_a_picture_whose_pixels_are_all_ignored(tiny, tmp_path: Path) -> None:
+def test_an_image_whose_pixels_are_all_ignored(tiny, tmp_path: Path) -> None:
     """From the label map on."""
     for folder, pixels in (("images", 100), ("labels", 255)):
         (tmp_path / folder).mkdir()
@@ -77,8 +77,8 @@ def test_a_picture_whose_pixels_are_all_ignored(tiny, tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("key", ["USE_GT", "ORACLE"])
-def test_the_oracles_of_a_picture_without_objects(tiny, key: str) -> None:
-    answer = tiny(ALL_TASKS | RANKED | {f"MODEL.RANKSEG.{key}": True})([picture(0)])[0]
+def test_the_oracles_of_an_image_without_objects(tiny, key: str) -> None:
+    answer = tiny(ALL_TASKS | RANKED | {f"MODEL.RANKSEG.{key}": True})([image(0)])[0]
     assert answer["sem_seg"].isfinite().all() and answer["category_ids"].shape == (5,)
 
 
@@ -89,7 +89,7 @@ def test_a_class_that_no_query_predicts(tiny, options) -> None:
     model = tiny(ALL_TASKS | options)
     classifier = model.sem_seg_head.predictor.classifier
     classifier.bias[0] = -1e4
-    answer = model([picture()])[0]
+    answer = model([image()])[0]
     assert answer["sem_seg"].isfinite().all() and (answer["sem_seg"].argmax(0) != 0).all()
     segments, info = answer["panoptic_seg"]
     assert info and 0 not in {entry["category_id"] for entry in info}
@@ -99,13 +99,13 @@ def test_a_class_that_no_query_predicts(tiny, options) -> None:
 
 @torch.no_grad()
 def test_only_no_object_everywhere(tiny) -> None:
-    """A model that has not begun to learn: void, with one warning for any number of pictures."""
+    """A model that has not begun to learn: void, with one warning for any number of images."""
     model = tiny(PANOPTIC)
     model.sem_seg_head.predictor.classifier.bias[-1] = 100.0
     warn_of_no_segment.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        answers = [model([picture()])[0] for _ in range(3)]
+        answers = [model([image()])[0] for _ in range(3)]
     assert all((answer["panoptic_seg"][0] == 0).all() for answer in answers)
     assert all(answer["sem_seg"].isfinite().all() for answer in answers)
     (warning,) = [each for each in caught if "filters all" in str(each.message)]
@@ -113,7 +113,7 @@ def test_only_no_object_everywhere(tiny) -> None:
 
 
 @torch.no_grad()
-def test_a_picture_of_one_pixel(tiny) -> None:
+def test_an_image_of_one_pixel(tiny) -> None:
     item = {"image": torch.zeros(3, 1, 1), "height": 3, "width": 2}
     wider = {"MODEL.SEM_SEG_HEAD.CONVS_DIM": 64, "MODEL.MASK_FORMER.HIDDEN_DIM": 64}
     answer = tiny(ALL_TASKS | RANKED | wider)([item])[0]

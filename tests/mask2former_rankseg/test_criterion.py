@@ -1,4 +1,4 @@
-"""Matching and losses: the reference's numbers, pictures with no or many objects, processes."""
+"""Matching and losses: the reference's numbers, images with no or many objects, processes."""
 
 import json
 import math
@@ -161,7 +161,7 @@ def test_golden_costs(golden: Path) -> None:
 
 
 def inputs(counts: Sequence[int], classes: int = 5, queries: int = 6) -> tuple:
-    """Two layers of predictions and so many random objects for each picture."""
+    """Two layers of predictions and so many random objects for each image."""
     generator = torch.Generator().manual_seed(sum(counts))
     batch = len(counts)
     predictions = [
@@ -195,7 +195,7 @@ def test_no_object_and_five_hundred(counts: tuple[int, int]) -> None:
 
 
 def test_objects_outside_the_selection_teach_the_multi_label_head_alone() -> None:
-    """The picture without its third object has the same losses but that of the head."""
+    """The image without its third object has the same losses but that of the head."""
     predictions, _, masks = inputs((3,), classes=4)
     predictions = [(logits[..., [0, 1, 4]], mask_logits) for logits, mask_logits in predictions]
     labels, ids = torch.tensor([3, 1, 0]), torch.tensor([[3, 1]])

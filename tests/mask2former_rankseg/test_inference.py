@@ -17,7 +17,7 @@ from mask2former_rankseg.inference import (
     semantic,
     warn_of_no_segment,
 )
-from segcore.inference.predictions import SCORES, AnswerKind
+from segcore.inference.predictions import SCORES, PredictionKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deterministic import noise
@@ -103,7 +103,7 @@ FRAMES = [
 
 def full_size(masks: torch.Tensor, frame: Frame) -> torch.Tensor:
     masks = F.interpolate(masks[None], frame.padded, mode="bilinear")
-    masks = masks[..., : frame.picture[0], : frame.picture[1]]
+    masks = masks[..., : frame.image[0], : frame.image[1]]
     return F.interpolate(masks, frame.answer, mode="bilinear")[0]
 
 
@@ -114,7 +114,7 @@ def test_semantic_is_the_sum_over_queries(frame: Frame) -> None:
     weights = classes.softmax(dim=-1)[:, :-1]
     expected = torch.einsum("qc,qhw->chw", weights, full_size(masks, frame).sigmoid())
     torch.testing.assert_close(found, expected)
-    labels = semantic(classes, masks, frame, AnswerKind("labels"), torch.arange(5))
+    labels = semantic(classes, masks, frame, PredictionKind("labels"), torch.arange(5))
     assert labels.keys() == {"sem_seg_labels"}
     assert torch.equal(labels["sem_seg_labels"], found.argmax(dim=0))
 

@@ -13,7 +13,7 @@ from mask2former_rankseg.inference import mask_boxes
 from mask2former_rankseg.masked_decoder import Decoded, MaskedDecoder, inside_mask, resize
 from segcore.config import load_config
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 from segcore.rankseg.scores import DROPPED
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -29,14 +29,14 @@ ALL_TASKS = {
 }
 
 
-def picture(height: int, width: int, /, **more: object) -> dict:
-    return {"image": deterministic.picture("m2f/model", height, width), **more}
+def image(height: int, width: int, /, **more: object) -> dict:
+    return {"image": deterministic.image("m2f/model", height, width), **more}
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_answers(tiny, options: dict) -> None:
     model = tiny(ALL_TASKS | options)
-    answer = model([picture(40, 70)])[0]
+    answer = model([image(40, 70)])[0]
     assert answer["sem_seg"].shape == (12, 40, 70)
     segments, info = answer["panoptic_seg"]
     assert segments.shape == (40, 70)
@@ -52,29 +52,29 @@ def test_answers(tiny, options: dict) -> None:
 
 def test_the_published_code_has_no_boxes(tiny) -> None:
     model = tiny(ALL_TASKS | {"MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT": True})
-    found = model([picture(40, 70)])[0]["instances"]
+    found = model([image(40, 70)])[0]["instances"]
     assert len(found) > 1 and found.pred_masks.any()
     assert not found.pred_boxes.tensor.any()
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_a_batch_of_two_sizes(tiny, options: dict) -> None:
-    """Alone, padded as in the batch, a picture gets the same answer; the other size is its own."""
+    """Alone, padded as in the batch, an image gets the same answer; the other size is its own."""
     model = tiny(options)
-    together = model([picture(64, 64), picture(40, 50, height=20, width=25)])
+    together = model([image(64, 64), image(40, 50, height=20, width=25)])
     assert together[1]["sem_seg"].shape == (12, 20, 25)
     model.size_divisibility = 64  # pads the small one as the batch did
-    alone = model([picture(40, 50, height=20, width=25)])[0]
+    alone = model([image(40, 50, height=20, width=25)])[0]
     torch.testing.assert_close(together[1]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
     model.size_divisibility = 32
-    alone = model([picture(64, 64)])[0]
+    alone = model([image(64, 64)])[0]
     torch.testing.assert_close(together[0]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
 
 
 def test_labels_are_the_arg_max(tiny) -> None:
-    model, items = tiny(RANKED), [picture(64, 40), picture(33, 70, height=50, width=41)]
+    model, items = tiny(RANKED), [image(64, 40), image(33, 70, height=50, width=41)]
     scores = [answer["sem_seg"] for answer in model(items)]
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     for answer, expected in zip(model(items), scores, strict=True):
         assert "sem_seg" not in answer
         assert torch.equal(answer["sem_seg_labels"], expected.argmax(dim=0))
@@ -145,7 +145,7 @@ def test_class_logits_as_cosines() -> None:
 
 def test_every_parameter_learns(tiny) -> None:
     model = tiny(RANKED).train()
-    images = model.to_batch([picture(64, 64)])
+    images = model.to_batch([image(64, 64)])
     decoded = model.sem_seg_head(model.backbone(images.tensor), every_layer=True)
     ranked = model.rank(decoded, [classes for classes, _ in decoded.predictions], [])
     loss = ranked.category_logits.square().sum() + sum(x.square().sum() for x in ranked.logits)
@@ -159,7 +159,7 @@ def test_every_parameter_learns(tiny) -> None:
 
 @torch.no_grad()
 def test_ranks(tiny) -> None:
-    model, item = tiny(RANKED), picture(64, 64)
+    model, item = tiny(RANKED), image(64, 64)
     answer = model([item])[0]
     scores = answer["category_scores"]
     assert scores.shape == (12,) and (scores > 0).all() and (scores < 1).all()
@@ -170,7 +170,7 @@ def test_ranks(tiny) -> None:
 
 @torch.no_grad()
 def test_fewer_classes_in_evaluation(tiny) -> None:
-    answer = tiny(RANKED | {"MODEL.RANKSEG.TEST_TOPK": 2})([picture(64, 64)])[0]
+    answer = tiny(RANKED | {"MODEL.RANKSEG.TEST_TOPK": 2})([image(64, 64)])[0]
     assert len(answer["category_ids"]) == 2
     assert (answer["sem_seg"].flatten(1).amax(dim=1) > 0).sum() == 2
 
@@ -190,7 +190,7 @@ def test_classes_that_the_head_does_not_believe_in_are_dropped(tiny) -> None:
 def test_the_oracle_selects_what_is_there(tiny) -> None:
     model = tiny(RANKED | {"MODEL.RANKSEG.ORACLE": True})
     assert not any("ranking.head" in name for name, _ in model.named_parameters())
-    item = picture(64, 64, instances=Instances((64, 64), gt_classes=torch.tensor([7, 2, 7])))
+    item = image(64, 64, instances=Instances((64, 64), gt_classes=torch.tensor([7, 2, 7])))
     answer = model([item])[0]
     assert answer["category_ids"].tolist()[:2] == [2, 7]
     present = answer["sem_seg"].flatten(1).amax(dim=1) > 1e-6
@@ -201,7 +201,7 @@ def test_the_oracle_selects_what_is_there(tiny) -> None:
 def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
     model = tiny(RANKED | {f"MODEL.RANKSEG.{key}": True})
     with pytest.raises(UserError, match="USE_GT"):
-        model([picture(64, 64)])
+        model([image(64, 64)])
 
 
 # ------------------------------------------------------------------ wrong configs
@@ -234,13 +234,13 @@ def test_one_sentence(tiny, options: dict, sentence: str) -> None:
 
 
 def test_one_class_may_be_selected(tiny) -> None:
-    answer = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([picture(64, 64)])[0]
+    answer = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([image(64, 64)])[0]
     assert answer["category_ids"].shape == (1,)
 
 
 @torch.no_grad()
 def test_bfloat16(tiny) -> None:
-    model, item = tiny(), picture(64, 64)
+    model, item = tiny(), image(64, 64)
     exact = model([item])[0]["sem_seg"]
     rounded = model.bfloat16()([item])[0]["sem_seg"]
     assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()

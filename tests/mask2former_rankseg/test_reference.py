@@ -1,4 +1,4 @@
-"""Every stage of the models against the published code's numbers, picture by picture.
+"""Every stage of the models against the published code's numbers, image by image.
 
     python tests/mask2former_rankseg/test_reference.py GOLDEN_FOLDER
 
@@ -41,7 +41,7 @@ MODELS = {
     "sem_swint_gt": (SWIN_T, "MODEL.RANKSEG.USE_GT", True),
     "pan_r50_rank150": (PANOPTIC, *RANKSEG, TOPK, 150, *LOW),
 }
-CASES = {  # the pictures of a case
+CASES = {  # the images of a case
     "sem_r50_b2": 2,
     "sem_swint_rank150_b2": 2,
     "sem_swint_rank50_b2": 2,
@@ -64,11 +64,11 @@ def model_of(case: str):
     return model
 
 
-def pictures(number: int) -> list[dict]:
-    """One picture, and a smaller one that is answered at another size."""
-    first = {"image": deterministic.picture("m2f/input", 192, 256)}
+def images(number: int) -> list[dict]:
+    """One image, and a smaller one that is answered at another size."""
+    first = {"image": deterministic.image("m2f/input", 192, 256)}
     second = {
-        "image": deterministic.picture("m2f/input2", 160, 224),
+        "image": deterministic.image("m2f/input2", 160, 224),
         "height": 200,
         "width": 280,
     }
@@ -77,7 +77,7 @@ def pictures(number: int) -> list[dict]:
 
 
 def stages(model, batch: list[dict]) -> dict[str, Tensor]:
-    """Everything on the way, of pictures or clips, with the predictions behind every layer."""
+    """Everything on the way, of images or clips, with the predictions behind every layer."""
     images, head = model.to_batch(batch).tensor, model.sem_seg_head
     features = model.backbone(images.flatten(0, -4))
     mask_features, levels = head.pixel_decoder(features)
@@ -114,7 +114,7 @@ def close(tensor: Tensor, golden: np.lib.npyio.NpzFile, name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
 def test_equals_reference(request, case: str) -> None:
-    model, batch = model_of(case), pictures(CASES[case])
+    model, batch = model_of(case), images(CASES[case])
     answers = model(batch)
     for i, table in enumerate(json.loads(SCORES.read_text())[case]):
         found = answers[i]["sem_seg"].flatten()[torch.tensor(table["index"])]
@@ -172,7 +172,7 @@ def _compare_instances(found, golden, out: str) -> None:
 
 
 def write_scores(folder: Path) -> None:
-    """Take forty scores of every picture of every case into the table."""
+    """Take forty scores of every image of every case into the table."""
     generator = np.random.default_rng(0)
     table = {}
     for case, number in CASES.items():

@@ -56,13 +56,13 @@ class FixedPoints(RandomPoints):
         return self.unit(f"loss_points/{next(self.losses)}", len(logits))
 
 
-def picture(name: str, height: int, width: int, labels: list, boxes: list) -> dict:
-    """A picture whose objects are rectangles."""
+def image(name: str, height: int, width: int, labels: list, boxes: list) -> dict:
+    """An image whose objects are rectangles."""
     masks = torch.zeros(len(labels), height, width, dtype=torch.bool)
     for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
         mask[top:bottom, left:right] = True
     objects = Instances((height, width), gt_classes=torch.tensor(labels).long(), gt_masks=masks)
-    return {"image": deterministic.picture(name, height, width), "instances": objects}
+    return {"image": deterministic.image(name, height, width), "instances": objects}
 
 
 @dataclass
@@ -84,8 +84,8 @@ def take_step(about: dict, dtype: torch.dtype, decisions: Decisions, **weights: 
     criterion = model.criterion
     criterion.points = FixedPoints()
     criterion.weights = dataclasses.replace(criterion.weights, **weights)
-    pictures = [
-        picture(f"m2f/train{i}", *size, labels, boxes)
+    images = [
+        image(f"m2f/train{i}", *size, labels, boxes)
         for i, (size, labels, boxes) in enumerate(
             zip(SIZES, about["labels"], about["rectangles_y0x0y1x1"], strict=True)
         )
@@ -93,7 +93,7 @@ def take_step(about: dict, dtype: torch.dtype, decisions: Decisions, **weights: 
     torch.set_default_dtype(dtype)  # of the sines that say where a pixel is
     try:
         with decisions:
-            losses = model(pictures)
+            losses = model(images)
     finally:
         torch.set_default_dtype(torch.float32)
     sum(losses.values()).backward()
@@ -175,7 +175,7 @@ def test_a_fault_shows(expected, monkeypatch, fault: str) -> None:
 
 def objects(*labels: int) -> dict:
     boxes = [(4 * i, 0, 4 * i + 20, 40) for i in range(len(labels))]
-    return picture("m2f/tiny", 64, 64, list(labels), boxes)
+    return image("m2f/tiny", 64, 64, list(labels), boxes)
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from mask2former_rankseg import VideoMaskFormer
 from mask2former_rankseg.masked_decoder import MaskedDecoder, clip_positions
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -31,7 +31,7 @@ def clips(tiny) -> Callable[..., VideoMaskFormer]:
 
 def video(num_frames: int, height: int = 40, width: int = 70, /, **more: object) -> dict:
     names = [f"m2f/video{t}" for t in range(num_frames)]
-    return {"image": [deterministic.picture(n, height, width) for n in names], **more}
+    return {"image": [deterministic.image(n, height, width) for n in names], **more}
 
 
 def decoded(answer: dict) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_a_long_video(clips, options: dict) -> None:
     answer = model([item | {"image": frames}])[0]
     assert frames.asked == [*range(9)]  # each once, in order
     assert answer["sem_seg"].shape == (12, 9, 40, 70) and decoded(answer).shape[1:] == (9, 40, 70)
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     labels = model([item])[0]
     assert "sem_seg" not in labels
     assert torch.equal(labels["sem_seg_labels"], answer["sem_seg"].argmax(dim=0))
@@ -160,7 +160,7 @@ def test_a_long_video(clips, options: dict) -> None:
 @torch.no_grad()
 def test_a_stream_gives_labels(clips) -> None:
     model = clips(RANKED | CLIPS)
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     frames = Counted(video(9)["image"])
     found = []
     for part in model.stream({"image": frames}):
@@ -173,7 +173,7 @@ def test_a_stream_gives_labels(clips) -> None:
 class Moving:
     """Stands for the network: two squares that move, by queries in another order in every clip.
 
-    The pictures are of the number of their frame.
+    The images are of the number of their frame.
     """
 
     def __init__(self, model: VideoMaskFormer) -> None:
@@ -256,7 +256,7 @@ def test_positions_tell_frames_apart() -> None:
 
 @torch.no_grad()
 def test_a_clip_is_its_frames_side_by_side() -> None:
-    """But for the code that tells when: one picture as all frames, seen by queries alike."""
+    """But for the code that tells when: one image as all frames, seen by queries alike."""
     torch.manual_seed(0)
     model = MaskedDecoder(
         6, width=16, mask_width=8, num_queries=5, num_layers=4, num_heads=2
@@ -303,7 +303,7 @@ def test_a_step_of_training(clips, options: dict) -> None:
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in model.parameters())
     if options:
-        logits, there = model.category_answers
+        logits, there = model.category_predictions
         assert logits.shape == (3, 12)
         assert [row.nonzero()[:, 0].tolist() for row in there] == [[3, 7], [], [1]]
 

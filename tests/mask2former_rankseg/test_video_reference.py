@@ -33,7 +33,7 @@ def model_of(case: str) -> VideoMaskFormer:
 
 
 def video(**more: object) -> dict:
-    frames = [deterministic.picture(f"m2f/frame{t}", 96, 128) for t in range(2)]
+    frames = [deterministic.image(f"m2f/frame{t}", 96, 128) for t in range(2)]
     return {"image": frames, "height": 120, "width": 160, **more}
 
 

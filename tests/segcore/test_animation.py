@@ -1,4 +1,4 @@
-"""Animated pictures hold all frames, in order, at their pace."""
+"""Animated images hold all frames, in order, at their pace."""
 
 import numpy as np
 import pytest

@@ -16,8 +16,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.annotations.panoptic_png import segments_of_record
+from segcore.datasets.custom import register_custom_file
 from segcore.datasets.instance import read_instance_records
-from segcore.datasets.own import register_own_file
 from segcore.datasets.panoptic import read_panoptic_records
 from segcore.datasets.tracks import read_track_records
 from segcore.datasets.video_semantic import read_videos
@@ -236,7 +236,7 @@ def test_own_descriptions(scenes: Path, tmp_path: Path, monkeypatch) -> None:
 
     def use() -> None:
         try:
-            for name in register_own_file(path):
+            for name in register_custom_file(path):
                 assert len(DatasetCatalog.get(name)) == 2
         except UserError as error:
             # Of a folder that is not there the message names the data set and the folder.

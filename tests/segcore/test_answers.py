@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from segcore.inference.predictions import AnswerKind, SemanticAnswer
+from segcore.inference.predictions import PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window
 
 SIZE = (5, 7)
 WINDOWS = (Window(0, 5, 0, 3), Window(0, 2, 3, 7), Window(2, 5, 3, 7))
 
 
-def fill(kind: AnswerKind, scores: Tensor, live: Tensor, chunk: int) -> dict[str, Tensor]:
-    answer = SemanticAnswer(kind, len(scores), SIZE, scores.device)
+def fill(kind: PredictionKind, scores: Tensor, live: Tensor, chunk: int) -> dict[str, Tensor]:
+    answer = SemanticPrediction(kind, len(scores), SIZE, scores.device)
     for window in WINDOWS:
         for classes in answer.order(live).split(chunk):
             answer.add(window, classes, window.of(scores)[classes])
@@ -29,7 +29,7 @@ def test_best_classes_with_many_ties(k: int, chunk: int) -> None:
     dropped = torch.ones(12, dtype=torch.bool)
     dropped[live] = False
     scores[dropped] = 0
-    answer = fill(AnswerKind("labels", k), scores, live, chunk)
+    answer = fill(PredictionKind("labels", k), scores, live, chunk)
     values, labels = scores.sort(dim=0, descending=True, stable=True)
     assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
     assert torch.equal(answer["top_k_scores"], values[:k])
@@ -38,7 +38,7 @@ def test_best_classes_with_many_ties(k: int, chunk: int) -> None:
 
 def test_scores_of_classes_that_were_never_added_are_zero() -> None:
     scores = torch.rand(6, *SIZE)
-    answer = fill(AnswerKind(), scores, torch.tensor([4, 1]), 1)
+    answer = fill(PredictionKind(), scores, torch.tensor([4, 1]), 1)
     assert answer.keys() == {"sem_seg"}
     assert torch.equal(answer["sem_seg"][[1, 4]], scores[[1, 4]])
     assert (answer["sem_seg"][[0, 2, 3, 5]] == 0).all()

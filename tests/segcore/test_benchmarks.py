@@ -120,7 +120,7 @@ def test_published_means_of_mess_follow_from_its_rows():
 
 
 def result(tmp_path, run, dataset, value, classes=None):
-    """As an evaluation leaves it, without pictures."""
+    """As an evaluation leaves it, without images."""
     passport = {"evaluator": {"name": "E"}, "dataset": {"name": dataset, "count": 3}}
     scores = {"sem_seg": {"mIoU": value + 1, "mIoU_union": value}}
     return run, Result(passport, scores, classes or {}, tmp_path)
@@ -154,10 +154,10 @@ def test_measured_beside_published(tmp_path, runs):
 def test_remarks(tmp_path, runs):
     base = make_run("base", "catseg_d2/vitb_384.yaml", "", (), tmp_path, (), {})
     dataset = "ade20k_150_test_sem_seg"
-    status = Status(dataset, "ade20k_150", "pictures", 3, 2000, ())
+    status = Status(dataset, "ade20k_150", "images", 3, 2000, ())
     report = make_report("", [result(tmp_path, base, dataset, 1.0)], [], {dataset: status})
     few, published = remarks(report, report.rows)
-    assert "3 pictures here, the benchmark has 2,000" in few
+    assert "3 images here, the benchmark has 2,000" in few
     assert "31.8" in published and "TEST.SLIDING_WINDOW True" in published
     assert "mIoU_union is the other convention" in published
     mess = make_report("", [result(tmp_path, runs[1], "dram_sem_seg_test", 50.0)], [], {})
@@ -181,7 +181,7 @@ def test_mess_by_domain(tmp_path, runs):
 
 def test_files(tmp_path, runs):
     results = [result(tmp_path, runs[1], name, 10.0) for name in MESS[:2]]
-    lost = Status("cub_200_sem_seg_test", "MESS", "pictures", 0, 5, ("a/b",))
+    lost = Status("cub_200_sem_seg_test", "MESS", "images", 0, 5, ("a/b",))
     report = make_report("<MESS> | all", results, [(lost, "Do this.")], {})
     write_json_report(report, tmp_path / "results.json")
     content = json.loads((tmp_path / "results.json").read_text())
@@ -236,5 +236,5 @@ def test_scores_of_classes():
 
 
 def test_an_empty_folder_is_missing():
-    status = Status("a", "b", "pictures", 0, 5, ())
-    assert missing_line(status, "How.") == "a: there is no picture of a. How."
+    status = Status("a", "b", "images", 0, 5, ())
+    assert missing_line(status, "How.") == "a: there is no image of a. How."

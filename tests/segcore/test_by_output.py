@@ -59,7 +59,7 @@ def test_what_nobody_answered_is_left_out(several: EvaluatorsByOutput) -> None:
         several.evaluate()
 
 
-def test_a_process_without_pictures_asks_along(several: EvaluatorsByOutput, monkeypatch) -> None:
+def test_a_process_without_images_asks_along(several: EvaluatorsByOutput, monkeypatch) -> None:
     """Otherwise the others would wait for it for ever."""
     monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, {"instances"}])
     assert several.evaluate() == {"instances": {"number": 0}}
@@ -138,7 +138,7 @@ def test_instances(register) -> None:
         build_evaluator(config(instance=False), name)
 
 
-def test_with_rankseg_the_classes_of_the_picture_too(register) -> None:
+def test_with_rankseg_the_classes_of_the_image_too(register) -> None:
     cfg = config()
     cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 7})
     name = register(evaluator_type="sem_seg", **SEMANTIC)

@@ -13,9 +13,9 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from segcore.config import default_config
-from segcore.datasets import register_caption_dataset, register_own_datasets
+from segcore.datasets import register_caption_dataset, register_custom_datasets
 from segcore.datasets.captions import read_captions
-from segcore.datasets.own import register_own_file
+from segcore.datasets.custom import register_custom_file
 from segcore.errors import UserError
 from segcore.mappers import build_mapper
 from segcore.scenes import SCENES_60, Settings, caption, plan_scene, write_scenes
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("forget_datasets")
 
 @pytest.fixture
 def read(tmp_path: Path):
-    """Read a table with this content, of pictures in the folder of the test."""
+    """Read a table with this content, of images in the folder of the test."""
 
     def read(content: bytes) -> list[dict]:
         (tmp_path / "table.tsv").write_bytes(content)
@@ -94,7 +94,7 @@ def test_what_python_writes_is_read(read, tmp_path: Path) -> None:
         (b"file\tcaption\na.png\ta cat\nb.png\n", "line 3 has 1 columns instead of 2"),
         (b"file\tcaption\na.png\ta\tcat\n", "line 2 has 3 columns instead of 2"),
         (b"file\tcaption\na.png\ta cat\nb.png\t  \n", "line 3 has no caption"),
-        (b"file\tcaption\n\ta cat\n", "line 2 has no picture"),
+        (b"file\tcaption\n\ta cat\n", "line 2 has no image"),
         (b'file\tcaption\na.png\t"a cat\nb.png\tdogs\n', "line 2: unexpected end of data"),
         (b'file\tcaption\na.png\t"a" cat\n', "line 2: "),
         (b'file\tcaption\na.png\t"a\nb"\nb.png\t"x" y\n', "line 4: "),
@@ -161,8 +161,8 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     cfg = default_config()
     cfg.DATASETS.OWN = (str(tmp_path / "test_holiday.tsv"),)
     cfg.DATASETS.TRAIN = ("test_holiday",)
-    register_own_datasets(cfg)
-    register_own_datasets(cfg)
+    register_custom_datasets(cfg)
+    register_custom_datasets(cfg)
     assert DatasetCatalog.get("test_holiday") == [
         {"file_name": str(tmp_path / "beach/1.jpg"), "caption": "the sea"}
     ]
@@ -170,10 +170,10 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
 
 def test_mistakes_with_a_table_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DATASETS\.OWN names .*none\.tsv, but there is no such"):
-        register_own_file(tmp_path / "none.tsv")
+        register_custom_file(tmp_path / "none.tsv")
     (tmp_path / "scenes_60_train.tsv").write_text("file\tcaption\na\tb\n")
     with pytest.raises(UserError, match=r"tsv: .*another data set named 'scenes_60_train'"):
-        register_own_file(tmp_path / "scenes_60_train.tsv")
+        register_custom_file(tmp_path / "scenes_60_train.tsv")
 
 
 # ---- the mapper ------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_pairs_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         }
         for x in ("a", "b", "city/c")
     ]
-    assert "1 of 4 label maps have no picture" in caplog.text
+    assert "1 of 4 label maps have no image" in caplog.text
 
 
 def test_own_folder(tmp_path: Path, name: str) -> None:
@@ -200,7 +200,7 @@ def test_dataset_of_another_kind(name: str) -> None:
         semantic_metadata(name)
 
 
-def test_any_picture_by_its_stem(tmp_path: Path) -> None:
+def test_any_image_by_its_stem(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "a.JPG", "b.jpeg", ".c.jpg", "notes.txt", "d.png")
     labels = touch(tmp_path / "labels", "a.png", "b.tif", ".c.png", "notes.txt")
     pairs = read_pairs("any", images, labels, None, None)

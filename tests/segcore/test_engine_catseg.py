@@ -48,7 +48,7 @@ def cfg(dataset, tmp_path):
 
 
 class Recorder(DatasetEvaluator):
-    """Keeps the scores of all pictures."""
+    """Keeps the scores of all images."""
 
     def reset(self):
         self.scores = []
@@ -115,4 +115,4 @@ def test_evaluators_are_answered_as_they_ask(cfg, monkeypatch):
         monkeypatch.setattr(evaluator, "evaluate", dict)
         Trainer.test(cfg, model, [evaluator])
     assert asked == {SemanticEvaluator: {"sem_seg_labels"}, Recorder: {"sem_seg"}}
-    assert model.answer_kind.output == "scores"
+    assert model.prediction_kind.output == "scores"

@@ -36,8 +36,8 @@ def register(request: pytest.FixtureRequest):
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, register):
-    """Two pictures with three classes; returns (data set, its dicts, label maps)."""
+def images(tmp_path: Path, register):
+    """Two images with three classes; returns (data set, its dicts, label maps)."""
     rng = np.random.default_rng(0)
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
@@ -129,8 +129,8 @@ def test_boundary_of_a_square() -> None:
     assert boundary_differences(torch.ones(20, 20, dtype=torch.int64))[0].tolist() == [1] * 20
 
 
-def test_scores_and_labels_are_taken_alike(pictures) -> None:
-    name, items, _ = pictures
+def test_scores_and_labels_are_taken_alike(images) -> None:
+    name, items, _ = images
     generator = torch.Generator().manual_seed(0)
     predictions = [torch.rand(3, 6, 8, generator=generator) for _ in items]
     by_scores, by_labels = SemanticEvaluator(name), SemanticEvaluator(name)
@@ -139,8 +139,8 @@ def test_scores_and_labels_are_taken_alike(pictures) -> None:
     assert by_scores.evaluate() == by_labels.evaluate()
 
 
-def test_perfect_prediction_and_report(pictures, tmp_path: Path) -> None:
-    name, items, maps = pictures
+def test_perfect_prediction_and_report(images, tmp_path: Path) -> None:
+    name, items, maps = images
     evaluator = SemanticEvaluator(name, output_dir=tmp_path / "out")
     files = [item["file_name"] for item in items]
     scores = evaluate(evaluator, files, [np.minimum(labels, 2) for labels in maps])
@@ -152,8 +152,8 @@ def test_perfect_prediction_and_report(pictures, tmp_path: Path) -> None:
     assert set(report["conventions"]) == {"mIoU", "mIoU_union"}
 
 
-def test_scores_without_a_value_become_null(pictures, tmp_path: Path) -> None:
-    name, items, _ = pictures
+def test_scores_without_a_value_become_null(images, tmp_path: Path) -> None:
+    name, items, _ = images
     labels = Path(items[0]["sem_seg_file_name"])
     Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(labels)
     evaluator = SemanticEvaluator(name, output_dir=tmp_path)
@@ -163,8 +163,8 @@ def test_scores_without_a_value_become_null(pictures, tmp_path: Path) -> None:
     assert report["scores"]["IoU-b"] is None
 
 
-def test_reset_forgets(pictures) -> None:
-    name, items, maps = pictures
+def test_reset_forgets(images) -> None:
+    name, items, maps = images
     evaluator = SemanticEvaluator(name)
     files = [item["file_name"] for item in items]
     first = evaluate(evaluator, files, [np.zeros((6, 8))] * 2)
@@ -184,10 +184,10 @@ if size > 1:
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", store, rank=rank, world_size=size)
 register_semantic_dataset(
-    "pictures", folder + "/images", folder + "/labels", ["a", "b", "c"], image_suffix=".png"
+    "images", folder + "/images", folder + "/labels", ["a", "b", "c"], image_suffix=".png"
 )
-evaluator = SemanticEvaluator("pictures")
-for i, item in enumerate(DatasetCatalog.get("pictures")):
+evaluator = SemanticEvaluator("images")
+for i, item in enumerate(DatasetCatalog.get("images")):
     labels = torch.randint(0, 3, (6, 8), generator=torch.Generator().manual_seed(i))
     if i % size == rank:
         evaluator.process([item], [{"sem_seg_labels": labels}])
@@ -195,7 +195,7 @@ print(json.dumps(evaluator.evaluate()))
 """
 
 
-def test_two_processes_give_the_scores_of_one(pictures, run_processes, tmp_path: Path) -> None:
+def test_two_processes_give_the_scores_of_one(images, run_processes, tmp_path: Path) -> None:
     one, two = (run_processes(WORKER, tmp_path, size) for size in (1, 2))
     assert two == [*one, None]
     assert one[0]["sem_seg"]["mIoU"] > 0
@@ -224,8 +224,8 @@ def test_seen_and_unseen(tmp_path: Path, register) -> None:
     assert scores["hIoU"] == 0
 
 
-def test_faults_of_files(pictures) -> None:
-    name, items, _ = pictures
+def test_faults_of_files(images) -> None:
+    name, items, _ = images
     evaluator, item = SemanticEvaluator(name), items[0]
 
     def process(shape: tuple[int, int]) -> None:
@@ -240,12 +240,12 @@ def test_faults_of_files(pictures) -> None:
     path.write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot read .*labels/0\.png"):
         process((6, 8))
-    with pytest.raises(UserError, match="is no picture of dataset"):
+    with pytest.raises(UserError, match="is no image of dataset"):
         evaluator.process([{"file_name": "x"}], [{"sem_seg_labels": torch.zeros(6, 8).long()}])
 
 
-def test_faults_of_the_model(pictures) -> None:
-    name, items, _ = pictures
+def test_faults_of_the_model(images) -> None:
+    name, items, _ = images
     evaluator = SemanticEvaluator(name)
     with pytest.raises(UserError, match=r"scores 4 classes, but .* has 3"):
         evaluator.process(items[:1], [{"sem_seg": torch.rand(4, 6, 8)}])
@@ -255,8 +255,8 @@ def test_faults_of_the_model(pictures) -> None:
         evaluator.evaluate()
 
 
-def test_no_place_to_write(pictures, tmp_path: Path) -> None:
-    name, items, _ = pictures
+def test_no_place_to_write(images, tmp_path: Path) -> None:
+    name, items, _ = images
     (tmp_path / "file").touch()
     evaluator = SemanticEvaluator(name, output_dir=tmp_path / "file")
     with pytest.raises(UserError, match="cannot write"):
@@ -315,13 +315,13 @@ def test_chance_is_that_of_random_labels() -> None:
     assert confusion.chance_miou(equal) == pytest.approx(100 / 19)
 
 
-def test_results_that_are_nothing_get_a_remark(pictures, caplog) -> None:
+def test_results_that_are_nothing_get_a_remark(images, caplog) -> None:
     truth = torch.tensor([[0, 1], [2, 2]])
     wrong = confusion_matrix((truth + 1) % 3, truth, 3)
     flat = confusion_matrix(torch.full_like(truth, 2), truth, 3)
     assert confusion.only_prediction(wrong) is None and confusion.only_prediction(flat) == 2
     assert confusion.only_prediction(confusion_matrix(truth * 0, truth * 0, 3)) is None
-    evaluator = SemanticEvaluator(pictures[0], distributed=False)
+    evaluator = SemanticEvaluator(images[0], distributed=False)
     remark = evaluator._remark
     size = evaluator.num_classes
     truth = torch.arange(size)[None]

@@ -35,7 +35,7 @@ from segcore.evaluation import (
     VideoSemanticEvaluator,
     unfinished,
 )
-from segcore.evaluation.unfinished import ResumableEvaluation, config_hash, weights_hash
+from segcore.evaluation.resuming import ResumableEvaluation, config_hash, weights_hash
 from segcore.outlines import encode_masks
 
 PROGRAM = Path(__file__).with_name("evaluation_run.py")
@@ -74,10 +74,10 @@ def names() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, names: list[str]) -> list[dict]:
-    """A data set ``pictures`` with ground truth of every kind; returns its dicts."""
+def images(tmp_path: Path, names: list[str]) -> list[dict]:
+    """A data set ``images`` with ground truth of every kind; returns its dicts."""
     rng = np.random.default_rng(0)
-    items, images, objects, segments = [], [], [], []
+    items, listed, objects, segments = [], [], [], []
     for i in range(NUMBER):
         labels = rng.integers(0, 3, (6, 8), dtype=np.uint8)
         path = str(tmp_path / f"{i}.png")
@@ -85,7 +85,7 @@ def pictures(tmp_path: Path, names: list[str]) -> list[dict]:
         rgb = np.stack([labels + 1, 0 * labels, 0 * labels], axis=-1)
         Image.fromarray(rgb).save(tmp_path / f"rgb{i}.png")
         items.append({"file_name": path, "sem_seg_file_name": path, "image_id": i, "caption": path})
-        images.append({"id": i, "file_name": f"{i}.jpg", "height": 6, "width": 8})
+        listed.append({"id": i, "file_name": f"{i}.jpg", "height": 6, "width": 8})
         runs = encode_masks(torch.from_numpy(labels == 1)[None])[0]
         common = {"image_id": i, "category_id": 2, "iscrowd": 0}
         objects.append({"id": i + 1, "area": 9, "segmentation": runs, **common})
@@ -93,11 +93,11 @@ def pictures(tmp_path: Path, names: list[str]) -> list[dict]:
         parts = [{key: int(value) for key, value in part.items()} for part in parts]
         segments.append({"image_id": i, "file_name": f"rgb{i}.png", "segments_info": parts})
     categories = [{"id": c + 1, "name": name, "isthing": 1} for c, name in enumerate("abc")]
-    tables = {"images": images, "categories": categories}
+    tables = {"images": listed, "categories": categories}
     (tmp_path / "objects.json").write_text(json.dumps(tables | {"annotations": objects}))
     (tmp_path / "segments.json").write_text(json.dumps(tables | {"annotations": segments}))
-    DatasetCatalog.register("pictures", lambda: items)
-    MetadataCatalog.get("pictures").set(
+    DatasetCatalog.register("images", lambda: items)
+    MetadataCatalog.get("images").set(
         stuff_classes=["a", "b", "c"],
         ignore_label=255,
         json_file=str(tmp_path / "objects.json"),
@@ -106,12 +106,12 @@ def pictures(tmp_path: Path, names: list[str]) -> list[dict]:
         thing_dataset_id_to_contiguous_id={1: 0, 2: 1, 3: 2},
         stuff_dataset_id_to_contiguous_id={},
     )
-    names.append("pictures")
+    names.append("images")
     return items
 
 
 def answers(items: list[dict]) -> Batches:
-    """To each picture whatever a model may answer, at random."""
+    """To each image whatever a model may answer, at random."""
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for item in items:
@@ -133,18 +133,18 @@ def answers(items: list[dict]) -> Batches:
     return pairs
 
 
-OF_PICTURES: dict[str, Callable[[], StatefulEvaluator]] = {
-    "semantic": lambda: SemanticEvaluator("pictures", boundary=True),
-    "panoptic": lambda: PanopticEvaluator("pictures"),
-    "instances": lambda: InstanceEvaluator("pictures"),
-    "multilabel": lambda: MultilabelEvaluator("pictures"),
-    "retrieval": lambda: RetrievalEvaluator("pictures"),
+OF_IMAGES: dict[str, Callable[[], StatefulEvaluator]] = {
+    "semantic": lambda: SemanticEvaluator("images", boundary=True),
+    "panoptic": lambda: PanopticEvaluator("images"),
+    "instances": lambda: InstanceEvaluator("images"),
+    "multilabel": lambda: MultilabelEvaluator("images"),
+    "retrieval": lambda: RetrievalEvaluator("images"),
     "several": lambda: EvaluatorsByOutput(
-        "pictures",
+        "images",
         {
-            "sem_seg": SemanticEvaluator("pictures"),
-            "instances": InstanceEvaluator("pictures"),
-            "nothing": PanopticEvaluator("pictures"),
+            "sem_seg": SemanticEvaluator("images"),
+            "instances": InstanceEvaluator("images"),
+            "nothing": PanopticEvaluator("images"),
         },
     ),
 }
@@ -175,9 +175,9 @@ def assert_resumable(build: Callable[[], StatefulEvaluator], batches: Batches) -
         assert str(process(resumed, slice(stop, None)).evaluate()) == str(whole)
 
 
-@pytest.mark.parametrize("kind", OF_PICTURES)
-def test_pictures(pictures, kind: str) -> None:
-    assert_resumable(OF_PICTURES[kind], answers(pictures))
+@pytest.mark.parametrize("kind", OF_IMAGES)
+def test_images(images, kind: str) -> None:
+    assert_resumable(OF_IMAGES[kind], answers(images))
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instances"])

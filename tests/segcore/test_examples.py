@@ -1,4 +1,4 @@
-"""Best and worst pictures: right, few, and the same whoever has seen them."""
+"""Best and worst images: right, few, and the same whoever has seen them."""
 
 import io
 import math
@@ -11,11 +11,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from segcore.annotations.panoptic_png import encode_ids
-from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, picture_iou
+from segcore.benchmarks.examples import NONE, ExampleKeeper, Regions, image_iou
 from segcore.evaluation import SemanticEvaluator, StatefulEvaluator
 from segcore.outlines import encode_masks
 
-DATASET = "example_pictures"
+DATASET = "example_images"
 NUMBER = 40
 
 
@@ -29,8 +29,8 @@ def names():
 
 
 @pytest.fixture
-def pictures(tmp_path, names):
-    """Pictures of 10 x 10 pixels, half of class 0, half of class 1, and one row to be ignored."""
+def images(tmp_path, names):
+    """Images of 10 x 10 pixels, half of class 0, half of class 1, and one row to be ignored."""
     truth = np.repeat([0, 1, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
     items = []
     for i in range(NUMBER):
@@ -53,56 +53,56 @@ def keeper(number=3):
     return ExampleKeeper(SemanticEvaluator(DATASET), DATASET, number)
 
 
-def test_the_score_of_a_picture():
+def test_the_score_of_an_image():
     truth = np.array([[0, 0, 1, NONE], [0, 0, 1, NONE]])
-    assert picture_iou(truth, truth) == 100
+    assert image_iou(truth, truth) == 100
     # class 0: 3 of 5 in the union; class 1: 1 of 2; class 2 is not in the truth
     answer = np.array([[0, 0, 0, 1], [0, 2, 1, 1]])
-    assert picture_iou(truth, answer) == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
-    assert math.isnan(picture_iou(np.full((2, 2), NONE), np.zeros((2, 2), int)))
+    assert image_iou(truth, answer) == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
+    assert math.isnan(image_iou(np.full((2, 2), NONE), np.zeros((2, 2), int)))
 
 
-def test_few_are_kept_and_the_right_ones(pictures):
+def test_few_are_kept_and_the_right_ones(images):
     kept = keeper()
     order = np.random.default_rng(0).permutation(NUMBER)
     for seen, i in enumerate(order, 1):
-        kept.process([pictures[i]], [answer(i)])
+        kept.process([images[i]], [answer(i)])
         assert len(kept.state()["examples"]) == min(seen, 6)
     results = kept.evaluate()
     assert 0 < results["sem_seg"]["mIoU"] < 100, "those of the evaluator behind it"
     worst, best = kept.examples()
-    assert [each.image for each in worst] == [pictures[i]["file_name"] for i in (39, 38, 37)]
-    assert [each.image for each in best] == [pictures[i]["file_name"] for i in (0, 1, 2)]
+    assert [each.image for each in worst] == [images[i]["file_name"] for i in (39, 38, 37)]
+    assert [each.image for each in best] == [images[i]["file_name"] for i in (0, 1, 2)]
     assert best[0].score == 100 and worst[0].score == pytest.approx(100 * (11 / 50 + 1) / 2)
     assert (worst[0].truth.numbers[-1] == NONE).all() and worst[0].truth.numbers[0, 0] == 0
     assert (worst[0].answer.numbers == answer(39)["sem_seg_labels"].numpy()).all()
 
 
-def test_no_picture_is_in_both(pictures):
+def test_no_image_is_in_both(images):
     for number in range(1, 8):
         kept = keeper()
         for i in range(number):
-            kept.process([pictures[i]], [answer(i)])
+            kept.process([images[i]], [answer(i)])
         worst, best = kept.examples()
         assert len(worst) == min(3, (number + 1) // 2) and len(best) == min(3, number // 2)
         assert not {each.image for each in worst} & {each.image for each in best}
         assert all(a.score <= b.score for a in worst for b in best)
 
 
-def test_equal_scores_do_not_depend_on_the_order(pictures):
-    def images(order):
+def test_equal_scores_do_not_depend_on_the_order(images):
+    def order_of(order):
         kept = keeper()
         for i in order:
-            kept.process([pictures[i]], [answer(5)])
+            kept.process([images[i]], [answer(5)])
         return [[each.image for each in part] for part in kept.examples()]
 
     assert images(range(NUMBER)) == images(reversed(range(NUMBER)))
 
 
-def test_interrupted(pictures):
+def test_interrupted(images):
     def process(kept, part):
         for i in part:
-            kept.process([pictures[i]], [answer(i)])
+            kept.process([images[i]], [answer(i)])
         return kept
 
     whole = process(keeper(), range(20))
@@ -119,14 +119,14 @@ def test_interrupted(pictures):
             assert (a.answer.numbers == b.answer.numbers).all()
 
 
-def test_labels_alone_suffice_where_they_do_for_the_evaluator(pictures):
+def test_labels_alone_suffice_where_they_do_for_the_evaluator(images):
     assert keeper().labels_suffice
     assert not ExampleKeeper(StatefulEvaluator(), DATASET, 1).labels_suffice
 
 
-def test_none_are_kept_where_none_are_asked_for(pictures):
+def test_none_are_kept_where_none_are_asked_for(images):
     kept = keeper(0)
-    kept.process([pictures[0]], [answer(3)])
+    kept.process([images[0]], [answer(3)])
     assert kept.examples() == ([], []) and not kept.state()["examples"]
 
 
@@ -171,7 +171,7 @@ def test_segments(tmp_path, names):
 
 
 def test_frames_of_videos(tmp_path, names):
-    """Classes are stored from 1 on; each frame is a picture."""
+    """Classes are stored from 1 on; each frame is an image."""
     stored = np.repeat([1, 2, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
     labels = [str(tmp_path / f"{t}.png") for t in range(3)]
     for path in labels:

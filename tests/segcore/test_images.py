@@ -1,4 +1,4 @@
-"""Pictures and label maps of every kind that people have, and of the kinds that break."""
+"""Images and label maps of every kind that people have, and of the kinds that break."""
 
 import threading
 from pathlib import Path
@@ -24,10 +24,10 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture
 def save(tmp_path: Path):
-    """Write a picture and return its path."""
+    """Write an image and return its path."""
 
-    def write(picture: Image.Image | np.ndarray, name: str = "picture.png", **options) -> Path:
-        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    def write(content: Image.Image | np.ndarray, name: str = "image.png", **options) -> Path:
+        image = Image.fromarray(content) if isinstance(content, np.ndarray) else content
         image.save(tmp_path / name, **options)
         return tmp_path / name
 
@@ -173,7 +173,7 @@ def test_big_endian_labels_come_in_native_order(save) -> None:
     assert read.tolist() == [[1, 256]]
 
 
-def test_pictures_are_no_labels(pixels: np.ndarray, save) -> None:
+def test_images_are_no_labels(pixels: np.ndarray, save) -> None:
     with pytest.raises(UserError, match="mode RGB, not a label map"):
         read_labels(save(pixels))
     with pytest.raises(UserError, match="PNG, TIFF"):
@@ -193,7 +193,7 @@ def damage(data: bytes, kind: str) -> bytes:
     half = len(data) // 2
     return {
         "empty": b"",
-        "text": b"no picture at all",
+        "text": b"no image at all",
         "truncated": data[:half],
         "header only": data[:40],
         "broken": data[:half] + bytes(b ^ 0x55 for b in data[half : half + 40]) + data[half + 40 :],
@@ -208,7 +208,7 @@ def test_damaged(pixels: np.ndarray, save, kind: str) -> None:
     for read, image in ((read_image, pixels), (read_labels, pixels[:, :, 0])):
         path = save(image)
         path.write_bytes(damage(path.read_bytes(), kind))
-        with pytest.raises(UserError, match=r"cannot read .*picture\.png"):
+        with pytest.raises(UserError, match=r"cannot read .*image\.png"):
             read(path)
 
 
@@ -275,7 +275,7 @@ def test_header(pixels: np.ndarray, save) -> None:
     assert read_header(save(pixels[:, :, 0].astype(np.uint16), "a.tif")).is_label_map
 
 
-def test_header_of_what_is_no_picture(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_header_of_what_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"cannot read .*a\.png"):
         read_header(tmp_path / "a.png")

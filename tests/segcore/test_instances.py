@@ -66,7 +66,7 @@ def golden_answers(folder: Path) -> list[tuple[dict, dict]]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """One picture with one object of category 7, the left half."""
+    """One image with one object of category 7, the left half."""
     mask = torch.zeros(1, 4, 6, dtype=torch.bool)
     mask[..., :3] = True
     content = {
@@ -110,7 +110,7 @@ def test_golden_scores(golden: Path, register, tmp_path: Path) -> None:
 
 
 def test_golden_in_two_processes(golden: Path, register, monkeypatch) -> None:
-    """What two processes gather, each with every other picture, has the scores of one."""
+    """What two processes gather, each with every other image, has the scores of one."""
     folder = golden / "evaluation" / "coco_ap"
     name, answers = register(folder / "gt.json"), golden_answers(folder)
 

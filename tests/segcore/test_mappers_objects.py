@@ -32,7 +32,7 @@ from segcore.vocabulary import Vocabulary
 HEIGHT, WIDTH, IGNORE = 40, 60, 255
 CAT, DOG, GRASS, SKY = range(4)
 IDS = {CAT: 1, DOG: 7, GRASS: 11, SKY: 30}  # category ids of the files
-# Segments of the picture: id, class, box (top, left, bottom, right), whether it is a crowd.
+# Segments of the image: id, class, box (top, left, bottom, right), whether it is a crowd.
 SEGMENTS = (
     (70000, CAT, (5, 5, 30, 20), False),
     (3, CAT, (5, 30, 30, 50), False),
@@ -66,7 +66,7 @@ def ids_of(segments: tuple = SEGMENTS) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One picture, with label map, segments and objects; registered under NAMES."""
+    """One image, with label map, segments and objects; registered under NAMES."""
     root = tmp_path_factory.mktemp("pets")
     for name in ("images", "labels", "segments"):
         (root / name).mkdir()
@@ -190,8 +190,8 @@ class TestAll:
             np.testing.assert_array_equal(labels[:HEIGHT, :WIDTH], shown)
 
     @pytest.mark.parametrize("mapper", MAPPERS)
-    def test_masks_go_where_the_picture_goes(self, config, mapper: str) -> None:
-        """A picture that is painted with its own segments."""
+    def test_masks_go_where_the_image_goes(self, config, mapper: str) -> None:
+        """An image that is painted with its own segments."""
         cfg = config(mapper)
         cfg.INPUT.COLOR_AUG_SSD = False
         cfg.INPUT.MIN_SIZE_TRAIN = (80,)
@@ -282,7 +282,7 @@ class TestAugmentations:
             step = RandomScale(low, high, tuple(box)).get_transform(np.zeros((height, width, 3)))
             assert (step.new_h, step.new_w) == (new_height, new_width)
 
-    def test_a_very_thin_picture_keeps_a_pixel(self) -> None:
+    def test_a_very_thin_image_keeps_a_pixel(self) -> None:
         step = RandomScale(0.1, 0.1, (10, 10)).get_transform(np.zeros((1000, 2, 3)))
         assert (step.new_h, step.new_w) == (1, 1)
 

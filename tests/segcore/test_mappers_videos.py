@@ -315,7 +315,7 @@ class TestFaults:
             ({"MIN_SIZE_TRAIN_SAMPLING": "choice"}, r"use 'choice_by_clip' or 'range_by_clip'"),
             ({"RANDOM_FLIP": "horizontal"}, r"RANDOM_FLIP is 'horizontal', .*'flip_by_clip'"),
             ({"AUGMENTATIONS": ["blur"]}, r"INPUT.AUGMENTATIONS has 'blur': there are"),
-            ({"COLOR_AUG_SSD": True}, r"INPUT.COLOR_AUG_SSD is for pictures"),
+            ({"COLOR_AUG_SSD": True}, r"INPUT.COLOR_AUG_SSD is for images"),
             ({"SAMPLING_FRAME_NUM": 0}, r"SAMPLING_FRAME_NUM is 0: it has to be at least 1"),
         ],
     )
@@ -326,7 +326,7 @@ class TestFaults:
     def test_a_crop_that_looks_at_labels(self) -> None:
         cfg = config(SEMANTIC)
         cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = True, 0.75
-        with pytest.raises(UserError, match="SINGLE_CATEGORY_MAX_AREA is for pictures"):
+        with pytest.raises(UserError, match="SINGLE_CATEGORY_MAX_AREA is for images"):
             build_mapper(cfg, True)
 
     def test_the_mapper_of_another_kind(self) -> None:
@@ -341,12 +341,12 @@ class TestFaults:
         ):
             build_mapper(cfg, True)
 
-    def test_pictures_and_videos_mixed_up(self) -> None:
+    def test_images_and_videos_mixed_up(self) -> None:
         cfg = config(SEMANTIC)
-        with pytest.raises(UserError, match="mapper of videos, but the data set holds pictures"):
+        with pytest.raises(UserError, match="mapper of videos, but the data set holds images"):
             build_mapper(cfg, False)({"file_name": "a.png"})
         cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
-        with pytest.raises(UserError, match="mapper of pictures, but the data set holds videos"):
+        with pytest.raises(UserError, match="mapper of images, but the data set holds videos"):
             build_mapper(cfg, False)(record(SEMANTIC))
 
     @pytest.mark.parametrize(

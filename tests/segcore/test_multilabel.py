@@ -1,4 +1,4 @@
-"""Which classes are in a picture: the reference's numbers, ground truth of each kind, processes."""
+"""Which classes are in an image: the reference's numbers, ground truth of each kind, processes."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def test_golden_scores(golden: Path) -> None:
         assert results[f"precision@{k}"] == pytest.approx(100 * values["img_precision"], abs=1e-4)
 
 
-def test_golden_each_picture(golden: Path) -> None:
+def test_golden_each_image(golden: Path) -> None:
     scores, present, expected = golden_case(golden)
     for ours, theirs in zip(average_precision(scores, present), expected["per_image"], strict=True):
         value = math.nan if theirs is None else theirs
@@ -141,7 +141,7 @@ def test_faults(register) -> None:
     output = {"category_scores": torch.zeros(3)}
     with pytest.raises(UserError, match="neither label maps nor segments nor annotations"):
         evaluator.process([{"file_name": "a.jpg"}], [output])
-    with pytest.raises(UserError, match=r"b\.jpg is no picture of dataset 'test_multilabel'"):
+    with pytest.raises(UserError, match=r"b\.jpg is no image of dataset 'test_multilabel'"):
         evaluator.process([{"file_name": "b.jpg"}], [output])
     with pytest.raises(UserError, match="no image of dataset"):
         evaluator.evaluate()

@@ -127,7 +127,7 @@ def every_task(output_dir: Path) -> CfgNode:
 
 
 def right_answer(record: dict) -> dict:
-    """What the ground truth of a picture says, as a model would say it."""
+    """What the ground truth of an image says, as a model would say it."""
     segments = segments_of_record(record)
     listed = [
         {key: segment[key] for key in ("id", "category_id", "isthing")}
@@ -254,7 +254,7 @@ def test_data_sets_that_are_not_there(name: str) -> None:
 
 
 class TestFaults:
-    """A picture of a cat on grass."""
+    """An image of a cat on grass."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -316,9 +316,7 @@ class TestFaults:
         (record,) = self.read_instances(folder)
         assert record["image_id"] == "a" and record["annotations"][0]["category_id"] == 0
 
-    def test_right_answers_of_pictures_whose_ids_are_text(
-        self, folder: Path, tmp_path: Path
-    ) -> None:
+    def test_right_answers_of_images_whose_ids_are_text(self, folder: Path, tmp_path: Path) -> None:
         """As in ADE20K; class ids are those of the panoptic file, instances have them too."""
         classes = [
             {"name": "grass", "isthing": False, "dataset_id": 8},
@@ -383,7 +381,7 @@ class TestFaults:
             ({"id": "b"}, r"has no segments of the image 'b'"),
         ],
     )
-    def test_pictures(self, folder: Path, entry: dict, sentence: str) -> None:
+    def test_images(self, folder: Path, entry: dict, sentence: str) -> None:
         self.change(folder / "panoptic.json", lambda content: content["images"][0].update(entry))
         with pytest.raises(UserError, match=sentence):
             self.read(folder)

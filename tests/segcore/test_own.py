@@ -7,8 +7,8 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from segcore.config import load_config
-from segcore.datasets import register_own_datasets, semantic_metadata
-from segcore.datasets.own import register_own_file
+from segcore.datasets import register_custom_datasets, semantic_metadata
+from segcore.datasets.custom import register_custom_file
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -49,7 +49,7 @@ def touch(folder: Path, *names: str) -> None:
 def test_folders_lie_beside_the_file(write, tmp_path: Path) -> None:
     touch(tmp_path / "train", "images/1.JPG", "images/2.png", "labels/1.png", "labels/2.tif")
     touch(tmp_path / "test", "1_rgb.jpg", "1_mask.png", "2.jpg", "2.png")
-    assert register_own_file(write(TABLE)) == ("own_pets_train", "own_pets_test")
+    assert register_custom_file(write(TABLE)) == ("own_pets_train", "own_pets_test")
     pairs = DatasetCatalog.get("own_pets_train")
     names = [(Path(d["file_name"]).name, Path(d["sem_seg_file_name"]).name) for d in pairs]
     assert names == [("1.JPG", "1.png"), ("2.png", "2.tif")]
@@ -64,8 +64,8 @@ def test_folders_lie_beside_the_file(write, tmp_path: Path) -> None:
 
 def test_by_the_config(write) -> None:
     cfg = load_config(write({}, "c.yaml"), ["DATASETS.OWN", (str(write(TABLE)),)])
-    register_own_datasets(cfg)
-    register_own_datasets(cfg)
+    register_custom_datasets(cfg)
+    register_custom_datasets(cfg)
     assert "own_pets_train" in DatasetCatalog.list()
 
 
@@ -75,9 +75,9 @@ def test_words_of_other_classes_are_not_trained_with(write) -> None:
     cfg.DATASETS.OWN, cfg.DATASETS.TRAIN = (path,), ("own_pets_train",)
     cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = "ade20k_150"
     with pytest.raises(UserError, match=r"TRAIN_CLASS_JSON ade20k_150 has 150 .* has 3: set it to"):
-        register_own_datasets(cfg)
+        register_custom_datasets(cfg)
     cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = path
-    register_own_datasets(cfg)
+    register_custom_datasets(cfg)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_words_of_other_classes_are_not_trained_with(write) -> None:
 def test_mistakes(write, change: dict, says: str) -> None:
     path = write(TABLE | change)
     with pytest.raises(UserError) as caught:
-        register_own_file(path)
+        register_custom_file(path)
     assert says in str(caught.value) and str(path) in str(caught.value)
 
 
@@ -118,7 +118,7 @@ def test_names_that_cannot_be_those_of_folders(write, name: str, says: str) -> N
     """Results are written to a folder of the data set's name."""
     path = write(TABLE | {"datasets": {name: {"images": "a", "labels": "b"}}})
     with pytest.raises(UserError) as caught:
-        register_own_file(path)
+        register_custom_file(path)
     assert says.replace("\\\\", "\\") in str(caught.value) and str(path) in str(caught.value)
     assert str(caught.value).isprintable()
 
@@ -128,7 +128,7 @@ def test_folders_of_a_home(write, tmp_path: Path, monkeypatch) -> None:
     touch(tmp_path / "photos", "1.jpg", "1.png", ".thumbnails/2.jpg", ".thumbnails/2.png")
     folders = {"images": "~/photos", "labels": "~/photos", "image_suffix": ".jpg"}
     path = write(TABLE | {"datasets": {"own_home": folders | {"label_suffix": ".png"}}})
-    assert register_own_file(path) == ("own_home",)
+    assert register_custom_file(path) == ("own_home",)
     (pair,) = DatasetCatalog.get("own_home")
     assert pair["file_name"] == str(tmp_path / "photos/1.jpg")
 
@@ -136,20 +136,20 @@ def test_folders_of_a_home(write, tmp_path: Path, monkeypatch) -> None:
 def test_suffixes_are_no_patterns(write, tmp_path: Path) -> None:
     touch(tmp_path / "a", "1[x].jpg", "1y.jpg", "2x.jpg")
     folders = {"images": "a", "labels": "a", "image_suffix": "[x].jpg", "label_suffix": "y.jpg"}
-    register_own_file(write(TABLE | {"datasets": {"own_suffixes": folders}}))
+    register_custom_file(write(TABLE | {"datasets": {"own_suffixes": folders}}))
     (pair,) = DatasetCatalog.get("own_suffixes")
     assert pair["file_name"].endswith("1[x].jpg")
 
 
 def test_a_list_of_words_is_no_data_set(write) -> None:
     with pytest.raises(UserError, match="names no data set"):
-        register_own_file(write(["grass", "cat"]))
+        register_custom_file(write(["grass", "cat"]))
     with pytest.raises(UserError, match=r"nowhere\.json"):
-        register_own_file("nowhere.json")
+        register_custom_file("nowhere.json")
 
 
 def test_a_name_that_stands_for_other_folders(write, tmp_path: Path) -> None:
-    register_own_file(write(TABLE))
+    register_custom_file(write(TABLE))
     moved = {"own_pets_train": {"images": "elsewhere", "labels": "train/labels"}}
     with pytest.raises(UserError, match="another data set named 'own_pets_train'"):
-        register_own_file(write(TABLE | {"datasets": moved}))
+        register_custom_file(write(TABLE | {"datasets": moved}))

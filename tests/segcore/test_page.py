@@ -32,7 +32,7 @@ class Tags(HTMLParser):
 @pytest.fixture
 def page(tmp_path):
     page = Page(tmp_path / "page", "A & B")
-    picture = np.zeros((30, 60, 3), dtype=np.uint8)
+    image = np.zeros((30, 60, 3), dtype=np.uint8)
     hostile = "<script>alert(1)</script>\"'&"
     page.heading(hostile)
     page.text(hostile)
@@ -40,8 +40,8 @@ def page(tmp_path):
     page.commands(["demo.py --vocabulary '<a>'", "second line"])
     page.table(["name", "mIoU"], [[hostile, "1.0"], ["model", "2.0"]], best=1)
     entries = [LegendEntry(hostile, (1, 2, 3), 0.25), LegendEntry("tiny", (4, 5, 6), 0.001)]
-    pictures = [("picture", picture), (hostile, picture)]
-    page.cards([Card(hostile, pictures, [(hostile, entries)], side=40)])
+    images = [("image", image), (hostile, image)]
+    page.cards([Card(hostile, images, [(hostile, entries)], side=40)])
     return page
 
 
@@ -63,5 +63,5 @@ def test_page_needs_nothing_but_its_folder(page):
     sources = [attrs["src"] for tag, attrs in Tags(text).seen if tag == "img"]
     assert len(sources) == 2
     for source in sources:
-        with Image.open(index.parent / source) as picture:
-            assert picture.size == (40, 20)
+        with Image.open(index.parent / source) as image:
+            assert image.size == (40, 20)

@@ -44,7 +44,7 @@ def write_png(path: Path, ids: np.ndarray) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A data set of two pictures: thing 7 and stuff 9, ids of three bytes."""
+    """A data set of two images: thing 7 and stuff 9, ids of three bytes."""
     annotations = []
     for i in range(2):
         write_png(tmp_path / "png" / f"{i}.png", np.array([[70000, 70000, 0], [5, 5, 5]]))
@@ -88,7 +88,7 @@ def test_golden_scores_and_counts(golden: Path, register, tmp_path: Path) -> Non
     assert "thing_unseen" not in report["categories"]
 
 
-def test_golden_each_picture(golden: Path) -> None:
+def test_golden_each_image(golden: Path) -> None:
     folder = golden / "evaluation" / "panoptic"
     expected = json.loads((golden / "evaluation" / "panoptic.json").read_text("utf-8"))
     truth = PanopticFile(folder / "gt.json", folder / "gt")
@@ -104,7 +104,7 @@ def test_golden_each_picture(golden: Path) -> None:
 
 
 def test_equal_to_panopticapi(tmp_path: Path) -> None:
-    """On pictures of random segments, where the other implementation is installed."""
+    """On images of random segments, where the other implementation is installed."""
     evaluation = pytest.importorskip(
         "panopticapi.evaluation", reason="panopticapi is not installed: it is the cross-check"
     )
@@ -357,7 +357,7 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
     with pytest.raises(UserError, match=r"a thing of class 1, which .*gt\.json does not know"):
         process([listed[0], listed[1] | {"isthing": True}])
     with pytest.raises(
-        UserError, match="picture 0 holds the segment id 2, which its segments_info does"
+        UserError, match="image 0 holds the segment id 2, which its segments_info does"
     ):
         process(listed[:1])
     with pytest.raises(UserError, match="has no pixel of the segment id 3"):

@@ -32,7 +32,7 @@ from segcore.evaluation import (
 )
 
 CONFIG = "catseg_d2/scenes_60.yaml"
-DATASET = "passport_pictures"
+DATASET = "passport_images"
 
 
 @pytest.fixture
@@ -105,11 +105,10 @@ def test_the_list_of_files_does_not_depend_on_where_they_lie():
 
 def test_windows_and_augmentation(tmp_path):
     whole = make_run("a", CONFIG, "", [], tmp_path, [], {}).cfg
-    assert describe_input(whole)["windows"].startswith("the whole picture")
+    assert describe_input(whole)["windows"].startswith("the whole image")
     tiled = make_run("a", CONFIG, "", ["TEST.SLIDING_WINDOW", "True"], tmp_path, [], {}).cfg
     assert describe_input(tiled)["windows"] == (
-        "tiles of 384, overlap 0.333, of a picture of 640, squeezed to a square, and the whole "
-        "picture"
+        "tiles of 384, overlap 0.333, of an image of 640, squeezed to a square, and the whole image"
     )
     options = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)"]
     assert describe_input(make_run("a", CONFIG, "", options, tmp_path, [], {}).cfg)[
@@ -124,8 +123,8 @@ def test_pruning(tmp_path):
     everything = ["MODEL.SEM_SEG_HEAD.MAX_CLASSES", "0"]
     assert described(CONFIG, *everything) == {"classes of a crop": "all"}
     family = "mask2former_rankseg/scenes_60_panoptic"
-    assert described(f"{family}.yaml") == {"classes of a picture": "all"}
-    assert described(f"{family}_rankseg.yaml") == {"classes of a picture": 10}
+    assert described(f"{family}.yaml") == {"classes of an image": "all"}
+    assert described(f"{family}_rankseg.yaml") == {"classes of an image": 10}
 
 
 def test_conventions_of_several_evaluators(dataset):

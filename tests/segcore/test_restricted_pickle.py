@@ -39,7 +39,7 @@ def same(ours: object, theirs: object) -> bool:
 def test_the_stand_in_reads_with_the_same_files(repository):
     for name in FILES:
         theirs = repository / "d2lite" / "detectron2" / "checkpoint" / name
-        assert (repository / "segcore" / name).read_bytes() == theirs.read_bytes()
+        assert (repository / "segcore" / "checkpoint" / name).read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize(("name", "case"), corpus.good_pickles().items())

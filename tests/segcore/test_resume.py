@@ -1,4 +1,4 @@
-"""Training that survives: kills, bad pictures, losses that are no numbers, full disks."""
+"""Training that survives: kills, bad images, losses that are no numbers, full disks."""
 
 import errno
 import importlib.util
@@ -27,7 +27,7 @@ from segcore.runtime.lock import process_start
 from segcore.runtime.stopping import interrupts_ignored
 
 PROGRAM = Path(__file__).with_name("resume_run.py")
-PICTURES, ITERATIONS = 11, 30
+IMAGES, ITERATIONS = 11, 30
 CONFIG = """
 MODEL: {META_ARCHITECTURE: RandomSegmenter, DEVICE: cpu, SEM_SEG_HEAD: {IGNORE_VALUE: 255}}
 DATASETS: {TRAIN: [speckles], TEST: []}
@@ -45,17 +45,17 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The root of a small data set, of wide and of tall pictures."""
+    """The root of a small data set, of wide and of tall images."""
     root = tmp_path_factory.mktemp("data")
-    write_pictures(root)
+    write_images(root)
     return root
 
 
-def write_pictures(root: Path) -> None:
+def write_images(root: Path) -> None:
     draw = np.random.default_rng(0)
     for folder in ("images", "labels"):
         (root / "speckles" / folder).mkdir(parents=True)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         size = (40, 56) if number % 3 else (50, 36)
         image = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
         for folder, pixels in (("images", image), ("labels", image.argmax(2).astype(np.uint8))):
@@ -195,7 +195,7 @@ def test_two_processes_resume_to_the_bit(run):
 def test_a_seed_that_was_drawn_is_kept(program, cfg):
     """With SEED -1, Detectron2's default."""
     cfg.SEED = -1
-    cfg.DATALOADER.NUM_WORKERS = 1  # so that the model's draws are not seeded with the pictures'
+    cfg.DATALOADER.NUM_WORKERS = 1  # so that the model's draws are not seeded with the images'
     program.LoggingTrainer(cfg).train()
     whole = losses(Path(cfg.OUTPUT_DIR))
     Path(cfg.OUTPUT_DIR, "last_checkpoint").write_text("model_0000005.pth")
@@ -213,7 +213,7 @@ def test_the_loss_scale_goes_on(program, cfg):
     assert steps[0].scaler.get_scale() == 16.0
 
 
-def test_batches_start_anywhere_and_visit_every_picture():
+def test_batches_start_anywhere_and_visit_every_image():
     records = [{"width": 2 + n % 2, "height": 2 + n % 3} for n in range(7)]
     for grouped in (False, True):
         batches = TrainingBatches(records, 2, group_by_aspect=grouped)
@@ -222,8 +222,8 @@ def test_batches_start_anywhere_and_visit_every_picture():
         first = [next(stream) for _ in range(14)]
         batches.begin(5, 9)
         assert next(iter(batches)) == first[9]
-        assert {sample.picture for batch in first for sample in batch} == set(range(7))
-        shapes = [{is_wide(records[sample.picture]) for sample in batch} for batch in first]
+        assert {sample.image for batch in first for sample in batch} == set(range(7))
+        shapes = [{is_wide(records[sample.image]) for sample in batch} for batch in first]
         assert grouped == all(len(shape) == 1 for shape in shapes)
         assert [sample.iteration for sample in first[3]] == [3, 3]
 
@@ -321,15 +321,15 @@ def one_sentence(printed: str) -> str:
     return sentence
 
 
-# ---- pictures --------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory) -> Path:
-    """A data set whose last picture is cut short: one process meets it, the other does not."""
+    """A data set whose last image is cut short: one process meets it, the other does not."""
     root = tmp_path_factory.mktemp("damaged")
-    write_pictures(root)
-    path = root / "speckles" / "images" / f"{PICTURES - 1:02}.png"
+    write_images(root)
+    path = root / "speckles" / "images" / f"{IMAGES - 1:02}.png"
     path.write_bytes(path.read_bytes()[:300])
     return root
 
@@ -343,7 +343,7 @@ def damaged(tmp_path_factory) -> Path:
     ],
     ids=["train", "evaluate", "torchrun"],
 )
-def test_a_bad_picture_in_one_process_ends_all_with_one_sentence(run, damaged, words, launcher):
+def test_a_bad_image_in_one_process_ends_all_with_one_sentence(run, damaged, words, launcher):
     code = 1 if launcher else 2  # torchrun's own
     words = [*words, "DATALOADER.NUM_WORKERS", "1"]
     _, printed = run("damaged", *words, launcher=launcher, speckles=damaged, code=code)
@@ -430,7 +430,7 @@ def test_a_killed_worker_is_one_line_wherever_the_process_is(start):
     stalled(process)
     os.kill(children(process.pid)[0], signal.SIGKILL)
     (line,) = process.communicate()[1].splitlines()
-    assert line.startswith("error: a worker process that reads pictures was killed")
+    assert line.startswith("error: a worker process that reads images was killed")
     assert process.returncode == 2
 
 

@@ -1,4 +1,4 @@
-"""Recall between pictures and captions: by hand, in chunks, over processes, and of bad models."""
+"""Recall between images and captions: by hand, in chunks, over processes, and of bad models."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_directions_are_told_apart() -> None:
-    """All texts are nearest to the first picture; the pictures find theirs."""
+    """All texts are nearest to the first image; the images find theirs."""
     images = torch.eye(6)
     texts = F.normalize(torch.eye(6) + 2 * torch.eye(6)[:1], dim=-1)
     scores = retrieval_scores(images, texts, list("abcdef"))

@@ -29,16 +29,16 @@ from segcore.scenes import (
 )
 from segcore.scenes.plan import LEAST_VISIBLE
 
-# Of 6 train, 4 test and 12 demo pictures of 48 pixels, seed 0. A change here is another data set:
+# Of 6 train, 4 test and 12 demo images of 48 pixels, seed 0. A change here is another data set:
 # add one to segcore.scenes.writing.GENERATOR, and measure anew what the documents report.
 GOLDEN = {
     "train": "1dedd96bc7ceea4270e3cefe91fb15205bce313d876a8316bae724552cdb0ce6",
     "test": "d63b5c48ce534f4a551110024941c3f623b122420a2eade09a891cbacd90a46b",
     "demo": "8fa4db933cc4ecf3b5cac442880e4610ddf4accd5f92e3ade4a790e7b1b4826a",
 }
-# Of 40 test pictures of scenes-1k.
+# Of 40 test images of scenes-1k.
 GOLDEN_1K = "0fa54c2bb29fd05c7a8212e39a892825c11f4182d9f6edde9fd4f6ee8dd155a6"
-# The test sets that results are reported on: 1,000 pictures of scenes-60 and 2,500 of scenes-1k, of
+# The test sets that results are reported on: 1,000 images of scenes-60 and 2,500 of scenes-1k, of
 # 96 pixels, seed 0 (docs/catseg.md).
 MEASURED = {
     "scenes-60": (1000, "33bd79796116a01ac185933eb05ca00bdda38fbc936a694ee1bb6dc5ff05b736"),
@@ -57,7 +57,7 @@ def tiny(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return root / "scenes-60", write_scenes(root, SCENES_60, TINY)
 
 
-def pictures_below(folder: Path) -> dict[str, np.ndarray]:
+def images_below(folder: Path) -> dict[str, np.ndarray]:
     return {
         str(path.relative_to(folder)): np.asarray(Image.open(path))
         for path in folder.rglob("*.png")
@@ -66,12 +66,12 @@ def pictures_below(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
-def test_results_are_measured_on_frozen_pictures_that_show_every_class(name, tmp_path):
+def test_results_are_measured_on_frozen_images_that_show_every_class(name, tmp_path):
     number, expected = MEASURED[name]
     catalogue = CATALOGUES[name]
     hashes = write_scenes(tmp_path, catalogue, Settings(num_train=0, num_test=number))
     assert hashes["test"] == expected
-    labels = pictures_below(tmp_path / name / "test" / "labels").values()
+    labels = images_below(tmp_path / name / "test" / "labels").values()
     assert set().union(*map(np.unique, labels)) == set(range(len(catalogue.classes)))
 
 
@@ -84,7 +84,7 @@ class TestPlan:
         drawn = {e.class_id for scene in TEST for e in (*scene.objects, *scene.patches)}
         assert drawn == set(range(60))
 
-    def test_six_demo_pictures_hold_an_unseen_class_and_six_do_not(self):
+    def test_six_demo_images_hold_an_unseen_class_and_six_do_not(self):
         unseen = {entry.id for entry in SCENES_60.unseen_objects}
         scenes = [plan_scene(SCENES_60, 0, "demo", index) for index in range(writing.NUM_DEMO)]
         holds = [any(entry.class_id in unseen for entry in scene.objects) for scene in scenes]
@@ -115,10 +115,10 @@ class TestPlan:
 class TestRender:
     @pytest.mark.parametrize("size", [32, 96, 131])
     def test_types_and_values(self, size):
-        picture = render(TEST[0], size)
-        assert picture.image.shape == (size, size, 3) and picture.image.dtype == np.uint8
-        assert picture.labels.shape == (size, size) and picture.labels.dtype == np.uint16
-        assert picture.labels.max() < 60
+        image = render(TEST[0], size)
+        assert image.image.shape == (size, size, 3) and image.image.dtype == np.uint8
+        assert image.labels.shape == (size, size) and image.labels.dtype == np.uint16
+        assert image.labels.max() < 60
 
     @pytest.mark.parametrize("catalogue", CATALOGUES.values(), ids=CATALOGUES)
     def test_labels_and_captions_name_the_same_classes(self, catalogue):
@@ -133,13 +133,13 @@ class TestRender:
 
     def test_instances_agree_with_labels_and_with_the_plan(self):
         for scene in TEST[:20]:
-            picture = render(scene, 64)
-            assert set(np.unique(picture.labels[picture.instances == 0])) == {
+            image = render(scene, 64)
+            assert set(np.unique(image.labels[image.instances == 0])) == {
                 patch.class_id for patch in scene.patches
             }
             for number, entry in enumerate(scene.objects, start=1):
-                mask = picture.instances == number
-                assert set(picture.labels[mask]) == {entry.class_id}
+                mask = image.instances == number
+                assert set(image.labels[mask]) == {entry.class_id}
                 # The plan judges visibility on a coarse grid.
                 assert mask.mean() > 0.9 * LEAST_VISIBLE * np.pi * entry.radius**2
 
@@ -152,10 +152,10 @@ class TestRender:
         """The mean colour of plain objects, averaged over light, is nearest to its own word's."""
         sums = {colour: [] for colour in SCENES_60.colours}
         for scene in TEST[:150]:
-            picture = render(scene, 32)
+            image = render(scene, 32)
             for number, entry in enumerate(scene.objects, start=1):
                 if entry.texture == "plain":
-                    sums[entry.colour].append(picture.image[picture.instances == number].mean(0))
+                    sums[entry.colour].append(image.image[image.instances == number].mean(0))
         order = np.argsort([np.mean(values, axis=0) for values in sums.values()], axis=1)[:, ::-1]
         brightest = dict(zip(sums, order[:, 0], strict=True))
         assert brightest == {
@@ -173,7 +173,7 @@ class TestWriting:
 
     def test_layout(self, tiny):
         folder, hashes = tiny
-        for split, number in TINY.pictures.items():
+        for split, number in TINY.images.items():
             names = [f"{index:06d}.png" for index in range(number)]
             for kind in ("images", "labels"):
                 assert sorted(p.name for p in (folder / split / kind).iterdir()) == names
@@ -186,15 +186,15 @@ class TestWriting:
 
     def test_files_hold_what_is_rendered(self, tiny):
         folder, _ = tiny
-        picture = render(plan_scene(SCENES_60, 0, "test", 3), 48)
+        rendered = render(plan_scene(SCENES_60, 0, "test", 3), 48)
         labels = np.asarray(Image.open(folder / "test/labels/000003.png"))
-        assert labels.dtype == np.uint16 and (labels == picture.labels).all()
+        assert labels.dtype == np.uint16 and (labels == rendered.labels).all()
         image = Image.open(folder / "test/images/000003.png")
-        assert image.mode == "RGB" and (np.asarray(image) == picture.image).all()
+        assert image.mode == "RGB" and (np.asarray(image) == rendered.image).all()
 
     def test_two_processes_write_the_same(self, tiny, tmp_path):
         assert write_scenes(tmp_path, SCENES_60, TINY, workers=2) == tiny[1]
-        ours, theirs = pictures_below(tmp_path / "scenes-60"), pictures_below(tiny[0])
+        ours, theirs = images_below(tmp_path / "scenes-60"), images_below(tiny[0])
         assert ours.keys() == theirs.keys()
         assert all((ours[name] == theirs[name]).all() for name in ours)
 
@@ -213,7 +213,7 @@ class TestWriting:
         folder = tmp_path / "scenes-60/train"
         assert drawn == [0, 1, 2, 3]
 
-        # What a kill leaves: a half-written file, a picture without labels, a damaged picture.
+        # What a kill leaves: a half-written file, an image without labels, a damaged image.
         (folder / "images/.part-77.png").write_bytes(b"half")
         (folder / "labels/000001.png").unlink()
         damaged = folder / "images/000002.png"
@@ -224,7 +224,7 @@ class TestWriting:
         assert drawn[:4] == [1, 2, 4, 5]
         assert not list(folder.rglob(".part-*"))
 
-    def test_more_pictures_extend_a_data_set(self, tiny, tmp_path):
+    def test_more_images_extend_a_data_set(self, tiny, tmp_path):
         fewer = Settings(num_train=2, num_test=1, size=48)
         assert write_scenes(tmp_path, SCENES_60, fewer)["train"] != tiny[1]["train"]
         assert write_scenes(tmp_path, SCENES_60, TINY) == tiny[1]
@@ -232,9 +232,9 @@ class TestWriting:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            (Settings(6, 4, size=48, seed=3), "holds pictures of seed 0, not 3"),
-            (Settings(6, 4, size=64), "holds pictures of size 48, not 64"),
-            (Settings(5, 4, size=48), "6 train pictures, more than 5"),
+            (Settings(6, 4, size=48, seed=3), "holds images of seed 0, not 3"),
+            (Settings(6, 4, size=64), "holds images of size 48, not 64"),
+            (Settings(5, 4, size=48), "6 train images, more than 5"),
         ],
     )
     def test_settings_are_not_mixed(self, tiny, settings, sentence):
@@ -254,7 +254,7 @@ class TestWriting:
             write_scenes(tmp_path / "file", SCENES_60, TINY)
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_a_picture_that_cannot_be_written_is_told(self, tmp_path, workers):
+    def test_an_image_that_cannot_be_written_is_told(self, tmp_path, workers):
         (tmp_path / "scenes-60/train/labels/000003.png").mkdir(parents=True)
         with pytest.raises(UserError, match=r"train cannot be written .*: choose another --root"):
             write_scenes(tmp_path, SCENES_60, TINY, workers=workers)
@@ -284,13 +284,13 @@ class TestOverview:
         folder = tmp_path / "scenes-60/train"
         self.run(folder, "--sheet", sheet, monkeypatch=monkeypatch)
         text = capsys.readouterr().out
-        assert "16 pictures" in text
+        assert "16 images" in text
         assert "0.0% hold an unseen class" in text
-        assert "unseen objects: 14 classes, 0.0% of the pixels, each in 0 to 0 pictures" in text
+        assert "unseen objects: 14 classes, 0.0% of the pixels, each in 0 to 0 images" in text
         assert Image.open(sheet).size == (8 * 32, 4 * 32)
 
-    def test_too_few_pictures_are_told(self, tiny, monkeypatch):
-        with pytest.raises(UserError, match=r"holds 4 pictures .* draw at least 16"):
+    def test_too_few_images_are_told(self, tiny, monkeypatch):
+        with pytest.raises(UserError, match=r"holds 4 images .* draw at least 16"):
             self.run(tiny[0] / "test", monkeypatch=monkeypatch)
 
 

@@ -10,7 +10,7 @@ import pytest
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
 from segcore.scenes import SCENES_1K, SCENES_60, Settings, plan_scene, render, write_scenes
-from segcore.scenes.coco import DIVISOR, panoptic_picture, segment_ids
+from segcore.scenes.coco import DIVISOR, panoptic_image, segment_ids
 
 pytest.importorskip("pycocotools", reason="pycocotools writes and reads the masks")
 
@@ -34,13 +34,13 @@ def content(folder: Path, name: str) -> dict:
 class TestPanoptic:
     def test_ids_use_three_bytes_and_come_back(self):
         scene = plan_scene(SCENES_1K, 0, "test", 3)
-        picture = render(scene, 64)
-        ids = segment_ids(panoptic_picture(picture))
-        assert (ids // DIVISOR == picture.labels).all()
-        assert (ids % DIVISOR == picture.instances).all()
+        image = render(scene, 64)
+        ids = segment_ids(panoptic_image(image))
+        assert (ids // DIVISOR == image.labels).all()
+        assert (ids % DIVISOR == image.instances).all()
         assert ids.max() > 65535
 
-    def test_segments_are_those_of_the_pictures(self, split):
+    def test_segments_are_those_of_the_images(self, split):
         """What a reader of COCO panoptic relies on, checked pixel by pixel."""
         folder, _ = split
         document = content(folder, "panoptic.json")
@@ -154,7 +154,7 @@ class TestDetectron2:
             from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
         except ImportError:
             pytest.skip("d2lite has no reader of COCO files")
-        for path in (folder / "images").iterdir():  # this reader takes pictures for .jpg files
+        for path in (folder / "images").iterdir():  # this reader takes images for .jpg files
             (tmp_path / path.name).with_suffix(".jpg").symlink_to(path)
         things, stuff = (
             {entry.id: entry.id for entry in classes if entry.is_object is kind}
@@ -176,15 +176,15 @@ class TestDetectron2:
 
 
 class TestWriting:
-    def test_pictures_that_are_there_get_segments_later(self, tmp_path):
+    def test_images_that_are_there_get_segments_later(self, tmp_path):
         settings = Settings(num_train=0, num_test=5, size=48)
         first, later = tmp_path / "first", tmp_path / "later"
         hashes = write_scenes(first, SCENES_60, settings, panoptic=True)
         write_scenes(later, SCENES_60, settings)
-        picture = later / "scenes-60/test/images/000002.png"
-        before = picture.stat().st_mtime_ns
+        image = later / "scenes-60/test/images/000002.png"
+        before = image.stat().st_mtime_ns
         assert write_scenes(later, SCENES_60, settings, panoptic=True, workers=2) == hashes
-        assert picture.stat().st_mtime_ns == before
+        assert image.stat().st_mtime_ns == before
         for path in first.rglob("*.*"):
             assert path.read_bytes() == (later / path.relative_to(first)).read_bytes()
 

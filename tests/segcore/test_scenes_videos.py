@@ -123,11 +123,11 @@ class TestFolders:
         folder, _, _, classes = videos
         catalogue = CATALOGUES[folder.parent.name]
         for scene in plan_video(catalogue, 0, "test", 3, SETTINGS.num_frames):
-            picture = render(scene, SETTINGS.size)
+            image = render(scene, SETTINGS.size)
             place = folder / "data" / "test_0003"
             mask = read_labels(place / "mask" / f"{scene.frame:05d}.png")
-            assert (mask == picture.labels + 1).all()
-            assert (read_image(place / "origin" / f"{scene.frame:05d}.png") == picture.image).all()
+            assert (mask == image.labels + 1).all()
+            assert (read_image(place / "origin" / f"{scene.frame:05d}.png") == image.image).all()
         mask = Image.open(folder / "data/test_0000/mask/00000.png")
         assert np.asarray(mask).dtype == (np.uint8 if len(classes) < 255 else np.uint16)
 

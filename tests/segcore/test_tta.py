@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean over sizes and mirror images, in little memory."""
+"""Test-time augmentation: the mean over sizes and horizontal flips, in little memory."""
 
 import sys
 from collections.abc import Callable
@@ -16,8 +16,8 @@ import catseg_d2  # noqa: F401
 from segcore.config import load_config
 from segcore.engine.tta import SemanticTTA, with_tta
 from segcore.errors import UserError
-from segcore.inference.predictions import AnswerKind
-from segcore.inference.unmerged import mean_answer
+from segcore.inference.predictions import PredictionKind
+from segcore.inference.unmerged import mean_prediction
 from segcore.inference.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -50,7 +50,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def item(height: int = 64, width: int = 90, **size: int) -> dict:
-    return {"image": deterministic.picture("tta", height, width)} | size
+    return {"image": deterministic.image("tta", height, width)} | size
 
 
 def plain(model: nn.Module, inputs: dict, key: str = "sem_seg", flip: bool = True) -> Tensor:
@@ -86,7 +86,7 @@ def test_labels_are_the_arg_max_and_ranks_follow(name: str) -> None:
     model, inputs = MODELS[name](), item()
     tta = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)
     scores = tta([inputs])[0]["sem_seg"]
-    model.answer_kind = AnswerKind("labels", 3)
+    model.prediction_kind = PredictionKind("labels", 3)
     answer = tta([inputs])[0]
     values, labels = scores.sort(dim=0, descending=True, stable=True)
     assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
@@ -95,7 +95,7 @@ def test_labels_are_the_arg_max_and_ranks_follow(name: str) -> None:
     assert "sem_seg" not in answer
 
 
-def test_scores_of_the_classes_of_a_picture_are_means() -> None:
+def test_scores_of_the_classes_of_an_image_are_means() -> None:
     model, inputs = mask2former(RANKED), item()
     answer = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)([inputs])[0]
     expected = plain(model, inputs, "category_scores")
@@ -104,7 +104,7 @@ def test_scores_of_the_classes_of_a_picture_are_means() -> None:
     assert answer["category_ids"].tolist() == expected.topk(kappa).indices.tolist()
 
 
-def test_a_mirror_image_of_a_picture_has_the_mirrored_answer() -> None:
+def test_a_mirror_image_of_an_image_has_the_mirrored_answer() -> None:
     tta, inputs = SemanticTTA(mask2former(), SIZES, MAX_SIZE, flip=True), item()
     answer = tta([inputs])[0]["sem_seg"]
     mirrored = tta([inputs | {"image": inputs["image"].flip(-1)}])[0]["sem_seg"]
@@ -112,7 +112,7 @@ def test_a_mirror_image_of_a_picture_has_the_mirrored_answer() -> None:
 
 
 class Colours(nn.Module):
-    """A model without ``semantic_views``: the scores are the picture's own channels."""
+    """A model without ``unmerged_predictions``: the scores are the image's own channels."""
 
     def forward(self, inputs: list[dict]) -> list[dict[str, Tensor]]:
         size = inputs[0]["height"], inputs[0]["width"]
@@ -122,7 +122,7 @@ class Colours(nn.Module):
 
 
 def test_any_model_with_scores_will_do() -> None:
-    """A smooth picture comes back where it was, whatever the size and the mirror."""
+    """A smooth image comes back where it was, whatever the size and the mirror."""
     rows, columns = torch.meshgrid(torch.arange(60), torch.arange(90), indexing="ij")
     image = torch.stack([2 * rows, 2 * columns, rows + columns]).to(torch.uint8)
     answer = SemanticTTA(Colours(), (40, 60, 90), 200, flip=True)([{"image": image}])[0]
@@ -151,12 +151,12 @@ def test_no_tensor_holds_the_scores_of_all_classes(name: str) -> None:
     model = catseg() if name == "catseg" else mask2former({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 300})
     if name == "catseg":
         model.set_vocabulary([f"thing {number}" for number in range(300)])
-    model.answer_kind = AnswerKind("labels")
+    model.prediction_kind = PredictionKind("labels")
     tta = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)
-    inputs = {"image": deterministic.picture("tta", 64, 64), "height": 1024, "width": 1024}
-    views = model.semantic_views(list(tta._views(inputs)))
+    inputs = {"image": deterministic.image("tta", 64, 64), "height": 1024, "width": 1024}
+    views = model.unmerged_predictions(list(tta._views(inputs)))
     with Largest() as largest:
-        mean_answer(views, model.answer_kind)
+        mean_prediction(views, model.prediction_kind)
     assert largest.elements < 3 << 20, largest.elements  # 300 classes would be 300 << 20
 
 
@@ -180,7 +180,9 @@ def test_the_trainer_evaluates_with_it(monkeypatch) -> None:
     from segcore.engine import trainer
 
     asked = []
-    monkeypatch.setattr(trainer, "inference_together", lambda model, *_: asked.append(model) or {})
+    monkeypatch.setattr(
+        trainer, "collective_inference", lambda model, *_: asked.append(model) or {}
+    )
     monkeypatch.setattr(trainer.Trainer, "build_test_loader", lambda cfg, name: None)
     cfg, model = config("DATASETS.TEST", ("any",), "TEST.SAVE_SECONDS", 0), Colours()
     trainer.Trainer.test(cfg, model, [None])

@@ -187,8 +187,8 @@ def test_detectron2_reads_them(drawn: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vspw_val", "ytvis_2019_train"])
-def test_the_checker_of_pictures_refuses_videos(name: str) -> None:
-    with pytest.raises(UserError, match=rf"'{name}' holds videos, not pictures"):
+def test_the_checker_of_images_refuses_videos(name: str) -> None:
+    with pytest.raises(UserError, match=rf"'{name}' holds videos, not images"):
         Source.registered(name)
 
 
@@ -246,7 +246,7 @@ class TestFaultsOfFolders:
     def test_a_video_without_frames(self, folder: Path) -> None:
         for path in (folder / "data/cat/origin").iterdir():
             path.unlink()
-        with pytest.raises(UserError, match=r"origin holds no picture, but a video needs at least"):
+        with pytest.raises(UserError, match=r"origin holds no image, but a video needs at least"):
             self.read(folder)
 
     def test_a_video_that_is_missing(self, folder: Path) -> None:

@@ -21,7 +21,7 @@ from segcore.config import default_config
 from segcore.datasets.presence import shown_in_video
 from segcore.datasets.tracks import register_track_dataset
 from segcore.datasets.video_semantic import VIDEO, register_video_semantic_dataset
-from segcore.engine.shares import Share, deal_videos
+from segcore.engine.sharding import Shard, assign_videos
 from segcore.errors import UserError
 from segcore.evaluation import (
     MultilabelEvaluator,
@@ -30,7 +30,7 @@ from segcore.evaluation import (
     build_evaluator,
 )
 from segcore.evaluation.consistency import VideoConsistency, consistency_scores
-from segcore.evaluation.submission import AnswerFile, join_answers
+from segcore.evaluation.submission import PredictionFile, join_predictions
 from segcore.evaluation.tracks import SCORES, Track, track_iou
 from segcore.vocabulary import Vocabulary
 
@@ -355,20 +355,20 @@ def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_p
 
 
 def test_answers_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
-    parts = [AnswerFile(tmp_path, rank, 2) for rank in range(2)]
+    parts = [PredictionFile(tmp_path, rank, 2) for rank in range(2)]
     parts[0].add(0, [{"score": 1}])
     saved = parts[0].size
     parts[0].add(3, [{"score": "lost"}])
     parts[1].add(1, [])
     parts[1].add(4, [{"score": 4}, {"score": 5}])
-    again = AnswerFile(tmp_path, 0, 2)
+    again = PredictionFile(tmp_path, 0, 2)
     again.go_on_at(saved)
     again.add(2, [{"score": 2}])
-    path = join_answers(tmp_path, [again.size, parts[1].size])
+    path = join_predictions(tmp_path, [again.size, parts[1].size])
     assert [each["score"] for each in json.loads(path.read_text())] == [1, 2, 4, 5]
     with pytest.raises(UserError, match=r"results-0-of-2\.jsonl is gone or shorter than it was"):
         again.go_on_at(saved)
-    assert json.loads(join_answers(tmp_path, [0, 0]).read_text()) == []
+    assert json.loads(join_predictions(tmp_path, [0, 0]).read_text()) == []
 
 
 def test_faults_of_tracks(videos, tmp_path: Path) -> None:
@@ -477,21 +477,21 @@ def test_videos_are_dealt_out_whole_and_evenly() -> None:
         for video, pieces in lengths.items()
         for i, length in enumerate(pieces)
     ]
-    shares = deal_videos(items, 2)
+    shares = assign_videos(items, 2)
     assert sorted(shares[0] + shares[1]) == list(range(len(items)))
     owners = [{items[index]["video_id"] for index in share} for share in shares]
     assert not owners[0] & owners[1] and shares == [sorted(share) for share in shares]
     frames = [sum(items[index]["length"] for index in share) for share in shares]
     assert abs(frames[0] - frames[1]) <= 8
-    assert deal_videos(items, 9)[5:] == [[]] * 4
+    assert assign_videos(items, 9)[5:] == [[]] * 4
 
 
 def test_a_share_goes_on_behind_what_is_done() -> None:
-    share = Share([{"file_name": f"{i}.jpg"} for i in range(5)])
+    share = Shard([{"file_name": f"{i}.jpg"} for i in range(5)])
     assert list(share) == [0, 1, 2, 3, 4]
     share.done = 3
     assert list(share) == [3, 4] and len(share) == 2
-    assert share.digest != Share([{"file_name": f"{i}.png"} for i in range(5)]).digest
+    assert share.digest != Shard([{"file_name": f"{i}.png"} for i in range(5)]).digest
 
 
 def test_build_evaluator(videos, tmp_path: Path) -> None:

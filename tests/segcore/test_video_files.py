@@ -18,7 +18,7 @@ from segcore.video_files.writing import VideoWriter, check_output_file
 av = pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
 
 
-def pictures(count: int = 8, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:
+def images(count: int = 8, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:
     """Noise of one colour on grey that gets lighter."""
     noise = np.random.default_rng(0).integers(0, 20, (*size, 3))
     return [(noise + 25 * number).astype(np.uint8) for number in range(count)]
@@ -61,7 +61,7 @@ def faststart(path: Path, frames: list[np.ndarray]) -> Path:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi"])
 def test_frames_come_back(tmp_path, suffix):
-    frames = pictures()
+    frames = images()
     rate = Fraction(30000, 1001)
     video = open_video(save(tmp_path / "new" / f"clip{suffix}", frames, rate))
     assert abs(video.rate - rate) < 0.01 and not video.has_sound
@@ -77,7 +77,7 @@ def test_frames_come_back(tmp_path, suffix):
 
 
 def test_odd_sizes_get_one_row_and_column_more(tmp_path):
-    frames = pictures(2, (33, 47))
+    frames = images(2, (33, 47))
     back = next(open_video(save(tmp_path / "a.mp4", frames)).frames())
     assert back.shape == (34, 48, 3)
 
@@ -87,13 +87,13 @@ def test_odd_sizes_get_one_row_and_column_more(tmp_path):
     reason="this PyAV writes no rotation: pip install 'av>=18'",
 )
 def test_a_video_that_was_filmed_upright_is_read_upright(tmp_path):
-    picture = np.zeros((64, 96, 3), dtype=np.uint8)
-    picture[:32, :32] = 255  # left upper corner
+    image = np.zeros((64, 96, 3), dtype=np.uint8)
+    image[:32, :32] = 255  # left upper corner
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.set_display_rotation(90)  # counterclockwise: it becomes the left lower corner
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     frame = next(open_video(tmp_path / "a.mp4").frames())
     assert frame.shape == (96, 64, 3)
@@ -101,12 +101,12 @@ def test_a_video_that_was_filmed_upright_is_read_upright(tmp_path):
 
 
 def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
-    for number, frame in enumerate(pictures(8)):
+    for number, frame in enumerate(images(8)):
         Image.fromarray(frame).save(tmp_path / f"frame{number + 3}.png")  # 3 to 10
     (tmp_path / "notes.txt").touch()
     video = open_video(tmp_path)
     assert video.length == 8 and video.rate == 25
-    assert all((a == b).all() for a, b in zip(video.frames(), pictures(8), strict=True))
+    assert all((a == b).all() for a, b in zip(video.frames(), images(8), strict=True))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
@@ -117,7 +117,7 @@ def test_whole_files_are_not_taken_for_cut_ones(tmp_path, suffix, rate, seconds_
         stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         sound = container.add_stream("aac", rate=44100)
-        for frame in pictures(10):
+        for frame in images(10):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
         silence = np.zeros((1, int(44100 * seconds_of_sound)), np.float32)
@@ -155,14 +155,14 @@ def save_stream(path: Path, width: int) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg2video", rate=25)
         stream.width, stream.height, stream.pix_fmt = width, 64, "yuv420p"
-        for frame in pictures(4, (64, width)):
+        for frame in images(4, (64, width)):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
 
 
-def test_a_damaged_picture_ends_a_folder(tmp_path):
-    for number, frame in enumerate(pictures(3)):
+def test_a_damaged_image_ends_a_folder(tmp_path):
+    for number, frame in enumerate(images(3)):
         Image.fromarray(frame).save(tmp_path / f"{number}.png")
     cut(tmp_path / "2.png")
     count, said = read_until_broken(tmp_path)
@@ -190,7 +190,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    path = save(tmp_path / "a.mp4", pictures(2))
+    path = save(tmp_path / "a.mp4", images(2))
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
     with pytest.raises(UserError, match="Permission denied"):
         open_video(path)
@@ -211,7 +211,7 @@ def test_zero_frames(tmp_path):
 
 
 def test_huge_frames_are_refused_before_they_are_decoded(tmp_path):
-    path = save(tmp_path / "a.mp4", pictures(2))
+    path = save(tmp_path / "a.mp4", images(2))
     with pytest.raises(UserError, match="64 x 64 pixels, more than the limit"):
         open_video(path, max_pixels=64 * 64 - 1)
     growing = tmp_path / "growing.ts"
@@ -233,13 +233,13 @@ def test_without_av(tmp_path, monkeypatch):
 def test_a_name_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
-        save(tmp_path / "file" / "a.mp4", pictures(1))
+        save(tmp_path / "file" / "a.mp4", images(1))
 
 
 def test_what_was_written_before_an_error_stays(tmp_path):
     def write_two_and_fail() -> None:
         with VideoWriter(tmp_path / "a.mp4", Fraction(10)) as writer:
-            for frame in pictures(2):
+            for frame in images(2):
                 writer.write(frame)
             raise BrokenVideo("the rest is gone")
 
@@ -329,8 +329,8 @@ def varying(path: Path, times: list[int]) -> Path:
         stream.width = stream.height = 64
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
-        for time, picture in zip(times, pictures(len(times)), strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for time, image in zip(times, images(len(times)), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = time, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -346,7 +346,7 @@ def test_a_varying_rate_is_that_of_the_timestamps(tmp_path, suffix):
 def test_a_constant_rate_is_that_of_the_header(tmp_path):
     """Matroska rounds timestamps to milliseconds."""
     rate = Fraction(30000, 1001)
-    assert abs(open_video(save(tmp_path / "a.mkv", pictures(40), rate)).rate - rate) < 0.01
+    assert abs(open_video(save(tmp_path / "a.mkv", images(40), rate)).rate - rate) < 0.01
 
 
 def test_one_frame_has_a_rate(tmp_path):
@@ -362,7 +362,7 @@ def test_pixels_that_are_not_square(tmp_path):
         video = open_video(tmp_path / f"a{suffix}")
         assert video.pixel_aspect == Fraction(16, 11)
         assert next(iter(video.frames())).shape == (64, 48, 3)
-    assert open_video(save(tmp_path / "b.mp4", pictures(2))).pixel_aspect == 1
+    assert open_video(save(tmp_path / "b.mp4", images(2))).pixel_aspect == 1
 
 
 def test_pixels_that_are_turned_change_their_shape(tmp_path):
@@ -382,8 +382,8 @@ def test_a_title_in_latin_1(tmp_path):
         stream = container.add_stream("mpeg4", rate=25)
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
-        for picture in pictures(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for image in images(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     content = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(content.replace(b"Cafe XX", b"Caf\xe9 XX"))
@@ -391,7 +391,7 @@ def test_a_title_in_latin_1(tmp_path):
 
 
 def test_an_unknown_codec(tmp_path):
-    path = save(tmp_path / "a.mov", pictures(2))
+    path = save(tmp_path / "a.mov", images(2))
     content = path.read_bytes()
     path.write_bytes(content.replace(b"avc1", b"zzzz").replace(b"mp4v", b"zzzz"))
     with pytest.raises(UserError, match="FFmpeg does not know how its frames are coded"):
@@ -404,9 +404,9 @@ def test_long_names(tmp_path, name):
     path = tmp_path / name
     if len(name) <= 255:
         check_output_file(path)
-        assert len(list(open_video(save(path, pictures(2))).frames())) == 2
+        assert len(list(open_video(save(path, images(2))).frames())) == 2
     else:
-        for refuse in (check_output_file, lambda path: save(path, pictures(2))):
+        for refuse in (check_output_file, lambda path: save(path, images(2))):
             with pytest.raises(UserError, match=r"cannot write .*too long"):
                 refuse(path)
     assert [each.name for each in tmp_path.iterdir()] == [name] * (len(name) <= 255)
@@ -418,7 +418,7 @@ def test_a_folder_that_may_not_be_written(tmp_path, suffix, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(os, "open", refuse)  # root may write everywhere
-    for use in (check_output_file, lambda path: save(path, pictures(2))):
+    for use in (check_output_file, lambda path: save(path, images(2))):
         with pytest.raises(UserError, match=r"cannot write .*Read-only"):
             use(tmp_path / f"a{suffix}")
     monkeypatch.undo()
@@ -428,7 +428,7 @@ def test_a_folder_that_may_not_be_written(tmp_path, suffix, monkeypatch):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(30000, 1001), Fraction(240)])
 def test_what_is_written_is_read(tmp_path, suffix, rate):
-    frames = pictures(9, (50, 70))
+    frames = images(9, (50, 70))
     video = open_video(save(tmp_path / f"a{suffix}", frames, rate))
     read = list(video.frames())
     assert len(read) == 9 and read[0].shape == (50, 70, 3)
@@ -441,8 +441,8 @@ def test_frames_that_avi_does_not_store(tmp_path):
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
-        for number, picture in enumerate(pictures(8)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, image in enumerate(images(8)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = 3 * number, Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
     """Twelve frames, in whose names numbers are not padded."""
     for frame in range(12):
         save(tmp_path / f"shot {frame}.png", frame)
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / ".hidden.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_bytes(b"no image")
     return tmp_path
 
 
@@ -80,7 +80,7 @@ class TestFaults:
     def test_no_frames(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a video has no frames"):
             Frames([])
-        with pytest.raises(UserError, match="holds no picture: a video needs at least one frame"):
+        with pytest.raises(UserError, match="holds no image: a video needs at least one frame"):
             Frames.of_folder(tmp_path)
 
     def test_no_folder(self, tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ def test_fit_keeps_the_shape_and_the_ids(shape):
     small = overlays.fit(labels, 100)
     assert max(small.shape) == 100 and small.dtype == labels.dtype
     assert set(np.unique(small)) <= set(np.unique(labels))
-    picture = np.zeros((*shape, 3), dtype=np.uint8)
-    assert overlays.fit(picture, 100).shape[:2] == small.shape
+    image = np.zeros((*shape, 3), dtype=np.uint8)
+    assert overlays.fit(image, 100).shape[:2] == small.shape
 
 
-def test_contact_sheet_places_every_picture():
+def test_contact_sheet_places_every_image():
     red = np.full((10, 30, 3), RED, dtype=np.uint8)
     blue = np.full((30, 10, 3), BLUE, dtype=np.uint8)
     sheet = overlays.contact_sheet([[red, blue], [blue, red]], ["one", "two"], cell=60, gap=4)

@@ -1,4 +1,4 @@
-"""Segments keep their colour and name whatever else is in the picture."""
+"""Segments keep their colour and name whatever else is in the image."""
 
 import numpy as np
 

@@ -82,7 +82,7 @@ if "TinySegmenter" not in META_ARCH_REGISTRY:
 
 
 class TinyEvaluator(DatasetEvaluator):
-    """Pixel accuracy and the sum of all scores, over the pictures of all processes."""
+    """Pixel accuracy and the sum of all scores, over the images of all processes."""
 
     def reset(self):
         self.seen = []

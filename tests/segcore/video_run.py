@@ -12,7 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from segcore.engine.shares import Share
+from segcore.engine.sharding import Shard
 from segcore.evaluation import VideoInstanceEvaluator, VideoSemanticEvaluator
 from segcore.outlines import encode_masks
 
@@ -108,12 +108,12 @@ def main(folder: Path, rank: int, size: int) -> None:
     out = folder / f"out{size}"
     semantic = VideoSemanticEvaluator("labelled", output_dir=out, submission=True)
     pieces = DatasetCatalog.get("labelled")
-    for index in Share(pieces):
+    for index in Shard(pieces):
         labels = torch.from_numpy(predicted(pieces[index]))
         semantic.process([pieces[index]], [{"sem_seg_labels": labels}])
     instances = VideoInstanceEvaluator("tracked", output_dir=out, submission=True)
     videos = DatasetCatalog.get("tracked")
-    for index in Share(videos):
+    for index in Shard(videos):
         instances.process([videos[index]], [answer(videos[index])])
     print(json.dumps([semantic.evaluate(), instances.evaluate()]))
 

@@ -41,7 +41,7 @@ def test_table_of_a_small_model(analyze):
         cells[words] = {name.strip(): (count.strip(), flops.strip()) for name, count, flops in rows}
     one, four = cells.values()
     assert one.keys() == four.keys() >= {"model", "clip", "aggregator"}
-    assert one["clip"] == four["clip"], "the picture passes through CLIP once"
+    assert one["clip"] == four["clip"], "the image passes through CLIP once"
     assert one["aggregator"][0] == four["aggregator"][0]
     assert one["aggregator"][1] != four["aggregator"][1], "classes cost time"
     assert "M parameters learn" in table

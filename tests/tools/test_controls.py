@@ -90,9 +90,9 @@ def test_recall_counts_the_classes_shown(controls):
     assert recall[60] == 100 and 0 <= recall[1] <= recall[30] < 100
 
 
-def test_the_first_pictures_alone(tool, dataset, model):
+def test_the_first_images_alone(tool, dataset, model):
     cfg = load_config(CONFIG, ["DATALOADER.NUM_WORKERS", "0"])
-    controls = tool.Controls(cfg, model, dataset, pictures=3)
+    controls = tool.Controls(cfg, model, dataset, images=3)
     answers = controls._answers("raw", controls.vocabulary, 0, tool.CostAlone())
     files = [batch[0]["file_name"] for batch, _ in answers]
     assert files == [record["file_name"] for record in DatasetCatalog.get(dataset)][:3]

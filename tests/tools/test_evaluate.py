@@ -17,7 +17,7 @@ from segcore.scenes import SCENES_60, Settings, write_scenes
 
 DATASET = "evaluated_scenes"
 CONFIG = "catseg_d2/scenes_60.yaml"
-PICTURES = 6
+IMAGES = 6
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def weights(repository):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
-    write_scenes(root, SCENES_60, Settings(num_train=1, num_test=PICTURES, size=96), workers=1)
+    write_scenes(root, SCENES_60, Settings(num_train=1, num_test=IMAGES, size=96), workers=1)
     return root
 
 
@@ -66,46 +66,46 @@ def evaluate(tool, dataset, weights, tmp_path, monkeypatch):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The pictures that a model was asked about; after ``stop_after`` of them Ctrl-C is pressed."""
-    pictures = []
+    """The images that a model was asked about; after ``stop_after`` of them Ctrl-C is pressed."""
+    images = []
     forward = CATSeg.forward
 
     def count(self, batch):
-        if len(pictures) == count.stop_after:
+        if len(images) == count.stop_after:
             raise KeyboardInterrupt
-        pictures.extend(item["file_name"] for item in batch)
+        images.extend(item["file_name"] for item in batch)
         return forward(self, batch)
 
     count.stop_after = None
     monkeypatch.setattr(CATSeg, "forward", count)
-    count.pictures = pictures
+    count.images = images
     return count
 
 
 def test_interrupted_and_continued(evaluate, seen, tmp_path, monkeypatch):
     whole = evaluate(output=tmp_path / "whole")
-    assert len(seen.pictures) == PICTURES
-    seen.stop_after = PICTURES + 3
+    assert len(seen.images) == IMAGES
+    seen.stop_after = IMAGES + 3
     with pytest.raises(KeyboardInterrupt):
         evaluate()
-    # A save takes a twentieth of the time at most, so the last pictures may not be in it.
+    # A save takes a twentieth of the time at most, so the last images may not be in it.
     state = next((tmp_path / "out").rglob("unfinished-0-of-1.pt"))
     done = torch.load(state, weights_only=True)["done"]
     assert 1 <= done <= 3
     seen.stop_after = None
-    seen.pictures.clear()
+    seen.images.clear()
     continued = evaluate()
-    assert len(seen.pictures) == PICTURES - done
+    assert len(seen.images) == IMAGES - done
     assert continued["results"][0]["scores"] == whole["results"][0]["scores"]
     assert continued["results"][0]["classes"] == whole["results"][0]["classes"]
     folders = [next((tmp_path / name).rglob("result.json")) for name in ("whole", "out")]
     assert folders[0].read_text() == folders[1].read_text(), "the examples are the same too"
     assert not list((tmp_path / "out").rglob("unfinished*"))
 
-    seen.pictures.clear()
+    seen.images.clear()
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", None)
     assert evaluate() == continued, "what is finished is not done again, and needs no model"
-    assert not seen.pictures
+    assert not seen.images
 
 
 def test_what_it_leaves(evaluate, tmp_path, weights):
@@ -115,12 +115,12 @@ def test_what_it_leaves(evaluate, tmp_path, weights):
     assert {"mIoU", "mIoU_union"} <= row["scores"]["sem_seg"].keys()
     assert len(row["classes"]) == 60 and row["classes"]["sand"].keys() == {"IoU", "ACC"}
     passport = row["passport"]
-    assert passport["dataset"]["count"] == PICTURES
+    assert passport["dataset"]["count"] == IMAGES
     assert passport["model"]["config"] == CONFIG
     assert passport["vocabulary"]["templates"] == "single"
     assert passport["pruning"] == {"classes of a crop": 256}
     page = (out / "index.html").read_text("utf-8")
-    assert page.count("<figure>") == 3 * 4, "picture, truth and answer of two worst and two best"
+    assert page.count("<figure>") == 3 * 4, "image, truth and answer of two worst and two best"
     assert page.count("<h3>worst, ") == page.count("<h3>best, ") == 2
     for name in page.split('src="')[1:]:
         assert (out / name.partition('"')[0]).is_file()
@@ -133,9 +133,9 @@ def test_what_it_leaves(evaluate, tmp_path, weights):
 
 def test_other_settings_are_evaluated_again(evaluate, seen):
     one = evaluate()
-    seen.pictures.clear()
+    seen.images.clear()
     other = evaluate(options=["MODEL.SEM_SEG_HEAD.MAX_CLASSES", "5"])
-    assert len(seen.pictures) == PICTURES
+    assert len(seen.images) == IMAGES
     assert other["results"][0]["passport"]["pruning"] == {"classes of a crop": 5}
     assert other["results"][0]["scores"] != one["results"][0]["scores"]
 

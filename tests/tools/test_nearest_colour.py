@@ -46,8 +46,8 @@ RED, GREEN, BLUE = (200, 30, 30), (30, 160, 30), (30, 30, 200)
 
 
 def test_a_pixel_takes_the_nearest_mean(tool):
-    pictures = [(flat(RED, RED, BLUE), np.array([[0, 0, 2]])), (flat(GREEN), np.array([[255]]))]
-    means = tool.mean_colours(pictures, 3)
+    images = [(flat(RED, RED, BLUE), np.array([[0, 0, 2]])), (flat(GREEN), np.array([[255]]))]
+    means = tool.mean_colours(images, 3)
     assert np.isnan(means[1]).all()
     similar = flat((190, 45, 40), (50, 20, 180))
     assert tool.classify(similar, means).tolist() == [[0, 2]]

@@ -1,4 +1,4 @@
-"""The learned gains of ranks, from a checkpoint to numbers and a picture."""
+"""The learned gains of ranks, from a checkpoint to numbers and an image."""
 
 import importlib.util
 import xml.etree.ElementTree as ElementTree
@@ -49,12 +49,12 @@ def test_ours_and_published_files(run, tmp_path) -> None:
         ["2", "1.5000", "1.0000"],
         ["3", "0.2500"],
     ]
-    picture = ElementTree.parse(tmp_path / "gains.svg").getroot()
-    curves = [line.get("points").split() for line in picture.iter(f"{SVG}polyline")]
+    image = ElementTree.parse(tmp_path / "gains.svg").getroot()
+    curves = [line.get("points").split() for line in image.iter(f"{SVG}polyline")]
     assert [len(curve) for curve in curves] == [3, 2]
     heights = [float(point.split(",")[1]) for point in curves[0]]
     assert heights == sorted(heights) and heights[0] < heights[-1], "the largest is the highest"
-    assert {ours.name, published.name} <= {text.text for text in picture.iter(f"{SVG}text")}
+    assert {ours.name, published.name} <= {text.text for text in image.iter(f"{SVG}text")}
 
 
 def test_other_forms(run, tmp_path) -> None:

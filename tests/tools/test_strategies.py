@@ -35,11 +35,11 @@ def dataset(tmp_path_factory):
 
 def test_names_say_what_is_done(tool):
     plans = dict(tool.strategies(384))
-    assert plans["whole picture, training resolution"] is None
-    published = plans["tiles of a picture of 640, with global view"]
+    assert plans["whole image, training resolution"] is None
+    published = plans["tiles of an image of 640, with global view"]
     assert (published.output_size, published.tile, published.overlap) == (640, 384, 0.333)
-    assert not plans["tiles of a picture of 512, without global view"].global_view
-    assert plans["tiles of a picture of 768, overlap 50%, with global view"].overlap == 0.5
+    assert not plans["tiles of an image of 512, without global view"].global_view
+    assert plans["tiles of an image of 768, overlap 50%, with global view"].overlap == 0.5
 
 
 def test_every_strategy_is_evaluated(tool, dataset, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ _MODEL: dict[str, Any] = {
     "LOAD_PROPOSALS": False,
     "MASK_ON": False,
     "KEYPOINT_ON": False,
-    # Blue, green, red of the pictures that the classic backbones were pre-trained on.
+    # Blue, green, red of the images that the classic backbones were pre-trained on.
     "PIXEL_MEAN": [103.530, 116.280, 123.675],
     "PIXEL_STD": [1.0, 1.0, 1.0],
     "BACKBONE": {"NAME": "build_resnet_backbone", "FREEZE_AT": 2},

@@ -74,7 +74,7 @@ def build_batch_data_loader(
         sampler: yields this process's indices, the same in all of its workers.
         total_batch_size: over all processes; must divide evenly. 0 or None beside
             ``single_gpu_batch_size``.
-        aspect_ratio_grouping: whether batches hold only wide or only tall pictures.
+        aspect_ratio_grouping: whether batches hold only wide or only tall images.
         num_workers: worker processes of this process.
         collate_fn: makes a batch out of a list of items; by default it stays a list.
         drop_last: whether an incomplete last batch is dropped (without grouping).
@@ -124,7 +124,7 @@ def _share_of(total_batch_size: int) -> int:
     world_size = get_world_size()
     if total_batch_size <= 0 or total_batch_size % world_size:
         raise AssertionError(
-            f"a batch of {total_batch_size} pictures (SOLVER.IMS_PER_BATCH) cannot be shared "
+            f"a batch of {total_batch_size} images (SOLVER.IMS_PER_BATCH) cannot be shared "
             f"evenly by {world_size} processes"
         )
     return total_batch_size // world_size

@@ -161,7 +161,7 @@ def _shard(indices: Iterator[int], worker: int, workers: int, chunk: int) -> Ite
 
 
 class AspectRatioGroupedDataset(torchdata.IterableDataset):
-    """Batches of pictures that are all wide or all tall, which need less padding.
+    """Batches of images that are all wide or all tall, which need less padding.
 
     Args:
         dataset: stream of dicts with "width" and "height".

@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 
 
 class DatasetMapper:
-    """Reads the picture and the label map of a record and augments both alike.
+    """Reads the image and the label map of a record and augments both alike.
 
     Boxes, masks, key points and proposals are Detectron2's own: a training record with
     "annotations" is refused, and the arguments about them are only kept as attributes.

@@ -1,4 +1,4 @@
-"""Reading pictures, checking them against their records, and the default augmentation."""
+"""Reading images, checking them against their records, and the default augmentation."""
 
 import numpy as np
 import torch
@@ -17,19 +17,19 @@ _RGB_FROM_YUV = np.array([[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 
 
 
 class SizeMismatchError(ValueError):
-    """A picture is not as large as its record says."""
+    """An image is not as large as its record says."""
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """Turn a picture into an array.
+    """Turn an image into an array.
 
     Args:
-        image: the picture.
-        format: a mode of Pillow, "BGR", "YUV-BT.601", or None for the picture's own mode.
+        image: the image.
+        format: a mode of Pillow, "BGR", "YUV-BT.601", or None for the image's own mode.
 
     Returns:
         (H, W, C) uint8; "L" gives (H, W, 1), None whatever the mode holds: (H, W) for grey
-        pictures and for the indices of a palette; YUV is float64, its first channel in 0..1.
+        images and for the indices of a palette; YUV is float64, its first channel in 0..1.
     """
     if format is not None:
         image = image.convert("RGB" if format in ("BGR", _YUV) else format)
@@ -57,13 +57,13 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
-    """Read a picture, turned as its EXIF tag asks; see :func:`convert_PIL_to_numpy`."""
+    """Read an image, turned as its EXIF tag asks; see :func:`convert_PIL_to_numpy`."""
     with PathManager.open(file_name, "rb") as file:
         return convert_PIL_to_numpy(ImageOps.exif_transpose(Image.open(file)), format)
 
 
 def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
-    """Compare a picture with "width" and "height" of its record; fills them in where absent.
+    """Compare an image with "width" and "height" of its record; fills them in where absent.
 
     Raises:
         SizeMismatchError: they differ.
@@ -73,7 +73,7 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
         expected = (dataset_dict["width"], dataset_dict["height"])
         if (width, height) != expected:
             raise SizeMismatchError(
-                f"{dataset_dict.get('file_name', 'a picture')} is {width}x{height} pixels, "
+                f"{dataset_dict.get('file_name', 'an image')} is {width}x{height} pixels, "
                 f"but its record says {expected[0]}x{expected[1]}"
             )
     dataset_dict.setdefault("width", width)

@@ -105,5 +105,5 @@ def _usable(
         check_metadata_consistency("thing_classes", names)
         print_instances_class_histogram(records, MetadataCatalog.get(names[0]).thing_classes)
     if not records:
-        raise AssertionError(f"no picture of {', '.join(names)} has an object that is no crowd")
+        raise AssertionError(f"no image of {', '.join(names)} has an object that is no crowd")
     return records

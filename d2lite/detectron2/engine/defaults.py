@@ -141,9 +141,9 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
 
 class DefaultPredictor:
-    """One picture in, the model's output for it out.
+    """One image in, the model's output for it out.
 
-    Builds the model of a config, loads MODEL.WEIGHTS, and prepares pictures as the test loader
+    Builds the model of a config, loads MODEL.WEIGHTS, and prepares images as the test loader
     does. ``metadata`` is that of the first data set in DATASETS.TEST.
     """
 
@@ -160,7 +160,7 @@ class DefaultPredictor:
             raise AssertionError(f"INPUT.FORMAT is RGB or BGR, not {self.input_format}")
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """Run the model on one picture.
+        """Run the model on one image.
 
         Args:
             original_image: (H, W, 3) uint8, blue first, whatever INPUT.FORMAT says; grey images,

@@ -10,8 +10,8 @@ def sem_seg_postprocess(
     """Cut off the padding and resize bilinearly.
 
     Args:
-        result: (C, H, W) scores of a padded picture.
-        img_size: (height, width) of the picture without padding.
+        result: (C, H, W) scores of a padded image.
+        img_size: (height, width) of the image without padding.
 
     Returns:
         (C, output_height, output_width).

@@ -38,7 +38,7 @@ class Boxes:
         return sides[:, 0] * sides[:, 1]
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Cut off what lies outside a picture of (height, width), in place."""
+        """Cut off what lies outside an image of (height, width), in place."""
         if not self.tensor.isfinite().all():
             raise AssertionError("the boxes hold a number that is not finite")
         height, width = box_size
@@ -50,7 +50,7 @@ class Boxes:
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> torch.Tensor:
-        """Whether they stay within a picture of (height, width) and a margin: (N,) bool."""
+        """Whether they stay within an image of (height, width) and a margin: (N,) bool."""
         height, width = box_size
         low = self.tensor[:, :2] >= -boundary_threshold
         limit = self.tensor.new_tensor([width, height]) + boundary_threshold

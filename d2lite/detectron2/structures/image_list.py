@@ -1,4 +1,4 @@
-"""Pictures of different sizes in one tensor."""
+"""Images of different sizes in one tensor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ class ImageList:
 
     Attributes:
         tensor: (N, ..., H, W).
-        image_sizes: (height, width) of every picture before padding; tensors in a trace.
+        image_sizes: (height, width) of every image before padding; tensors in a trace.
     """
 
     def __init__(self, tensor: torch.Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -22,7 +22,7 @@ class ImageList:
         return len(self.image_sizes)
 
     def __getitem__(self, idx: int) -> torch.Tensor:
-        """Picture ``idx`` without padding."""
+        """Image ``idx`` without padding."""
         size = self.image_sizes[idx]
         return self.tensor[idx, ..., : size[0], : size[1]]
 

@@ -1,4 +1,4 @@
-"""What is known of the objects of a picture."""
+"""What is known of the objects of an image."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -14,7 +14,7 @@ class Instances:
     attributes.
 
     Args:
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
         **kwargs: the fields, tensors or whatever has a length and can be indexed by one.
     """
 
@@ -97,7 +97,7 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: list["Instances"]) -> "Instances":
-        """All objects of one picture's lists, which have the same fields.
+        """All objects of one image's lists, which have the same fields.
 
         A single list is returned as it is.
         """
@@ -107,7 +107,7 @@ class Instances:
         if len(instance_lists) == 1:
             return first
         if any(other.image_size != first.image_size for other in instance_lists):
-            raise AssertionError("the instances are of pictures of different sizes")
+            raise AssertionError("the instances are of images of different sizes")
         joined = Instances(first.image_size)
         for name, value in first._fields.items():
             parts = [instances.get(name) for instances in instance_lists]

@@ -1,4 +1,4 @@
-"""One picture with its label map: can they be read, do they fit, what do they hold?"""
+"""One image with its label map: can they be read, do they fit, what do they hold?"""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MOST_VALUES = 20  # wrong values that are told apart in one label map
 
 
 class Pair(NamedTuple):
-    """A picture and its label map: two paths; for segments and objects their PNG or JSON file, and
+    """An image and its label map: two paths; for segments and objects their PNG or JSON file, and
     the dataset dict that lists them."""
 
     image: str
@@ -32,8 +32,8 @@ class Examined:
 
     Attributes:
         pair: the two files.
-        size: (width, height) of the upright picture.
-        digest: of the picture's pixels; equal pictures have equal ones.
+        size: (width, height) of the upright image.
+        digest: of the image's pixels; equal images have equal ones.
         pixels: pixels by class id, of the classes that occur.
         ignored: pixels with the ignore label.
         wrong: pixels by label value, where that is no class: the most frequent values.
@@ -55,17 +55,17 @@ class Examined:
 def examine(pair: Pair, num_classes: int, ignore_label: int) -> Examined:
     """Read both files of a pair and look for faults."""
     result = Examined(pair)
-    turned, picture_size = _examine_picture(result)
+    turned, image_size = _examine_image(result)
     labels = _read_label_map(result, ignore_label)
     if labels is None:
         return result
     _count(result, labels, num_classes, ignore_label)
-    if picture_size is not None:
+    if image_size is not None:
         _compare_sizes(result, labels.shape[::-1], turned)
     return result
 
 
-def _examine_picture(result: Examined) -> tuple[Header | None, tuple[int, int] | None]:
+def _examine_image(result: Examined) -> tuple[Header | None, tuple[int, int] | None]:
     try:
         header = read_header(result.pair.image)
         image = read_image(result.pair.image)
@@ -138,7 +138,7 @@ def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label:
 
 
 def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
-    """``size`` is that of the label map, ``header`` the picture's."""
+    """``size`` is that of the label map, ``header`` the image's."""
     image, labels, _, record = result.pair
     if size != result.size:
         if header.orientation >= FIRST_TURNED and size == (header.width, header.height):
@@ -148,7 +148,7 @@ def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> N
             )
             result.note("rotation", text)
         else:
-            text = f"{labels} is {_times(size)}, its picture {image} is {_times(result.size)}"
+            text = f"{labels} is {_times(size)}, its image {image} is {_times(result.size)}"
             result.note("size", text)
     elif record is None and _may_be_turned(header) and read_header(labels).orientation == 1:
         text = f"{image} has the EXIF orientation {header.orientation}, {labels} has none"

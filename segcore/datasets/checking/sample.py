@@ -13,7 +13,7 @@ from segcore.drawing.page import Card, LegendEntry, Page
 from segcore.errors import UserError
 from segcore.images import read_image
 
-SIDE = 384  # pixels of a picture on the page
+SIDE = 384  # pixels of an image on the page
 MOST_LINES = 50  # findings of one kind
 MOST_SIZES = 10
 
@@ -72,7 +72,7 @@ def _faulty(pair: Examined) -> bool:
 def _write_survey(page: Page, known: Survey, samples: int) -> None:
     page.heading(known.source.name)
     page.text(
-        f"{known.num_images} pictures in {known.source.image_dir}, {known.num_labels} label maps "
+        f"{known.num_images} images in {known.source.image_dir}, {known.num_labels} label maps "
         f"in {known.source.label_dir}, {len(known.pairs)} pairs."
     )
     _write_findings(page, known.findings)
@@ -82,19 +82,19 @@ def _write_survey(page: Page, known: Survey, samples: int) -> None:
     page.cards([_card(pair, known.source) for pair in choose_pairs(known, samples)])
     order = np.argsort(-known.class_pixels, kind="stable").tolist()
     page.table(
-        ["class", "id", "of the labelled pixels", "pictures"],
+        ["class", "id", "of the labelled pixels", "images"],
         [
             [
                 known.source.classes[i],
                 str(i),
                 f"{known.class_shares[i]:.3%}",
-                str(known.class_pictures[i]),
+                str(known.class_images[i]),
             ]
             for i in order
         ],
     )
     sizes = [[f"{w} x {h}", str(n)] for (w, h), n in known.sizes[:MOST_SIZES]]
-    page.table(["width x height", "pictures"], sizes)
+    page.table(["width x height", "images"], sizes)
     if len(known.sizes) > MOST_SIZES:
         page.text(f"and {len(known.sizes) - MOST_SIZES} other sizes.")
 
@@ -115,5 +115,5 @@ def _card(pair: Examined, source: Source) -> Card:
         LegendEntry(source.classes[class_id], source.colors[class_id], share)
         for class_id, share in overlays.present_classes(labels, source.ignore_label)
     ]
-    pictures = [("picture", image), ("label map", drawn)]
-    return Card(Path(pair.pair.image).name, pictures, [("classes:", entries)], side=SIDE)
+    images = [("image", image), ("label map", drawn)]
+    return Card(Path(pair.pair.image).name, images, [("classes:", entries)], side=SIDE)

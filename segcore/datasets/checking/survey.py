@@ -28,10 +28,10 @@ class Source:
     Attributes:
         name: what the data set is called in the report.
         image_dir, label_dir: its two folders; of objects the latter is their JSON file.
-        image_suffix, label_suffix: how its files' names end; None takes every picture.
+        image_suffix, label_suffix: how its files' names end; None takes every image.
         classes, colors: one a class, in the order of the label values.
         ignore_label: label value of pixels without a class.
-        may_be_partial: whether pictures without a label map are nothing to mend.
+        may_be_partial: whether images without a label map are nothing to mend.
         first_label: what class 0 is stored as; smaller values are pixels without a class.
         records: dataset dicts that list segments or objects, which then take the place of the
             files in the two folders.
@@ -86,7 +86,7 @@ class Source:
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") in VIDEO_KINDS:
             raise UserError(
-                f"dataset {name!r} holds videos, not pictures: datasets/prepare_vspw.py and "
+                f"dataset {name!r} holds videos, not images: datasets/prepare_vspw.py and "
                 "datasets/prepare_youtubevis.py look at those of the benchmarks"
             )
         if metadata.get("panoptic_json") or metadata.get("json_file"):
@@ -131,7 +131,7 @@ class Source:
         )
 
     def find_pairs(self) -> tuple[list[Pair], tuple[int, int], list[Finding]]:
-        """The pairs in order, the numbers of pictures and label maps, and what has no partner.
+        """The pairs in order, the numbers of images and label maps, and what has no partner.
 
         Raises:
             UserError: a folder is missing.
@@ -179,8 +179,8 @@ class Survey:
         return counts
 
     @cached_property
-    def class_pictures(self) -> np.ndarray:
-        """(K,) pictures that show each class."""
+    def class_images(self) -> np.ndarray:
+        """(K,) images that show each class."""
         shown = [class_id for pair in self.pairs for class_id in pair.pixels or ()]
         return np.bincount(np.array(shown, dtype=np.int64), minlength=len(self.source.classes))
 
@@ -200,7 +200,7 @@ class Survey:
 
     @property
     def sizes(self) -> list[tuple[tuple[int, int], int]]:
-        """((width, height), pictures), the most frequent size first."""
+        """((width, height), images), the most frequent size first."""
         return Counter(pair.size for pair in self.pairs if pair.size).most_common()
 
 
@@ -226,14 +226,14 @@ def survey(source: Source, *, workers: int = 1, rare: float = 0.0) -> Survey:
     return known
 
 
-def find_shared_pictures(first: Survey, second: Survey) -> list[Finding]:
-    """Pictures that two data sets have in common, such as training and test."""
+def find_shared_images(first: Survey, second: Survey) -> list[Finding]:
+    """Images that two data sets have in common, such as training and test."""
     there = {pair.digest: pair.pair.image for pair in first.pairs if pair.digest}
     found = []
     for pair in second.pairs:
         if pair.digest in there:
             files = (there[pair.digest], pair.pair.image)
-            found.append(Finding("shared", f"{files[1]} is the same picture as {files[0]}", files))
+            found.append(Finding("shared", f"{files[1]} is the same image as {files[0]}", files))
     return found
 
 
@@ -248,7 +248,7 @@ def _find_partners(source: Source, images: dict, labels: dict) -> list[Finding]:
             found.append(Finding("ambiguous", " and ".join(files), tuple(files)))
     if not images.keys() & labels.keys():
         text = (
-            f"no picture in {source.image_dir} has a label map of the same name in "
+            f"no image in {source.image_dir} has a label map of the same name in "
             f"{source.label_dir}: if the names differ in their ends (a_rgb.jpg, a_mask.png), give "
             "these as suffixes"
         )
@@ -277,8 +277,8 @@ def _judge_classes(known: Survey, rare: float) -> list[Finding]:
         if share == 0:
             found.append(Finding("absent", name))
         elif share < rare:
-            pictures = known.class_pictures[class_id]
-            found.append(Finding("rare", f"{name}: {share:.3%} of the pixels, {pictures} pictures"))
+            images = known.class_images[class_id]
+            found.append(Finding("rare", f"{name}: {share:.3%} of the pixels, {images} images"))
     return found + _judge_numbering(known)
 
 

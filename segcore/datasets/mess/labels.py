@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore.datasets.mess.pictures import stored_pixels
+from segcore.datasets.mess.images import stored_pixels
 from segcore.datasets.mess.sources import Source
 from segcore.datasets.preparing import label_table, relabel
 from segcore.errors import UserError
@@ -81,7 +81,7 @@ def largest(name: str, source: Source) -> np.ndarray:
 
 
 def class_of_folder(source: Source) -> np.ndarray:
-    """Where the mask is brighter than half, the number that the name of the picture's folder begins
+    """Where the mask is brighter than half, the number that the name of the image's folder begins
     with; else 0. Five people drew each bird, and a pixel is as bright as those who took it in."""
     (path,) = source.labels
     number = source.image.parent.name.partition(".")[0]
@@ -107,7 +107,7 @@ def plane(index: int, source: Source) -> np.ndarray:
 def _check_shapes(labels: np.ndarray, other: np.ndarray, path: Path) -> None:
     if other.shape != labels.shape:
         raise UserError(
-            f"{path} has (height, width) {other.shape}, but another label map of the same picture "
+            f"{path} has (height, width) {other.shape}, but another label map of the same image "
             f"has {labels.shape}: the two must agree"
         )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from segcore.datasets.label_maps import LabelMaps, stems
-from segcore.datasets.mess.pictures import num_tiles, tiles
+from segcore.datasets.mess.images import num_tiles, tiles
 from segcore.datasets.mess.recipes import RECIPES, Recipe
 from segcore.datasets.mess.sources import Source, check_stems
-from segcore.datasets.preparing import for_all, write_picture
+from segcore.datasets.preparing import for_all, write_image
 from segcore.errors import UserError
 from segcore.images import read_header, read_labels
 from segcore.vocabulary import vocabulary_table
@@ -23,7 +23,7 @@ class Summary:
 
     Attributes:
         maps: where it lies, and what was published.
-        num_images: of pictures with labels.
+        num_images: of images with labels.
         classes: ids of those that the labels show.
     """
 
@@ -33,7 +33,7 @@ class Summary:
 
 
 def label_maps(name: str, root: Path) -> LabelMaps:
-    """Where the pictures and labels of one of the ``RECIPES`` belong."""
+    """Where the images and labels of one of the ``RECIPES`` belong."""
     (dataset,) = vocabulary_table(f"mess_{name}")["datasets"]
     return LabelMaps.of(dataset, root)
 
@@ -74,7 +74,7 @@ def convert(recipe: Recipe, maps: LabelMaps, source: Source) -> None:
     """
     names = _stems(recipe, source)
     if recipe.image is not None:
-        images = [_picture(maps, name) for name in names]
+        images = [_image(maps, name) for name in names]
         if not _all_exist(images):
             _write(images, recipe.image(source.image), 0, recipe)
     labels = [maps.path(name) for name in names]
@@ -89,7 +89,7 @@ def _stems(recipe: Recipe, source: Source) -> list[str]:
     return [f"{source.stem}_{i}" for i in range(num_tiles(header.height, header.width))]
 
 
-def _picture(maps: LabelMaps, stem: str) -> Path:
+def _image(maps: LabelMaps, stem: str) -> Path:
     return maps.image_folder / f"{stem}{maps.image_suffix}"
 
 
@@ -98,7 +98,7 @@ def _all_exist(paths: list[Path]) -> bool:
 
 
 def _write(paths: list[Path], pixels: np.ndarray, fill: int, recipe: Recipe) -> None:
-    """One picture, or its tiles.
+    """One image, or its tiles.
 
     Raises:
         UserError: there are more or fewer tiles than paths.
@@ -107,11 +107,11 @@ def _write(paths: list[Path], pixels: np.ndarray, fill: int, recipe: Recipe) -> 
     if recipe.tiled:
         if num_tiles(*pixels.shape[:2]) != len(paths):
             raise UserError(
-                f"the picture of {paths[0]} and its labels have different sizes: unpack them again"
+                f"the image of {paths[0]} and its labels have different sizes: unpack them again"
             )
         parts = tiles(pixels, fill)
     for path, part in zip(paths, parts, strict=True):
-        write_picture(path, part)
+        write_image(path, part)
 
 
 def check(maps: LabelMaps, *, workers: int) -> Summary:
@@ -123,7 +123,7 @@ def check(maps: LabelMaps, *, workers: int) -> Summary:
     pairs = _pairs(maps)
     if not pairs:
         raise UserError(
-            f"{maps.image_folder} has no picture *{maps.image_suffix} with a label map of the same "
+            f"{maps.image_folder} has no image *{maps.image_suffix} with a label map of the same "
             f"name *{maps.suffix} in {maps.folder}: unpack the download there"
         )
     shown = for_all(partial(_shown, maps), pairs, workers, f"check {maps.name}")
@@ -134,13 +134,13 @@ def check(maps: LabelMaps, *, workers: int) -> Summary:
 
 
 def _pairs(maps: LabelMaps) -> list[str]:
-    """The stems of the pictures that have labels, in order."""
+    """The stems of the images that have labels, in order."""
     return sorted(stems(maps.image_folder, maps.image_suffix) & stems(maps.folder, maps.suffix))
 
 
 def _shown(maps: LabelMaps, stem: str) -> set[int]:
-    """The classes that the labels of a picture show."""
-    path, image = maps.path(stem), _picture(maps, stem)
+    """The classes that the labels of an image show."""
+    path, image = maps.path(stem), _image(maps, stem)
     labels, header = read_labels(path), read_header(image)
     upright = header.orientation < 5
     size = (header.height, header.width) if upright else (header.width, header.height)

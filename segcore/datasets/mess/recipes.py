@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.datasets.mess import labels, sources
-from segcore.datasets.mess.pictures import false_colours, stored_pixels
+from segcore.datasets.mess.images import false_colours, stored_pixels
 from segcore.datasets.mess.sources import Source, by_pattern
 
 # Planes of PAXRay's stacks of masks; the four parts overlap, so each is a set of two classes.
@@ -22,10 +22,10 @@ class Recipe:
     """How a set is made of its download.
 
     Attributes:
-        sources: folder of the set -> the pictures that are evaluated.
+        sources: folder of the set -> the images that are evaluated.
         labels: source -> class ids (H, W) uint8.
-        image: file of a picture -> (H, W, 3) uint8; None: pictures stay as downloaded.
-        tiled: pictures and labels are cut into tiles.
+        image: file of an image -> (H, W, 3) uint8; None: images stay as downloaded.
+        tiled: images and labels are cut into tiles.
     """
 
     sources: Callable[[Path], list[Source]]

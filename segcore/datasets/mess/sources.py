@@ -9,9 +9,9 @@ from segcore.annotations import read_annotations
 from segcore.datasets.preparing import check_name, read_names
 from segcore.errors import UserError
 
-# The 21 of the 60 pictures of CWFID that its authors test on.
+# The 21 of the 60 images of CWFID that its authors test on.
 CWFID_TEST = (1, 3, 4, 9, 10, 13, 15, 21, 22, 26, 28, 29, 30, 32, 35, 39, 44, 47, 48, 54, 60)
-# Rows and columns of the 14 of the 38 pictures of Potsdam whose labels the contest held back.
+# Rows and columns of the 14 of the 38 images of Potsdam whose labels the contest held back.
 POTSDAM_TEST = {
     2: (13, 14),
     3: (13, 14),
@@ -20,12 +20,12 @@ POTSDAM_TEST = {
     6: (13, 14, 15),
     7: (13,),
 }
-CHASE_TRAINING = 8  # of 28 pictures in the order of their names
+CHASE_TRAINING = 8  # of 28 images in the order of their names
 
 
 @dataclass(frozen=True)
 class Source:
-    """A downloaded picture.
+    """A downloaded image.
 
     Attributes:
         stem: how the names of the files begin that it becomes.
@@ -41,19 +41,19 @@ class Source:
 def by_pattern(
     folder: Path, images: str, labels: Sequence[str] = (), stem: str = "{name}"
 ) -> list[Source]:
-    """The pictures that a pattern finds, in order.
+    """The images that a pattern finds, in order.
 
     Args:
         folder: of the set.
         images: a pattern as for :meth:`pathlib.Path.glob`.
         labels: for each label file a template of its place. It may use ``{name}``, that of the
-            picture without what follows the last ``*`` of the pattern, ``{below}``, the folders
-            between that before the first ``*`` and the picture, ``{parent}`` and ``{grandparent}``,
+            image without what follows the last ``*`` of the pattern, ``{below}``, the folders
+            between that before the first ``*`` and the image, ``{parent}`` and ``{grandparent}``,
             the names of the folders that it is in.
         stem: a template too.
 
     Raises:
-        UserError: no picture is there.
+        UserError: no image is there.
     """
     base, ending = folder / images.partition("*")[0].rpartition("/")[0], images.rpartition("*")[2]
     sources = []
@@ -74,7 +74,7 @@ def by_pattern(
 
 
 def chase_db1(folder: Path) -> list[Source]:
-    """All but the first pictures; the labels are the first observer's."""
+    """All but the first images; the labels are the first observer's."""
     return by_pattern(folder, "*.jpg", ["{name}_1stHO.png"])[CHASE_TRAINING:]
 
 
@@ -92,14 +92,14 @@ def cub_200(folder: Path) -> list[Source]:
 
 
 def cwfid(folder: Path) -> list[Source]:
-    """The pictures of the test."""
+    """The images of the test."""
     names = {f"{number:03}_" for number in CWFID_TEST}
     sources = by_pattern(folder, "images/*image.png", ["annotations/{name}annotation.png"])
     return [source for source in sources if source.stem in names]
 
 
 def isaid(folder: Path) -> list[Source]:
-    """Listed by their masks, ``<picture>_instance_color_RGB.png``."""
+    """Listed by their masks, ``<image>_instance_color_RGB.png``."""
     masks = by_pattern(folder, "raw_val/images/*.png")
     stems = [mask.stem.partition("_")[0] for mask in masks]
     return [
@@ -109,7 +109,7 @@ def isaid(folder: Path) -> list[Source]:
 
 
 def isprs_potsdam(folder: Path) -> list[Source]:
-    """The pictures of the test, in infrared, red and green."""
+    """The images of the test, in infrared, red and green."""
     names = {f"top_potsdam_{row}_{column}" for row in POTSDAM_TEST for column in POTSDAM_TEST[row]}
     sources = by_pattern(folder, "3_Ortho_IRRG/*_IRRG.tif", ["Labels/{name}_label.tif"])
     return [source for source in sources if source.stem in names]
@@ -124,7 +124,7 @@ def kvasir_instrument(folder: Path) -> list[Source]:
 
 
 def mhp_v1(folder: Path) -> list[Source]:
-    """``test_list.txt`` lists names; a picture has a mask for each person on it."""
+    """``test_list.txt`` lists names; an image has a mask for each person on it."""
     masks = defaultdict(list)
     for path in sorted((folder / "annotations").glob("*_*.png")):
         masks[path.name.partition("_")[0]].append(path)
@@ -136,7 +136,7 @@ def mhp_v1(folder: Path) -> list[Source]:
 
 
 def paxray(folder: Path) -> list[Source]:
-    """``paxray.json`` lists the pictures of the test with their stacks of masks."""
+    """``paxray.json`` lists the images of the test with their stacks of masks."""
     path = folder / "paxray.json"
     try:
         entries = read_annotations(path)["test"]

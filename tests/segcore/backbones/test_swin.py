@@ -50,7 +50,7 @@ def test_published_sizes(size: str) -> None:
 
 
 @torch.no_grad()
-def test_pictures_do_not_see_each_other() -> None:
+def test_images_do_not_see_each_other() -> None:
     swin, images = small(), torch.randn(3, 3, 40, 56)
     for together, alone in zip(swin(images), swin(images[1:2]), strict=True):
         torch.testing.assert_close(together[1:2], alone)
@@ -97,7 +97,7 @@ def test_blocks_are_left_out_in_training_alone() -> None:
     whole = swin(images)[-1]
     torch.testing.assert_close(whole[1:], whole[:-1])
     parts = swin.train()(images)[-1]
-    assert len(parts.flatten(1)[:, 0].unique()) > 3  # each picture loses blocks of its own
+    assert len(parts.flatten(1)[:, 0].unique()) > 3  # each image loses blocks of its own
     assert [b.drop_path.p for layer in swin.layers for b in layer.blocks] == pytest.approx(
         [0.0, 0.3, 0.6, 0.9]
     )

@@ -1,4 +1,4 @@
-"""A very small Mask2Former with RankSeg on four drawn pictures, without files of a data set.
+"""A very small Mask2Former with RankSeg on four drawn images, without files of a data set.
 
 python rankseg_run.py --config-file ... --num-gpus 2 OUTPUT_DIR out.pth
 
@@ -25,7 +25,7 @@ from segcore.engine import Trainer, launch
 from segcore.engine.trainer import parallel
 from segcore.mappers import MAPPER_REGISTRY
 
-PICTURES, OBJECTS, SIDE = 4, 3, 64
+IMAGES, OBJECTS, SIDE = 4, 3, 64
 OPTIONS = TINY | RANKED
 OPTIONS |= {
     "MODEL.RANKSEG.LOSS_WEIGHT": 10.0,
@@ -43,7 +43,7 @@ OPTIONS |= {
 
 
 def blobs(record: dict) -> dict:
-    """A picture of noise with brighter rectangles in it, its objects."""
+    """An image of noise with brighter rectangles in it, its objects."""
     draw = torch.Generator().manual_seed(record["index"])
     image = torch.randint(0, 100, (3, SIDE, SIDE), generator=draw)
     masks = torch.zeros(OBJECTS, SIDE, SIDE, dtype=torch.bool)
@@ -58,7 +58,7 @@ def blobs(record: dict) -> dict:
 
 if "blobs" not in MAPPER_REGISTRY:
     MAPPER_REGISTRY._do_register("blobs", lambda cfg, is_train: blobs)
-    records = [{"index": i, "width": SIDE, "height": SIDE} for i in range(PICTURES)]
+    records = [{"index": i, "width": SIDE, "height": SIDE} for i in range(IMAGES)]
     DatasetCatalog.register("blobs", lambda: records)
 
 
@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     bare = Trainer.build_model(cfg).train()
     bare.criterion.points = FixedPoints(64)
     model = parallel(bare, torch.device("cpu"))
-    mine = range(comm.get_rank(), PICTURES, comm.get_world_size())
+    mine = range(comm.get_rank(), IMAGES, comm.get_world_size())
     losses = model([blobs({"index": i}) for i in mine])
     sum(losses.values()).backward()
     losses = comm.reduce_dict({name: loss.detach() for name, loss in losses.items()})

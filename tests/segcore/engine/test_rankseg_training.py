@@ -110,10 +110,10 @@ class Loop(HookBase):
 
     def __init__(self) -> None:
         self.iter, self.max_iter, self.storage = -1, 3, Storage()
-        self.category_answers = None
+        self.category_predictions = None
 
 
-def test_scores_over_the_last_pictures() -> None:
+def test_scores_over_the_last_images() -> None:
     """What has left the window counts no more; what is nowhere is not noted."""
     loop = Loop()
     hook = CategoryScores(loop, kappa=2, period=2, window=2)
@@ -122,7 +122,7 @@ def test_scores_over_the_last_pictures() -> None:
     there, absent = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
     notes = []
     for logits, present in ((-right, there), (right, there), (right, absent)):
-        loop.category_answers = logits, present
+        loop.category_predictions = logits, present
         loop.iter += 1
         hook.after_step()
         notes.append(dict(loop.storage.scalars))
@@ -132,6 +132,6 @@ def test_scores_over_the_last_pictures() -> None:
     assert notes[1]["train_multilabel/recall@2"] == 50
     assert notes[2]["train_multilabel/recall@1"] == 100
     hook.answers.clear()
-    loop.category_answers = right, absent
+    loop.category_predictions = right, absent
     hook.after_step()
     assert loop.storage.scalars == {}

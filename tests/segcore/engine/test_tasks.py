@@ -7,7 +7,7 @@ import pytest
 
 from segcore.engine.trainer import _answering_no_more
 from segcore.evaluation.builder import evaluated_tasks
-from segcore.inference.predictions import AnswerKind
+from segcore.inference.predictions import PredictionKind
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ def test_what_a_data_set_evaluates(data_set: str, tasks: set[str]) -> None:
 
 
 def test_a_model_gets_its_tasks_back() -> None:
-    model = SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
+    model = SimpleNamespace(tasks=Tasks(), prediction_kind=PredictionKind())
     evaluator = SimpleNamespace(labels_suffice=True, tasks={"semantic", "panoptic"})
     with pytest.raises(KeyError), _answering_no_more(model, evaluator):
         assert model.tasks == Tasks(instance=False)
-        assert model.answer_kind.output == "labels"
+        assert model.prediction_kind.output == "labels"
         raise KeyError
-    assert model == SimpleNamespace(tasks=Tasks(), answer_kind=AnswerKind())
+    assert model == SimpleNamespace(tasks=Tasks(), prediction_kind=PredictionKind())
 
 
 def test_an_evaluation_reads_the_lists_of_our_own_models() -> None:

@@ -36,7 +36,7 @@ TASKS = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The root of small Scenes; two processes get unequal parts of five pictures."""
+    """The root of small Scenes; two processes get unequal parts of five images."""
     root = tmp_path_factory.mktemp("datasets")
     for spec in (SCENES_60, SCENES_1K):
         settings = Settings(num_train=6, num_test=5)
@@ -119,7 +119,7 @@ def test_two_processes_evaluate_as_one(run, trained) -> None:
 
 @pytest.mark.slow
 def test_what_two_processes_evaluate_is_what_they_save(run) -> None:
-    """Each has seen other pictures, so that its batch norms know other statistics."""
+    """Each has seen other images, so that its batch norms know other statistics."""
     folder, _ = run(PANOPTIC, "by_two", "--num-gpus=2")
     weights = ("MODEL.WEIGHTS", str(folder / "model_final.pth"))
     again, _ = run(PANOPTIC, "again", "--eval-only", *weights)

@@ -28,7 +28,7 @@ def test_the_order_of_the_features_does_not_matter(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_does_not_see_its_neighbour(kind: str) -> None:
+def test_an_image_does_not_see_its_neighbour(kind: str) -> None:
     model, features = head(kind), torch.randn(3, 6, 12)
     torch.testing.assert_close(model(features)[1:2], model(features[1:2]))
 

@@ -70,14 +70,14 @@ def test_further_ranks_repeat_the_last_factor(form: str, no_object: bool) -> Non
 @pytest.mark.parametrize("no_object", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 def test_ranks_that_take_no_part_change_nothing(form: str, no_object: bool) -> None:
-    """Each picture of the batch is as if it had been alone with its own kappa."""
+    """Each image of the batch is as if it had been alone with its own kappa."""
     module, scores = filled(form, 5, no_object), torch.randn(2, 3, 5 + no_object)
     lengths = (2, 4)
     kept = torch.arange(5) < torch.tensor(lengths)[:, None]
     result = module(scores, kept)
-    for picture, (length, got) in enumerate(zip(lengths, result, strict=True)):
+    for image, (length, got) in enumerate(zip(lengths, result, strict=True)):
         columns = [*range(length), *[5] * no_object]
-        alone = module(scores[picture : picture + 1][..., columns])[0]
+        alone = module(scores[image : image + 1][..., columns])[0]
         torch.testing.assert_close(got[:, columns], alone)
         assert (got[:, length:5] == DROPPED).all()
 

@@ -65,11 +65,11 @@ def case(golden: Path, name: str) -> tuple[dict[str, Tensor], dict]:
     return tensors, cases.get("cases", cases)[f"segmenter_head_{name}"]["config"]
 
 
-def tokens(picture: Tensor, pooled: int | None = None) -> Tensor:
+def tokens(image: Tensor, pooled: int | None = None) -> Tensor:
     """(B, D, H, W) -> (B, H W, D)."""
     if pooled is not None:
-        picture = F.adaptive_avg_pool2d(picture, pooled)
-    return picture.flatten(2).transpose(1, 2)
+        image = F.adaptive_avg_pool2d(image, pooled)
+    return image.flatten(2).transpose(1, 2)
 
 
 class Segmenter(nn.Module):
@@ -102,7 +102,7 @@ def project() -> nn.Module:
 
 
 def losses(logits: Tensor, ids: Tensor, masks: Tensor, labels: Tensor, config: dict) -> tuple:
-    """The multi-label and the pixel loss of each picture, each weighted as published."""
+    """The multi-label and the pixel loss of each image, each weighted as published."""
     gammas = dict(zip(("gamma_neg", "gamma_pos", "clip", "eps"), config["asymmetric"], strict=True))
     ranks = pixels_to_ranks(labels[:, 0].long(), ids, CLASSES, IGNORE)
     maps = F.interpolate(masks, labels.shape[-2:], mode="bilinear", align_corners=False)
@@ -132,13 +132,13 @@ def test_the_encoder_head(golden: Path, name: str) -> None:
     )
     kappa = config["topk_cls"]
     norm = load(NormScores(kappa, no_object=False), {"": "mask_norm."})
-    picture = noise("pp/x23", (2, WIDTH, 12, 12))
+    image = noise("pp/x23", (2, WIDTH, 12, 12))
 
-    refined = head.refine(tokens(picture, config["downsample"]))
+    refined = head.refine(tokens(image, config["downsample"]))
     logits = head.classifier(refined)
     ids = select_top(logits, kappa)
     rows = refined.gather(1, ids[..., None].expand(-1, -1, WIDTH))
-    masks = norm(segmenter(first_block=1)(project()(tokens(picture)), rows))
+    masks = norm(segmenter(first_block=1)(project()(tokens(image)), rows))
     masks = masks.transpose(1, 2).unflatten(-1, (12, 12))
 
     torch.testing.assert_close(logits, expected["img_pred"], atol=1e-4, rtol=0)
@@ -148,7 +148,7 @@ def test_the_encoder_head(golden: Path, name: str) -> None:
     torch.testing.assert_close(image_loss, expected["loss_img"], atol=0, rtol=1e-4)
     torch.testing.assert_close(pixel_loss, expected["loss_seg"], atol=0, rtol=1e-4)
     pixel_loss.sum().backward()
-    gradient = expected["grad_mask_norm_weight"].sum(dim=0)  # each picture alone
+    gradient = expected["grad_mask_norm_weight"].sum(dim=0)  # each image alone
     torch.testing.assert_close(norm.weight.grad, gradient, atol=1e-6, rtol=1e-3)
     labels = scatter_columns(masks.movedim(1, -1), ids, CLASSES).argmax(dim=-1)
     assert (labels == expected["eval_argmax"]).float().mean() >= 0.995

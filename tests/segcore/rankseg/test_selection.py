@@ -89,4 +89,4 @@ def test_the_oracle_of_training_selects_what_is_there() -> None:
     ids = select_top(logits, 4)
     kept = confident_ranks(logits, ids, 0.5)
     assert ids[0, kept[0]].tolist() == [1, 3]
-    assert ids[1, kept[1]].tolist() == [0]  # a picture without labels
+    assert ids[1, kept[1]].tolist() == [0]  # an image without labels

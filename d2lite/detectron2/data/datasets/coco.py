@@ -1,4 +1,4 @@
-"""Semantic data sets: a folder of pictures and one of label maps."""
+"""Semantic data sets: a folder of images and one of label maps."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ def _stems(paths: list[str], suffix: str) -> list[str]:
 def load_sem_seg(
     gt_root: str, image_root: str, gt_ext: str = "png", image_ext: str = "jpg"
 ) -> list[dict]:
-    """Pair the pictures of one folder with the label maps of another.
+    """Pair the images of one folder with the label maps of another.
 
     Equally many files are paired in the order of their names, whatever the names are; otherwise
     those are kept that both folders have, with a warning.
@@ -36,7 +36,7 @@ def load_sem_seg(
     if len(images) != len(labels):
         logger = logging.getLogger(__name__)
         logger.warning(
-            "%d pictures in %s but %d label maps in %s",
+            "%d images in %s but %d label maps in %s",
             len(images),
             image_root,
             len(labels),

@@ -153,7 +153,7 @@ class AugInput:
 def apply_augmentations(
     augmentations: Sequence[Augmentation | Transform], inputs: np.ndarray | AugInput
 ) -> tuple[np.ndarray | AugInput, TransformList]:
-    """Augment a picture or an :class:`AugInput`; returns it and the transforms used."""
+    """Augment an image or an :class:`AugInput`; returns it and the transforms used."""
     if isinstance(inputs, np.ndarray):
         wrapped = AugInput(inputs)
         transforms = wrapped.apply_augmentations(augmentations)

@@ -1,7 +1,7 @@
 """Augmentations: resize, crop, flip.
 
 Every draw comes from numpy's global generator. The order and number of draws are part of the
-interface: a seed gives the same pictures as with Detectron2.
+interface: a seed gives the same images as with Detectron2.
 """
 
 import sys
@@ -106,7 +106,7 @@ class FixedSizeCrop(Augmentation):
     Args:
         crop_size: (height, width).
         pad: whether to pad at the right and the bottom.
-        pad_value: for pictures.
+        pad_value: for images.
         seg_pad_value: for label maps.
     """
 
@@ -141,9 +141,9 @@ class RandomCrop(Augmentation):
     """Crop a window of a fixed or drawn size at a random place.
 
     Args:
-        crop_type: "relative" (share of the picture), "relative_range" (a share drawn from
+        crop_type: "relative" (share of the image), "relative_range" (a share drawn from
             ``crop_size`` to 1), "absolute" (pixels) or "absolute_range" (pixels, each side drawn
-            from the smaller to the larger number). Sizes are limited to the picture's.
+            from the smaller to the larger number). Sizes are limited to the image's.
         crop_size: two numbers, height first.
     """
 
@@ -163,7 +163,7 @@ class RandomCrop(Augmentation):
         return fixed.CropTransform(x, y, crop_w, crop_h)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Draw the window's (height, width) for a picture's."""
+        """Draw the window's (height, width) for an image's."""
         if self.crop_type == "absolute":
             return tuple(map(min, self.crop_size, image_size))
         if self.crop_type == "absolute_range":

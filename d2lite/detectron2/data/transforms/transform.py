@@ -34,7 +34,7 @@ class ResizeTransform(Transform):
         """Resize an array, (h, w, ...) to (new_h, new_w, ...)."""
         if img.shape[:2] != (self.h, self.w):
             raise AssertionError(
-                f"this resize is for pictures of {self.h}x{self.w}, not of shape {img.shape}"
+                f"this resize is for images of {self.h}x{self.w}, not of shape {img.shape}"
             )
         if img.ndim > 4:
             raise AssertionError(f"cannot resize an array of {img.ndim} dimensions")
@@ -44,8 +44,8 @@ class ResizeTransform(Transform):
 
     def _with_pillow(self, img: np.ndarray, method: int) -> np.ndarray:
         is_single = img.ndim == 3 and img.shape[2] == 1
-        picture = Image.fromarray(img[:, :, 0] if is_single else img)
-        return np.asarray(picture.resize((self.new_w, self.new_h), method))
+        image = Image.fromarray(img[:, :, 0] if is_single else img)
+        return np.asarray(image.resize((self.new_w, self.new_h), method))
 
     def _with_torch(self, img: np.ndarray, method: int) -> np.ndarray:
         channels_last = torch.from_numpy(np.ascontiguousarray(img.reshape(self.h, self.w, -1)))

@@ -1,4 +1,4 @@
-"""Backbones: from a picture to feature maps."""
+"""Backbones: from an image to feature maps."""
 
 from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY, build_backbone

@@ -20,7 +20,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self) -> dict[str, torch.Tensor]:
-        """Map a batch of pictures to feature maps by name; a subclass takes (N, C, H, W)."""
+        """Map a batch of images to feature maps by name; a subclass takes (N, C, H, W)."""
 
     @property
     def size_divisibility(self) -> int:

@@ -10,7 +10,7 @@ BACKBONE_REGISTRY = ModelRegistry("BACKBONE")
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """Build ``MODEL.BACKBONE.NAME`` for pictures of as many channels as MODEL.PIXEL_MEAN has."""
+    """Build ``MODEL.BACKBONE.NAME`` for images of as many channels as MODEL.PIXEL_MEAN has."""
     if input_shape is None:
         input_shape = ShapeSpec(channels=len(cfg.MODEL.PIXEL_MEAN))
     backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg, input_shape)

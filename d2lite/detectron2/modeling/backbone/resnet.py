@@ -182,7 +182,7 @@ class ResNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Pictures (N, C, H, W) -> the feature maps in ``out_features``, by name."""
+        """Images (N, C, H, W) -> the feature maps in ``out_features``, by name."""
         if x.dim() != 4:
             raise AssertionError(f"images are (N, C, H, W), not of {x.dim()} dimensions")
         x = self.stem(x)

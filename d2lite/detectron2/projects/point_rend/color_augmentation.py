@@ -59,7 +59,7 @@ def _bgr_from_hsv(img: np.ndarray) -> np.ndarray:
 
 
 class ColorAugSSDTransform(Transform):
-    """Distort the colours of a picture as SSD does; labels and points stay.
+    """Distort the colours of an image as SSD does; labels and points stay.
 
     It draws anew each time it is applied. The result is uint8.
 

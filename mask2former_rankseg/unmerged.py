@@ -1,4 +1,4 @@
-"""What queries find in a picture, to be looked at a window at a time.
+"""What queries find in an image, to be looked at a window at a time.
 
 Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answer.
 """
@@ -14,15 +14,15 @@ from .inference import Frame, class_probabilities
 
 
 @dataclass(frozen=True)
-class QueryView:
-    """A :class:`segcore.inference.unmerged.SemanticView` as small as what the decoder gives.
+class UnmergedQueries:
+    """A :class:`segcore.inference.unmerged.UnmergedPrediction` as small as what the decoder gives.
 
     Attributes:
         weights: (Q, C) class probabilities.
         mask_logits: (Q, h, w).
-        frame: size and place of the picture.
+        frame: size and place of the image.
         classes: ids (n,) of the classes that can have a score.
-        category_scores: (C,) of RankSeg, that a class is in the picture; None without it.
+        category_scores: (C,) of RankSeg, that a class is in the image; None without it.
     """
 
     weights: Tensor
@@ -43,17 +43,17 @@ class QueryView:
 
     def look(self, window: Window) -> Callable[[Tensor], Tensor]:
         """Classes (t,) -> scores (t, height, width) in the window."""
-        shrink = WindowResize(self.frame.picture, self.frame.answer, window)
+        shrink = WindowResize(self.frame.image, self.frame.answer, window)
         enlarge = WindowResize(self.mask_logits.shape[-2:], self.frame.padded, shrink.needs)
         masks = shrink(enlarge(enlarge.needs.of(self.mask_logits))).sigmoid_().flatten(1)
         return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)
 
 
-def query_view(model: nn.Module, item: dict) -> QueryView:
-    """What a ``MaskFormer`` finds in a picture; see its ``forward`` for the input."""
+def unmerged_queries(model: nn.Module, item: dict) -> UnmergedQueries:
+    """What a ``MaskFormer`` finds in an image; see its ``forward`` for the input."""
     images = model.to_batch([item])
     class_logits, mask_logits, ranked = model.predict(images.tensor, [item])
-    return QueryView(
+    return UnmergedQueries(
         class_probabilities(class_logits[0]),
         mask_logits[0].float(),
         Frame.of(images.tensor.shape[-2:], images.image_sizes[0], item),

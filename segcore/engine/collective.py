@@ -13,14 +13,14 @@ from torch import nn
 
 from segcore.errors import UserError
 
-_patient_group: dist.ProcessGroup | None = None
+_long_timeout_group: dist.ProcessGroup | None = None
 
 
 # As gloo and NCCL have it.
 CONNECTION_LOST = re.compile("connection (closed|reset) by|broken pipe|remote process exited", re.I)
 
 
-class MistakeElsewhere(UserError):
+class ErrorElsewhere(UserError):
     """A mistake that another process met, and reports."""
 
 
@@ -28,32 +28,32 @@ class ProcessLost(UserError):
     """Another process is gone, which may not have been able to report why."""
 
 
-def create_patient_group(minutes: float) -> None:
+def create_long_timeout_group(minutes: float) -> None:
     """Make the group in which :func:`together` waits; every process must call it once.
 
     The slowest process of an evaluation may come long after the first, later than PyTorch lets
     processes wait (10 minutes on GPUs). Waiting here, in a group of its own, leaves that limit to
     the steps of the training, where it finds processes that hang.
     """
-    global _patient_group
-    _patient_group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
+    global _long_timeout_group
+    _long_timeout_group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
 
 
-def forget_patient_group() -> None:
+def forget_long_timeout_group() -> None:
     """Let go of that group, before all groups are destroyed."""
-    global _patient_group
-    _patient_group = None
+    global _long_timeout_group
+    _long_timeout_group = None
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def collective() -> Iterator[None]:
     """Leave the block when every process has, and raise in all what any of them has met.
 
     No process may wait for others inside the block.
 
     Raises:
         UserError: of this process, as one sentence also where a loader's worker process met it.
-        MistakeElsewhere: the sentence of another process.
+        ErrorElsewhere: the sentence of another process.
     """
     mistake = None
     try:
@@ -64,16 +64,16 @@ def together() -> Iterator[None]:
     if mistake is not None:
         raise mistake
     if others := list(filter(None, sentences)):
-        raise MistakeElsewhere(others[0])
+        raise ErrorElsewhere(others[0])
 
 
-def inference_together(
+def collective_inference(
     model: nn.Module, data_loader: Iterable, evaluator: DatasetEvaluator
 ) -> dict[str, Any]:
     """Detectron2's ``inference_on_dataset``, where no process waits for one that has stopped."""
-    with together():
+    with collective():
         inference_on_dataset(model, data_loader, _Collector(evaluator))
-    with together():
+    with collective():
         results = evaluator.evaluate() or {}
     return results
 
@@ -108,7 +108,7 @@ def loss_of_process(error: BaseException | None) -> UserError | None:
         return None
     if "DataLoader worker" in str(error):
         return UserError(
-            "a worker process that reads pictures was killed, perhaps for want of memory: lower "
+            "a worker process that reads images was killed, perhaps for want of memory: lower "
             "DATALOADER.NUM_WORKERS"
         )
     if CONNECTION_LOST.search(str(error)):
@@ -132,7 +132,7 @@ def losses_as_user_errors() -> Iterator[None]:
 
 def _all_gather(sentence: str | None) -> list[str | None]:
     try:
-        return comm.all_gather(sentence, group=_patient_group)
+        return comm.all_gather(sentence, group=_long_timeout_group)
     except RuntimeError as error:
         if "timed out" not in str(error).lower():
             raise

@@ -16,7 +16,7 @@ vocabulary is asked for::
 Folders are relative to the file. ``DATASETS.OWN`` lists such files.
 
 A table of captions (.tsv) needs no description: it is a data set with the name of the file, and its
-pictures are relative to the folder that it lies in.
+images are relative to the folder that it lies in.
 """
 
 from pathlib import Path
@@ -34,19 +34,19 @@ from segcore.vocabulary.files import read_json
 FIELDS = ("images", "labels", "image_suffix", "label_suffix")
 
 
-def register_own_datasets(cfg: CfgNode) -> None:
+def register_custom_datasets(cfg: CfgNode) -> None:
     """Register what the files of ``DATASETS.OWN`` describe; again is as good as once.
 
     Raises:
         UserError: a file is wrong, or the model would be trained with the words of other classes.
     """
     for path in cfg.DATASETS.OWN:
-        for name in register_own_file(path):
+        for name in register_custom_file(path):
             if name in cfg.DATASETS.TRAIN and MetadataCatalog.get(name).get("stuff_classes"):
                 _check_words(cfg, name, path)
 
 
-def register_own_file(path: str | Path) -> tuple[str, ...]:
+def register_custom_file(path: str | Path) -> tuple[str, ...]:
     """Register the data sets of one file.
 
     Returns:

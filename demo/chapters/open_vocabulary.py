@@ -82,8 +82,8 @@ def write(page: Page, folder: Path) -> Outcome:
     """Scores beside the baseline's, drawings, photographs; sheet.png with some of the drawings."""
     page.heading("CAT-Seg: words")
     page.text(
-        "CAT-Seg compares every place of a picture with every word of a vocabulary. This one was "
-        "trained on drawn pictures (demo/models/README.md says how), and is asked here for classes "
+        "CAT-Seg compares every place of an image with every word of a vocabulary. This one was "
+        "trained on drawn images (demo/models/README.md says how), and is asked here for classes "
         "that training showed it and for combinations that it never saw."
     )
     page.note(HONEST_LINE)
@@ -100,7 +100,7 @@ def write(page: Page, folder: Path) -> Outcome:
 def write_comparison(page: Page, baseline: Scores, model: Scores) -> Outcome:
     """The model has to beat the nearest mean colour on seen and on unseen classes."""
     page.text(
-        "mIoU in percent on the test pictures. The baseline gives each pixel the class whose mean "
+        "mIoU in percent on the test images. The baseline gives each pixel the class whose mean "
         "colour is nearest; unseen classes are combinations that training left out."
     )
     better = model.seen > baseline.seen and model.unseen > baseline.unseen
@@ -121,8 +121,8 @@ def _write_drawings(page: Page, drawings: Sequence[Example]) -> None:
         for number, drawing in enumerate(drawings, 1)
     ]
     page.cards(cards)
-    picture = Image.fromarray(sheet(cards[::3], ["picture", "truth", "CAT-Seg"]))
-    picture.quantize(256).save(page.folder / "sheet.png", optimize=True)
+    image = Image.fromarray(sheet(cards[::3], ["image", "truth", "CAT-Seg"]))
+    image.quantize(256).save(page.folder / "sheet.png", optimize=True)
 
 
 def _write_photographs(page: Page, photographs: Sequence[Example], vocabulary: Path) -> None:

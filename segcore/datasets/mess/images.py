@@ -1,4 +1,4 @@
-"""Pictures of the downloads, as arrays; and their tiles."""
+"""Images of the downloads, as arrays; and their tiles."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from segcore.images import MAX_PIXELS, read_stored_colours
 
 TILE = 1024
 # Near infrared, red, green-blue: bands 8, 4 and 2 of Sentinel-2 shown as red, green and blue. Mean
-# and standard deviation are those that the authors of WorldFloods give for their training pictures.
+# and standard deviation are those that the authors of WorldFloods give for their training images.
 NUM_BANDS = 13
 BANDS = (7, 3, 1)
 BAND_MEANS = np.array([3981.96268494, 3418.90147615, 3758.07467509], dtype=np.float32)
@@ -20,7 +20,7 @@ BAND_DEVIATIONS = np.array([2500.47885249, 2811.78109878, 2794.09579088], dtype=
 
 
 def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
-    """A picture without regard to its EXIF orientation: label maps were drawn on these pixels.
+    """An image without regard to its EXIF orientation: label maps were drawn on these pixels.
 
     Args:
         mode: Pillow's name of what to convert to, ``"RGB"`` or ``"L"`` (grey).
@@ -29,14 +29,14 @@ def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
         (H, W, 3) or (H, W) uint8.
 
     Raises:
-        UserError: the file is missing, not a picture, damaged or too large.
+        UserError: the file is missing, not an image, damaged or too large.
     """
     colours = read_stored_colours(path)
     return colours if mode == "RGB" else np.array(Image.fromarray(colours).convert(mode))
 
 
 def false_colours(path: Path) -> np.ndarray:
-    """A picture of Sentinel-2 with infrared as red, red as green and blue as blue.
+    """An image of Sentinel-2 with infrared as red, red as green and blue as blue.
 
     A band is as bright as 1 where it reaches its mean and one standard deviation.
 
@@ -85,7 +85,7 @@ def tiles(pixels: np.ndarray, fill: int, size: int = TILE) -> Iterator[np.ndarra
 
     Args:
         pixels: (H, W, ...).
-        fill: value outside of the picture.
+        fill: value outside of the image.
 
     Yields:
         (size, size, ...), of the same dtype.
@@ -99,5 +99,5 @@ def tiles(pixels: np.ndarray, fill: int, size: int = TILE) -> Iterator[np.ndarra
 
 
 def num_tiles(height: int, width: int, size: int = TILE) -> int:
-    """How many :func:`tiles` a picture has."""
+    """How many :func:`tiles` an image has."""
     return math.ceil(height / size) * math.ceil(width / size)

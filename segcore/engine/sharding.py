@@ -9,14 +9,14 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
-# What a dataset dict is called by, of pictures and of videos.
+# What a dataset dict is called by, of images and of videos.
 NAMES = ("file_name", "image_id", "video_id", "first_frame", "file_names")
 
 
-class Share(Sampler):
+class Shard(Sampler):
     """The share of this process in a data set, each item once over all processes.
 
-    Pictures of known sizes are dealt out so that all processes have about as many pixels, others in
+    Images of known sizes are dealt out so that all processes have about as many pixels, others in
     contiguous parts. Videos are dealt out whole, since scores look at frames that follow each
     other, and so that all processes have about as many frames.
 
@@ -29,9 +29,9 @@ class Share(Sampler):
     def __init__(self, items: Sequence[dict]) -> None:
         rank, number = comm.get_rank(), comm.get_world_size()
         if "video_id" in items[0]:
-            self.indices = deal_videos(items, number)[rank]
+            self.indices = assign_videos(items, number)[rank]
         elif all("height" in item and "width" in item for item in items):
-            self.indices = deal_pictures(items, number)[rank]
+            self.indices = assign_images(items, number)[rank]
         else:
             self.indices = list(InferenceSampler(len(items)))
         self.done = 0
@@ -44,7 +44,7 @@ class Share(Sampler):
         return len(self.indices) - self.done
 
 
-def deal_videos(items: Sequence[dict], number: int) -> list[list[int]]:
+def assign_videos(items: Sequence[dict], number: int) -> list[list[int]]:
     """Deal out videos, the longest first, each to the one who has the fewest frames so far.
 
     Args:
@@ -64,8 +64,8 @@ def deal_videos(items: Sequence[dict], number: int) -> list[list[int]]:
     ]
 
 
-def deal_pictures(items: Sequence[dict], number: int) -> list[list[int]]:
-    """Deal out pictures, the largest first, each to the one who has the fewest pixels so far.
+def assign_images(items: Sequence[dict], number: int) -> list[list[int]]:
+    """Deal out images, the largest first, each to the one who has the fewest pixels so far.
 
     Args:
         items: dicts with ``height`` and ``width``.

@@ -14,7 +14,7 @@ from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 from .clip import DenseCLIP
-from .text import TextCache, sentence_templates
+from .text import TextCache, prompt_templates
 
 SYNONYMS = ("first", "all")  # of the words of a class
 
@@ -39,8 +39,8 @@ class WordedCache:
         """
         if synonyms not in SYNONYMS:
             raise UserError(f"the synonyms are {synonyms!r}: use {' or '.join(SYNONYMS)}")
-        sentence_templates(templates)
-        if templates != own_templates and len(sentence_templates(own_templates)) > 1:
+        prompt_templates(templates)
+        if templates != own_templates and len(prompt_templates(own_templates)) > 1:
             raise UserError(
                 f"the model was trained with the templates {own_templates!r}, each of which it "
                 f"reads on its own: it cannot be asked with {templates!r}"

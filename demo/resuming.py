@@ -1,4 +1,4 @@
-"""A run over many pictures that was interrupted goes on when the same command is run again."""
+"""A run over many images that was interrupted goes on when the same command is run again."""
 
 import hashlib
 import json
@@ -9,17 +9,17 @@ from files import unwritable
 from predictor import Segmenter
 
 from segcore.errors import UserError
-from segcore.evaluation.unfinished import config_hash, weights_hash
+from segcore.evaluation.resuming import config_hash, weights_hash
 from segcore.runtime.files import write_text
 
 NAME = "unfinished.jsonl"
 
 
 class Progress:
-    """Which pictures a run has finished, kept in the output folder until all are.
+    """Which images a run has finished, kept in the output folder until all are.
 
     The first line of the file holds a hash of the settings and the names of all results, each
-    further line a picture whose results are whole, with a hash of what it was.
+    further line an image whose results are whole, with a hash of what it was.
 
     Args:
         folder: of the results.
@@ -27,7 +27,7 @@ class Progress:
 
     Attributes:
         names: of results that are of such a run, whole or not.
-        done: those that are whole, and of which picture.
+        done: those that are whole, and of which image.
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
@@ -36,12 +36,12 @@ class Progress:
         self.done: dict[str, str] = {}
         self._load()
 
-    def holds(self, name: str, picture: Path) -> bool:
-        """Whether the results ``name`` are whole, and those of this picture as it is now."""
-        return name in self.done and self.done[name] == _identity(picture)
+    def holds(self, name: str, image: Path) -> bool:
+        """Whether the results ``name`` are whole, and those of this image as it is now."""
+        return name in self.done and self.done[name] == _identity(image)
 
     def begin(self, names: Mapping[Path, str]) -> None:
-        """Note what this run is to write; pictures that have changed count as not done.
+        """Note what this run is to write; images that have changed count as not done.
 
         Raises:
             UserError: the folder cannot be written.
@@ -54,13 +54,13 @@ class Progress:
         except OSError as error:
             raise UserError(unwritable(self.path, error)) from error
 
-    def add(self, name: str, picture: Path) -> None:
+    def add(self, name: str, image: Path) -> None:
         """The results ``name`` are whole.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        self.done[name] = _identity(picture)
+        self.done[name] = _identity(image)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line([name, self.done[name]]))
@@ -88,7 +88,7 @@ class Progress:
 
 
 def settings_hash(segmenter: Segmenter, alpha: float) -> str:
-    """A hash of all that decides the results of a picture."""
+    """A hash of all that decides the results of an image."""
     settings = [
         config_hash(segmenter.cfg),
         weights_hash(segmenter.model),
@@ -99,13 +99,13 @@ def settings_hash(segmenter: Segmenter, alpha: float) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
-def _identity(picture: Path) -> str:
-    """Another text as soon as the picture is another, has changed or is gone."""
+def _identity(image: Path) -> str:
+    """Another text as soon as the image is another, has changed or is gone."""
     try:
-        about = picture.stat()
-    except OSError:  # reading the picture says what is wrong
-        return f"{picture.resolve()} is gone"
-    return f"{picture.resolve()} {about.st_size} {about.st_mtime_ns}"
+        about = image.stat()
+    except OSError:  # reading the image says what is wrong
+        return f"{image.resolve()} is gone"
+    return f"{image.resolve()} {about.st_size} {about.st_mtime_ns}"
 
 
 def _line(content: list) -> str:

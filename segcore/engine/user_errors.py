@@ -4,7 +4,7 @@ import logging
 
 from segcore.errors import UserError
 
-from .together import loss_of_process
+from .collective import loss_of_process
 
 
 def is_no_user_error(record: logging.LogRecord) -> bool:
