@@ -83,12 +83,12 @@ def segment(config: str, number: int, plain: bool) -> Measured:
     words = PUBLISHED_WORDS.get(number) or many_words(number)
     image = random_image()
     segmenter = PlainCATSeg(model) if plain else model
-    answer = partial(_labels, segmenter, image.to(model.device))
+    prediction = partial(_labels, segmenter, image.to(model.device))
     loaded = memory_now()
     segmenter.set_vocabulary("grass")
     text = seconds(partial(segmenter.set_vocabulary, words))
-    answer()
-    return Measured(text, seconds(answer), memory_peak() - loaded)
+    prediction()
+    return Measured(text, seconds(prediction), memory_peak() - loaded)
 
 
 def _labels(segmenter: PlainCATSeg | catseg_d2.CATSeg, image: torch.Tensor) -> torch.Tensor:

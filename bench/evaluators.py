@@ -69,8 +69,8 @@ class Maps:
     def write(self) -> None:
         """Fill the folder."""
         for number in range(DISTINCT):
-            truth, prediction = random_maps(number, self.classes, self.size)
-            Image.fromarray(truth.astype(np.uint16)).save(self.folder / f"{number}.png")
+            ground_truth, prediction = random_maps(number, self.classes, self.size)
+            Image.fromarray(ground_truth.astype(np.uint16)).save(self.folder / f"{number}.png")
             np.save(self.folder / f"{number}.npy", prediction)
 
     def register(self) -> None:
@@ -103,10 +103,10 @@ def random_maps(seed: int, classes: int, size: tuple[int, int]) -> tuple[np.ndar
     points = rng.random((REGIONS, 2, 1, 1)) * np.reshape(size, (2, 1, 1))
     regions = ((np.indices(size) - points) ** 2).sum(axis=1).argmin(axis=0)
     shown = rng.choice(classes, min(SHOWN, classes), replace=False)
-    truth = rng.choice(shown, REGIONS)
-    prediction = np.where(np.arange(REGIONS) % 3, truth, rng.choice(classes, REGIONS))
-    truth[0] = IGNORE_LABEL
-    return truth[regions], prediction[regions]
+    ground_truth = rng.choice(shown, REGIONS)
+    prediction = np.where(np.arange(REGIONS) % 3, ground_truth, rng.choice(classes, REGIONS))
+    ground_truth[0] = IGNORE_LABEL
+    return ground_truth[regions], prediction[regions]
 
 
 class AsScores:
@@ -149,9 +149,9 @@ def measure(maps: Maps, way: str) -> Measured:
     evaluator.reset()
     times, held = [], []
     for image, labels in enumerate(maps.predictions()):
-        answer = [output(labels, maps.classes)]
+        prediction = [output(labels, maps.classes)]
         start = time.process_time()
-        evaluator.process([{"file_name": f"{image}.jpg"}], answer)
+        evaluator.process([{"file_name": f"{image}.jpg"}], prediction)
         times.append(time.process_time() - start)
         if image % max(maps.images // 100, 1) == 0:
             held.append(resident_memory())

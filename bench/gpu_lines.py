@@ -103,16 +103,16 @@ def catseg_lines(config: str, with_compiled: bool, tiny: bool) -> Iterator[dict]
         plain.set_vocabulary(words)
         expected = None
         for name in PRECISIONS:
-            answer = partial(catseg._labels, model, image)
+            prediction = partial(catseg._labels, model, image)
             with precision(name):
-                found = line(answer, effort, 1, classes=number, way="ours", precision=name)
-                labels = answer()
+                found = line(prediction, effort, 1, classes=number, way="ours", precision=name)
+                labels = prediction()
             expected = labels if expected is None else expected
             yield found | {"other labels": _others(labels, expected)}
-        answer = partial(catseg._labels, plain, image)
+        prediction = partial(catseg._labels, plain, image)
         for name in PRECISIONS:
             with precision(name):
-                found = line(answer, effort, 1, classes=number, way="plain", precision=name)
+                found = line(prediction, effort, 1, classes=number, way="plain", precision=name)
             yield found | {"other labels": ""}
         if with_compiled and number == COMPILED_WORDS:
             yield _compiled(model, image, number, expected, effort)
@@ -122,10 +122,10 @@ def _compiled(
     model: nn.Module, image: Tensor, number: int, expected: Tensor, effort: Effort
 ) -> dict:
     model.aggregator.compile(fullgraph=True)
-    answer = partial(catseg._labels, model, image)
+    prediction = partial(catseg._labels, model, image)
     with precision("bf16"):
-        found = line(answer, effort, 1, classes=number, way="ours", precision="bf16, compiled")
-        others = "" if "Error" in found["images/s"] else _others(answer(), expected)
+        found = line(prediction, effort, 1, classes=number, way="ours", precision="bf16, compiled")
+        others = "" if "Error" in found["images/s"] else _others(prediction(), expected)
     model.aggregator._compiled_call_impl = None
     return found | {"other labels": others}
 
@@ -148,14 +148,14 @@ def mask2former_lines(tiny: bool) -> Iterator[dict]:
                 reason = " ".join(str(error).split())[:100]
                 yield {"task": task, "way": way, "precision": "", "images/s": reason, "GB": ""}
                 continue
-            call = partial(_step if task == "training" else _answer, model, items)
+            call = partial(_step if task == "training" else _prediction, model, items)
             for name in PRECISIONS:
                 with precision(name):
                     yield line(call, effort, len(items), task=task, way=way, precision=name)
             del model, call
 
 
-def _answer(model: nn.Module, items: list[dict]) -> object:
+def _prediction(model: nn.Module, items: list[dict]) -> object:
     return mask2former._finish(model(items))
 
 

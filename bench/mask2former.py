@@ -3,11 +3,11 @@
     python bench/mask2former.py --models swin_t --tasks semantic training --runs 1
 
 Weights, images and objects are random: they change neither the arithmetic nor the memory. An
-image is 512 x 512, answers are label maps or segments, 150 classes; a step of training is
+image is 512 x 512, predictions are label maps or segments, 150 classes; a step of training is
 forward and backward of two such images with ten objects each, without optimizer. "plain" is
 bench/plain_mask2former.py, the published computation; "transformers" is the same model with the
 same weights in that library (extra `bench`), which has no RankSeg and brings masks to 384 x 384
-before it answers. Every number is the median of --runs processes of its own, the ways in turn.
+before it predicts. Every number is the median of --runs processes of its own, the ways in turn.
 "rest" is post-processing, in training matcher and criterion; "+" stands between forward and
 backward. "GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of our
 products and convolutions take at the rate of a 2048^3 float32 product, measured between the runs;
@@ -65,7 +65,7 @@ TASKS = {
 WAYS = ("plain", "transformers", "ours")
 PARTS = ("backbone", "pixel decoder", "decoder", "rest")
 NUM_OBJECTS = 10
-OBJECT_SHARE = 0.2  # of the queries answer with an object in the panoptic task
+OBJECT_SHARE = 0.2  # of the queries return an object in the panoptic task
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def build(case: Case) -> tuple[mask2former_rankseg.MaskFormer, CfgNode]:
 
 @torch.no_grad()
 def _see_objects(model: mask2former_rankseg.MaskFormer) -> None:
-    """Untrained queries would all answer the same, and there would be nothing to merge.
+    """Untrained queries would all prediction the same, and there would be nothing to merge.
 
     The logits of the classes become normal numbers, that of "no object" what the largest of so many
     exceeds as often as is wanted.
@@ -146,7 +146,7 @@ def _between(ends: Tensor, number: int) -> Tensor:
 
 
 def segmenter(case: Case, way: str) -> tuple[nn.Module, dict[str, nn.Module], list[dict]]:
-    """A model from inputs to answers or losses, its parts, and inputs."""
+    """A model from inputs to predictions or losses, its parts, and inputs."""
     model, cfg = build(case)
     items = inputs(model, case)
     if way == "ours":
@@ -160,7 +160,7 @@ def segmenter(case: Case, way: str) -> tuple[nn.Module, dict[str, nn.Module], li
 
 
 def measure(case: Case, way: str) -> Measured:
-    """Answers or learns twice, times the second."""
+    """Predictions or learns twice, times the second."""
     model, modules, items = segmenter(case, way)
     parts = Parts(modules)
     loaded = memory_now()
@@ -173,13 +173,13 @@ def measure(case: Case, way: str) -> Measured:
     return Measured(sum(forward) + sum(back), *forward, *back, memory_peak() - loaded)
 
 
-def _finish(answer: dict[str, Tensor] | list) -> object:
+def _finish(prediction: dict[str, Tensor] | list) -> object:
     """The sum of losses; label maps of scores."""
-    if isinstance(answer, dict):
-        return sum(answer.values())
-    if isinstance(answer[0], dict) and "sem_seg" in answer[0]:
-        return [item["sem_seg"].argmax(dim=0) for item in answer]
-    return answer
+    if isinstance(prediction, dict):
+        return sum(prediction.values())
+    if isinstance(prediction[0], dict) and "sem_seg" in prediction[0]:
+        return [item["sem_seg"].argmax(dim=0) for item in prediction]
+    return prediction
 
 
 def arithmetic(case: Case) -> Measured:

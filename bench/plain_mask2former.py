@@ -35,7 +35,7 @@ from segcore.rankseg.selection import with_no_object
 
 
 class PlainMaskFormer(nn.Module):
-    """The published computation, for images of one size whose answers have it too."""
+    """The published computation, for images of one size whose predictions have it too."""
 
     def __init__(self, model: MaskFormer) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class PlainMaskFormer(nn.Module):
         self.criterion = PlainCriterion(model.criterion)
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """What :class:`MaskFormer` answers: the losses, or "sem_seg" and "panoptic_seg"."""
+        """What :class:`MaskFormer` predictions: the losses, or "sem_seg" and "panoptic_seg"."""
         if self.training:
             return self._losses(batched_inputs)
         with torch.no_grad():
@@ -78,16 +78,16 @@ class PlainMaskFormer(nn.Module):
             number = self.model.num_classes
             classes = scatter_columns(classes, with_no_object(ranked.selected, number), number + 1)
         size = batched_inputs[0]["image"].shape[-2:]
-        masks = resize(resize(masks, size), size)  # to the batch, then to the answer
-        answers = []
+        masks = resize(resize(masks, size), size)  # to the batch, then to the prediction
+        results = []
         for class_logits, mask_logits in zip(classes, masks, strict=True):
-            answer = {}
+            prediction = {}
             if self.model.tasks.semantic:
-                answer["sem_seg"] = semantic(class_logits, mask_logits)
+                prediction["sem_seg"] = semantic(class_logits, mask_logits)
             if self.model.tasks.panoptic:
-                answer["panoptic_seg"] = panoptic(class_logits, mask_logits, self.model)
-            answers.append(answer)
-        return answers
+                prediction["panoptic_seg"] = panoptic(class_logits, mask_logits, self.model)
+            results.append(prediction)
+        return results
 
 
 class PlainSwin(nn.Module):

@@ -3,7 +3,7 @@
 What ``VideoMaskFormer`` is measured against, over the same layers. Source: Cheng et al.,
 "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764).
 
-Shapes: Q queries, C classes, T frames, (H, W) the frames, which the answer has, too.
+Shapes: Q queries, C classes, T frames, (H, W) the frames, which the prediction has, too.
 """
 
 import torch
@@ -28,11 +28,11 @@ def plain_video(model: VideoMaskFormer, item: dict) -> dict:
     height, width = frames[0].shape[-2:]
     masks = resize(masks, images.shape[-2:])[0, ..., :height, :width]
     scores = class_logits[0].softmax(dim=-1)[:, :-1]
-    answer = {}
+    prediction = {}
     if model.tasks.semantic:
-        answer["sem_seg"] = torch.einsum("qc,qthw->cthw", scores, masks.sigmoid())
+        prediction["sem_seg"] = torch.einsum("qc,qthw->cthw", scores, masks.sigmoid())
     if model.tasks.instance:
         best, index = scores.flatten().topk(NUM_TRACKS)
-        answer["pred_scores"], answer["pred_labels"] = best, index % scores.shape[1]
-        answer["pred_masks"] = masks[index // scores.shape[1]] > 0
-    return answer
+        prediction["pred_scores"], prediction["pred_labels"] = best, index % scores.shape[1]
+        prediction["pred_masks"] = masks[index // scores.shape[1]] > 0
+    return prediction

@@ -24,11 +24,11 @@ class Rounded:
 def half_precision(model: catseg_d2.CATSeg) -> Callable:
     """Products in bfloat16, sums in float32."""
 
-    def answer(inputs: list[dict]) -> list[dict]:
+    def prediction(inputs: list[dict]) -> list[dict]:
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
             return model(inputs)
 
-    return answer
+    return prediction
 
 
 def compiled(model: catseg_d2.CATSeg) -> Callable:
@@ -58,13 +58,13 @@ def compare(config: str, number: int, way: str) -> Rounded:
     model.set_vocabulary(many_words(number))
     item = {"image": random_image()}
     expected = model([item])[0]["sem_seg"]
-    answer = WAYS[way](model)
-    scores = answer([item])[0]["sem_seg"]
+    prediction = WAYS[way](model)
+    scores = prediction([item])[0]["sem_seg"]
     error = (scores - expected).abs().max().item()
     other = (scores.argmax(dim=0) != expected.argmax(dim=0)).float().mean().item()
     del scores, expected
     model.prediction_kind = PredictionKind("labels")
-    return Rounded(seconds(lambda: answer([item])), error, other)
+    return Rounded(seconds(lambda: prediction([item])), error, other)
 
 
 def table_of_rounding(config: str, words: list[int], runs: int) -> None:

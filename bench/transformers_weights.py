@@ -107,7 +107,7 @@ def to_transformers(model: MaskFormer, cfg: CfgNode) -> nn.Module:
     for name, value in model.state_dict().items():
         weights |= {_rename(part): tensor for part, tensor in _split(name, value).items()}
     lacking, unexpected = theirs.load_state_dict(weights, strict=False)
-    # What only they have: a norm whose answer is not read, batches that were counted, and what the
+    # What only they have: a norm whose output is not read, batches that were counted, what the
     # config determines.
     own = r"criterion\.empty_weight|.*\.num_batches_tracked|.*encoder\.swin\.layernorm\..*"
     wrong = [name for name in lacking if not re.fullmatch(own, name)] + unexpected
@@ -200,7 +200,7 @@ def normalised(model: MaskFormer, images: list[Tensor]) -> Tensor:
 
 
 class TransformersMaskFormer(nn.Module):
-    """Their model with the interface of ours, for images of one size whose answers have it too.
+    """Their model with the interface of ours, for images of one size whose predictions have it too.
 
     Their post-processing brings masks to 384 x 384 first, whatever the image.
     """
@@ -234,9 +234,9 @@ class TransformersMaskFormer(nn.Module):
             labels = [instances.gt_classes for instances in objects]
             return {"loss": self.theirs(images, mask_labels=masks, class_labels=labels).loss}
         with torch.no_grad():
-            return self._answer(self.theirs(images), images.shape[-2:])
+            return self._prediction(self.theirs(images), images.shape[-2:])
 
-    def _answer(self, outputs: object, size: tuple[int, int]) -> list:
+    def _prediction(self, outputs: object, size: tuple[int, int]) -> list:
         model = self.ours[0]
         sizes = [tuple(size)] * len(outputs.masks_queries_logits)
         if not model.tasks.panoptic:

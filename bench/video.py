@@ -75,7 +75,7 @@ def build(task: str, options: Sequence[object] = ()) -> mask2former_rankseg.Vide
     return model
 
 
-def answer(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:
+def prediction(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:
     """Goes through a video; what comes is dropped, as somebody would who writes it to a file."""
     if way == "plain":
         found = plain_video(model, item)
@@ -89,10 +89,10 @@ def answer(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> 
 
 
 def measure(task: str, way: str, num_frames: int, options: Sequence[object] = ()) -> Measured:
-    """One video, from nothing."""
+    """One video, from scratch."""
     model, item = build(task, options), {"image": Noise(num_frames)}
     loaded = memory_now()
-    time = seconds(lambda: answer(model, way, item))
+    time = seconds(lambda: prediction(model, way, item))
     return Measured(time / num_frames, memory_peak() - loaded)
 
 

@@ -1,4 +1,4 @@
-"""CLIP towers that answer densely: a vector per patch beside the one per image.
+"""CLIP encoders with dense predictions: a vector per patch beside the one per image.
 
 The towers are open_clip's modules. Two things differ from running them as they come: query, key and
 value are three matrices instead of one (so that they can be fine-tuned apart), and the last vision
@@ -170,7 +170,7 @@ class DenseCLIP(nn.Module):
         return _to_map(x, h, w), (guidance[0], guidance[-1])
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """CLIP's own answer, which the class token gathers by attention in every block.
+        """CLIP's own prediction, which the class token gathers by attention in every block.
 
         images (B, 3, H, W) as in :meth:`encode_image` -> unit-norm embeddings (B, C).
         """
@@ -232,7 +232,7 @@ def _to_map(tokens: Tensor, h: int, w: int) -> Tensor:
 
 
 def _build_open_clip(name: str) -> open_clip.CLIP:
-    """open_clip's model ``name`` with random weights, if it can answer densely."""
+    """open_clip's model ``name`` with random weights, if it can predict densely."""
     model_name = PUBLISHED_NAMES.get(name, name)
     config = open_clip.get_model_config(model_name)
     if config is None:

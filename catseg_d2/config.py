@@ -147,7 +147,7 @@ def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
 
 
 def _check_head(head: CfgNode) -> None:
-    """Refuse what the layers could only answer with an error of their own, or not at all."""
+    """Refuse what the layers could only meet with an error of their own, or not at all."""
     side, window, pooling = head.FEATURE_RESOLUTION, head.WINDOW_SIZES, head.POOLING_SIZES
     whole_windows = len(side) == 2 and window > 0 and all(s % min(window, *side) == 0 for s in side)
     rules = {

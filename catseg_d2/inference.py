@@ -27,9 +27,9 @@ def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tens
     """Segment a batch of images with a ``CATSeg``; see its ``forward``."""
     results = []
     for crops, plan, size, classes in _images(model, batched_inputs):
-        answer = SemanticPrediction(model.prediction_kind, classes, size, model.device)
-        merge_crops(crops, plan, size, answer, model.merge_chunk)
-        results.append(answer.result())
+        prediction = SemanticPrediction(model.prediction_kind, classes, size, model.device)
+        merge_crops(crops, plan, size, prediction, model.merge_chunk)
+        results.append(prediction.result())
     return results
 
 

@@ -5,7 +5,7 @@ Source: CAT-Seg (CVPR 2024), section 3.4.
 A window needs the crops that reach into it and no other, and of each crop the classes that it kept.
 So neither the number of crops nor that of words decides how much memory an image takes.
 
-Shapes: K classes that a crop kept, t classes that pass together, (H, W) the answer.
+Shapes: K classes that a crop kept, t classes that pass together, (H, W) the prediction.
 """
 
 import itertools
@@ -27,7 +27,7 @@ MAX_WINDOW = 512  # side of a window
 
 @dataclass(frozen=True)
 class CropLogits:
-    """The answer of one crop.
+    """The prediction of one crop.
 
     Attributes:
         logits: (K, h, w).
@@ -94,16 +94,16 @@ def merge_crops(
     crops: Iterator[CropLogits],
     plan: PatchPlan | WholeImage,
     size: tuple[int, int],
-    answer: SemanticPrediction,
+    prediction: SemanticPrediction,
     elements: Chunk,
 ) -> None:
-    """Fill ``answer`` with the scores of an image, all of them in [0, 1].
+    """Fill ``prediction`` with the scores of an image, all of them in [0, 1].
 
     Args:
         crops: in the order of the plan; drawn as late and let go as soon as can be.
         plan: how the crops were cut.
         size: (H, W).
-        answer: of that size.
+        prediction: of that size.
         elements: classes times pixels that are merged together.
     """
     windows = list(_windows(plan, size))
@@ -116,10 +116,10 @@ def merge_crops(
         while not held.keys() >= set(needed[i]):
             held.update([next(drawn)])
         kept = torch.cat([held[crop].classes for crop in needed[i]])
-        classes = answer.order(kept)
+        classes = prediction.order(kept)
         while len(classes):
             scores = elements.run(partial(_next_scores, held, plan, classes, resize, elements))
-            answer.add(window, classes[: len(scores)], scores)
+            prediction.add(window, classes[: len(scores)], scores)
             classes = classes[len(scores) :]
         held = {crop: x for crop, x in held.items() if last_use.get(crop, -1) > i}
 
@@ -131,7 +131,7 @@ def _next_scores(
     resize: WindowResize,
     elements: Chunk,
 ) -> Tensor:
-    """Scores of a window of the answer, for the first of ``classes``, as many as pass together."""
+    """Scores of a window of the prediction for as many of ``classes`` as pass together."""
     height, width = resize.needs.size
     classes = classes[: max(elements.size // (height * width), 1)]
     return resize(merged_window(crops, plan, classes, resize.needs))

@@ -75,12 +75,12 @@ class CATSeg(nn.Module):
             aggregator: from features and words to logits.
             resolution: (h, w); a crop is resized to h and w times the patch size.
             train_vocabulary: source of the classes whose ids the training labels hold.
-            vocabulary: the words to answer with; None until :meth:`set_vocabulary`.
+            vocabulary: the words to predict; None until :meth:`set_vocabulary`.
             templates: name of the sentence ensemble.
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
             patches: geometry of patch inference, or None for whole images.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
-            prediction_kind: what is answered outside training.
+            prediction_kind: what is predicted outside training.
             chunk_memory: bytes that the temporaries of crops, sentences and merging may take.
             ignore_label: value of training pixels without a class.
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
@@ -108,7 +108,7 @@ class CATSeg(nn.Module):
             "lower MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION",
         )
         self.merge_chunk = Chunk(
-            chunk_memory // 64, "set TEST.SEM_SEG_OUTPUT to labels, or ask for smaller answers"
+            chunk_memory // 64, "set TEST.SEM_SEG_OUTPUT to labels, or ask for smaller predictions"
         )
         self.text_cache = TextCache(chunk_memory=chunk_memory)
         self._train_vocabulary = train_vocabulary
@@ -166,7 +166,7 @@ class CATSeg(nn.Module):
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The words that the model answers with."""
+        """The words that the model returns."""
         return self._vocabulary
 
     def set_vocabulary(self, words: Vocabulary | str | Sequence[str]) -> Vocabulary:

@@ -126,7 +126,7 @@ class WholeImage:
     """The trivial plan: a global view and no tiles, squeezed into CLIP's square later.
 
     Attributes:
-        size: of the answer; scores are brought to it from the resolution of the logits.
+        size: of the prediction; scores are brought to it from the resolution of the logits.
     """
 
     size: tuple[int, int]

@@ -109,7 +109,7 @@ def embed_prompts(
     """Unit-norm embeddings (T, P, C) of T words in P sentences.
 
     Args:
-        clip: towers whose text tower answers.
+        clip: towers whose text tower predictions.
         prompts: the words, one a class.
         templates: functions from a word to a sentence, or name of an ensemble in ``TEMPLATES``.
         memory: bytes that the temporaries of the sentences may take that pass through the tower

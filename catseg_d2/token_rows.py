@@ -1,6 +1,6 @@
 """A token table without the rows of words that a model never learned.
 
-CLIP's table has a row for each of 49,408 tokens. Of a model that was trained from nothing on a few
+CLIP's table has a row for each of 49,408 tokens. Of a model that was trained from scratch on a few
 hundred words nearly all rows are still noise; they would be most of its file.
 """
 

@@ -19,7 +19,7 @@ of segments and of objects:
 
 With --output a page with overlays and class frequencies is written (index.html), and everything
 that was found as report.json. The exit code is 0 if there is nothing to mend, 1 if there is, 2 for
-a mistake in the command line.
+an error in the command line.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load

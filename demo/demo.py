@@ -10,7 +10,7 @@ or numbers of segments), NAME_legend.png and, where the model tells segments or 
 NAME_segments.json, with RankSeg NAME_categories.json; vocabulary.json says which class an id is. A
 video becomes a video with colours and names on it, or a folder with overlay and label map of each
 frame. What cannot be read is reported at the end and the rest is done all the same; the exit code
-is then 1. A mistake in the command line, the config or the checkpoint is one sentence and exit code
+is then 1. An error in the command line, the config or the checkpoint is one sentence and exit code
 2. Images go on where the same command was interrupted.
 """
 
@@ -126,13 +126,13 @@ def run_images(args: argparse.Namespace) -> list[str]:
             continue
         if color := blank_color(image):
             tqdm.write(f"remark: {printable(path)} is all {color}", file=sys.stderr)
-        answer = segmenter(image)
-        remarks.add(answer)
-        results.write(name, image, answer, args.alpha)
+        prediction = segmenter(image)
+        remarks.add(prediction)
+        results.write(name, image, prediction, args.alpha)
         progress.add(name, path)
-        if answer.category_scores is not None:
+        if prediction.category_scores is not None:
             tqdm.write(
-                f"{printable(name)}: {believed(answer.category_scores, segmenter.vocabulary)}"
+                f"{printable(name)}: {believed(prediction.category_scores, segmenter.vocabulary)}"
             )
     progress.finish()
     for line in remarks.lines():

@@ -20,12 +20,12 @@ from segcore.drawing.segments import Segment, paint_masks
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, distinct_colors
 
-# Of what a model of several tasks can answer, the task that tells most.
+# Of what a model of several tasks can predict, the task that tells most.
 TASKS = {"panoptic": "PANOPTIC_ON", "instance": "INSTANCE_ON", "semantic": "SEMANTIC_ON"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What a model says of an image.
 
     Attributes:
@@ -82,7 +82,7 @@ class Segmenter:
         return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Answer:
+    def __call__(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Prediction:
         """Segments an image.
 
         Args:
@@ -99,24 +99,24 @@ class Segmenter:
             if not hasattr(self.model, "set_vocabulary"):
                 raise UserError("this model knows only the classes of its training")
             request["vocabulary"] = vocabulary
-        answer = self.model([request])[0]
-        scores = answer.get("category_scores")
+        prediction = self.model([request])[0]
+        scores = prediction.get("category_scores")
         categories = None if scores is None else scores.tolist()
-        if "panoptic_seg" in answer:
-            numbers, segments = answer["panoptic_seg"]
+        if "panoptic_seg" in prediction:
+            numbers, segments = prediction["panoptic_seg"]
             listed = tuple(Segment(s["id"], s["category_id"], s["isthing"]) for s in segments)
-            return Answer(_numpy(numbers), listed, category_scores=categories)
-        if "instances" in answer:
-            return self._objects(answer["instances"], categories)
-        labels = self.label_map(answer["sem_seg_labels"], vocabulary)
-        return Answer(labels, category_scores=categories)
+            return Prediction(_numpy(numbers), listed, category_scores=categories)
+        if "instances" in prediction:
+            return self._objects(prediction["instances"], categories)
+        labels = self.label_map(prediction["sem_seg_labels"], vocabulary)
+        return Prediction(labels, category_scores=categories)
 
     def label_map(self, labels: Tensor, vocabulary: Vocabulary | None = None) -> np.ndarray:
         """Class ids (H, W) as label maps have them: the words of the background are one class."""
         background = (vocabulary or self.vocabulary).background
         return _numpy(labels if background is None else labels.clamp(max=background.first))
 
-    def _objects(self, found, categories: Sequence[float] | None) -> Answer:
+    def _objects(self, found, categories: Sequence[float] | None) -> Prediction:
         """Those of Detectron2's ``Instances``, the surest first, that are sure enough."""
         found = found[(found.scores >= self.min_score) & found.pred_masks.flatten(1).any(dim=1)]
         classes, scores = found.pred_classes.tolist(), found.scores.tolist()
@@ -126,13 +126,13 @@ class Segmenter:
         )
         masks = found.pred_masks.cpu().numpy()
         labels = paint_masks(masks, range(1, len(segments) + 1))
-        return Answer(labels, segments, masks, categories)
+        return Prediction(labels, segments, masks, categories)
 
 
 def settle_vocabulary(
     model: nn.Module, cfg: CfgNode, vocabulary: Vocabulary | None = None
 ) -> Vocabulary:
-    """The classes that answers speak of; a model that reads words is given them.
+    """The classes that predictions speak of; a model that reads words is given them.
 
     Raises:
         UserError: nothing names the classes, or not as many as the model tells apart.
@@ -197,7 +197,7 @@ def _named_by_data_set(cfg: CfgNode) -> Vocabulary:
 
 
 def _answering_one_task(cfg: CfgNode) -> CfgNode:
-    """A copy for a model that answers with one thing, and of the scores with the best class."""
+    """A copy for a model that returns one thing, and of the scores with the best class."""
     cfg = cfg.clone()
     options = ["TEST.SEM_SEG_OUTPUT", "labels"]
     if switches := task_switches(cfg):

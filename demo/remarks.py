@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from predictor import Answer
+from predictor import Prediction
 
 from segcore.vocabulary import Vocabulary
 
@@ -30,14 +30,14 @@ class Remarks:
         self._classes: set[int] = set()
         self._empty = 0  # results without a segment
 
-    def add(self, answer: Answer) -> None:
+    def add(self, prediction: Prediction) -> None:
         """Look at the result of one more image."""
         self._number += 1
-        if answer.segments is None:
-            self._classes.update(np.unique(answer.labels).tolist())
+        if prediction.segments is None:
+            self._classes.update(np.unique(prediction.labels).tolist())
         else:
-            self._classes.update(segment.class_id for segment in answer.segments)
-            self._empty += not answer.segments
+            self._classes.update(segment.class_id for segment in prediction.segments)
+            self._empty += not prediction.segments
 
     def lines(self) -> Iterator[str]:
         """What to say of all results together; nothing of a single one."""

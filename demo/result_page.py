@@ -23,7 +23,7 @@ def write_page(
     Returns:
         the page, and what each chapter has to say.
     """
-    page = Page(folder, "CatRank: very small models, trained from nothing")
+    page = Page(folder, "CatRank: very small models, trained from scratch")
     outcomes = [chapter.write(page, folder) for chapter in chapters]
     page.heading("How it was made")
     page.table(["step", "seconds"], [[step.title, f"{seconds:.0f}"] for step, seconds in steps])

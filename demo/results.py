@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from files import as_json, save_image, save_json, unwritable
-from predictor import Answer
+from predictor import Prediction
 from pycocotools import mask as run_lengths
 
 from segcore.drawing.segments import (
@@ -68,41 +68,41 @@ class ResultFolder:
         """Where the result `kind` (one of KINDS) of an image goes."""
         return self.folder / f"{name}_{kind}"
 
-    def write(self, name: str, image: np.ndarray, answer: Answer, alpha: float) -> None:
+    def write(self, name: str, image: np.ndarray, prediction: Prediction, alpha: float) -> None:
         """Writes the results of one image.
 
         Args:
             name: base name of the files.
             image: (H, W, 3) uint8, RGB.
-            answer: what the model said of it.
+            prediction: what the model predicted.
             alpha: weight of the colours in the overlay.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        self.write_frame(name, image, answer, alpha)
-        legend = regions_legend(regions_of(answer, self.vocabulary))
+        self.write_frame(name, image, prediction, alpha)
+        legend = regions_legend(regions_of(prediction, self.vocabulary))
         save_image(legend, self.path(name, "legend.png"))
-        if answer.category_scores is not None:
-            table = category_table(answer.category_scores, self.vocabulary)
+        if prediction.category_scores is not None:
+            table = category_table(prediction.category_scores, self.vocabulary)
             save_json(table, self.path(name, "categories.json"))
 
     def write_frame(
         self,
         name: str,
         image: np.ndarray,
-        answer: Answer,
+        prediction: Prediction,
         alpha: float,
         *,
         tell_apart: bool = True,
     ) -> None:
         """The same without a legend; `tell_apart`: see :func:`segment_regions`."""
-        regions = regions_of(answer, self.vocabulary, tell_apart=tell_apart)
+        regions = regions_of(prediction, self.vocabulary, tell_apart=tell_apart)
         save_image(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
-        save_image(answer.labels.astype(np.uint16), self.path(name, "labels.png"))
-        if answer.segments is not None:
+        save_image(prediction.labels.astype(np.uint16), self.path(name, "labels.png"))
+        if prediction.segments is not None:
             path = self.path(name, "segments.json")
-            save_json(segment_table(answer, self.vocabulary), path)
+            save_json(segment_table(prediction, self.vocabulary), path)
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -113,19 +113,23 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def regions_of(answer: Answer, vocabulary: Vocabulary, *, tell_apart: bool = True) -> Regions:
-    """What is drawn of an answer; `tell_apart`: see :func:`segment_regions`."""
-    if answer.segments is None:
-        return class_regions(answer.labels, vocabulary)
-    return segment_regions(answer.labels, answer.segments, vocabulary, tell_apart=tell_apart)
+def regions_of(
+    prediction: Prediction, vocabulary: Vocabulary, *, tell_apart: bool = True
+) -> Regions:
+    """What is drawn of a prediction; `tell_apart`: see :func:`segment_regions`."""
+    if prediction.segments is None:
+        return class_regions(prediction.labels, vocabulary)
+    return segment_regions(
+        prediction.labels, prediction.segments, vocabulary, tell_apart=tell_apart
+    )
 
 
-def segment_table(answer: Answer, vocabulary: Vocabulary) -> list[dict]:
+def segment_table(prediction: Prediction, vocabulary: Vocabulary) -> list[dict]:
     """What the numbers in a label map stand for; of objects the whole masks, for these overlap."""
-    pixels = dict(zip(*np.unique(answer.labels, return_counts=True), strict=True))
-    masks = [None] * len(answer.segments) if answer.masks is None else answer.masks
+    pixels = dict(zip(*np.unique(prediction.labels, return_counts=True), strict=True))
+    masks = [None] * len(prediction.segments) if prediction.masks is None else prediction.masks
     table = []
-    for segment, mask in zip(answer.segments, masks, strict=True):
+    for segment, mask in zip(prediction.segments, masks, strict=True):
         entry = {
             "id": segment.number,
             "category_id": segment.class_id,

@@ -46,10 +46,10 @@ def run() -> bool:
     for outcome in outcomes:
         print(*outcome.lines, sep="\n")
     print(f"{time.monotonic() - start:.0f} seconds; open {page}")
-    mistakes = [outcome.mistake for outcome in outcomes if outcome.mistake]
-    for mistake in mistakes:
-        print(f"error: {mistake}", file=sys.stderr)
-    return not mistakes
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    return not errors
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from files import name_outputs
-from predictor import Answer, Segmenter
+from predictor import Prediction, Segmenter
 from remarks import Remarks
 from results import ResultFolder, regions_of
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
 from segcore.video_files.writing import VideoWriter, check_output_file
 
-Write = Callable[[np.ndarray, Answer], None]
+Write = Callable[[np.ndarray, Prediction], None]
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -67,9 +67,9 @@ def segment_video(
     length, failure = video.length, None
     if segmenter.reads_videos:  # such models want to know the number of frames before
         length, failure = count_frames(video)
-        answers = clip_by_clip(segmenter, video, length)
+        predictions = clip_by_clip(segmenter, video, length)
     else:
-        answers = frame_by_frame(segmenter, video)
+        predictions = frame_by_frame(segmenter, video)
     if _is_file_name(output):
         opened = _file(segmenter, VideoWriter(output, rate, video.pixel_aspect), alpha)
     else:
@@ -78,9 +78,11 @@ def segment_video(
     done, remarks = 0, Remarks(segmenter.vocabulary)
     try:
         with opened as write:
-            for frame, answer in tqdm(answers, total=length, desc="segmenting", unit="frame"):
-                write(frame, answer)
-                remarks.add(answer)
+            for frame, prediction in tqdm(
+                predictions, total=length, desc="segmenting", unit="frame"
+            ):
+                write(frame, prediction)
+                remarks.add(prediction)
                 done += 1
     except BrokenVideo as error:
         if not done:
@@ -103,8 +105,10 @@ def _file(segmenter: Segmenter, file: VideoWriter, alpha: float) -> Iterator[Wri
     """Frames with colours and names on them, as a video file."""
     with file as writer:
 
-        def write(frame: np.ndarray, answer: Answer) -> None:
-            regions = regions_of(answer, segmenter.vocabulary, tell_apart=segmenter.reads_videos)
+        def write(frame: np.ndarray, prediction: Prediction) -> None:
+            regions = regions_of(
+                prediction, segmenter.vocabulary, tell_apart=segmenter.reads_videos
+            )
             writer.write(draw_regions(frame, regions, alpha=alpha))
 
         yield write
@@ -120,7 +124,7 @@ def _folder(
     if isinstance(video, FrameFolder):
         names = iter(name_outputs(video.images).values())
 
-    def write(frame: np.ndarray, answer: Answer) -> None:
-        results.write_frame(next(names), frame, answer, alpha, tell_apart=tell_apart)
+    def write(frame: np.ndarray, prediction: Prediction) -> None:
+        results.write_frame(next(names), frame, prediction, alpha, tell_apart=tell_apart)
 
     yield write

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from predictor import Answer, Segmenter
+from predictor import Prediction, Segmenter
 from torch import Tensor
 
 from segcore.drawing.segments import Segment, paint_masks
@@ -12,18 +12,18 @@ from segcore.video_files import BrokenVideo, ForwardFrames, Video
 
 CLIP_FRAMES = 16  # of a clip, where the config would take the whole video as one
 
-Answers = Iterator[tuple[np.ndarray, Answer]]
+Predictions = Iterator[tuple[np.ndarray, Prediction]]
 
 
-def frame_by_frame(segmenter: Segmenter, video: Video) -> Answers:
-    """Frames and answers of a model of images, which knows nothing of the frames before."""
+def frame_by_frame(segmenter: Segmenter, video: Video) -> Predictions:
+    """Frames and predictions of a model of images, which knows nothing of the frames before."""
     for frame in video.frames():
         yield frame, segmenter(frame)
 
 
 @torch.inference_mode()
-def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Answers:
-    """Frames and answers of a model of videos, in the memory of a clip.
+def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Predictions:
+    """Frames and predictions of a model of videos, in the memory of a clip.
 
     Args:
         segmenter: whose model has ``stream``.
@@ -45,10 +45,10 @@ def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Answers:
     for part in model.stream(item, segmenter.min_score):
         for place, number in enumerate(part["frames"]):
             if "sem_seg_labels" in part:
-                answer = Answer(segmenter.label_map(part["sem_seg_labels"][place]))
+                prediction = Prediction(segmenter.label_map(part["sem_seg_labels"][place]))
             else:
-                answer = _objects(part["instances"], place, (height, width), numbers)
-            yield frames[number], answer
+                prediction = _objects(part["instances"], place, (height, width), numbers)
+            yield frames[number], prediction
 
 
 def count_frames(video: Video) -> tuple[int, BrokenVideo | None]:
@@ -85,7 +85,7 @@ class PreparedFrames(Sequence):
 
 def _objects(
     tracks: Sequence[dict], place: int, size: tuple[int, int], numbers: dict[int, int]
-) -> Answer:
+) -> Prediction:
     """The tracks that are in a frame; new ones get the next number in `numbers`."""
     there = [track for track in tracks if track["masks"][place].any()]
     there.sort(key=lambda track: -track["score"])
@@ -96,4 +96,4 @@ def _objects(
         number = numbers.setdefault(track["track_id"], len(numbers) + 1)
         segments.append(Segment(number, track["label"], score=track["score"]))
     labels = paint_masks(masks, [segment.number for segment in segments])
-    return Answer(labels, tuple(segments), masks)
+    return Prediction(labels, tuple(segments), masks)

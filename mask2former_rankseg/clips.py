@@ -1,7 +1,7 @@
 """A video as overlapping clips, so that its length costs no memory.
 
 Shapes: T frames of a clip, Q queries, C classes, (h, w) the map of the mask logits, (H, W) the
-answer.
+prediction.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from .inference import Frame, weighted_masks
 
 
 class Clip(NamedTuple):
-    """What the queries answer about some frames of a video.
+    """What the queries predicts about some frames of a video.
 
     Attributes:
         frames: their T numbers.
@@ -61,7 +61,7 @@ def divide(num_frames: int, clip_frames: int, overlap: int) -> Iterator[tuple[ra
 
 
 class FrameScores:
-    """Semantic answers frame by frame: the mean of the scores in all clips that hold the frame."""
+    """Semantic predictions by frame: the mean of the scores in all clips that hold the frame."""
 
     def __init__(self, kind: PredictionKind) -> None:
         """
@@ -78,9 +78,9 @@ class FrameScores:
         self._clips = [*kept, clip]
 
     def frame(self, index: int) -> dict[str, Tensor]:
-        """The answer of a frame (H, W), when all its clips have been added.
+        """The prediction of a frame (H, W), when all its clips have been added.
 
-        The queries of all its clips answer together, each with its share.
+        The queries of all its clips prediction together, each with its share.
 
         Returns:
             See :meth:`segcore.inference.predictions.SemanticPrediction.result`.

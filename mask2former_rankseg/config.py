@@ -97,7 +97,7 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     # Panoptic: score that a segment has to exceed, and share of its mask that must be left to it.
     node.TEST.OBJECT_MASK_THRESHOLD = 0.0
     node.TEST.OVERLAP_THRESHOLD = 0.0
-    # Not in the published code: videos are answered in clips of so many frames (0 = as one), of
+    # Not in the published code: videos are predicted in clips of so many frames (0 = as one), of
     # which so many are also in the next clip.
     node.TEST.CLIP_FRAMES = 0
     node.TEST.CLIP_OVERLAP = 2

@@ -159,7 +159,7 @@ class MaskFormerHead(nn.Module):
 
 
 def _check(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Refuse what the layers could only answer with an error of their own, or not at all."""
+    """Refuse what the layers could only meet with an error of their own, or not at all."""
     head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     levels, width = head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES, node.HIDDEN_DIM
     rules = {

@@ -3,7 +3,7 @@
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022.
 
-Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answer.
+Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the prediction.
 """
 
 import warnings
@@ -26,30 +26,30 @@ TOGETHER, TOGETHER_ON_GPU = 1 << 21, 1 << 26
 
 @dataclass(frozen=True)
 class Frame:
-    """Where an image lies in the batch, and how large the answer is; each (height, width).
+    """Where an image lies in the batch, and how large the prediction is; each (height, width).
 
     Attributes:
         padded: of the batch.
         image: without padding, at the left upper corner.
-        answer: asked for.
+        prediction: asked for.
     """
 
     padded: Size
     image: Size
-    answer: Size
+    prediction: Size
 
     @classmethod
     def of(cls, padded: Size, image: Size, item: dict) -> "Frame":
-        """Of a model's input, which may ask for an answer of another size than the image's."""
-        answer = (item.get("height", image[0]), item.get("width", image[1]))
-        return cls(tuple(padded), tuple(image), answer)
+        """Of a model's input, which may ask for a prediction of another size than the image's."""
+        prediction = (item.get("height", image[0]), item.get("width", image[1]))
+        return cls(tuple(padded), tuple(image), prediction)
 
     def place(self, masks: Tensor) -> Tensor:
-        """Mask logits (N, h, w) of the padded image -> (N, *answer), bilinear."""
+        """Mask logits (N, h, w) of the padded image -> (N, *prediction), bilinear."""
         if not len(masks):
-            return masks.new_zeros(0, *self.answer)
+            return masks.new_zeros(0, *self.prediction)
         masks = resize(masks[None], self.padded)[..., : self.image[0], : self.image[1]]
-        return masks[0] if self.answer == self.image else resize(masks, self.answer)[0]
+        return masks[0] if self.prediction == self.image else resize(masks, self.prediction)[0]
 
 
 def class_probabilities(class_logits: Tensor) -> Tensor:
@@ -78,18 +78,18 @@ def weighted_masks(
     Returns:
         See :meth:`.SemanticPrediction.result`; scores are not normalised.
     """
-    answer = SemanticPrediction(kind, weights.shape[1], frame.answer, weights.device)
-    ids = answer.order(classes)
+    prediction = SemanticPrediction(kind, weights.shape[1], frame.prediction, weights.device)
+    ids = prediction.order(classes)
     weights = weights[:, ids].T.contiguous()
     masks = frame.place(mask_logits.float())
-    top, width = 0, frame.answer[1]
+    top, width = 0, frame.prediction[1]
     together = TOGETHER if masks.device.type == "cpu" else TOGETHER_ON_GPU
     for rows in masks.split(max(together // (len(ids) * width), 1), dim=1):
         window = Window(top, top + rows.shape[1], 0, width)
         scores = weights @ rows.sigmoid().flatten(1)
-        answer.add(window, ids, scores.unflatten(1, window.size))
+        prediction.add(window, ids, scores.unflatten(1, window.size))
         top = window.bottom
-    return answer.result()
+    return prediction.result()
 
 
 def panoptic(
@@ -116,7 +116,7 @@ def panoptic(
     """
     scores, labels = class_logits.float().softmax(dim=-1).max(dim=-1)
     kept = ((labels != class_logits.shape[1] - 1) & (scores > score_threshold)).nonzero()[:, 0]
-    segments = torch.zeros(frame.answer, dtype=torch.int32, device=mask_logits.device)
+    segments = torch.zeros(frame.prediction, dtype=torch.int32, device=mask_logits.device)
     if not len(kept):
         warn_of_no_segment("OBJECT_MASK_THRESHOLD", score_threshold)
         return segments, []
@@ -199,7 +199,7 @@ def instances(
         class_logits: (Q, C + 1), the last one "no object".
         mask_logits: (Q, h, w).
         frame: size and place of the image.
-        number: of pairs at most; a query may answer with several classes.
+        number: of pairs at most; a query may return several classes.
         things: classes to keep of these; None keeps all.
     Returns:
         Best first: scores (N,), classes (N,) int64, masks (N, H, W) bool.

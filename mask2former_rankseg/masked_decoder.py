@@ -18,7 +18,7 @@ from segcore.rankseg.layers import sine_positions
 
 
 class Decoded(NamedTuple):
-    """What the decoder answers.
+    """What the decoder predicts.
 
     Attributes:
         predictions: class logits (B, Q, C + 1), the last one "no object", and mask logits
@@ -91,9 +91,9 @@ class DecoderLayer(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-    """Layer after layer the queries look at the levels in turn, and answer with class and mask.
+    """Layer after layer the queries look at the levels in turn, and predict class and mask.
 
-    Of a clip they look at all frames at once: a query answers for one object in all of them.
+    Of a clip they look at all frames at once: a query stands for one object in all of them.
     """
 
     def __init__(

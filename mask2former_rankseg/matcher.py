@@ -1,4 +1,4 @@
-"""Which query answers for which object: bipartite matching (DETR; Mask2Former, CVPR 2022).
+"""Which query stands for which object: bipartite matching (DETR; Mask2Former, CVPR 2022).
 
 Shapes: B images or clips, Q queries, K classes to tell apart (those selected), T frames (1 for an
 image), N objects of one image, P points.
@@ -33,7 +33,7 @@ def matching_costs(
     points: Tensor,
     weights: Weights,
 ) -> list[Tensor]:
-    """What it would cost that a query answers for an object.
+    """What it would cost that a query stands for an object.
 
     Args:
         class_logits: (B, Q, K + 1), the last one "no object".

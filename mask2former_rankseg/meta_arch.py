@@ -1,4 +1,4 @@
-"""The meta-architecture ``MaskFormer``: images in, semantic, panoptic and instance answers out.
+"""The meta-architecture ``MaskFormer``: images in, semantic, panoptic and instance predictions out.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022; He et al., "RankSeg", ECCV 2022.
@@ -70,10 +70,10 @@ class MaskFormer(nn.Module):
             pixel_mean, pixel_std: in the order of the channels, 0..255.
             size_divisibility: batches are padded to multiples of it.
             ranking: RankSeg; None for plain Mask2Former.
-            tasks: what is answered outside training.
-            prediction_kind: how the semantic task is answered.
+            tasks: what is predicted outside training.
+            prediction_kind: how the semantic task is predicted.
             things: ids of the classes with instances, for the panoptic task.
-            only_present: oracle: outside training, answer only with classes of the ground truth.
+            only_present: oracle: outside training, predict only with classes of the ground truth.
             deep_supervision: the predictions behind every layer learn, not the last alone.
             published_output: return what the published code returns, see :meth:`forward`.
         """
@@ -129,7 +129,7 @@ class MaskFormer(nn.Module):
 
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), 0..255, of any size; "height" and
-                "width" of the answer, by default those of "image". Training, and the oracles of
+                "width" of the prediction, by default those of "image". Training, and the oracles of
                 ground truth, read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
             training: see :class:`Criterion`.
@@ -178,7 +178,7 @@ class MaskFormer(nn.Module):
     def predict(
         self, images: Tensor, batched_inputs: list[dict]
     ) -> tuple[Tensor, Tensor, Ranked | None]:
-        """What the queries answer in the end.
+        """What the queries predicts in the end.
 
         Args:
             images: normalised, as :meth:`decode` takes them.
@@ -232,27 +232,27 @@ class MaskFormer(nn.Module):
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         images = self.to_batch(batched_inputs)
         class_logits, mask_logits, ranked = self.predict(images.tensor, batched_inputs)
-        answers = []
+        predictions = []
         for i, item in enumerate(batched_inputs):
             selected = None if ranked is None else ranked.selected[i]
             frame = Frame.of(images.tensor.shape[-2:], images.image_sizes[i], item)
-            answer = self._answer(class_logits[i], mask_logits[i], frame, selected)
+            prediction = self._prediction(class_logits[i], mask_logits[i], frame, selected)
             if ranked is not None:
-                answer["category_scores"] = ranked.category_logits[i].float().sigmoid()
-                answer["category_ids"] = selected
-            answers.append(answer)
-        return answers
+                prediction["category_scores"] = ranked.category_logits[i].float().sigmoid()
+                prediction["category_ids"] = selected
+            predictions.append(prediction)
+        return predictions
 
-    def _answer(
+    def _prediction(
         self, class_logits: Tensor, mask_logits: Tensor, frame: Frame, selected: Tensor | None
     ) -> dict:
-        """Answers to all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
-        tasks, answer = self.tasks, {}
+        """Predictions to all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
+        tasks, prediction = self.tasks, {}
         queries = class_logits, mask_logits, frame
         if tasks.semantic:
-            answer |= semantic(*queries, self.prediction_kind, self.scored_classes(selected))
+            prediction |= semantic(*queries, self.prediction_kind, self.scored_classes(selected))
         if tasks.panoptic:
-            answer["panoptic_seg"] = panoptic(
+            prediction["panoptic_seg"] = panoptic(
                 *queries,
                 self.things,
                 score_threshold=tasks.score_threshold,
@@ -260,10 +260,10 @@ class MaskFormer(nn.Module):
             )
         if tasks.instance:
             things = self.things if tasks.panoptic else None
-            answer["instances"] = self._pack(
-                frame.answer, *instances(*queries, tasks.num_instances, things)
+            prediction["instances"] = self._pack(
+                frame.prediction, *instances(*queries, tasks.num_instances, things)
             )
-        return answer
+        return prediction
 
     def _pack(
         self, size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor
@@ -284,7 +284,7 @@ class MaskFormer(nn.Module):
             labels = [self.shown_classes(item) for item in batched_inputs]
         except (KeyError, AttributeError) as error:
             raise UserError(
-                "MODEL.RANKSEG.USE_GT and ORACLE answer with classes of the ground truth, but a "
+                "MODEL.RANKSEG.USE_GT and ORACLE predict with classes of the ground truth, but a "
                 "image comes without: set them to False, or take a mapper that reads labels."
             ) from error
         return presence(labels, self.num_classes).to(self.device)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tasks:
-    """What is answered: ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
+    """What is predicted: ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
 
     Attributes:
-        semantic, panoptic, instance: whether to answer with that.
+        semantic, panoptic, instance: whether to predict that.
         score_threshold, overlap_threshold: see :func:`panoptic`.
         num_instances: at most.
     """

@@ -83,8 +83,8 @@ class Tracker:
     def labels(self) -> dict[int, tuple[int, float]]:
         """Class and score so far of every track of the last clip, by its number."""
         scores, labels = (self._probabilities / self._clips[:, None]).max(dim=1)
-        answers = zip(labels.tolist(), scores.tolist(), strict=True)
-        return dict(zip(self._numbers, answers, strict=True))
+        predictions = zip(labels.tolist(), scores.tolist(), strict=True)
+        return dict(zip(self._numbers, predictions, strict=True))
 
     def best(self) -> list[tuple[int, int, float]]:
         """The best pairs of track and class so far: number, class and score, best first."""

@@ -1,6 +1,6 @@
 """What queries find in an image, to be looked at a window at a time.
 
-Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the answer.
+Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the prediction.
 """
 
 from collections.abc import Callable
@@ -39,11 +39,11 @@ class UnmergedQueries:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        return self.frame.answer
+        return self.frame.prediction
 
     def look(self, window: Window) -> Callable[[Tensor], Tensor]:
         """Classes (t,) -> scores (t, height, width) in the window."""
-        shrink = WindowResize(self.frame.image, self.frame.answer, window)
+        shrink = WindowResize(self.frame.image, self.frame.prediction, window)
         enlarge = WindowResize(self.mask_logits.shape[-2:], self.frame.padded, shrink.needs)
         masks = shrink(enlarge(enlarge.needs.of(self.mask_logits))).sigmoid_().flatten(1)
         return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)

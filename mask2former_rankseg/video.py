@@ -1,9 +1,9 @@
-"""The meta-architecture ``VideoMaskFormer``: videos in, semantic answers and tracks out.
+"""The meta-architecture ``VideoMaskFormer``: videos in, semantic predictions and tracks out.
 
 Source: Cheng et al., "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764); He et
 al., "RankSeg", ECCV 2022.
 
-Shapes: B clips, T frames, Q queries, C classes, kappa selected classes, (H, W) the answer.
+Shapes: B clips, T frames, Q queries, C classes, kappa selected classes, (H, W) the prediction.
 """
 
 from collections import defaultdict
@@ -34,9 +34,9 @@ NUM_TRACKS = 10  # told of a video; published code has no key for it
 
 @META_ARCH_REGISTRY.register()
 class VideoMaskFormer(MaskFormer):
-    """Mask2Former whose queries answer for an object in all frames of a clip, with RankSeg or not.
+    """Mask2Former whose queries stand for objects in all frames of a clip, with RankSeg or not.
 
-    Longer videos are answered clip by clip, see ``docs/video.md``.
+    Longer videos are predicted clip by clip, see ``docs/video.md``.
     """
 
     @configurable
@@ -66,7 +66,7 @@ class VideoMaskFormer(MaskFormer):
         Args:
             batched_inputs: one dict a video: "image", a sequence of T images (3, H, W), 0..255,
                 all of one size, which is read from front to back, clip by clip; "height" and
-                "width" of the answer, by default those of the images. Training, where T is the
+                "width" of the prediction, by default those of the images. Training, where T is the
                 same for all, and the oracles read "instances", one for each frame, which list the
                 same N objects in the same order: ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
@@ -83,15 +83,15 @@ class VideoMaskFormer(MaskFormer):
         Raises:
             UserError: an item is no video, or with ``published_output`` there are several.
         """
-        answers = super().forward(batched_inputs)
+        predictions = super().forward(batched_inputs)
         if self.training or not self.published_output:
-            return answers
-        if len(answers) != 1:
+            return predictions
+        if len(predictions) != 1:
             raise UserError(
                 "MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT is for one video at a time, but a batch "
-                f"has {len(answers)}: set it to False, or give the videos one by one."
+                f"has {len(predictions)}: set it to False, or give the videos one by one."
             )
-        return _published(answers[0])
+        return _published(predictions[0])
 
     @torch.no_grad()
     def stream(self, item: dict, min_score: float = 0.5) -> Iterator[dict]:
@@ -148,18 +148,18 @@ class VideoMaskFormer(MaskFormer):
         return [self._segment_video(item) for item in batched_inputs]
 
     def _segment_video(self, item: dict) -> dict:
-        """Answers to all tasks."""
-        answer, num_frames = {}, len(_frames(item))
+        """Predictions to all tasks."""
+        prediction, num_frames = {}, len(_frames(item))
         scores, tracker = FrameScores(self.prediction_kind), Tracker(NUM_TRACKS)
         runs: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> its run lengths
         categories = []
         for clip, final in self._clips(item):
-            answer["image_size"] = clip.place.answer
+            prediction["image_size"] = clip.place.prediction
             categories.append(clip.categories)
             if self.tasks.semantic:
                 scores.add(clip)
                 for index in final:
-                    _put(answer, scores.frame(index), index, num_frames)
+                    _put(prediction, scores.frame(index), index, num_frames)
             if self._finds_tracks:
                 tracker.add(clip)
                 if final.stop == num_frames:
@@ -172,12 +172,12 @@ class VideoMaskFormer(MaskFormer):
                 for number in runs.keys() - tracker.known():
                     del runs[number]
         if self._finds_tracks:
-            answer |= _tell(tracker.best(), runs, answer["image_size"], num_frames)
+            prediction |= _tell(tracker.best(), runs, prediction["image_size"], num_frames)
         if self.ranking is not None:
             mean = torch.stack(categories).mean(dim=0)
-            answer["category_scores"] = mean.float().cpu()
-            answer["category_ids"] = select_top(mean[None], self.ranking.test_kappa)[0].cpu()
-        return answer
+            prediction["category_scores"] = mean.float().cpu()
+            prediction["category_ids"] = select_top(mean[None], self.ranking.test_kappa)[0].cpu()
+        return prediction
 
     @property
     def _finds_tracks(self) -> bool:
@@ -203,7 +203,7 @@ class VideoMaskFormer(MaskFormer):
             images = images[len(final) :]
 
     def _see(self, images: Sequence[Tensor], frames: range, item: dict) -> Clip:
-        """What the queries answer about a clip."""
+        """What the queries predicts about a clip."""
         padded = self.pad_images(images).tensor
         class_logits, mask_logits, ranked = self.predict(padded[None], [item])
         selected, categories = None, None
@@ -221,13 +221,13 @@ class VideoMaskFormer(MaskFormer):
         )
 
 
-def _put(answer: dict, found: dict[str, Tensor], index: int, num_frames: int) -> None:
+def _put(prediction: dict, found: dict[str, Tensor], index: int, num_frames: int) -> None:
     """Put maps (..., H, W) of a frame where they belong in those of a video, (..., T, H, W)."""
     for name, maps in found.items():
-        if name not in answer:
+        if name not in prediction:
             shape = (*maps.shape[:-2], num_frames, *maps.shape[-2:])
-            answer[name] = torch.empty(shape, dtype=maps.dtype)
-        answer[name][..., index, :, :] = maps
+            prediction[name] = torch.empty(shape, dtype=maps.dtype)
+        prediction[name][..., index, :, :] = maps
 
 
 def _tell(
@@ -251,9 +251,9 @@ def _tell(
     }
 
 
-def _published(answer: dict) -> dict:
-    """An answer whose tracks are tensors (T, H, W) bool in place of run lengths."""
-    return answer | {"pred_masks": [decode_masks(track) for track in answer["pred_masks"]]}
+def _published(prediction: dict) -> dict:
+    """A prediction whose tracks are tensors (T, H, W) bool in place of run lengths."""
+    return prediction | {"pred_masks": [decode_masks(track) for track in prediction["pred_masks"]]}
 
 
 def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> list[dict]:

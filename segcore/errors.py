@@ -1,4 +1,4 @@
-"""What a user's mistake looks like: one sentence, no traceback, exit code 2."""
+"""What a user's error looks like: one sentence, no traceback, exit code 2."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend.
+    """An error that the user can mend.
 
     The message is one sentence that names the file or the key and says what to do.
     """

@@ -41,7 +41,7 @@ RANKED = {
 
 
 def build(config: str, *options: object) -> MaskFormer:
-    """The model of a config and options, without pre-trained weights, ready to answer."""
+    """The model of a config and options, without pre-trained weights, ready to predict."""
     return build_model(load_config(config, [*options, "MODEL.WEIGHTS", ""])).eval()
 
 

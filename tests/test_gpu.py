@@ -82,8 +82,8 @@ def scores(name: str, device: str, *options: object) -> Tensor:
 
 
 def scores_of(model: torch.nn.Module, name: str) -> Tensor:
-    (answer,) = model([{"image": example(name)["image"], "height": 80, "width": 120}])
-    return answer["sem_seg"].detach().float().cpu()
+    (prediction,) = model([{"image": example(name)["image"], "height": 80, "width": 120}])
+    return prediction["sem_seg"].detach().float().cpu()
 
 
 def assert_alike(one: Tensor, other: Tensor) -> None:
@@ -104,11 +104,11 @@ def test_scores_of_windows_whose_crops_pass_together() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_answers_stay_on_the_device(name: str) -> None:
+def test_predictions_stay_on_the_device(name: str) -> None:
     """Panoptic maps, tracks and label maps as well."""
     _, model = build(CONFIGS[name], DEVICE)
-    (answer,) = model.eval()([{"image": example(name)["image"]}])
-    tensors = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)]
+    (prediction,) = model.eval()([{"image": example(name)["image"]}])
+    tensors = [leaf for leaf in tree_leaves(prediction) if isinstance(leaf, Tensor)]
     assert all(tensor.device.type == DEVICE for tensor in tensors)
 
 

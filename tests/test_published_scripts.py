@@ -72,9 +72,9 @@ def assert_drawn(out: Path, image: Path, *kinds: str) -> None:
         assert (after != before).mean() > 0.02, kind
 
 
-def in_common(found: dict[str, int], truth: Counter) -> float:
+def in_common(found: dict[str, int], ground_truth: Counter) -> float:
     """The fraction of pixels that two lists of areas by class share at most."""
-    return (Counter(found) & truth).total() / truth.total()
+    return (Counter(found) & ground_truth).total() / ground_truth.total()
 
 
 @pytest.mark.parametrize(
@@ -82,24 +82,24 @@ def in_common(found: dict[str, int], truth: Counter) -> float:
     [("catseg_d2", "scenes_60"), ("mask2former_rankseg", "scenes_60_rankseg")],
 )
 def test_semantic_models_of_images(run, drawing, family, model):
-    path, truth = drawing
+    path, ground_truth = drawing
     out = run("image_demo.py", family, model, path)
     found = json.loads((out / "drawing.json").read_text())
     assert found.keys() == {"semantic"}
     assert sum(found["semantic"].values()) == SIZE * SIZE
-    assert in_common(found["semantic"], truth) > 0.8
+    assert in_common(found["semantic"], ground_truth) > 0.8
     assert_drawn(out, path, "semantic", "frame")
 
 
 def test_a_model_of_all_three_tasks(run, drawing):
-    path, truth = drawing
+    path, ground_truth = drawing
     out = run("image_demo.py", "mask2former_rankseg", "scenes_60_panoptic", path)
     found = json.loads((out / "drawing.json").read_text())
-    assert in_common(found["semantic"], truth) > 0.8
-    assert in_common(found["panoptic"], truth) > 0.8
+    assert in_common(found["semantic"], ground_truth) > 0.8
+    assert in_common(found["panoptic"], ground_truth) > 0.8
     things = {entry.name for entry in SCENES_60.classes if entry.is_object}
     assert found["instances"] and set(found["instances"]) <= things
-    assert set(found["instances"]) & set(truth)
+    assert set(found["instances"]) & set(ground_truth)
     # `PUBLISHED_OUTPUT` is not set: the boxes are those of the masks.
     assert all(0 <= x0 < x1 <= SIZE and 0 <= y0 < y1 <= SIZE for x0, y0, x1, y1 in found["boxes"])
     assert_drawn(out, path, "panoptic", "semantic", "instances", "frame")

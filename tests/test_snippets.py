@@ -99,7 +99,7 @@ def test_catseg(names) -> None:
 
 @on("docs/rankseg.md")
 def test_rankseg(names) -> None:
-    assert names["answer"].shape == (2, 32, 32)
+    assert names["prediction"].shape == (2, 32, 32)
     assert names["selected"].shape == (2, 50)
     assert torch.isfinite(names["pixel_loss"]) and torch.isfinite(names["image_loss"])
 
@@ -114,9 +114,9 @@ def test_vocabularies(names) -> None:
 
 @on("docs/video.md")
 def test_video(names) -> None:
-    answer, part = names["answer"], names["part"]
-    assert 1 <= len(answer["pred_scores"]) == len(answer["pred_masks"]) <= 10
-    assert all(len(masks) == 3 for masks in answer["pred_masks"])
+    prediction, part = names["prediction"], names["part"]
+    assert 1 <= len(prediction["pred_scores"]) == len(prediction["pred_masks"]) <= 10
+    assert all(len(masks) == 3 for masks in prediction["pred_masks"])
     assert part["frames"] == range(2, 3)
 
 

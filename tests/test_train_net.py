@@ -129,7 +129,7 @@ def test_resume_ends_where_it_was_told_to(run, trained):
     assert state["trainer"]["_trainer"]["optimizer"]["state"][0]["step"] == 4
 
 
-def test_a_mistake_is_one_sentence_and_exit_code_2(run):
+def test_a_error_is_one_sentence_and_exit_code_2(run):
     _, printed = run("wrong", "SOLVER.BASE_LRR", "1.0", code=2)
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert "the nearest is SOLVER.BASE_LR" in line and "Traceback" not in printed
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(run):
         (["--eval-only", "MODEL.WEIGHTS", "other.pth"], "does not fit the model of this config"),
     ],
 )
-def test_mistakes(repository, tmp_path, monkeypatch, words, sentence):
+def test_errors(repository, tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
     torch.save({"model": {"w": torch.zeros(1000)}}, "other.pth")

@@ -57,14 +57,14 @@ def as_input(model: nn.Module, image: Tensor) -> dict:
     return {"image": [image] if hasattr(model, "clip_frames") else image}
 
 
-def tensors_of(answer: Any) -> Iterator[Tensor]:
+def tensors_of(prediction: Any) -> Iterator[Tensor]:
     """The tensors of a prediction, whatever its form."""
-    if isinstance(answer, Tensor):
-        yield answer
-    elif isinstance(answer, Instances):
-        yield from (answer.pred_masks, answer.scores)
-    elif isinstance(answer, dict | list | tuple):
-        for part in answer.values() if isinstance(answer, dict) else answer:
+    if isinstance(prediction, Tensor):
+        yield prediction
+    elif isinstance(prediction, Instances):
+        yield from (prediction.pred_masks, prediction.scores)
+    elif isinstance(prediction, dict | list | tuple):
+        for part in prediction.values() if isinstance(prediction, dict) else prediction:
             yield from tensors_of(part)
 
 

@@ -39,8 +39,8 @@ not measured here; "ms+flip" is a mean over several sizes and horizontal flips. 
 was published.
 
 `-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it
-answers with the classes of the ground truth alone. Mask2Former's models of Cityscapes and Mapillary
-Vistas are not here, because their data sets are not.
+predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes and
+Mapillary Vistas are not here, because their data sets are not.
 
 `python tools/config_index.py > configs/INDEX.md` writes this page.
 """

@@ -52,7 +52,7 @@ COLUMNS = ("mIoU-seen", "mIoU-unseen", "hIoU")
 
 
 class CostAlone(nn.Module):
-    """Stands in the aggregator's place and answers with the cost volume itself."""
+    """Stands in the aggregator's place and returns the cost volume itself."""
 
     def forward(self, features: Tensor, guidance: object, cost: Tensor, text: Tensor) -> Tensor:
         """The mean cosine over the sentences of a class: cost (B, T, P, H, W) -> (B, T, H, W)."""
@@ -132,7 +132,7 @@ class Controls:
         }
         ranking = Ranking()
         found, shown = dict.fromkeys(numbers, 0), 0
-        for batch, _ in self._answers("ranking", self.vocabulary, 0, ranking):
+        for batch, _ in self._predictions("ranking", self.vocabulary, 0, ranking):
             best = torch.stack(ranking.peaks).amax(dim=0).argsort(descending=True)
             ranking.peaks.clear()
             labels = read_labels(label_files[batch[0]["file_name"]])
@@ -146,15 +146,15 @@ class Controls:
         self, row: str, words: Vocabulary, max_classes: int, aggregator: nn.Module
     ) -> dict[str, float]:
         evaluator = SemanticEvaluator(self.dataset, distributed=False)
-        for batch, answers in self._answers(row, words, max_classes, aggregator):
-            evaluator.process(batch, answers)
+        for batch, predictions in self._predictions(row, words, max_classes, aggregator):
+            evaluator.process(batch, predictions)
         return evaluator.evaluate()["sem_seg"]
 
     @torch.inference_mode()
-    def _answers(
+    def _predictions(
         self, row: str, words: Vocabulary, max_classes: int, aggregator: nn.Module
     ) -> Iterator[tuple[list[dict], list[dict]]]:
-        """Every batch with the answers of the model, changed for as long."""
+        """Every batch with the predictions of the model, changed for as long."""
         model = self.model
         before = model.vocabulary, model.max_classes, model.aggregator
         model.set_vocabulary(words)

@@ -50,7 +50,7 @@ from segcore.benchmarks.page import write_page
 from segcore.benchmarks.passport import differences, read_passport, text_hash
 from segcore.benchmarks.report import make_report, missing_line
 from segcore.benchmarks.runs import Result, Run, config_name, evaluate, finished, make_run
-from segcore.benchmarks.suites import SHIPPED, SUITES, answerable
+from segcore.benchmarks.suites import SHIPPED, SUITES, predictable_
 from segcore.benchmarks.tables import summary_table
 from segcore.benchmarks.writing import write_json_report, write_markdown
 from segcore.config import load_config
@@ -187,7 +187,7 @@ def of_config(args: argparse.Namespace, config: str, asked: Sequence[str]) -> Se
     if args.datasets:
         return asked
     shipped = [each.datasets for each in SHIPPED if args.shipped and each.config == config]
-    return shipped[0] if shipped else answerable(load_config(config, args.opts), asked)
+    return shipped[0] if shipped else predictable_(load_config(config, args.opts), asked)
 
 
 def make_runs(

@@ -33,7 +33,7 @@ repository: each comes from its authors, under their terms, and is used as it is
 "Published" is what the authors report, in percent; it was not measured here, since the data sets
 and the files are not at hand. "Verified here" says what was:
 
-- *outputs*: with the same numbers as weights, the authors' code and this one answer alike;
+- *outputs*: with the same numbers as weights, the authors' code and this one agree;
 - *keys*: name and shape of every weight are those of the authors' model;
 - *built*: the config builds the model that its authors describe, and nothing was compared.
 

@@ -4,7 +4,7 @@
     python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
         output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
 
-Of a model that reads words: its text tower has to be trained from nothing on those of
+Of a model that reads words: its text tower has to be trained from scratch on those of
 TRAIN_CLASS_JSON. Of the token table the rows of these are kept; other words of a sentence stand for
 nothing afterwards. A tower that knows the words of the world would lose them: keep its checkpoint
 as it is.

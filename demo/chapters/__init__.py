@@ -18,8 +18,8 @@ class Outcome:
 
     Attributes:
         lines: the scores.
-        mistake: what is wrong with them, if anything.
+        error: what is wrong with them, if anything.
     """
 
     lines: tuple[str, ...]
-    mistake: str | None = None
+    error: str | None = None

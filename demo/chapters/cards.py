@@ -1,4 +1,4 @@
-"""Cards of the page: an image, its truth and what a model made of it, beside each other."""
+"""Cards of the page: an image, its ground truth and what a model made of it, beside each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ class Example:
     Attributes:
         image: path of the image.
         labels: path of the label map that a model gave it.
-        truth: path of the label map that was drawn with it, if any.
+        ground truth: path of the label map that was drawn with it, if any.
     """
 
     image: Path
     labels: Path
-    truth: Path | None = None
+    ground_truth: Path | None = None
 
 
-def examples(images: Path, segmented: Path, *, with_truth: bool) -> list[Example]:
-    """The images of a folder, their label maps in another; the truth lies beside the images."""
+def examples(images: Path, segmented: Path, *, with_ground_truth: bool) -> list[Example]:
+    """The images of a folder, the ground truth beside them, and label maps in another folder."""
     return [
         Example(
             image,
             segmented / f"{image.stem}_labels.png",
-            images.parent / "labels" / image.name if with_truth else None,
+            images.parent / "labels" / image.name if with_ground_truth else None,
         )
         for image in sorted(images.glob("*.png"))
     ]
@@ -49,7 +49,7 @@ def label_card(
     words: Vocabulary,
     more: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
 ) -> Card:
-    """Image, truth where it is known, and prediction; names that training never saw are marked.
+    """Image, ground truth if known, and prediction; names that training never saw are marked.
 
     Args:
         title, model: headings of the card and of the prediction.
@@ -62,15 +62,17 @@ def label_card(
     images = [("image", image)]
     legends = []
     right = ""
-    if example.truth is not None:
+    if example.ground_truth is not None:
         ignore = words.ignore_label
-        truth = read_labels(example.truth)
-        right = f", {float((truth == labels)[truth != ignore].mean()):.0%} right"
-        truth = overlays.fit(truth, SIDE)
-        drawn = overlays.overlay(image, truth, words.colors, alpha=ALPHA, ignore_label=ignore)
-        images.append(("truth", drawn))
-        shares = overlays.present_classes(truth, ignore)
-        legends.append(("truth:", legend_entries(words, shares)))
+        ground_truth = read_labels(example.ground_truth)
+        right = f", {float((ground_truth == labels)[ground_truth != ignore].mean()):.0%} right"
+        ground_truth = overlays.fit(ground_truth, SIDE)
+        drawn = overlays.overlay(
+            image, ground_truth, words.colors, alpha=ALPHA, ignore_label=ignore
+        )
+        images.append(("ground truth", drawn))
+        shares = overlays.present_classes(ground_truth, ignore)
+        legends.append(("ground truth:", legend_entries(words, shares)))
     labels = overlays.fit(labels, SIDE)
     drawn = overlays.overlay(image, labels, words.colors, alpha=ALPHA)
     images.append((f"{model}{right}", drawn))

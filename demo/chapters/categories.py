@@ -53,7 +53,7 @@ def write(page: Page, folder: Path) -> Outcome:
     numbers = ", ".join(f"{share:.0f} % among the {k} likeliest" for k, share in recall.items())
     page.text(f"Of the classes that are there: {numbers}.")
     images = folder / DRAWINGS.relative_to(OUTPUT)
-    drawings = examples(images, folder / "drawings_rankseg", with_truth=True)
+    drawings = examples(images, folder / "drawings_rankseg", with_ground_truth=True)
     page.cards(
         [
             label_card(
@@ -66,8 +66,8 @@ def write(page: Page, folder: Path) -> Outcome:
             for number, drawing in enumerate(drawings[:SHOWN], 1)
         ]
     )
-    mistake = "Mask2Former with RankSeg does not beat the nearest mean colour on seen classes"
-    return Outcome((baseline.line, model.line), None if better else mistake)
+    error = "Mask2Former with RankSeg does not beat the nearest mean colour on seen classes"
+    return Outcome((baseline.line, model.line), None if better else error)
 
 
 def read_recall(folder: Path) -> dict[int, float]:
@@ -84,7 +84,7 @@ def read_recall(folder: Path) -> dict[int, float]:
 def expected_classes(drawing: Example) -> list[LegendEntry]:
     """The likeliest classes with their probabilities; those that are there are marked."""
     path = drawing.labels.with_name(drawing.labels.name.replace("_labels.png", "_categories.json"))
-    there = {i for i, _ in overlays.present_classes(read_labels(drawing.truth))}
+    there = {i for i, _ in overlays.present_classes(read_labels(drawing.ground_truth))}
     return [
         LegendEntry(
             f"{each['name']}{' (there)' if each['id'] in there else ''}",

@@ -38,7 +38,7 @@ STEPS = [
     ),
     Step(
         name="train",
-        title="CAT-Seg: train one from nothing, for some seconds",
+        title="CAT-Seg: train one from scratch, for some seconds",
         command=commands.train(TOWERS_CONFIG, OUTPUT / "training", *MOMENTS),
         sources=commands.CATSEG,
         output=OUTPUT / "training",
@@ -90,9 +90,11 @@ def write(page: Page, folder: Path) -> Outcome:
     baseline = read_baseline(folder / "logs" / "baseline.txt")
     model = read_model("CAT-Seg, very small", folder / "evaluation", "scenes_60_test")
     outcome = write_comparison(page, baseline, model)
-    drawings = examples(folder / DRAWINGS.relative_to(OUTPUT), folder / "drawings", with_truth=True)
+    drawings = examples(
+        folder / DRAWINGS.relative_to(OUTPUT), folder / "drawings", with_ground_truth=True
+    )
     _write_drawings(page, drawings)
-    photographs = examples(folder / "photographs", folder / "segmented", with_truth=False)
+    photographs = examples(folder / "photographs", folder / "segmented", with_ground_truth=False)
     _write_photographs(page, photographs, folder / "segmented" / "vocabulary.json")
     return outcome
 
@@ -110,18 +112,18 @@ def write_comparison(page: Page, baseline: Scores, model: Scores) -> Outcome:
         if better
         else "The model does not beat the baseline on both: something is wrong."
     )
-    mistake = "CAT-Seg does not beat the nearest mean colour on seen and unseen classes"
-    return Outcome((baseline.line, model.line), None if better else mistake)
+    error = "CAT-Seg does not beat the nearest mean colour on seen and unseen classes"
+    return Outcome((baseline.line, model.line), None if better else error)
 
 
 def _write_drawings(page: Page, drawings: Sequence[Example]) -> None:
-    page.text("Drawings that were not used in training. The truth was drawn with them.")
+    page.text("Drawings that were not used in training. The ground truth was drawn with them.")
     cards = [
         label_card(f"Drawing {number}", "CAT-Seg", drawing, WORDS)
         for number, drawing in enumerate(drawings, 1)
     ]
     page.cards(cards)
-    image = Image.fromarray(sheet(cards[::3], ["image", "truth", "CAT-Seg"]))
+    image = Image.fromarray(sheet(cards[::3], ["image", "ground truth", "CAT-Seg"]))
     image.quantize(256).save(page.folder / "sheet.png", optimize=True)
 
 

@@ -55,12 +55,12 @@ def write(page: Page, folder: Path) -> Outcome:
     header = ["", "panoptic quality", "segmentation", "recognition"]
     page.table(header, [[name, *(f"{v:.1f}" for v in row)] for name, row in quality.items()])
     drawn = folder / DRAWINGS.relative_to(OUTPUT)
-    truth = PanopticFile(drawn / "panoptic.json", drawn / "panoptic")
+    ground_truth = PanopticFile(drawn / "panoptic.json", drawn / "panoptic")
     images = sorted((drawn / "images").glob("*.png"))[:SHOWN]
-    answers = folder / "drawings_panoptic"
+    predictions = folder / "drawings_panoptic"
     page.cards(
         [
-            segments_card(f"Drawing {number}", image, truth, answers)
+            segments_card(f"Drawing {number}", image, ground_truth, predictions)
             for number, image in enumerate(images, 1)
         ]
     )
@@ -87,13 +87,13 @@ def read_quality(folder: Path) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def segments_card(title: str, path: Path, truth: PanopticFile, answers: Path) -> Card:
+def segments_card(title: str, path: Path, ground_truth: PanopticFile, predictions: Path) -> Card:
     """Image, true and found segments; those of one class have its colour."""
     image = overlays.fit(read_image(path), SIDE)
     images, legends = [("image", image)], []
     for name, (numbers, segments) in {
-        "truth": true_segments(truth, int(path.stem)),
-        "Mask2Former": found_segments(answers, path.stem),
+        "ground truth": true_segments(ground_truth, int(path.stem)),
+        "Mask2Former": found_segments(predictions, path.stem),
     }.items():
         regions = segment_regions(numbers, segments, WORDS, tell_apart=False)
         labels = overlays.fit(regions.labels, SIDE)
@@ -109,17 +109,17 @@ def segments_card(title: str, path: Path, truth: PanopticFile, answers: Path) ->
     return Card(title, images, legends, side=SIDE)
 
 
-def true_segments(truth: PanopticFile, image_id: int) -> tuple[np.ndarray, list[Segment]]:
+def true_segments(ground_truth: PanopticFile, image_id: int) -> tuple[np.ndarray, list[Segment]]:
     """A map (H, W) of numbers, and what they stand for."""
-    segments = truth.segments(image_id)
+    segments = ground_truth.segments(image_id)
     return segments.ids, [Segment(*each) for each in segments.categories.items()]
 
 
-def found_segments(answers: Path, name: str) -> tuple[np.ndarray, list[Segment]]:
+def found_segments(predictions: Path, name: str) -> tuple[np.ndarray, list[Segment]]:
     """The same, of what demo/demo.py wrote for an image of this name."""
-    listed = json.loads((answers / f"{name}_segments.json").read_text())
+    listed = json.loads((predictions / f"{name}_segments.json").read_text())
     segments = [Segment(each["id"], each["category_id"], each["isthing"]) for each in listed]
-    return read_labels(answers / f"{name}_labels.png"), segments
+    return read_labels(predictions / f"{name}_labels.png"), segments
 
 
 def _legend(numbers: np.ndarray, segments: Sequence[Segment]) -> list[LegendEntry]:

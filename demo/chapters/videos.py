@@ -55,7 +55,7 @@ def write(page: Page, folder: Path) -> Outcome:
     """Average precision of tracks, and videos that move."""
     page.heading("Mask2Former on videos")
     page.text(
-        "Queries answer for an object in all frames of a clip, and objects keep their number from "
+        "A query stands for an object in all frames of a clip, and objects keep their number from "
         "clip to clip. The average precision is over tracks: class and all masks have to be right. "
         "Of the classes, training showed 40 of 54."
     )
@@ -70,12 +70,12 @@ def write(page: Page, folder: Path) -> Outcome:
     return Outcome((f"{'average precision of tracks':28}  {scores['AP']:5.1f}",))
 
 
-def moving(frames: Path, answers: Path) -> Iterator[np.ndarray]:
+def moving(frames: Path, predictions: Path) -> Iterator[np.ndarray]:
     """Each frame beside the objects in it: (SIDE, 2 SIDE, 3) uint8 of a square video."""
     for path in sorted(frames.glob("*.png")):
         image = overlays.fit(read_image(path), SIDE)
-        numbers = overlays.fit(read_labels(answers / f"{path.stem}_labels.png"), SIDE)
-        listed = json.loads((answers / f"{path.stem}_segments.json").read_text())
+        numbers = overlays.fit(read_labels(predictions / f"{path.stem}_labels.png"), SIDE)
+        listed = json.loads((predictions / f"{path.stem}_segments.json").read_text())
         segments = [Segment(each["id"], each["category_id"]) for each in listed]
         regions = segment_regions(numbers, segments, WORDS)
         drawn = overlays.overlay(

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from segcore.annotations.panoptic_png import Segments, segments_of_record
-from segcore.benchmarks.objects import BACKGROUND, answered_objects, answered_tracks, true_objects
+from segcore.benchmarks.objects import BACKGROUND, predicted_objects, predicted_tracks, true_objects
 from segcore.drawing import overlays
 from segcore.evaluation import StatefulEvaluator
 from segcore.evaluation.panoptic_quality import count_segments, mean_quality
@@ -59,24 +59,24 @@ class Regions:
 
 @dataclass(frozen=True)
 class Judged:
-    """One image, or frame of a video, with its truth and what a model made of it.
+    """One image, or frame of a video, with its ground truth and what a model made of it.
 
     Attributes:
         score: percent.
         image: path of the image.
-        truth, answer: of equal size.
+        ground truth, prediction: of equal size.
     """
 
     score: float
     image: str
-    truth: Regions
-    answer: Regions
+    ground_truth: Regions
+    prediction: Regions
 
 
 class ExampleKeeper(StatefulEvaluator):
     """Hands everything to another evaluator, and keeps the best and the worst images.
 
-    The score of an image is its panoptic quality where the model answers with segments or objects,
+    The score of an image is its panoptic quality where the model returns segments or objects,
     else the mean IoU over the classes that its ground truth shows; of a video each frame counts.
     Objects count that the model is sure of.
 
@@ -129,8 +129,8 @@ class ExampleKeeper(StatefulEvaluator):
             Judged(
                 each["score"],
                 each["image"],
-                Regions.of_small(each["truth"]),
-                Regions.of_small(each["answer"]),
+                Regions.of_small(each["ground_truth"]),
+                Regions.of_small(each["prediction"]),
             )
             for each in self._kept
         ]
@@ -143,7 +143,10 @@ class ExampleKeeper(StatefulEvaluator):
         place = {"score": judged.score, "image": judged.image}
         if not any(each is place for each in self._choice([*self._kept, place])):
             return
-        maps = {"truth": judged.truth.small(), "answer": judged.answer.small()}
+        maps = {
+            "ground_truth": judged.ground_truth.small(),
+            "prediction": judged.prediction.small(),
+        }
         self._kept = self._choice([*self._kept, place | maps])
 
     def _choice(self, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,12 +189,16 @@ class ExampleKeeper(StatefulEvaluator):
         ignore = self._metadata.ignore_label
         record = self._records[item["file_name"]]
         first = self._metadata.get("first_label", 0)
-        truth = read_class_ids(record["sem_seg_file_name"], None, ignore, first).astype(np.int64)
+        ground_truth = read_class_ids(record["sem_seg_file_name"], None, ignore, first).astype(
+            np.int64
+        )
         background = self._metadata.get("background_from")
         if background is not None:
             labels = labels.clamp(max=background)
         return _judge_maps(
-            item["file_name"], np.where(truth == ignore, NONE, truth), labels.cpu().numpy()
+            item["file_name"],
+            np.where(ground_truth == ignore, NONE, ground_truth),
+            labels.cpu().numpy(),
         )
 
     def _judge_frames(self, item: dict, output: dict) -> Iterator[Judged]:
@@ -200,21 +207,21 @@ class ExampleKeeper(StatefulEvaluator):
         labels = labels_of(output)
         if labels is None or not self._frame_labels:
             return
-        for frame, answer in zip(item["file_names"], labels.cpu().numpy(), strict=True):
+        for frame, prediction in zip(item["file_names"], labels.cpu().numpy(), strict=True):
             stored = read_labels(self._frame_labels[frame]).astype(np.int64)
-            yield _judge_maps(frame, np.where(np.isin(stored, VOID), NONE, stored - 1), answer)
+            yield _judge_maps(frame, np.where(np.isin(stored, VOID), NONE, stored - 1), prediction)
 
     def _judge_segments(self, item: dict, ids: Tensor, listed: Sequence[dict]) -> Judged:
-        truth = segments_of_record(self._records[item["file_name"]])
+        ground_truth = segments_of_record(self._records[item["file_name"]])
         categories = {each["id"]: int(each["category_id"]) for each in listed}
-        answer = Segments(ids.cpu().numpy().astype(np.int64), categories)
-        return _judge_parts(item["file_name"], truth, answer)
+        prediction = Segments(ids.cpu().numpy().astype(np.int64), categories)
+        return _judge_parts(item["file_name"], ground_truth, prediction)
 
     def _judge_objects(self, item: dict, instances: Any) -> Judged:
         name = item["file_name"]
         size = tuple(instances.pred_masks.shape[1:])
-        truth = true_objects(self._records[name]["annotations"], size, name)
-        return _judge_parts(name, truth, answered_objects(instances))
+        ground_truth = true_objects(self._records[name]["annotations"], size, name)
+        return _judge_parts(name, ground_truth, predicted_objects(instances))
 
     @cached_property
     def _videos(self) -> dict[int | str, dict]:
@@ -225,44 +232,46 @@ class ExampleKeeper(StatefulEvaluator):
         size = (record["height"], record["width"])
         if "frame_annotations" not in record:  # nobody but a server knows the objects
             return
-        names, truths = record["file_names"], record["frame_annotations"]
-        answers = answered_tracks(output, len(names), size)
-        for name, annotations, answer in zip(names, truths, answers, strict=True):
-            yield _judge_parts(name, true_objects(annotations, size, name), answer)
+        names, ground_truths = record["file_names"], record["frame_annotations"]
+        predictions = predicted_tracks(output, len(names), size)
+        for name, annotations, prediction in zip(names, ground_truths, predictions, strict=True):
+            yield _judge_parts(name, true_objects(annotations, size, name), prediction)
 
 
 def labels_of(output: dict) -> Tensor | None:
-    """Class ids (H, W), of videos (T, H, W), that a model answered with; None if it did not."""
+    """Class ids (H, W), of videos (T, H, W), that a model predicted with; None if it did not."""
     if "sem_seg_labels" in output:
         return output["sem_seg_labels"]
     return output["sem_seg"].argmax(dim=0) if "sem_seg" in output else None
 
 
-def image_iou(truth: np.ndarray, answer: np.ndarray) -> float:
+def image_iou(ground_truth: np.ndarray, prediction: np.ndarray) -> float:
     """Mean IoU, in percent, over the classes that a ground truth (H, W) shows; nan if none.
 
-    What is answered where the truth is ``NONE`` does not count.
+    What is predicted where the ground truth is ``NONE`` does not count.
     """
-    known = truth != NONE
-    truth, answer = truth[known], answer[known]
-    classes, areas = np.unique(truth, return_counts=True)
+    known = ground_truth != NONE
+    ground_truth, prediction = ground_truth[known], prediction[known]
+    classes, areas = np.unique(ground_truth, return_counts=True)
     if not len(classes):
         return math.nan
-    hits = [np.count_nonzero(answer[truth == each] == each) for each in classes]
-    answered = [np.count_nonzero(answer == each) for each in classes]
-    unions = areas + np.array(answered) - np.array(hits)
+    hits = [np.count_nonzero(prediction[ground_truth == each] == each) for each in classes]
+    predicted = [np.count_nonzero(prediction == each) for each in classes]
+    unions = areas + np.array(predicted) - np.array(hits)
     return 100 * float((np.array(hits) / unions).mean())
 
 
-def _judge_maps(image: str, truth: np.ndarray, answer: np.ndarray) -> Judged:
-    return Judged(image_iou(truth, answer), str(image), Regions(truth), Regions(answer))
+def _judge_maps(image: str, ground_truth: np.ndarray, prediction: np.ndarray) -> Judged:
+    return Judged(
+        image_iou(ground_truth, prediction), str(image), Regions(ground_truth), Regions(prediction)
+    )
 
 
-def _judge_parts(image: str, truth: Segments, answer: Segments) -> Judged:
-    counts = count_segments(answer, truth)
+def _judge_parts(image: str, ground_truth: Segments, prediction: Segments) -> Judged:
+    counts = count_segments(prediction, ground_truth)
     counts.pop(BACKGROUND, None)
     quality = 100 * mean_quality(counts.values())["PQ"]
-    return Judged(quality, str(image), _segment_regions(truth), _segment_regions(answer))
+    return Judged(quality, str(image), _segment_regions(ground_truth), _segment_regions(prediction))
 
 
 def _segment_regions(segments: Segments) -> Regions:

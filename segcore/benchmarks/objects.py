@@ -8,7 +8,7 @@ import numpy as np
 from segcore.annotations.panoptic_png import Segments
 from segcore.outlines import decode_mask, draw_outline
 
-SURE = 0.5  # answers of a lower score are not drawn
+SURE = 0.5  # predictions of a lower score are not drawn
 BACKGROUND = -1  # the class of what is no object, so that it is not taken for unknown
 
 
@@ -42,17 +42,17 @@ def true_objects(annotations: Sequence[dict], size: tuple[int, int], where: str)
     return paint([masks[place] for place in order], classes, size)
 
 
-def answered_objects(instances: Any) -> Segments:
+def predicted_objects(instances: Any) -> Segments:
     """The objects that a model is sure of, the surest in front: of its ``Instances``."""
     masks, classes = instances.pred_masks.bool().cpu().numpy(), instances.pred_classes.tolist()
     return _surest(instances.scores.tolist(), classes, list(masks), masks.shape[1:])
 
 
-def answered_tracks(output: dict, frames: int, size: tuple[int, int]) -> Iterator[Segments]:
+def predicted_tracks(output: dict, frames: int, size: tuple[int, int]) -> Iterator[Segments]:
     """The same of tracks, frame by frame of a video of (H, W)."""
     scores, classes = map(list, (output["pred_scores"], output["pred_labels"]))
     for frame in range(frames):
-        masks = [decode_mask(track[frame], size, "an answer") for track in output["pred_masks"]]
+        masks = [decode_mask(track[frame], size, "a prediction") for track in output["pred_masks"]]
         yield _surest(scores, classes, masks, size)
 
 

@@ -103,14 +103,14 @@ def _cards(row: Row) -> Iterator[Card]:
     for kind, entries in (("worst", row.result.worst), ("best", row.result.best)):
         for entry in entries:
             maps = {
-                title: read_regions(row.result.folder, entry[key])
-                for title, key in (("truth", "truth"), ("answer", "answer"))
+                key.replace("_", " "): read_regions(row.result.folder, entry[key])
+                for key in ("ground_truth", "prediction")
             }
             try:
                 image = read_image(entry["image"])
             except UserError:
                 continue
-            height, width = maps["truth"].numbers.shape
+            height, width = maps["ground truth"].numbers.shape
             image = np.asarray(Image.fromarray(image).resize((width, height)))
             drawn = [("image", image)]
             legends = []

@@ -124,7 +124,7 @@ def describe_files(records: Sequence[dict]) -> dict[str, Any]:
 
 
 def describe_vocabulary(dataset: str) -> dict[str, Any]:
-    """The classes that answers are counted in."""
+    """The classes that predictions are counted in."""
     vocabulary = MetadataCatalog.get(dataset).get("vocabulary")
     if vocabulary is None:
         return {"name": None, "classes": None, "sha256": None}
@@ -180,7 +180,7 @@ def describe_precision(cfg: CfgNode) -> dict[str, Any]:
 
 
 def settings(cfg: CfgNode) -> dict[str, Any]:
-    """The keys that decide what the model answers, where they are not as by default."""
+    """The keys that decide what the model predicts, where they are not as by default."""
     usual = default_config()
     keys = {}
     for section in SECTIONS:

@@ -76,7 +76,7 @@ def make_run(
     datasets: Sequence[str],
     wording: Mapping[str, Any],
 ) -> Run:
-    """A run, whose model answers with the words of each data set where it reads any.
+    """A run, whose model returns the words of each data set where it reads any.
 
     Args:
         title, datasets, wording: of the run.
@@ -112,8 +112,8 @@ class Result:
         scores: task -> score -> percent, None where there was nothing to score.
         classes: class -> score -> percent, where a task tells classes apart.
         folder: where its files are.
-        worst, best: dicts with ``score``, ``image`` and the names of the files ``truth`` and
-            ``answer``, and of these the ``classes``.
+        worst, best: dicts with ``score``, ``image`` and the names of the files ``ground truth`` and
+            ``prediction``, and of these the ``classes``.
     """
 
     passport: dict[str, Any]
@@ -244,7 +244,7 @@ def _write_examples(examples: Sequence[Judged], folder: Path, kind: str) -> list
     entries = []
     for number, each in enumerate(examples, 1):
         entry = {"score": each.score, "image": each.image}
-        for name, regions in (("truth", each.truth), ("answer", each.answer)):
+        for name, regions in (("ground_truth", each.ground_truth), ("prediction", each.prediction)):
             file = f"{kind}-{number}-{name}.png"
             image = Image.fromarray(regions.numbers.astype(np.uint16))
             replace(folder / file, partial(image.save, format="png"))

@@ -1,4 +1,4 @@
-"""Suites: data sets that are evaluated together, and which of them a model can answer."""
+"""Suites: data sets that are evaluated together, and which of them a model can predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,15 +85,15 @@ SHIPPED = (
 
 
 def reads_words(cfg: CfgNode) -> bool:
-    """Whether the model of a config answers with whatever words it is given."""
+    """Whether the model of a config predicts with whatever words it is given."""
     return hasattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "set_vocabulary")
 
 
-def answerable(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the data sets that the model of a config has answers for.
+def predictable_(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the data sets that the model of a config has predictions for.
 
-    A model that reads words answers every semantic one. Others answer what has the classes and the
-    evaluator of the first of ``DATASETS.TEST``.
+    A model that reads class names predicts every semantic one. Others predict those that have the
+    classes and the evaluator of the first of ``DATASETS.TEST``.
     """
     check_registered(names)
     if reads_words(cfg):

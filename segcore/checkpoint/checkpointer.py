@@ -215,7 +215,7 @@ class Checkpointer(DetectionCheckpointer):
     def _require_file(self, path: str) -> None:
         """Fetch what is at an address; report a path that is no file as what it is."""
         if "://" not in path:
-            what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from nothing"
+            what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from scratch"
             what = "is a folder: name the checkpoint file in it" if Path(path).is_dir() else what
             if not Path(path).is_file():
                 raise UserError(f"the checkpoint {path} {what}")

@@ -57,7 +57,7 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
 
-    # What a semantic model answers: "scores" of every class (Detectron2's "sem_seg"), or "labels"
+    # What a semantic model predicts: "scores" of every class (Detectron2's "sem_seg"), or "labels"
     # ("sem_seg_labels"), which need no tensor of (classes, height, width). And how many of the best
     # classes of every pixel are told besides ("top_k_scores", "top_k_labels").
     cfg.TEST.SEM_SEG_OUTPUT = "scores"

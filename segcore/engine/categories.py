@@ -33,20 +33,20 @@ class CategoryScores(HookBase):
         """
         self.model, self.period, self.window = model, period, window
         self.top = sorted({*TOP, kappa})
-        self.answers: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
+        self.predictions: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
 
     def after_step(self) -> None:
         if self.model.category_predictions is None:
             return
-        self.answers.append(self.model.category_predictions)
-        while sum(len(logits) for logits, _ in self.answers) > self.window:
-            self.answers.popleft()
+        self.predictions.append(self.model.category_predictions)
+        while sum(len(logits) for logits, _ in self.predictions) > self.window:
+            self.predictions.popleft()
         done = self.trainer.iter + 1
-        if self.answers and (done % self.period == 0 or done == self.trainer.max_iter):
+        if self.predictions and (done % self.period == 0 or done == self.trainer.max_iter):
             self._note()
 
     def _note(self) -> None:
-        logits, present = (torch.cat(part).cpu() for part in zip(*self.answers, strict=True))
+        logits, present = (torch.cat(part).cpu() for part in zip(*self.predictions, strict=True))
         for name, score in multilabel_scores(logits.float(), present, self.top).items():
             # Precision is low wherever few classes are shown, and nothing is recalled of nothing.
             if not name.startswith("precision") and math.isfinite(score):

@@ -1,4 +1,4 @@
-"""Processes that stop together: a mistake that one of them meets ends all with its sentence."""
+"""Processes that stop together: an error that one of them meets ends all with its sentence."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ CONNECTION_LOST = re.compile("connection (closed|reset) by|broken pipe|remote pr
 
 
 class ErrorElsewhere(UserError):
-    """A mistake that another process met, and reports."""
+    """An error that another process met, and reports."""
 
 
 class ProcessLost(UserError):
@@ -55,14 +55,14 @@ def collective() -> Iterator[None]:
         UserError: of this process, as one sentence also where a loader's worker process met it.
         ErrorElsewhere: the sentence of another process.
     """
-    mistake = None
+    user_error = None
     try:
         yield
     except (UserError, RuntimeError) as error:
-        mistake = _as_sentence(error)
-    sentences = _all_gather(mistake and str(mistake))
-    if mistake is not None:
-        raise mistake
+        user_error = _as_sentence(error)
+    sentences = _all_gather(user_error and str(user_error))
+    if user_error is not None:
+        raise user_error
     if others := list(filter(None, sentences)):
         raise ErrorElsewhere(others[0])
 

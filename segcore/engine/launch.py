@@ -94,7 +94,7 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         what ``main`` returns, where it ran in this process; else None.
 
     Raises:
-        UserError: a mistake of the user in any of the processes; the others are ended.
+        UserError: an error of the user in any of the processes; the others are ended.
     """
     # Before any process starts, so that a wrong key is one sentence and not one a process.
     cfg = load_config(args.config_file, args.opts)
@@ -136,11 +136,11 @@ def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -
         # Threads that spin while they wait would hold the cores of the other processes. OpenMP
         # looks once, when it is loaded, so this must be set before they start.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    mistakes = mp.get_context("spawn").SimpleQueue()
+    errors = mp.get_context("spawn").SimpleQueue()
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # whom it ends
     with interrupts_ignored():  # by them; this process ends them
         run = mp.start_processes(
-            _process, (main, args, world, mistakes), nprocs=world.processes_here, join=False
+            _process, (main, args, world, errors), nprocs=world.processes_here, join=False
         )
     try:
         while not run.join():
@@ -148,8 +148,8 @@ def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -
     except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
         # The process that is found first may be another, which lost its connection to this one.
         sentences = []
-        while not mistakes.empty():
-            sentences.append(mistakes.get())
+        while not errors.empty():
+            sentences.append(errors.get())
         sentence = _reason(error, sentences, [process.exitcode for process in run.processes])
         if sentence is None:
             raise
@@ -165,7 +165,7 @@ def _reason(
 
     Args:
         error: how the first process that was found to have ended did.
-        sentences: mistakes that processes met; True where that is the loss of another process.
+        sentences: errors that processes met; True where that is the loss of another process.
         exit_codes: of all processes; those that went on have been ended by SIGTERM.
     """
     met = [sentence for lost, sentence in sentences if not lost]
@@ -193,9 +193,9 @@ def _end(processes: Sequence[mp.Process]) -> None:
 
 
 def _process(
-    local_rank: int, main: Callable, args: argparse.Namespace, world: _World, mistakes: Any
+    local_rank: int, main: Callable, args: argparse.Namespace, world: _World, errors: Any
 ) -> None:
-    """What each started process runs. A user's mistake travels to the parent as its sentence."""
+    """What each started process runs. A user's error travels to the parent as its sentence."""
     end_with_parent()
     # The workers of its loaders start as they do in a run of one process, or under torchrun.
     mp.set_start_method(world.start_method, force=True)
@@ -207,7 +207,7 @@ def _process(
         with losses_as_user_errors():
             _leave()
     except UserError as error:
-        mistakes.put((isinstance(error, ProcessLost), str(error)))
+        errors.put((isinstance(error, ProcessLost), str(error)))
         # At once, since the parent and the other processes wait for it: Python's own end waits for
         # the workers of loaders, which notice by themselves.
         logging.shutdown()
@@ -216,7 +216,7 @@ def _process(
 
 
 def _run(main: Callable, args: argparse.Namespace) -> Any:
-    """What ``main`` returns; locks are released, and the loss of a process is a user's mistake."""
+    """What ``main`` returns; locks are released, and the loss of a process is a user's error."""
     try:
         with losses_as_user_errors():
             return main(args)

@@ -174,7 +174,7 @@ class Trainer(DefaultTrainer):
 
         A model that reads words gets those of the data set, unless
         ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It leaves out tasks that the
-        evaluator does not look at (``tasks``), and answers with labels alone where the evaluator
+        evaluator does not look at (``tasks``), and returns labels alone where the evaluator
         asks for no more (``labels_suffice``).
 
         Outside of a training an evaluation that was interrupted goes on where it was, and

@@ -21,7 +21,7 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
     Evaluations within a training leave it out, as it takes several times as long.
 
     Raises:
-        UserError: the settings cannot be used, or the model answers more than semantic maps.
+        UserError: the settings cannot be used, or the model predicts more than semantic maps.
     """
     node = cfg.TEST.AUG
     if not node.ENABLED or has_event_storage():
@@ -42,7 +42,7 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
 
 
 class SemanticTTA(nn.Module):
-    """Answers like its model, with the mean of the scores of several views of each image.
+    """Predictions like its model, with the mean of the scores of several views of each image.
 
     Models with ``unmerged_predictions`` are asked for what they find in a view before it becomes
     scores of pixels, so that memory does not grow with classes times pixels. Of others the scores
@@ -54,7 +54,7 @@ class SemanticTTA(nn.Module):
     ) -> None:
         """
         Args:
-            model: whatever answers with "sem_seg".
+            model: whatever returns "sem_seg".
             min_sizes: lengths of the shorter side.
             max_size: at most, of the longer side.
             flip: whether there is a horizontal flip of every size, too.
@@ -72,7 +72,7 @@ class SemanticTTA(nn.Module):
         Args:
             batched_inputs: as of the model. Views are made of "image", as it comes.
         Returns:
-            what the model answers for semantic segmentation; "category_scores" are means, too, and
+            what the model predicts for semantic segmentation; "category_scores" are means, too, and
             "category_ids" those for which they are largest.
         """
         return [self._segment(item) for item in batched_inputs]

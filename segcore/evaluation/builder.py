@@ -38,7 +38,7 @@ EVALUATORS = {
 WITH_SUBMISSION = ("video_semantic", "ytvis")
 # Panoptic data sets may come without these; the metadata tells.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
-# What a model of several tasks answers with: keys of ``TASK_SWITCHES``.
+# What a model of several tasks returns: keys of ``TASK_SWITCHES``.
 SWITCHES = {
     "sem_seg": "SEMANTIC_ON",
     "panoptic_seg": "PANOPTIC_ON",
@@ -55,7 +55,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     evaluated too.
 
     Raises:
-        UserError: the data set is unknown, there is no evaluator of its type, or the model answers
+        UserError: the data set is unknown, there is no evaluator of its type, or the model predicts
             nothing that it could evaluate.
     """
     check_registered([dataset_name])
@@ -109,7 +109,7 @@ def evaluated_tasks(dataset_name: str) -> frozenset[str]:
 
 
 def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> list[str]:
-    """Those of a data set's outputs that the model answers with."""
+    """Those of a data set's outputs that the model returns."""
     tasks = task_switches(cfg)
     if tasks is None:
         return list(outputs)
@@ -118,6 +118,6 @@ def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> lis
         keys = " or ".join(f"{TASK_SWITCHES}.{SWITCHES[each]}" for each in outputs)
         raise UserError(
             f"dataset {dataset_name!r} evaluates {', '.join(outputs)}, which the model does not "
-            f"answer with: set {keys} to True"
+            f"predict with: set {keys} to True"
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Several evaluators, each of those answers that are meant for it."""
+"""Several evaluators, each of those predictions that are meant for it."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from segcore.evaluation.stateful import StatefulEvaluator
 
 
 class EvaluatorsByOutput(StatefulEvaluator):
-    """A model may answer with labels, segments, instances and the classes of the image, or with
-    some of these: what it answers with is evaluated.
+    """A model may return labels, segments, instances and the classes of the image, or with
+    some of these: what it returns is evaluated.
 
     Attributes:
         labels_suffice: see :class:`segcore.evaluation.SemanticEvaluator`.
@@ -57,7 +57,7 @@ class EvaluatorsByOutput(StatefulEvaluator):
         if not used:
             raise UserError(
                 f"nothing of dataset {self.dataset_name!r} was evaluated: it is about "
-                f"{', '.join(self.evaluators)}, but the model answered with none of these"
+                f"{', '.join(self.evaluators)}, but the model predicted with none of these"
             )
         results = OrderedDict()
         for name, evaluator in self.evaluators.items():

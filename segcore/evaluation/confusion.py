@@ -18,26 +18,26 @@ def empty_matrix(num_classes: int, device: torch.device | str = "cpu") -> Tensor
     return torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
 
 
-def count_pairs(matrix: Tensor, prediction: Tensor, truth: Tensor) -> None:
+def count_pairs(matrix: Tensor, prediction: Tensor, ground_truth: Tensor) -> None:
     """Add the pixels of a pair of label maps to a matrix, in place.
 
     With many classes a matrix is larger than a map, so an image must not cost a matrix of its own.
 
     Args:
         matrix: (K + 1, K + 1) int64.
-        prediction, truth: (H, W) integers in 0..K, on the device of the matrix.
+        prediction, ground truth: (H, W) integers in 0..K, on the device of the matrix.
     """
     one = torch.ones(1, dtype=torch.int64, device=matrix.device)
-    pairs = zip(prediction.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True)
+    pairs = zip(prediction.flatten().split(CHUNK), ground_truth.flatten().split(CHUNK), strict=True)
     for predicted, true in pairs:
         cells = (predicted.long() * len(matrix)).add_(true)
         matrix.view(-1).index_add_(0, cells, one.expand_as(cells))
 
 
-def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+def confusion_matrix(prediction: Tensor, ground_truth: Tensor, num_classes: int) -> Tensor:
     """The matrix (K + 1, K + 1) of one pair of label maps; see :func:`count_pairs`."""
     matrix = empty_matrix(num_classes, prediction.device)
-    count_pairs(matrix, prediction, truth)
+    count_pairs(matrix, prediction, ground_truth)
     return matrix
 
 
@@ -46,23 +46,23 @@ def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, flo
 
     Two conventions of the mean IoU go round. ``mIoU`` averages the classes that the ground truth
     shows, which is Detectron2's present one. ``mIoU_union`` averages the classes that the ground
-    truth or a prediction shows, an older one: a class that is only predicted counts as 0.
+    ground truth or a prediction shows, an older one: a class that is only predicted counts as 0.
     ``mACC`` averages over the former classes; ``fwIoU`` weighs each IoU by its class's share.
     """
     matrix = matrix.double().cpu()
     hits = matrix.diagonal()[:-1]
-    truth, predicted = matrix[:-1, :-1].sum(0), matrix[:-1, :-1].sum(1)
-    union = truth + predicted - hits
-    shown, any_shown = truth > 0, union > 0
+    ground_truth, predicted = matrix[:-1, :-1].sum(0), matrix[:-1, :-1].sum(1)
+    union = ground_truth + predicted - hits
+    shown, any_shown = ground_truth > 0, union > 0
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     iou = torch.where(shown, hits / union, nan)
-    accuracy = torch.where(shown, hits / truth, nan)
+    accuracy = torch.where(shown, hits / ground_truth, nan)
     scores = {
         "mIoU": iou[shown].mean(),
         "mIoU_union": (hits / union)[any_shown].mean(),
-        "fwIoU": (iou * truth)[shown].sum() / truth.sum(),
+        "fwIoU": (iou * ground_truth)[shown].sum() / ground_truth.sum(),
         "mACC": accuracy[shown].mean(),
-        "pACC": hits.sum() / truth.sum(),
+        "pACC": hits.sum() / ground_truth.sum(),
     }
     for i, name in enumerate(class_names):
         scores[f"IoU-{name}"], scores[f"ACC-{name}"] = iou[i], accuracy[i]
@@ -75,8 +75,8 @@ def chance_miou(matrix: Tensor) -> float:
     A class with the share p of the pixels then has the IoU (p / K) / (p + 1 / K - p / K), and the
     mean is over the classes that the ground truth shows. With K equal shares it is 1 / (2K - 1).
     """
-    truth = matrix[:-1, :-1].sum(0).double().cpu()
-    share, guessed = truth[truth > 0] / truth.sum(), 1 / len(truth)
+    ground_truth = matrix[:-1, :-1].sum(0).double().cpu()
+    share, guessed = ground_truth[ground_truth > 0] / ground_truth.sum(), 1 / len(ground_truth)
     return 100 * (share * guessed / (share + guessed - share * guessed)).mean().item()
 
 

@@ -1,4 +1,4 @@
-"""Video consistency (VC): do predictions stay the same where the truth does?
+"""Video consistency (VC): do predictions stay the same where the ground truth does?
 
 From "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild" (Miao et al., CVPR 2021), as
 the benchmark computes it: of the pixels whose true value is one and the same in n frames in a row,
@@ -29,17 +29,17 @@ class VideoConsistency:
 
     def begin_video(self) -> None:
         """The next frame has none before it."""
-        self._last: Tensor | None = None  # (2, H, W): truth and prediction of the last frame
+        self._last: Tensor | None = None  # (2, H, W): ground truth and prediction of the last frame
         self._age: Tensor | None = None  # (2, H, W): for how many frames these have been the same
 
-    def add(self, truth: Tensor, prediction: Tensor) -> None:
+    def add(self, ground_truth: Tensor, prediction: Tensor) -> None:
         """Look at the next frame.
 
         Args:
-            truth: (H, W) integers as stored, those that are not evaluated included.
+            ground truth: (H, W) integers as stored, those that are not evaluated included.
             prediction: (H, W) class ids on the same device.
         """
-        frame = torch.stack([truth.long(), prediction.long()])
+        frame = torch.stack([ground_truth.long(), prediction.long()])
         if self._last is None:
             self._age = torch.ones_like(frame, dtype=torch.int16)
         else:

@@ -24,7 +24,7 @@ from segcore.outlines import encode_masks
 logger = logging.getLogger(__name__)
 
 # In the order of pycocotools; AP is the mean over IoU thresholds of 0.5 to 0.95 and the classes,
-# s, m and l are small, medium and large objects, AR is the recall of so many answers an image.
+# s, m and l are small, medium and large objects, AR is the recall of so many predictions an image.
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -46,7 +46,7 @@ class InstanceEvaluator(StatefulEvaluator):
             dataset_name: a registered data set whose metadata has ``json_file``, of COCO's instance
                 format, and ``thing_dataset_id_to_contiguous_id``, from its category ids to the
                 model's.
-            distributed: gather the answers of all processes; only the main one returns scores.
+            distributed: gather the predictions of all processes; only the main one returns scores.
             output_dir: folder for ``instances_evaluation.json``; None writes nothing.
 
         Raises:
@@ -69,11 +69,11 @@ class InstanceEvaluator(StatefulEvaluator):
 
     def reset(self) -> None:
         self._num_images = 0
-        self._answers: list[dict] = []
+        self._predictions: list[dict] = []
 
     @cached_property
-    def _truth(self) -> "InstanceTruth":
-        return InstanceTruth(self.dataset_name, self.json_file, self._ids)
+    def _ground_truth(self) -> "InstanceGroundTruth":
+        return InstanceGroundTruth(self.dataset_name, self.json_file, self._ids)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Keep a batch.
@@ -87,7 +87,7 @@ class InstanceEvaluator(StatefulEvaluator):
             UserError: ground truth and prediction do not fit each other.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            image = self._truth.image(item["image_id"])
+            image = self._ground_truth.image(item["image_id"])
             instances = output["instances"]
             if tuple(instances.pred_masks.shape[1:]) != (image.height, image.width):
                 raise UserError(
@@ -95,7 +95,7 @@ class InstanceEvaluator(StatefulEvaluator):
                     f"in {self.json_file}, but the prediction has "
                     f"{tuple(instances.pred_masks.shape[1:])}: the two must agree"
                 )
-            self._answers += [
+            self._predictions += [
                 {
                     "image_id": image.id,
                     "category_id": self._category_of(found),
@@ -122,8 +122,8 @@ class InstanceEvaluator(StatefulEvaluator):
         num_images = sum(state["num_images"] for state in states)
         if num_images == 0:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
-        answers = [answer for state in states for answer in state["answers"]]
-        scores = average_precision(self._truth, answers)
+        predictions = [prediction for state in states for prediction in state["predictions"]]
+        scores = average_precision(self._ground_truth, predictions)
         summary = ", ".join(f"{name} {scores[name]:.2f}" for name in SCORES)
         logger.info("%s, %d images: %s", self.dataset_name, num_images, summary)
         if self.output_dir is not None:
@@ -132,14 +132,14 @@ class InstanceEvaluator(StatefulEvaluator):
         return OrderedDict(segm=scores)
 
     def state(self) -> dict:
-        return {"num_images": self._num_images, "answers": self._answers}
+        return {"num_images": self._num_images, "predictions": self._predictions}
 
     def load_state(self, state: dict) -> None:
-        self._num_images, self._answers = state["num_images"], list(state["answers"])
+        self._num_images, self._predictions = state["num_images"], list(state["predictions"])
 
     def _category_of(self, predicted: int) -> int:
         category = self._category.get(predicted)
-        if category not in self._truth.categories:
+        if category not in self._ground_truth.categories:
             raise UserError(
                 f"the model predicts an instance of class {predicted}, which {self.json_file} does "
                 f"not know: give the model the classes of the data set {self.dataset_name!r}"
@@ -147,7 +147,7 @@ class InstanceEvaluator(StatefulEvaluator):
         return category
 
 
-class InstanceTruth:
+class InstanceGroundTruth:
     """A file of COCO's instance format, by image.
 
     Attributes:
@@ -190,8 +190,8 @@ class InstanceTruth:
         scores; objects from 1 on, because it takes 0 for an object that nothing has found.
         """
         pairs = [(image, each) for image in self._images.values() for each in image.objects]
-        truth = COCO()
-        truth.dataset = {
+        ground_truth = COCO()
+        ground_truth.dataset = {
             "images": [
                 {"id": self.number[image.id], "height": image.height, "width": image.width}
                 for image in self._images.values()
@@ -210,22 +210,27 @@ class InstanceTruth:
             ],
         }
         with contextlib.redirect_stdout(io.StringIO()):
-            truth.createIndex()
-        return truth
+            ground_truth.createIndex()
+        return ground_truth
 
 
-def average_precision(truth: InstanceTruth, answers: list[dict]) -> dict[str, float]:
+def average_precision(
+    ground_truth: InstanceGroundTruth, predictions: list[dict]
+) -> dict[str, float]:
     """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
 
     Args:
-        truth: annotated objects.
-        answers: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``.
+        ground truth: annotated objects.
+        predictions: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``.
     """
-    known = truth.as_coco()
-    answers = [answer | {"image_id": truth.number[answer["image_id"]]} for answer in answers]
+    known = ground_truth.as_coco()
+    predictions = [
+        prediction | {"image_id": ground_truth.number[prediction["image_id"]]}
+        for prediction in predictions
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
-        if answers:
-            found = known.loadRes(answers)
+        if predictions:
+            found = known.loadRes(predictions)
         else:  # which loadRes cannot do
             found = COCO()
             found.dataset = known.dataset | {"annotations": []}
@@ -235,12 +240,12 @@ def average_precision(truth: InstanceTruth, answers: list[dict]) -> dict[str, fl
         evaluation.accumulate()
         evaluation.summarize()
     scores = {name: _percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
-    # (thresholds, recalls, classes, object sizes, answers an image); the last two: all, and most
+    # (thresholds, recalls, classes, object sizes, predictions per image); the last two: all, most
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     for k, category in enumerate(evaluation.params.catIds):
         defined = precision[:, :, k][precision[:, :, k] > -1]
         value = defined.mean() if defined.size else -1
-        scores[f"AP-{truth.categories[category]}"] = _percent(value)
+        scores[f"AP-{ground_truth.categories[category]}"] = _percent(value)
     return scores
 
 

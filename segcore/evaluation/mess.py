@@ -38,17 +38,17 @@ def interest_scores(matrix: Tensor, classes: Sequence[int]) -> dict[str, float]:
     ``Specificity`` and ``Sensitivity``, the accuracies of the first and of the second.
 
     Args:
-        matrix: (K + 1, K + 1) counts, ``[prediction, truth]``, K = ignored.
+        matrix: (K + 1, K + 1) counts, ``[prediction, ground truth]``, K = ignored.
         classes: ids.
 
     Returns:
         percent; nan where nothing was to score. The IoU's mean is over the classes that the ground
-        truth or a prediction shows, that of the accuracy over those in the ground truth.
+        ground truth or a prediction shows, that of the accuracy over those in the ground truth.
     """
     matrix = matrix.double().cpu()
     hits = matrix.diagonal()[:-1]
-    truth, predicted = matrix[:-1, :-1].sum(0), matrix[:-1, :-1].sum(1)
-    iou, accuracy = hits / (truth + predicted - hits), hits / truth  # 0 / 0 = nan
+    ground_truth, predicted = matrix[:-1, :-1].sum(0), matrix[:-1, :-1].sum(1)
+    iou, accuracy = hits / (ground_truth + predicted - hits), hits / ground_truth  # 0 / 0 = nan
     ids = torch.tensor(classes)
     scores = {"CoI-mIoU": iou[ids].nanmean(), "CoI-mACC": accuracy[ids].nanmean()}
     if len(hits) == 2:

@@ -19,7 +19,7 @@ from segcore.evaluation.stateful import StatefulEvaluator
 logger = logging.getLogger(__name__)
 
 TOP = (1, 5, 10, 20, 50, 100)
-VIDEO_TRUTH = {"frame_annotations", "sem_seg_file_names"}
+VIDEO_GROUND_TRUTH = {"frame_annotations", "sem_seg_file_names"}
 CHUNK = 64  # rows ranked at a time
 
 
@@ -133,7 +133,7 @@ class MultilabelEvaluator(StatefulEvaluator):
     @staticmethod
     def _is_secret(record: dict) -> bool:
         """Whether it is a video whose ground truth only a server knows."""
-        return "file_names" in record and not record.keys() & VIDEO_TRUTH
+        return "file_names" in record and not record.keys() & VIDEO_GROUND_TRUTH
 
     def _presence(self, record: dict, num_classes: int) -> Tensor:
         """(num_classes,) bool: which classes the ground truth of an image or video shows."""

@@ -81,7 +81,7 @@ class PanopticEvaluator(StatefulEvaluator):
         self._counts: dict[int, Counts] = {}
 
     @cached_property
-    def _truth(self) -> PanopticFile:
+    def _ground_truth(self) -> PanopticFile:
         return PanopticFile(*self._files, listed_areas=self._listed_areas)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
@@ -97,16 +97,16 @@ class PanopticEvaluator(StatefulEvaluator):
         """
         for item, output in zip(inputs, outputs, strict=True):
             ids, segments = output["panoptic_seg"]
-            truth = self._truth.segments(item["image_id"])
-            if tuple(ids.shape) != truth.ids.shape:
+            ground_truth = self._ground_truth.segments(item["image_id"])
+            if tuple(ids.shape) != ground_truth.ids.shape:
                 raise UserError(
-                    f"{truth.source} has (height, width) {truth.ids.shape}, but the prediction has "
-                    f"{tuple(ids.shape)}: the ground truth must fit the image"
+                    f"{ground_truth.source} has (height, width) {ground_truth.ids.shape}, but the "
+                    f"prediction has {tuple(ids.shape)}: the ground truth must fit the image"
                 )
             categories = {each["id"]: self._category_of(each) for each in segments}
             source = f"the prediction for image {item['image_id']}"
             ids = ids.cpu().numpy().astype(np.int64)
-            counts = count_segments(Segments(ids, categories, source=source), truth)
+            counts = count_segments(Segments(ids, categories, source=source), ground_truth)
             self._counts = add_counts([self._counts, counts])
             self._num_images += 1
 
@@ -138,7 +138,7 @@ class PanopticEvaluator(StatefulEvaluator):
         self._num_images, self._counts = state["num_images"], _restored(state["counts"])
 
     def _scores(self, counts: dict[int, Counts]) -> dict[str, float]:
-        things = {id for id, category in self._truth.categories.items() if category.isthing}
+        things = {id for id, category in self._ground_truth.categories.items() if category.isthing}
         groups = {"": set(counts), "_th": counts.keys() & things, "_st": counts.keys() - things}
         return {
             f"{name}{suffix}": 100 * value
@@ -150,7 +150,7 @@ class PanopticEvaluator(StatefulEvaluator):
         """The file's category id of a predicted segment."""
         known = self._category[bool(segment["isthing"])]
         category = known.get(int(segment["category_id"]))
-        if category not in self._truth.categories:
+        if category not in self._ground_truth.categories:
             kind = "thing" if segment["isthing"] else "stuff"
             raise UserError(
                 f"the model predicts a {kind} of class {segment['category_id']}, which "
@@ -165,7 +165,7 @@ class PanopticEvaluator(StatefulEvaluator):
                 **{name: 100 * value for name, value in counts[id].quality.items()},
                 **{"tp": counts[id].tp, "fp": counts[id].fp, "fn": counts[id].fn},
             }
-            for id, category in self._truth.categories.items()
+            for id, category in self._ground_truth.categories.items()
             if id in counts
         }
         report = {"dataset": self.dataset_name, "num_images": num_images, "scores": scores}

@@ -1,7 +1,7 @@
 """Panoptic quality (Kirillov et al., CVPR 2019), with the rules of COCO's panopticapi.
 
 A predicted and a true segment of one category match where their IoU exceeds 0.5; void counts in no
-union. Unmatched truth is missed, unless it is a crowd. An unmatched prediction is false, unless
+union. Unmatched ground truth is missed, unless a crowd. An unmatched prediction is false, unless
 more than half of it lies in void and the crowd of its category.
 """
 
@@ -49,7 +49,7 @@ class Counts:
         return {"PQ": self.sum_iou / size, "SQ": segmentation, "RQ": self.tp / size}
 
 
-def count_segments(prediction: Segments, truth: Segments) -> dict[int, Counts]:
+def count_segments(prediction: Segments, ground_truth: Segments) -> dict[int, Counts]:
     """Compare the segments of one image.
 
     Returns:
@@ -58,13 +58,18 @@ def count_segments(prediction: Segments, truth: Segments) -> dict[int, Counts]:
     Raises:
         UserError: a map of ids and its list of segments do not agree.
     """
-    shape = len(truth.categories) + 1, len(prediction.categories) + 1
-    overlap = _overlap(truth.index(), prediction.index(), shape)
-    areas = [truth.areas.get(i, overlap[row].sum()) for row, i in enumerate(truth.categories, 1)]
+    shape = len(ground_truth.categories) + 1, len(prediction.categories) + 1
+    overlap = _overlap(ground_truth.index(), prediction.index(), shape)
+    areas = [
+        ground_truth.areas.get(i, overlap[row].sum())
+        for row, i in enumerate(ground_truth.categories, 1)
+    ]
     true_area, area = np.array(areas, dtype=np.int64), overlap[:, 1:].sum(axis=0)
-    true_category = np.array(list(truth.categories.values()), dtype=np.int64)
+    true_category = np.array(list(ground_truth.categories.values()), dtype=np.int64)
     category = np.array(list(prediction.categories.values()), dtype=np.int64)
-    crowd = np.array([segment in truth.crowds for segment in truth.categories], dtype=bool)
+    crowd = np.array(
+        [segment in ground_truth.crowds for segment in ground_truth.categories], dtype=bool
+    )
 
     void, shared = overlap[0, 1:], overlap[1:, 1:]
     union = true_area[:, None] + (area - void) - shared

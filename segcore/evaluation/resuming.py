@@ -20,7 +20,7 @@ from segcore.runtime.files import writing
 
 logger = logging.getLogger(__name__)
 
-# Keys that decide what a model answers, without those of them that do not.
+# Keys that decide what a model predicts, without those of them that do not.
 SECTIONS = ("MODEL", "INPUT", "TEST")
 OTHER_KEYS = {
     "MODEL": ("WEIGHTS",),  # what they hold is looked at instead
@@ -51,7 +51,7 @@ class ResumableEvaluation(DatasetEvaluator):
         Args:
             evaluator: that of a data set.
             folder: where the file is, or is to be.
-            fingerprint: by names for messages, hashes of all that the answer depends on.
+            fingerprint: by names for messages, hashes of all that the prediction depends on.
             seconds: the least time between two saves.
         """
         self.evaluator, self.fingerprint, self.seconds = evaluator, fingerprint, seconds
@@ -140,7 +140,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def config_hash(cfg: CfgNode) -> str:
-    """A hash of the keys that decide what a model answers."""
+    """A hash of the keys that decide what a model predicts."""
     digest = hashlib.sha256()
     for section in SECTIONS:
         part = cfg[section].clone()

@@ -137,7 +137,7 @@ def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
         similarity = query @ candidates.T
         right = group[:, None] == groups
         best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        # Not "at least as near": a model that answers everything alike, or NaN, is to find nothing.
+        # Not "at least as near": a model that embeds everything alike, or as NaN, finds nothing.
         found.append((~right & ~(similarity < best)).sum(dim=1))
     return torch.cat(found)
 

@@ -44,7 +44,7 @@ class SemanticEvaluator(StatefulEvaluator):
     gives the scores of one to the last digit.
 
     Attributes:
-        labels_suffice: tells a model that it may answer with ``sem_seg_labels`` alone.
+        labels_suffice: tells a model that it may return ``sem_seg_labels`` alone.
     """
 
     labels_suffice = True
@@ -111,19 +111,19 @@ class SemanticEvaluator(StatefulEvaluator):
         """
         for item, output in zip(inputs, outputs, strict=True):
             prediction = self._prediction(output)
-            truth = self._truth(item["file_name"], prediction)
-            self._add("regions", prediction, truth)
+            ground_truth = self._ground_truth(item["file_name"], prediction)
+            self._add("regions", prediction, ground_truth)
             if self.boundary:
-                self._add("boundaries", *map(boundary_differences, (prediction, truth)))
+                self._add("boundaries", *map(boundary_differences, (prediction, ground_truth)))
             self._num_images += 1
 
-    def _add(self, name: str, prediction: Tensor, truth: Tensor) -> None:
+    def _add(self, name: str, prediction: Tensor, ground_truth: Tensor) -> None:
         """Count two label maps (H, W) on the device where they are."""
         device = prediction.device
         if name not in self._counts:
             self._counts[name] = empty_matrix(self.num_classes, device)
         self._counts[name] = self._counts[name].to(device)
-        count_pairs(self._counts[name], prediction, truth)
+        count_pairs(self._counts[name], prediction, ground_truth)
 
     def state(self) -> dict:
         counts = {name: matrix.clone().cpu() for name, matrix in self._counts.items()}
@@ -202,7 +202,7 @@ class SemanticEvaluator(StatefulEvaluator):
             )
         return labels
 
-    def _truth(self, file_name: str, prediction: Tensor) -> Tensor:
+    def _ground_truth(self, file_name: str, prediction: Tensor) -> Tensor:
         """(H, W) labels of an image on the device of the prediction, K where to be ignored."""
         path = self._label_files.get(file_name)
         if path is None:
@@ -214,8 +214,8 @@ class SemanticEvaluator(StatefulEvaluator):
                 f"{file_name} has {tuple(prediction.shape)}: the label map must fit the image"
             )
         check_labels(labels, self.num_classes, self.ignore_label, path)
-        truth = torch.from_numpy(labels).to(prediction.device).long()
-        return truth.masked_fill_(truth == self.ignore_label, self.num_classes)
+        ground_truth = torch.from_numpy(labels).to(prediction.device).long()
+        return ground_truth.masked_fill_(ground_truth == self.ignore_label, self.num_classes)
 
     def _write(self, scores: dict[str, float], num_images: int) -> None:
         report = {

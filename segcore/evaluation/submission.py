@@ -1,4 +1,4 @@
-"""What the servers of benchmarks want: label maps of videos, and answers with tracks.
+"""What the servers of benchmarks want: label maps of videos, and returns tracks.
 
 VSPW takes a folder a video with a PNG a frame, ``<video>/<frame>.png``, whose pixels are class ids
 from 0 (not the values of its own label maps, which are greater by one), as the benchmark's own
@@ -33,9 +33,9 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
 
 
 class PredictionFile:
-    """The answers of one process, a line a video, which may go on where it was interrupted.
+    """The predictions of one process, a line a video, which may go on where it was interrupted.
 
-    A line is ``[place of the video in the data set, [answer, ...]]``, by which
+    A line is ``[place of the video in the data set, [prediction, ...]]``, by which
     :func:`join_predictions` merges the files of all processes.
     """
 
@@ -43,13 +43,13 @@ class PredictionFile:
         self.path = folder / f"results-{rank}-of-{num_processes}.jsonl"
         self.size = 0
 
-    def add(self, place: int, answers: list[dict[str, Any]]) -> None:
-        """Append the answers for a video.
+    def add(self, place: int, predictions: list[dict[str, Any]]) -> None:
+        """Append the predictions for a video.
 
         Raises:
             UserError: the file or its folder cannot be written.
         """
-        line = json.dumps([place, answers], separators=(",", ":")).encode() + b"\n"
+        line = json.dumps([place, predictions], separators=(",", ":")).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.size:  # what another run has left, or a link to anywhere
@@ -90,9 +90,9 @@ def join_predictions(folder: Path, sizes: list[int]) -> Path:
         lines = [map(json.loads, stack.enter_context(part.open("rb"))) for part in parts]
         file.write(b"[")
         between = b"\n"
-        for _, answers in heapq.merge(*lines, key=lambda line: line[0]):
-            for answer in answers:
-                file.write(between + json.dumps(answer, separators=(",", ":")).encode())
+        for _, predictions in heapq.merge(*lines, key=lambda line: line[0]):
+            for prediction in predictions:
+                file.write(between + json.dumps(prediction, separators=(",", ":")).encode())
                 between = b",\n"
         file.write(b"\n]\n")
     for part in parts:

@@ -19,20 +19,20 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)  # T, of the IoU
 RECALLS = np.linspace(0, 1, 101)
 # A ranges of the mean number of pixels in a frame that shows the object; both ends belong to it.
 SIZES = {"": (0, 1e10), "s": (0, 128**2), "m": (128**2, 256**2), "l": (256**2, 1e10)}
-MOST = 100  # answers of a class in a video that count, the best
+MOST = 100  # predictions of a class in a video that count, the best
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10")
 
 
 @dataclass(frozen=True)
 class Track:
-    """One object, or one answer.
+    """One object, or one prediction.
 
     Attributes:
         masks: T run lengths of COCO, None in frames without it.
         areas: (T,) int64, pixels a frame.
         size: mean of the areas of the frames that show it; 0 where none does.
         crowd: it stands for many objects; finding it, or not, is neither right nor wrong.
-        score: of an answer.
+        score: of a prediction.
     """
 
     masks: Sequence[dict[str, Any] | None]
@@ -59,12 +59,12 @@ class Track:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of N answers.
+    """What became of N predictions.
 
     Attributes:
         video: (N,) int64, the video's place in the order of ids.
         category: (N,) int64, the model's id of the category.
-        place: (N,) int64, among the answers of its category in its video, from the best.
+        place: (N,) int64, among the predictions of its category in its video, from the best.
         score: (N,) float64.
         matched, ignored: (N, A, T) bool, by size range and threshold: whether it found an object,
             and whether it does not count.
@@ -112,20 +112,22 @@ def track_iou(one: Track, other: Track) -> float:
 
 def match_video(
     video: int,
-    answers: dict[int, list[Track]],
+    predictions: dict[int, list[Track]],
     objects: dict[int, list[Track]],
     num_categories: int,
 ) -> Matches:
-    """Compare the answers for a video with its objects.
+    """Compare the predictions for a video with its objects.
 
     Args:
         video: its place in the order of ids.
-        answers, objects: by the model's id of the category.
+        predictions, objects: by the model's id of the category.
         num_categories: K.
     """
     parts = [Matches.none(num_categories)]
-    for category in sorted({*answers, *objects}):
-        best = sorted(answers.get(category, ()), key=lambda answer: -answer.score)[:MOST]
+    for category in sorted({*predictions, *objects}):
+        best = sorted(predictions.get(category, ()), key=lambda prediction: -prediction.score)[
+            :MOST
+        ]
         matched, ignored, number = _match(best, objects.get(category, []))
         n = len(best)
         num_objects = torch.zeros(num_categories, len(SIZES), dtype=torch.int64)
@@ -135,7 +137,7 @@ def match_video(
                 video=torch.full((n,), video),
                 category=torch.full((n,), category),
                 place=torch.arange(n),
-                score=torch.tensor([answer.score for answer in best], dtype=torch.float64),
+                score=torch.tensor([prediction.score for prediction in best], dtype=torch.float64),
                 matched=torch.from_numpy(matched),
                 ignored=torch.from_numpy(ignored),
                 num_objects=num_objects,
@@ -145,18 +147,23 @@ def match_video(
 
 
 def _match(
-    answers: Sequence[Track], objects: Sequence[Track]
+    predictions: Sequence[Track], objects: Sequence[Track]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``matched`` and ``ignored`` (N, A, T) of one category, and the number of objects (A,)."""
-    iou = np.array([[track_iou(answer, truth) for truth in objects] for answer in answers])
-    crowd = np.array([truth.crowd for truth in objects], dtype=bool)
-    shape = (len(answers), len(SIZES), len(THRESHOLDS))
+    iou = np.array(
+        [
+            [track_iou(prediction, ground_truth) for ground_truth in objects]
+            for prediction in predictions
+        ]
+    )
+    crowd = np.array([ground_truth.crowd for ground_truth in objects], dtype=bool)
+    shape = (len(predictions), len(SIZES), len(THRESHOLDS))
     matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     num_objects = np.zeros(len(SIZES), dtype=np.int64)
     for a, (low, high) in enumerate(SIZES.values()):
         outside = crowd | ~_within(objects, low, high)
         num_objects[a] = (~outside).sum()
-        ignored[:, a] = ~_within(answers, low, high)[:, None]
+        ignored[:, a] = ~_within(predictions, low, high)[:, None]
         for t, threshold in enumerate(THRESHOLDS):
             for n, found in enumerate(_partners(iou, outside, crowd, threshold)):
                 if found is not None:
@@ -171,8 +178,8 @@ def _within(tracks: Sequence[Track], low: float, high: float) -> np.ndarray:
 def _partners(
     iou: np.ndarray, outside: np.ndarray, crowd: np.ndarray, threshold: float
 ) -> Iterable[int | None]:
-    """The object that each answer finds, from the best answer on: of those that are free the
-    nearest, and one that does not count only where there is no other. Crowds stay free."""
+    """The object that each prediction finds, from the best on: the nearest of those that are free,
+    and one that does not count only where there is no other. Crowds stay free."""
     free = np.ones(len(outside), dtype=bool)
     for row in iou:
         found = None
@@ -232,8 +239,8 @@ def _in_order(matches: Matches) -> Matches:
 def _curves(
     matches: Matches, category: int, size: int, num_objects: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision averaged over the recalls, and the greatest recall: two (T,), of the best answers
-    in every video."""
+    """Precision averaged over the recalls, and the greatest recall: two (T,), of the best
+    predictions in every video."""
     chosen = (matches.category == int(category)) & (matches.place < most)
     matched, counts = matches.matched[chosen, size].numpy(), ~matches.ignored[chosen, size].numpy()
     right, wrong = (matched & counts).cumsum(axis=0), (~matched & counts).cumsum(axis=0)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class VideoInstanceEvaluator(StatefulEvaluator):
-    """AP and AR of tracks. Of a video is kept what became of its answers, and no mask.
+    """AP and AR of tracks. Of a video is kept what became of its predictions, and no mask.
 
     Any number of processes gives the scores of one to the last digit. Where the data set has no
     annotations only the submission is written.
@@ -72,11 +72,11 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         self._num_videos = 0
         self._matches: list[Matches] = []
         rank, number = comm.get_rank(), comm.get_world_size()
-        self._answers = PredictionFile(self.output_dir or Path(), rank, number)
+        self._predictions = PredictionFile(self.output_dir or Path(), rank, number)
 
     @cached_property
-    def _truth(self) -> "VideoTruth":
-        return VideoTruth(self.dataset_name, self.json_file, self._ids)
+    def _ground_truth(self) -> "VideoGroundTruth":
+        return VideoGroundTruth(self.dataset_name, self.json_file, self._ids)
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Match a batch of videos.
@@ -90,8 +90,8 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             UserError: ground truth and prediction do not fit each other.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            video = self._truth.video(item["video_id"])
-            answers = [
+            video = self._ground_truth.video(item["video_id"])
+            predictions = [
                 {
                     "video_id": video.id,
                     "category_id": self._category_of(label),
@@ -102,10 +102,10 @@ class VideoInstanceEvaluator(StatefulEvaluator):
                     output["pred_scores"], output["pred_labels"], output["pred_masks"], strict=True
                 )
             ]
-            if self._truth.annotated:
-                self._match(video, answers)
-            if self._writes_answers:
-                self._answers.add(self._truth.place_in_file[video.id], answers)
+            if self._ground_truth.annotated:
+                self._match(video, predictions)
+            if self._writes_predictions:
+                self._predictions.add(self._ground_truth.place_in_file[video.id], predictions)
             self._num_videos += 1
 
     def evaluate(self) -> OrderedDict | None:
@@ -120,10 +120,10 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         num_videos = sum(state["num_videos"] for state in states)
         if num_videos == 0:
             raise UserError(f"no video of dataset {self.dataset_name!r} was evaluated")
-        if self._writes_answers:
-            path = join_predictions(self.output_dir, [state["answers"] for state in states])
+        if self._writes_predictions:
+            path = join_predictions(self.output_dir, [state["predictions"] for state in states])
             logger.info("%s: the server of the benchmark takes %s", self.dataset_name, path)
-        if not self._truth.annotated:
+        if not self._ground_truth.annotated:
             logger.info("%s has no annotations, so there are no scores", self.json_file)
             return OrderedDict()
         matches = Matches.joined([Matches(**state["matches"]) for state in states])
@@ -140,25 +140,25 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         return {
             "num_videos": self._num_videos,
             "matches": vars(self._matches[0]),
-            "answers": self._answers.size,
+            "predictions": self._predictions.size,
         }
 
     def load_state(self, state: dict) -> None:
         self._num_videos = state["num_videos"]
         self._matches = [Matches(**state["matches"])]
-        self._answers.go_on_at(state["answers"])
+        self._predictions.go_on_at(state["predictions"])
 
     @property
-    def _writes_answers(self) -> bool:
-        return self.output_dir is not None and (self.submission or not self._truth.annotated)
+    def _writes_predictions(self) -> bool:
+        return self.output_dir is not None and (self.submission or not self._ground_truth.annotated)
 
-    def _match(self, video: AnnotatedVideo, answers: list[dict]) -> None:
+    def _match(self, video: AnnotatedVideo, predictions: list[dict]) -> None:
         found = defaultdict(list)
-        for answer in answers:
-            track = Track.of(answer["segmentations"], score=answer["score"])
-            found[self._ids[answer["category_id"]]].append(track)
-        objects = self._truth.objects(video)
-        place = self._truth.place_by_id[video.id]
+        for prediction in predictions:
+            track = Track.of(prediction["segmentations"], score=prediction["score"])
+            found[self._ids[prediction["category_id"]]].append(track)
+        objects = self._ground_truth.objects(video)
+        place = self._ground_truth.place_by_id[video.id]
         self._matches.append(match_video(place, found, objects, len(self.class_names)))
 
     def _category_of(self, predicted: int) -> int:
@@ -171,20 +171,20 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         return category
 
     def _fitting(self, masks: Sequence[dict], video: AnnotatedVideo) -> list[dict[str, Any]]:
-        """The masks of an answer, which fit the video."""
+        """The masks of a prediction, which fit the video."""
         wanted = [[video.height, video.width]] * len(video.paths)
         sizes = [list(mask["size"]) for mask in masks]
         if sizes != wanted:
             raise UserError(
                 f"video {video.id} has {len(video.paths)} frames of (height, width) "
-                f"{(video.height, video.width)} in {self.json_file}, but the model answers "
+                f"{(video.height, video.width)} in {self.json_file}, but the model predicts "
                 f"with {len(sizes)} masks of {sorted({tuple(size) for size in sizes})}: the two "
                 "must agree"
             )
         return list(masks)
 
 
-class VideoTruth:
+class VideoGroundTruth:
     """A file of YouTube-VIS's format, by video.
 
     Attributes:

@@ -86,7 +86,7 @@ class VideoSemanticEvaluator(SemanticEvaluator):
             if len(labels) != len(item["file_names"]):
                 raise UserError(
                     f"video {item['video_id']} has {len(item['file_names'])} frames, but the model "
-                    f"answers with {len(labels)}: one label map a frame is needed"
+                    f"returned {len(labels)}: one label map a frame is needed"
                 )
             for frame, prediction in zip(item["file_names"], labels, strict=True):
                 if self._label_files:
@@ -136,8 +136,8 @@ class VideoSemanticEvaluator(SemanticEvaluator):
         stored = torch.from_numpy(read_labels(path).astype(np.int64))
         check_frame_size(path, stored.shape, prediction.shape)
         stored = stored.to(prediction.device)
-        truth = self._class_ids(stored, path)
-        self._add("regions", prediction, truth)
+        ground_truth = self._class_ids(stored, path)
+        self._add("regions", prediction, ground_truth)
         # The benchmark asks whether the stored value stays, be it of a class or not.
         self._consistency.add(stored, prediction)
 

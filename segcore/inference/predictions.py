@@ -1,4 +1,4 @@
-"""What a semantic model answers with, filled a window and some classes at a time.
+"""What a semantic model returns, filled a window and some classes at a time.
 
 A tensor of scores, (classes, height, width), is the larger part of the memory of segmentation with
 many words. Who asks for labels alone never needs it: the best class of every pixel is known after
@@ -83,15 +83,15 @@ class SemanticPrediction:
             ``top_k`` also "top_k_scores" and "top_k_labels" (k, H, W), best first, ties to the
             lower id, where k is T if there are fewer classes.
         """
-        answer = {}
+        prediction = {}
         if self._scores is not None:
-            answer["sem_seg"] = self._scores
+            prediction["sem_seg"] = self._scores
         else:
-            answer["sem_seg_labels"] = self._best.labels[0]
+            prediction["sem_seg_labels"] = self._best.labels[0]
         if self.kind.top_k:
-            answer["top_k_scores"] = self._best.scores
-            answer["top_k_labels"] = self._best.labels
-        return answer
+            prediction["top_k_scores"] = self._best.scores
+            prediction["top_k_labels"] = self._best.labels
+        return prediction
 
 
 class BestClasses:

@@ -2,7 +2,7 @@
 
 A view keeps what a model found before it became scores of pixels: logits of queries, or of crops.
 That is small, so all views are held, and the scores of all classes at all pixels never are, as in
-an answer to a single view.
+a prediction to a single view.
 
 Shapes: T classes, t of them at a time, (H, W) the image, (h, w) a window of it.
 """
@@ -26,7 +26,7 @@ class UnmergedPrediction(Protocol):
 
     Attributes:
         num_classes: T.
-        size: (H, W) of the answer.
+        size: (H, W) of the prediction.
         classes: ids (n,) of the classes that can have a score; the others have 0.
         category_scores: (T,), that a class is in the image, where the model says so; else None.
     """
@@ -56,7 +56,7 @@ class Mirrored:
 
 
 def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -> dict[str, Tensor]:
-    """The answer by the mean of the views' scores; see :meth:`SemanticPrediction.result`.
+    """The prediction by the mean of the views' scores; see :meth:`SemanticPrediction.result`.
 
     Args:
         views: of one image, at least one.
@@ -64,8 +64,8 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     """
     first = views[0]
     scored = torch.cat([view.classes for view in views])
-    answer = SemanticPrediction(kind, first.num_classes, first.size, scored.device)
-    ids = answer.order(scored)
+    prediction = SemanticPrediction(kind, first.num_classes, first.size, scored.device)
+    ids = prediction.order(scored)
     for window in _windows(first.size):
         height, width = window.size
         looks = [view.look(window) for view in views]
@@ -73,8 +73,8 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
             total = looks[0](classes)
             for look in looks[1:]:
                 total += look(classes)
-            answer.add(window, classes, total / len(looks))
-    return answer.result()
+            prediction.add(window, classes, total / len(looks))
+    return prediction.result()
 
 
 def _windows(size: tuple[int, int]) -> Iterator[Window]:

@@ -190,7 +190,7 @@ def check_size(path: str, size: tuple[int, int], dataset_dict: dict, image: np.n
 
 
 def has_oracle(cfg: CfgNode) -> bool:
-    """Whether the model answers with classes of the ground truth (``MODEL.RANKSEG``)."""
+    """Whether the model returns classes of the ground truth (``MODEL.RANKSEG``)."""
     rankseg, former_name = cfg.MODEL.get("RANKSEG"), cfg.MODEL.get("MLSEG")
     if former_name is not None and former_name.USE_GT:
         return True

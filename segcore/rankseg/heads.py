@@ -1,6 +1,6 @@
 """Multi-label heads: which classes are in the image?
 
-All take features (B, L, D) of any host, pixels or object queries, and answer with logits (B, C).
+All take features (B, L, D) of any host, pixels or object queries, and return logits (B, C).
 Source: RankSeg (ECCV 2022), section 3.2 and table 5; decoder and classifier after Query2Label.
 
 Shapes: B images, L tokens, D width of the features, C classes, E width inside the head.

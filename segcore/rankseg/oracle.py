@@ -12,7 +12,7 @@ CERTAIN = 100.0  # a logit that says yes
 
 
 def drop_absent(scores: Tensor, present: Tensor) -> Tensor:
-    """The oracle of evaluation: an ordinary model may answer with classes that are there only.
+    """The oracle of evaluation: an ordinary model may return classes that are there only.
 
     Args:
         scores: (B, ..., C), or (B, ..., C + 1) with "no object", which stays.

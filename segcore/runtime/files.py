@@ -162,7 +162,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # else a machine that stops may keep the name and lose the rest
     except (OSError, RuntimeError) as error:
-        # PyTorch's writer answers what the file said with a RuntimeError of its own.
+        # PyTorch's writer turns what the file said into a RuntimeError of its own.
         reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise

@@ -109,7 +109,7 @@ def write_record(
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Within this, a failure to write is the user's mistake, told in one sentence."""
+    """Within this, a failure to write is the user's error, told in one sentence."""
     try:
         yield
     except OSError as error:

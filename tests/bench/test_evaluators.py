@@ -33,11 +33,11 @@ def measured(bench):
 
 
 def test_maps_show_few_of_the_classes(bench) -> None:
-    truth, prediction = bench.random_maps(0, 847, (64, 80))
-    shown = set(np.unique(truth)) - {bench.IGNORE_LABEL}
-    assert truth.shape == prediction.shape == (64, 80) and 5 < len(shown) <= bench.SHOWN
+    ground_truth, prediction = bench.random_maps(0, 847, (64, 80))
+    shown = set(np.unique(ground_truth)) - {bench.IGNORE_LABEL}
+    assert ground_truth.shape == prediction.shape == (64, 80) and 5 < len(shown) <= bench.SHOWN
     assert prediction.min() >= 0 and prediction.max() < 847
-    assert 0.4 < (truth == prediction).mean() < 0.9
+    assert 0.4 < (ground_truth == prediction).mean() < 0.9
 
 
 def test_every_way_finds_the_same(bench, measured, tmp_path) -> None:

@@ -126,11 +126,11 @@ def test_transformers_compute_the_same(bench, built, backbone: str) -> None:
     images = normalised(model, [item["image"] for item in items])
     with torch.no_grad():
         decoded = model.sem_seg_head(model.backbone(images), every_layer=True)
-        answer = theirs(images, output_auxiliary_logits=True)
+        prediction = theirs(images, output_auxiliary_logits=True)
     found = [
-        (a["class_queries_logits"], a["masks_queries_logits"]) for a in answer.auxiliary_logits
+        (a["class_queries_logits"], a["masks_queries_logits"]) for a in prediction.auxiliary_logits
     ]
-    found.append((answer.class_queries_logits, answer.masks_queries_logits))
+    found.append((prediction.class_queries_logits, prediction.masks_queries_logits))
     assert len(found) == len(decoded.predictions)
     for ours, others in zip(decoded.predictions, found, strict=True):
         for a, b in zip(ours, others, strict=True):

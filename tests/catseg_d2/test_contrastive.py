@@ -1,4 +1,4 @@
-"""Pre-training on captions: open_clip's answers and loss; towers that learn and are passed on."""
+"""Pre-training on captions: open_clip's outputs and loss; trained encoders are passed on."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_image_embeddings_equal_open_clip(towers) -> None:
     assert (expected[0] - expected[1]).abs().max() > 0.01
 
 
-def test_the_class_token_is_not_the_dense_answer(towers) -> None:
+def test_the_class_token_is_not_the_dense_prediction(towers) -> None:
     """In the dense form of the last block nothing is attended to."""
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     dense, _ = towers[1].encode_image(images)
@@ -146,7 +146,7 @@ def test_cut_captions_are_warned_of_once(model, caplog) -> None:
     assert "more than 77 tokens" in record.getMessage()
 
 
-# ---- mistakes --------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------
 
 
 def test_images_that_do_not_fit(model) -> None:
@@ -210,7 +210,7 @@ def test_towers_learn_which_caption_belongs_to_which_image(learned) -> None:
     assert scores["image_to_text_R@1"] >= 75 and scores["text_to_image_R@1"] >= 75
 
 
-def test_a_checkpoint_answers_as_the_trained_model(learned) -> None:
+def test_a_checkpoint_predictions_as_the_trained_model(learned) -> None:
     folder, scores = learned
     cfg = configure(folder)
     model = Trainer.build_model(cfg)

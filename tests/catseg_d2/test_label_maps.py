@@ -29,13 +29,13 @@ def image(height: int, width: int) -> dict:
 def test_labels_are_the_arg_max_at_every_pixel(tiny, words: str, mode: str) -> None:
     model, items = tiny(*MODES[mode]), [image(70, 110)]
     model.set_vocabulary(words)
-    scores = [answer["sem_seg"] for answer in model(items)]
+    scores = [prediction["sem_seg"] for prediction in model(items)]
     assert scores[0].shape == (VOCABULARIES[words], 70, 110)
     model.prediction_kind = PredictionKind("labels")
-    for answer, expected in zip(model(items), scores, strict=True):
-        assert answer.keys() == {"sem_seg_labels"}
-        assert answer["sem_seg_labels"].dtype == torch.int64
-        assert torch.equal(answer["sem_seg_labels"], expected.argmax(dim=0))
+    for prediction, expected in zip(model(items), scores, strict=True):
+        assert prediction.keys() == {"sem_seg_labels"}
+        assert prediction["sem_seg_labels"].dtype == torch.int64
+        assert torch.equal(prediction["sem_seg_labels"], expected.argmax(dim=0))
 
 
 @pytest.mark.parametrize("output", ["scores", "labels"])
@@ -48,19 +48,19 @@ def test_top_k(tiny, words: str, max_classes: int, k: int, output: str) -> None:
     values, labels = scores.sort(dim=0, descending=True, stable=True)
     assert (values[k:] == 0).any()
     model.prediction_kind = PredictionKind(output, k)
-    answer = model([item])[0]
-    assert torch.equal(answer["top_k_scores"], values[:k])
-    assert torch.equal(answer["top_k_labels"], labels[:k])
-    assert ("sem_seg" in answer) == (output == "scores")
-    assert ("sem_seg_labels" in answer) == (output == "labels")
+    prediction = model([item])[0]
+    assert torch.equal(prediction["top_k_scores"], values[:k])
+    assert torch.equal(prediction["top_k_labels"], labels[:k])
+    assert ("sem_seg" in prediction) == (output == "scores")
+    assert ("sem_seg_labels" in prediction) == (output == "labels")
 
 
 def test_one_word_and_more_ranks_than_words(tiny) -> None:
     model = tiny("TEST.SEM_SEG_OUTPUT", "labels", "TEST.TOP_K", 5)
     model.set_vocabulary(["grass"])
-    answer = model([image(40, 50)])[0]
-    assert (answer["sem_seg_labels"] == 0).all()
-    assert answer["top_k_scores"].shape == answer["top_k_labels"].shape == (1, 40, 50)
+    prediction = model([image(40, 50)])[0]
+    assert (prediction["sem_seg_labels"] == 0).all()
+    assert prediction["top_k_scores"].shape == prediction["top_k_labels"].shape == (1, 40, 50)
 
 
 @pytest.mark.parametrize(("setting", "key"), [(("names", 0), "OUTPUT"), (("labels", -1), "TOP_K")])

@@ -87,16 +87,16 @@ def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: i
     words = ["sand", "sky", "grass", "wood", "my dog"]
     items = [image(120, 160) | {"vocabulary": words}, image(160, 90) | {"vocabulary": words}]
     items.append(image(96, 96) | {"vocabulary": ["a red circle", "a lake", "stone"]})
-    answers, calls = {}, {}
+    predictions, calls = {}, {}
     for classes in (1, 100):
         model.class_chunk.size = classes
         with monkeypatch.context() as patch:
             calls[classes] = count_crops(model, patch)
-            answers[classes] = [answer["sem_seg"] for answer in model(items)]
+            predictions[classes] = [prediction["sem_seg"] for prediction in model(items)]
     crops = sum(calls[1])
     assert calls[1] == [1] * crops and calls[100] == [10, 5] and crops == 15
-    torch.testing.assert_close(answers[100], answers[1], atol=2e-6, rtol=0)
-    assert answers[1][0].std() > 1e-3
+    torch.testing.assert_close(predictions[100], predictions[1], atol=2e-6, rtol=0)
+    assert predictions[1][0].std() > 1e-3
 
 
 @pytest.mark.usefixtures("like_a_gpu")
@@ -172,9 +172,9 @@ def test_recomputed_keeps_nothing_but_its_input() -> None:
 def test_twenty_thousand_words(tiny) -> None:
     model = tiny(*LABELS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", 32, "TEST.TOP_K", 2)
     model.set_vocabulary(many_words(20_000))
-    answer = model([image(60, 80)])[0]
-    assert answer["sem_seg_labels"].shape == (60, 80)
-    assert len(answer["top_k_labels"].unique()) <= 32
+    prediction = model([image(60, 80)])[0]
+    assert prediction["sem_seg_labels"].shape == (60, 80)
+    assert len(prediction["top_k_labels"].unique()) <= 32
 
 
 @pytest.mark.parametrize("output", ["scores", "labels"])
@@ -182,8 +182,8 @@ def test_one_word(tiny, output: str) -> None:
     model = tiny()
     model.set_vocabulary(["grass"])
     model.prediction_kind = PredictionKind(output)
-    (answer,) = model([image(60, 80)])[0].values()
-    assert answer.shape[-2:] == (60, 80)
+    (prediction,) = model([image(60, 80)])[0].values()
+    assert prediction.shape[-2:] == (60, 80)
 
 
 def test_threads_with_vocabularies_of_their_own(tiny) -> None:

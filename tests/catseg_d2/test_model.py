@@ -1,4 +1,4 @@
-"""The model as its users meet it: batches, words, weights and mistakes."""
+"""The model as its users meet it: batches, words, weights and errors."""
 
 import copy
 import threading
@@ -26,18 +26,18 @@ WINDOWS = (*WINDOWS, "TEST.PATCH_INFERENCE.TILE", 96)
 
 
 @pytest.mark.parametrize("options", [(), WINDOWS])
-def test_every_image_of_a_batch_is_answered(tiny, options) -> None:
+def test_every_image_of_a_batch_is_predicted(tiny, options) -> None:
     model = tiny(*options)
     model.set_vocabulary(WORDS)
     items = [image(96, 96, 1), image(50, 130, 2), image(200, 30, 3)]
     together = model(items)
-    for item, answer in zip(items, together, strict=True):
-        assert answer["sem_seg"].shape == (3, item["height"], item["width"])
-        assert answer["sem_seg"].min() >= 0 and answer["sem_seg"].max() <= 1
-        torch.testing.assert_close(model([item])[0]["sem_seg"], answer["sem_seg"])
+    for item, prediction in zip(items, together, strict=True):
+        assert prediction["sem_seg"].shape == (3, item["height"], item["width"])
+        assert prediction["sem_seg"].min() >= 0 and prediction["sem_seg"].max() <= 1
+        torch.testing.assert_close(model([item])[0]["sem_seg"], prediction["sem_seg"])
 
 
-def test_size_of_the_answer(tiny) -> None:
+def test_size_of_the_prediction(tiny) -> None:
     model = tiny()
     model.set_vocabulary(WORDS)
     item = image(96, 96)
@@ -45,7 +45,7 @@ def test_size_of_the_answer(tiny) -> None:
     assert model([{**item, "height": 31, "width": 77}])[0]["sem_seg"].shape == (3, 31, 77)
 
 
-def test_relabelled_words_permute_the_answer(tiny) -> None:
+def test_relabelled_words_permute_the_prediction(tiny) -> None:
     model, item = tiny(), image(96, 96)
     model.set_vocabulary(WORDS)
     scores = model([item])[0]["sem_seg"]
@@ -54,7 +54,7 @@ def test_relabelled_words_permute_the_answer(tiny) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7])
-def test_chunks_do_not_change_the_answer(tiny, chunk: int) -> None:
+def test_chunks_do_not_change_the_prediction(tiny, chunk: int) -> None:
     item = image(96, 96)
     scores = tiny()([item])[0]["sem_seg"]
     chunked = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", chunk)([item])[0]["sem_seg"]
@@ -69,7 +69,7 @@ def test_more_classes_than_the_limit(tiny) -> None:
 
 
 def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
-    """Two threads set their own words and ask; an answer always belongs to one of the lists."""
+    """Two threads set their own words and ask; a prediction always belongs to one of the lists."""
     model, item = tiny(), image(96, 96)
     lists = [WORDS, [*WORDS, "sand"]]
     expected = {}
@@ -228,7 +228,7 @@ def test_towers_from_a_file(tiny, tmp_path) -> None:
         load_clip_weights(model.clip, "scenes-tiny", "no-such-tag")
 
 
-MISTAKES = {
+ERRORS = {
     "CLIP_PRETRAINED": ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "ViT-Z"),
     "no dense form": ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "RN50"),
     "CLIP_FINETUNE": ("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "some"),
@@ -254,10 +254,10 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("words", MISTAKES)
+@pytest.mark.parametrize("words", ERRORS)
 def test_wrong_settings_are_one_sentence(tiny, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
-        tiny(*MISTAKES[words])
+        tiny(*ERRORS[words])
     assert "\n" not in str(error.value)
 
 
@@ -280,7 +280,7 @@ def test_without_a_network_the_download_is_one_sentence(tiny, monkeypatch) -> No
         model.load_pretrained()
 
 
-def test_mistakes_in_the_data_are_one_sentence(tiny) -> None:
+def test_errors_in_the_data_are_one_sentence(tiny) -> None:
     model = tiny().train()
     item = {**image(96, 96), "file_name": "a.png"}
     bad = torch.full((96, 96), 77)

@@ -23,10 +23,10 @@ def merged(
     kind: PredictionKind = SCORES,
     elements: int = 1 << 20,
 ) -> dict[str, Tensor]:
-    answer = SemanticPrediction(kind, num_classes, size, crops[0][0].device)
+    prediction = SemanticPrediction(kind, num_classes, size, crops[0][0].device)
     drawn = (CropLogits(*crop) for crop in crops)
-    merge_crops(drawn, plan, size, answer, Chunk(elements, ""))
-    return answer.result()
+    merge_crops(drawn, plan, size, prediction, Chunk(elements, ""))
+    return prediction.result()
 
 
 def plain_merge(
@@ -133,9 +133,9 @@ def test_merging_equals_the_plain_formulation(name: str, size, monkeypatch) -> N
     scores = merged(crops, plan, 15, size)["sem_seg"]
     torch.testing.assert_close(scores, plain_merge(crops, plan, 15, size), rtol=1e-5, atol=1e-6)
     for elements in (1500, 1 << 30):
-        answer = merged(crops, plan, 15, size, PredictionKind("labels"), elements)
-        assert answer.keys() == {"sem_seg_labels"}
-        assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
+        prediction = merged(crops, plan, 15, size, PredictionKind("labels"), elements)
+        assert prediction.keys() == {"sem_seg_labels"}
+        assert torch.equal(prediction["sem_seg_labels"], scores.argmax(dim=0))
 
 
 def test_whole_image() -> None:
@@ -166,8 +166,8 @@ def test_crops_are_drawn_late_and_let_go_soon() -> None:
             del crop
 
     most: list[int] = []
-    answer = SemanticPrediction(SCORES, 2, (400, 40), torch.device("cpu"))
-    merge_crops(draw(), plan, (400, 40), answer, Chunk(1 << 20, ""))
+    prediction = SemanticPrediction(SCORES, 2, (400, 40), torch.device("cpu"))
+    merge_crops(draw(), plan, (400, 40), prediction, Chunk(1 << 20, ""))
     assert len(most) == len(plan) == 20
     assert max(most) <= 4
 

@@ -100,7 +100,7 @@ class Stages:
         self.recorded["logits"].append(output[:, :, ::6, ::6].clone())
 
 
-def answer(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor:
+def prediction(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor:
     """Scores (T, 480, 640) of the reference's image."""
     for layer in model.aggregator.layers:
         layer.category.pooling = (pooling, pooling)
@@ -117,7 +117,7 @@ def test_equals_reference(published_vitb, request, name: str, pooling: int, mode
     case = f"vitb_{name}_pool{pooling}_{mode}"
     golden = _golden_case(request, case)
     stages = Stages(model, golden["agg_positions"]) if golden is not None else None
-    scores = answer(model, vocabulary, pooling, mode)
+    scores = prediction(model, vocabulary, pooling, mode)
 
     table = json.loads(SCORES.read_text())[case]
     found = scores.flatten()[torch.tensor(table["index"])]

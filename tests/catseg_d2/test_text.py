@@ -132,7 +132,7 @@ def test_a_vocabulary_is_read_in_its_own_templates(tiny) -> None:
     torch.testing.assert_close(many, mean.expand(-1, 80, -1))
 
 
-def test_templates_of_a_vocabulary_change_the_answer_and_the_cache(tiny) -> None:
+def test_templates_of_a_vocabulary_change_the_prediction_and_the_cache(tiny) -> None:
     clip, cache, words = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
     plain = cache.get(clip, words, "single")
     drawn = cache.get(clip, replace(words, templates=("a drawing of a {}.",)), "single")

@@ -52,7 +52,7 @@ def test_a_small_file_is_not_made_smaller(tiny):
         keep_token_rows(small, SENTENCES)
 
 
-def test_a_small_file_answers_like_its_model(tiny, repository, tmp_path):
+def test_a_small_file_predictions_like_its_model(tiny, repository, tmp_path):
     model = tiny()
     large, small = tmp_path / "model.pth", tmp_path / "model.safetensors"
     torch.save({"model": model.state_dict(), "iteration": 3}, large)
@@ -67,6 +67,6 @@ def test_a_small_file_answers_like_its_model(tiny, repository, tmp_path):
     torch.nn.init.zeros_(read.clip.visual.proj)
     build_checkpointer(load_config(CONFIG), read).load(str(small))
     image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1)) * 255
-    answers = [each([{"image": image}])[0]["sem_seg"] for each in (model, read)]
-    assert answers[0].isclose(answers[1], atol=2e-3).all()
-    assert not answers[0].equal(answers[1]), "half precision shows"
+    predictions = [each([{"image": image}])[0]["sem_seg"] for each in (model, read)]
+    assert predictions[0].isclose(predictions[1], atol=2e-3).all()
+    assert not predictions[0].equal(predictions[1]), "half precision shows"

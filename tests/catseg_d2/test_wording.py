@@ -52,7 +52,7 @@ def test_its_own_words_change_nothing(model):
     torch.testing.assert_close(embeddings(model), own)
 
 
-def test_answers_change_with_the_words_and_with_the_weights(model):
+def test_predictions_change_with_the_words_and_with_the_weights(model):
     image = {
         "image": torch.randint(0, 256, (3, 96, 96), generator=torch.Generator().manual_seed(0))
     }
@@ -68,12 +68,12 @@ def test_answers_change_with_the_words_and_with_the_weights(model):
     assert not torch.allclose(embeddings(model), before), "an average is never stale"
 
 
-def test_a_copy_answers_alike(model):
+def test_a_copy_predictions_alike(model):
     reword(model, "imagenet", "all")
     torch.testing.assert_close(embeddings(copy.deepcopy(model)), embeddings(model))
 
 
-def test_mistakes(model):
+def test_errors(model):
     with pytest.raises(UserError, match="synonyms are 'some': use first or all"):
         reword(model, "single", "some")
     with pytest.raises(UserError, match="use one of single, imagenet"):

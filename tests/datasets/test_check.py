@@ -346,7 +346,7 @@ def test_own_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path,
         (["--own", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_mistakes(check: ModuleType, words: list[str], says: str) -> None:
+def test_errors(check: ModuleType, words: list[str], says: str) -> None:
     with pytest.raises(UserError) as caught:
         run(check, *words)
     assert says in str(caught.value)

@@ -1,4 +1,4 @@
-"""The page says what was measured, and draws truth and prediction in the same colours."""
+"""The page says what was measured, and draws ground truth and prediction in the same colours."""
 
 import html
 import importlib
@@ -38,21 +38,21 @@ def save(path, array):
 def results(tmp_path):
     """What the commands of the chapters leave, with other numbers."""
     image = np.full((32, 32, 3), 90, dtype=np.uint8)
-    truth = np.full((32, 32), UNSEEN, dtype=np.uint16)
-    guess = truth.copy()
+    ground_truth = np.full((32, 32), UNSEEN, dtype=np.uint16)
+    guess = ground_truth.copy()
     guess[:8] = GRASS
     expected = [
         {"id": UNSEEN, "name": "<b>this</b>", "score": 0.9},
         {"id": 3, "name": "other", "score": 0.4},
     ]
-    for answers in ("drawings", "drawings_rankseg"):
+    for predictions in ("drawings", "drawings_rankseg"):
         for name in (f"{i:06}" for i in range(12)):
             save(tmp_path / f"datasets/scenes-60/demo/images/{name}.png", image)
-            save(tmp_path / f"datasets/scenes-60/demo/labels/{name}.png", truth)
-            save(tmp_path / answers / f"{name}_labels.png", guess)
-            (tmp_path / answers / f"{name}_categories.json").write_text(json.dumps(expected))
+            save(tmp_path / f"datasets/scenes-60/demo/labels/{name}.png", ground_truth)
+            save(tmp_path / predictions / f"{name}_labels.png", guess)
+            (tmp_path / predictions / f"{name}_categories.json").write_text(json.dumps(expected))
     save(tmp_path / "photographs/cat.png", image)
-    save(tmp_path / "segmented/cat_labels.png", np.zeros_like(truth))
+    save(tmp_path / "segmented/cat_labels.png", np.zeros_like(ground_truth))
     names = [{"name": name} for name in ("cat", "wood", "<b>dog</b>")]
     (tmp_path / "segmented/vocabulary.json").write_text(
         json.dumps({"name": "words", "classes": names})
@@ -89,7 +89,7 @@ def test_cat_seg(chapter, results, page):
     for words in ("13.7", "24.6", "beats the baseline", "75% right", "(never seen)"):
         assert words in text
     assert "only wood, and those" in text and "<b>dog</b>" not in text
-    assert outcome.mistake is None and "26.5" in outcome.lines[1]
+    assert outcome.error is None and "26.5" in outcome.lines[1]
     assert (page.folder / "sheet.png").exists()
     assert len(list((page.folder / "images").glob("*.png"))) == 12 * 3 + 2
 
@@ -101,7 +101,7 @@ def test_a_model_that_fails_is_said_to_fail(chapter, page, seen, unseen):
     outcome = chapter("open_vocabulary").write_comparison(page, baseline, model)
     text = page.write().read_text()
     assert "does not beat" in text and 'class="best"' not in text
-    assert "does not beat" in outcome.mistake
+    assert "does not beat" in outcome.error
 
 
 def test_the_harmonic_mean(chapter):
@@ -115,21 +115,23 @@ def test_rankseg_tells_the_classes_that_it_expects(chapter, results, page):
     text = page.write().read_text()
     assert "12 % among the 5 likeliest, 61 % among the 50 likeliest" in text
     assert "&lt;b&gt;this&lt;/b&gt; (there)" in text and "other (there)" not in text
-    assert outcome.mistake is None
+    assert outcome.error is None
     path = results / "logs/baseline.txt"
     path.write_text(path.read_text().replace("13.7", "16.0"))
-    assert "does not beat" in chapter("categories").write(page, results).mistake
+    assert "does not beat" in chapter("categories").write(page, results).error
 
 
-def test_truth_and_prediction_share_colours(chapter, results):
+def test_ground_truth_and_prediction_share_colours(chapter, results):
     cards = chapter("cards")
     drawing = cards.examples(
-        results / "datasets/scenes-60/demo/images", results / "drawings", with_truth=True
+        results / "datasets/scenes-60/demo/images", results / "drawings", with_ground_truth=True
     )[0]
-    (_, image), (_, truth), (_, guess) = cards.label_card("1", "CAT-Seg", drawing, WORDS).images
+    (_, image), (_, ground_truth), (_, guess) = cards.label_card(
+        "1", "CAT-Seg", drawing, WORDS
+    ).images
     assert (image == 90).all()
-    assert (truth[-20, 5] == guess[-20, 5]).all()
-    assert (truth[5, 5] != guess[5, 5]).any()
+    assert (ground_truth[-20, 5] == guess[-20, 5]).all()
+    assert (ground_truth[5, 5] != guess[5, 5]).any()
 
 
 def test_segments_of_one_class_share_its_colour_and_are_told_apart(chapter, tmp_path):
@@ -150,15 +152,15 @@ def test_segments_of_one_class_share_its_colour_and_are_told_apart(chapter, tmp_
     card = chapter("segments").segments_card(
         "3", image, PanopticFile(json_file, tmp_path / "panoptic"), tmp_path / "answers"
     )
-    (_, _), (true_title, truth), (found_title, answer) = card.images
-    assert true_title == "truth, 3 segments" and found_title == "Mask2Former, 2 segments"
-    step = truth.shape[0] // 32
-    middle = truth[4 * step, 5 * step]
-    assert (truth[4 * step, 15 * step] == middle).all() and (
-        answer[4 * step, 5 * step] == middle
+    (_, _), (true_title, ground_truth), (found_title, prediction) = card.images
+    assert true_title == "ground truth, 3 segments" and found_title == "Mask2Former, 2 segments"
+    step = ground_truth.shape[0] // 32
+    middle = ground_truth[4 * step, 5 * step]
+    assert (ground_truth[4 * step, 15 * step] == middle).all() and (
+        prediction[4 * step, 5 * step] == middle
     ).all()
-    edge = truth[4 * step, 9 * step : 11 * step]
-    assert (edge != middle).any() and (answer[4 * step, 9 * step : 11 * step] == middle).all()
+    edge = ground_truth[4 * step, 9 * step : 11 * step]
+    assert (edge != middle).any() and (prediction[4 * step, 9 * step : 11 * step] == middle).all()
 
 
 def test_panoptic_quality_of_what_was_seen_and_what_was_not(chapter, tmp_path):

@@ -1,4 +1,4 @@
-"""Mask2Former's three kinds of answers by the command line, and the names of their classes."""
+"""Mask2Former's three kinds of predictions by the command line, and the names of their classes."""
 
 import importlib
 import json
@@ -96,7 +96,7 @@ def test_semantic(segment):
     assert not (out / "a_segments.json").exists()
 
 
-def test_a_model_of_many_tasks_answers_the_one_that_tells_most(closed):
+def test_a_model_of_many_tasks_predictions_the_one_that_tells_most(closed):
     predictor = importlib.import_module("predictor")
     config = "scenes_60_panoptic_rankseg.yaml"
     opts = closed(config)[3:]

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, one-sentence mistakes, exit codes."""
+"""The command line as a user meets it: results, one-sentence errors, exit codes."""
 
 import importlib
 import json
@@ -175,7 +175,7 @@ def test_links_count_as_results(interrupted, tmp_path, capsys):
     assert not (tmp_path / "out/a_labels.png").is_symlink()
 
 
-def test_the_words_decide_the_answer(demo, model, album, tmp_path):
+def test_the_words_decide_the_prediction(demo, model, album, tmp_path):
     """The same words in another order give the same regions under other ids."""
     config, opts = model
     maps = []
@@ -202,7 +202,7 @@ def test_the_words_decide_the_answer(demo, model, album, tmp_path):
         (["--opts", "MODEL.WEIGTS", "x.pth"], "nearest is MODEL.WEIGHTS"),
     ],
 )
-def test_a_mistake_is_one_sentence(demo, model, album, tmp_path, capsys, arguments, sentence):
+def test_a_error_is_one_sentence(demo, model, album, tmp_path, capsys, arguments, sentence):
     config, opts = model
     given = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
     line = [*given, *arguments] if "--opts" in arguments else [*given, *arguments, *opts]

@@ -28,16 +28,16 @@ def test_images_without_content(remarks, low: int, high: int, color: str | None)
     assert remarks.blank_color(image) == color
 
 
-def lines(remarks, vocabulary: Vocabulary, *answers) -> list[str]:
+def lines(remarks, vocabulary: Vocabulary, *predictions) -> list[str]:
     run = remarks.Remarks(vocabulary)
-    for answer in answers:
-        run.add(answer)
+    for prediction in predictions:
+        run.add(prediction)
     return list(run.lines())
 
 
 def test_one_class_in_all_results(remarks) -> None:
-    trees = remarks.Answer(np.ones((4, 5), dtype=np.int64))
-    mixed = remarks.Answer(np.arange(2).repeat(10).reshape(4, 5))
+    trees = remarks.Prediction(np.ones((4, 5), dtype=np.int64))
+    mixed = remarks.Prediction(np.arange(2).repeat(10).reshape(4, 5))
     (line,) = lines(remarks, WORDS, trees, trees)
     assert line.startswith("all 2 results hold 'tree' and nothing else")
     assert not lines(remarks, WORDS, trees), "a single image may be all tree"
@@ -47,8 +47,8 @@ def test_one_class_in_all_results(remarks) -> None:
 
 def test_results_without_segments(remarks) -> None:
     numbers = np.zeros((4, 5), dtype=np.int64)
-    empty = remarks.Answer(numbers, ())
-    dog = remarks.Answer(numbers + 1, (Segment(1, 2),))
+    empty = remarks.Prediction(numbers, ())
+    dog = remarks.Prediction(numbers + 1, (Segment(1, 2),))
     assert lines(remarks, WORDS, empty, empty) == ["nothing was found in any of 2 images"]
     assert "hold 'dog' and nothing else" in lines(remarks, WORDS, dog, dog)[0]
     assert not lines(remarks, WORDS, dog, empty)

@@ -26,7 +26,9 @@ def test_results_are_written_and_read_back(results, tmp_path):
     folder.prepare(["cat"])
     labels = np.zeros((20, 30), dtype=np.int64)
     labels[:, 15:] = 1
-    folder.write("cat", np.zeros((20, 30, 3), dtype=np.uint8), results.Answer(labels), alpha=0.5)
+    folder.write(
+        "cat", np.zeros((20, 30, 3), dtype=np.uint8), results.Prediction(labels), alpha=0.5
+    )
     with Image.open(folder.path("cat", "labels.png")) as image:
         assert image.mode == "I;16"
         assert (np.asarray(image) == labels).all()
@@ -73,7 +75,9 @@ def test_many_classes_fit_the_label_map(results, tmp_path):
     folder = results.ResultFolder(tmp_path, words)
     folder.prepare(["cat"])
     labels = np.arange(400).reshape(20, 20)
-    folder.write("cat", np.zeros((20, 20, 3), dtype=np.uint8), results.Answer(labels), alpha=0.5)
+    folder.write(
+        "cat", np.zeros((20, 20, 3), dtype=np.uint8), results.Prediction(labels), alpha=0.5
+    )
     with Image.open(folder.path("cat", "labels.png")) as image:
         assert (np.asarray(image) == labels).all()
     assert len(json.loads((tmp_path / "vocabulary.json").read_text())["classes"]) == 400
@@ -83,9 +87,9 @@ def test_a_label_map_is_a_data_set_s_label_map(results, tmp_path):
     """Every number that fits 16 bits, by the reader of training and scoring."""
     labels = np.random.default_rng(0).integers(0, 65536, (20, 30))
     labels[0, :2] = 0, 65535
-    answer = results.Answer(labels, tuple(Segment(int(n), 0) for n in np.unique(labels)))
+    prediction = results.Prediction(labels, tuple(Segment(int(n), 0) for n in np.unique(labels)))
     folder = results.ResultFolder(tmp_path, WORDS)
-    folder.write_frame("cat", np.zeros((20, 30, 3), dtype=np.uint8), answer, alpha=0.5)
+    folder.write_frame("cat", np.zeros((20, 30, 3), dtype=np.uint8), prediction, alpha=0.5)
     back = read_labels(folder.path("cat", "labels.png"))
     assert (back == labels).all()
     table = json.loads(folder.path("cat", "segments.json").read_text())
@@ -102,7 +106,7 @@ def test_objects_are_listed_with_their_whole_masks(results, tmp_path):
     folder = results.ResultFolder(tmp_path, WORDS)
     folder.prepare(["cat"])
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)
-    folder.write("cat", pixels, results.Answer(labels, segments, masks), alpha=0.5)
+    folder.write("cat", pixels, results.Prediction(labels, segments, masks), alpha=0.5)
     with Image.open(folder.path("cat", "labels.png")) as image:
         assert (np.asarray(image) == labels).all()
     first, second = json.loads(folder.path("cat", "segments.json").read_text())
@@ -114,6 +118,6 @@ def test_objects_are_listed_with_their_whole_masks(results, tmp_path):
 def test_segments_of_a_panoptic_model_have_no_score(results):
     labels = np.zeros((4, 5), dtype=np.int64)
     labels[:2] = 1
-    answer = results.Answer(labels, (Segment(1, 0, is_object=False),))
-    (entry,) = results.segment_table(answer, WORDS)
+    prediction = results.Prediction(labels, (Segment(1, 0, is_object=False),))
+    (entry,) = results.segment_table(prediction, WORDS)
     assert entry == {"id": 1, "category_id": 0, "name": "sky", "isthing": False, "area": 10}

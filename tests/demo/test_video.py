@@ -216,7 +216,7 @@ def test_a_cut_video_is_written_until_there(demo, tracker, words, tmp_path, caps
         (["--output", "/proc/absent/out.mp4"], "cannot write /proc/absent/out.mp4"),
     ],
 )
-def test_a_mistake_is_one_sentence(demo, words, clip, tmp_path, capsys, arguments, said):
+def test_a_error_is_one_sentence(demo, words, clip, tmp_path, capsys, arguments, said):
     model, opts = words
     asked = ["--video-input", clip, "--output", tmp_path / "out.mp4", *arguments]
     assert demo(*model, *asked, *opts) == 2

@@ -78,23 +78,23 @@ def test_an_image_whose_pixels_are_all_ignored(tiny, tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("key", ["USE_GT", "ORACLE"])
 def test_the_oracles_of_an_image_without_objects(tiny, key: str) -> None:
-    answer = tiny(ALL_TASKS | RANKED | {f"MODEL.RANKSEG.{key}": True})([image(0)])[0]
-    assert answer["sem_seg"].isfinite().all() and answer["category_ids"].shape == (5,)
+    prediction = tiny(ALL_TASKS | RANKED | {f"MODEL.RANKSEG.{key}": True})([image(0)])[0]
+    assert prediction["sem_seg"].isfinite().all() and prediction["category_ids"].shape == (5,)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_a_class_that_no_query_predicts(tiny, options) -> None:
-    """It gets no pixel, no segment and no instance, and no other answer suffers."""
+    """It gets no pixel, no segment and no instance, and no other prediction suffers."""
     model = tiny(ALL_TASKS | options)
     classifier = model.sem_seg_head.predictor.classifier
     classifier.bias[0] = -1e4
-    answer = model([image()])[0]
-    assert answer["sem_seg"].isfinite().all() and (answer["sem_seg"].argmax(0) != 0).all()
-    segments, info = answer["panoptic_seg"]
+    prediction = model([image()])[0]
+    assert prediction["sem_seg"].isfinite().all() and (prediction["sem_seg"].argmax(0) != 0).all()
+    segments, info = prediction["panoptic_seg"]
     assert info and 0 not in {entry["category_id"] for entry in info}
     assert {entry["id"] for entry in info} >= set(segments.unique().tolist()) - {0}
-    assert answer["instances"].scores.isfinite().all()
+    assert prediction["instances"].scores.isfinite().all()
 
 
 @torch.no_grad()
@@ -105,9 +105,9 @@ def test_only_no_object_everywhere(tiny) -> None:
     warn_of_no_segment.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        answers = [model([image()])[0] for _ in range(3)]
-    assert all((answer["panoptic_seg"][0] == 0).all() for answer in answers)
-    assert all(answer["sem_seg"].isfinite().all() for answer in answers)
+        predictions = [model([image()])[0] for _ in range(3)]
+    assert all((prediction["panoptic_seg"][0] == 0).all() for prediction in predictions)
+    assert all(prediction["sem_seg"].isfinite().all() for prediction in predictions)
     (warning,) = [each for each in caught if "filters all" in str(each.message)]
     assert "OBJECT_MASK_THRESHOLD" in str(warning.message)
 
@@ -116,6 +116,6 @@ def test_only_no_object_everywhere(tiny) -> None:
 def test_an_image_of_one_pixel(tiny) -> None:
     item = {"image": torch.zeros(3, 1, 1), "height": 3, "width": 2}
     wider = {"MODEL.SEM_SEG_HEAD.CONVS_DIM": 64, "MODEL.MASK_FORMER.HIDDEN_DIM": 64}
-    answer = tiny(ALL_TASKS | RANKED | wider)([item])[0]
-    assert answer["sem_seg"].shape == (12, 3, 2) and answer["sem_seg"].isfinite().all()
-    assert answer["panoptic_seg"][0].shape == (3, 2)
+    prediction = tiny(ALL_TASKS | RANKED | wider)([item])[0]
+    assert prediction["sem_seg"].shape == (12, 3, 2) and prediction["sem_seg"].isfinite().all()
+    assert prediction["panoptic_seg"][0].shape == (3, 2)

@@ -58,7 +58,7 @@ def rectangles(boxes: Sequence, height: int, width: int) -> Tensor:
 
 
 class Case:
-    """A stored case of the criterion: its inputs, made anew, and what the reference answered."""
+    """A stored case of the criterion: its inputs, made anew, and what the reference predicted."""
 
     def __init__(self, golden: Path, name: str) -> None:
         with np.load(golden / "mask2former_rankseg" / f"criterion_{name}.npz") as arrays:
@@ -223,7 +223,7 @@ def test_the_final_prediction_alone() -> None:
     assert sorted(losses) == ["loss_ce", "loss_dice", "loss_mask"]
 
 
-def test_a_perfect_answer_costs_nothing() -> None:
+def test_a_perfect_prediction_costs_nothing() -> None:
     masks = rectangles([(0, 0, 32, 1), (0, 1, 32, 32)], 32, 32)  # no point on the outline
     mask_logits = 1e4 * (masks.float() - 0.5).repeat(2, 1, 1)[None]
     class_logits = torch.full((1, 4, 3), -50.0)

@@ -1,4 +1,4 @@
-"""Answers from logits: against the reference's numbers and the plain formulation."""
+"""Predictions from logits: against the reference's numbers and the plain formulation."""
 
 import json
 import sys
@@ -104,7 +104,7 @@ FRAMES = [
 def full_size(masks: torch.Tensor, frame: Frame) -> torch.Tensor:
     masks = F.interpolate(masks[None], frame.padded, mode="bilinear")
     masks = masks[..., : frame.image[0], : frame.image[1]]
-    return F.interpolate(masks, frame.answer, mode="bilinear")[0]
+    return F.interpolate(masks, frame.prediction, mode="bilinear")[0]
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -140,7 +140,7 @@ def test_panoptic_query_by_query(frame: Frame, thresholds: tuple[float, float]) 
     kept = [q for q in range(12) if labels[q] != 5 and scores[q] > thresholds[0]]
     inside = full_size(masks, frame).sigmoid()[kept]
     owner = (scores[kept][:, None, None] * inside).argmax(dim=0)
-    expected, expected_info, stuff = torch.zeros(frame.answer, dtype=torch.int32), [], {}
+    expected, expected_info, stuff = torch.zeros(frame.prediction, dtype=torch.int32), [], {}
     for index, query in enumerate(kept):
         won, mask, label = owner == index, inside[index] >= 0.5, int(labels[query])
         if not (won & mask).any() or won.sum() / mask.sum() < thresholds[1]:

@@ -34,20 +34,20 @@ def image(height: int, width: int, /, **more: object) -> dict:
 
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
-def test_answers(tiny, options: dict) -> None:
+def test_predictions(tiny, options: dict) -> None:
     model = tiny(ALL_TASKS | options)
-    answer = model([image(40, 70)])[0]
-    assert answer["sem_seg"].shape == (12, 40, 70)
-    segments, info = answer["panoptic_seg"]
+    prediction = model([image(40, 70)])[0]
+    assert prediction["sem_seg"].shape == (12, 40, 70)
+    segments, info = prediction["panoptic_seg"]
     assert segments.shape == (40, 70)
     assert {entry["id"] for entry in info} >= set(segments.unique().tolist()) - {0}
-    found = answer["instances"]
+    found = prediction["instances"]
     assert found.image_size == (40, 70) and found.pred_masks.shape == (len(found), 40, 70)
     assert found.pred_masks.dtype == torch.bool
     assert torch.equal(found.pred_boxes.tensor, mask_boxes(found.pred_masks))
     assert (found.pred_boxes.area() >= found.pred_masks.flatten(1).sum(dim=1)).all()
     ranked = {"category_scores", "category_ids"}
-    assert answer.keys() & ranked == (ranked if options else set())
+    assert prediction.keys() & ranked == (ranked if options else set())
 
 
 def test_the_published_code_has_no_boxes(tiny) -> None:
@@ -59,7 +59,7 @@ def test_the_published_code_has_no_boxes(tiny) -> None:
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_a_batch_of_two_sizes(tiny, options: dict) -> None:
-    """Alone, padded as in the batch, an image gets the same answer; the other size is its own."""
+    """Alone, padded as in the batch, an image has the same prediction; each has its own size."""
     model = tiny(options)
     together = model([image(64, 64), image(40, 50, height=20, width=25)])
     assert together[1]["sem_seg"].shape == (12, 20, 25)
@@ -73,11 +73,11 @@ def test_a_batch_of_two_sizes(tiny, options: dict) -> None:
 
 def test_labels_are_the_arg_max(tiny) -> None:
     model, items = tiny(RANKED), [image(64, 40), image(33, 70, height=50, width=41)]
-    scores = [answer["sem_seg"] for answer in model(items)]
+    scores = [prediction["sem_seg"] for prediction in model(items)]
     model.prediction_kind = PredictionKind("labels")
-    for answer, expected in zip(model(items), scores, strict=True):
-        assert "sem_seg" not in answer
-        assert torch.equal(answer["sem_seg_labels"], expected.argmax(dim=0))
+    for prediction, expected in zip(model(items), scores, strict=True):
+        assert "sem_seg" not in prediction
+        assert torch.equal(prediction["sem_seg_labels"], expected.argmax(dim=0))
 
 
 def test_default_predictor(tmp_path) -> None:
@@ -89,8 +89,8 @@ def test_default_predictor(tmp_path) -> None:
     path = tmp_path / "model.pth"
     torch.save(build_model(cfg).state_dict(), path)
     cfg.MODEL.WEIGHTS = str(path)
-    answer = DefaultPredictor(cfg)(np.zeros((48, 60, 3), np.uint8))
-    assert answer["sem_seg"].shape == (12, 48, 60)
+    prediction = DefaultPredictor(cfg)(np.zeros((48, 60, 3), np.uint8))
+    assert prediction["sem_seg"].shape == (12, 48, 60)
 
 
 # ------------------------------------------------------------------ the decoder
@@ -160,19 +160,19 @@ def test_every_parameter_learns(tiny) -> None:
 @torch.no_grad()
 def test_ranks(tiny) -> None:
     model, item = tiny(RANKED), image(64, 64)
-    answer = model([item])[0]
-    scores = answer["category_scores"]
+    prediction = model([item])[0]
+    scores = prediction["category_scores"]
     assert scores.shape == (12,) and (scores > 0).all() and (scores < 1).all()
-    assert answer["category_ids"].tolist() == scores.argsort(descending=True)[:5].tolist()
-    present = answer["sem_seg"].flatten(1).amax(dim=1) > 0
-    assert present.nonzero()[:, 0].tolist() == sorted(answer["category_ids"].tolist())
+    assert prediction["category_ids"].tolist() == scores.argsort(descending=True)[:5].tolist()
+    present = prediction["sem_seg"].flatten(1).amax(dim=1) > 0
+    assert present.nonzero()[:, 0].tolist() == sorted(prediction["category_ids"].tolist())
 
 
 @torch.no_grad()
 def test_fewer_classes_in_evaluation(tiny) -> None:
-    answer = tiny(RANKED | {"MODEL.RANKSEG.TEST_TOPK": 2})([image(64, 64)])[0]
-    assert len(answer["category_ids"]) == 2
-    assert (answer["sem_seg"].flatten(1).amax(dim=1) > 0).sum() == 2
+    prediction = tiny(RANKED | {"MODEL.RANKSEG.TEST_TOPK": 2})([image(64, 64)])[0]
+    assert len(prediction["category_ids"]) == 2
+    assert (prediction["sem_seg"].flatten(1).amax(dim=1) > 0).sum() == 2
 
 
 @torch.no_grad()
@@ -191,9 +191,9 @@ def test_the_oracle_selects_what_is_there(tiny) -> None:
     model = tiny(RANKED | {"MODEL.RANKSEG.ORACLE": True})
     assert not any("ranking.head" in name for name, _ in model.named_parameters())
     item = image(64, 64, instances=Instances((64, 64), gt_classes=torch.tensor([7, 2, 7])))
-    answer = model([item])[0]
-    assert answer["category_ids"].tolist()[:2] == [2, 7]
-    present = answer["sem_seg"].flatten(1).amax(dim=1) > 1e-6
+    prediction = model([item])[0]
+    assert prediction["category_ids"].tolist()[:2] == [2, 7]
+    present = prediction["sem_seg"].flatten(1).amax(dim=1) > 1e-6
     assert present.nonzero()[:, 0].tolist() == [2, 7]
 
 
@@ -234,8 +234,8 @@ def test_one_sentence(tiny, options: dict, sentence: str) -> None:
 
 
 def test_one_class_may_be_selected(tiny) -> None:
-    answer = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([image(64, 64)])[0]
-    assert answer["category_ids"].shape == (1,)
+    prediction = tiny(RANKED | {"MODEL.RANKSEG.TOPK": 1})([image(64, 64)])[0]
+    assert prediction["category_ids"].shape == (1,)
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def model_of(case: str):
 
 
 def images(number: int) -> list[dict]:
-    """One image, and a smaller one that is answered at another size."""
+    """One image, and a smaller one that is predicted at another size."""
     first = {"image": deterministic.image("m2f/input", 192, 256)}
     second = {
         "image": deterministic.image("m2f/input2", 160, 224),
@@ -115,9 +115,9 @@ def close(tensor: Tensor, golden: np.lib.npyio.NpzFile, name: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_equals_reference(request, case: str) -> None:
     model, batch = model_of(case), images(CASES[case])
-    answers = model(batch)
+    predictions = model(batch)
     for i, table in enumerate(json.loads(SCORES.read_text())[case]):
-        found = answers[i]["sem_seg"].flatten()[torch.tensor(table["index"])]
+        found = predictions[i]["sem_seg"].flatten()[torch.tensor(table["index"])]
         assert (found - torch.tensor(table["score"])).abs().max() <= 5e-5 * table["largest"]
     golden = _golden_case(request, case)
     if golden is None:
@@ -127,8 +127,8 @@ def test_equals_reference(request, case: str) -> None:
             assert torch.equal(tensor, torch.from_numpy(golden[name]))
         elif name in golden:
             close(tensor, golden, name)
-    for i, answer in enumerate(answers):
-        _compare_answer(answer, golden, f"out{i}")
+    for i, prediction in enumerate(predictions):
+        _compare_prediction(prediction, golden, f"out{i}")
 
 
 def _golden_case(request, case: str):
@@ -139,18 +139,18 @@ def _golden_case(request, case: str):
     return np.load(folder / "mask2former_rankseg" / f"fwd_{case}.npz")
 
 
-def _compare_answer(answer: dict, golden: np.lib.npyio.NpzFile, out: str) -> None:
-    close(answer["sem_seg"], golden, f"{out}/sem_seg")
+def _compare_prediction(prediction: dict, golden: np.lib.npyio.NpzFile, out: str) -> None:
+    close(prediction["sem_seg"], golden, f"{out}/sem_seg")
     best = torch.from_numpy(golden[f"{out}/sem_seg_argmax"]).long()
-    assert (answer["sem_seg"].argmax(dim=0) == best).float().mean() >= 1 - 5e-4
+    assert (prediction["sem_seg"].argmax(dim=0) == best).float().mean() >= 1 - 5e-4
     if "rank/topk_index" in golden:
         row = int(out[3:])
-        assert answer["category_ids"].tolist() == golden["rank/topk_index"][row].tolist()
+        assert prediction["category_ids"].tolist() == golden["rank/topk_index"][row].tolist()
         logits = torch.from_numpy(golden["rank/img_pred"][row])
-        torch.testing.assert_close(answer["category_scores"], logits.sigmoid())
+        torch.testing.assert_close(prediction["category_scores"], logits.sigmoid())
     if f"{out}/panoptic_seg" in golden:
-        _compare_panoptic(answer["panoptic_seg"], golden, out)
-        _compare_instances(answer["instances"], golden, out)
+        _compare_panoptic(prediction["panoptic_seg"], golden, out)
+        _compare_instances(prediction["instances"], golden, out)
 
 
 def _compare_panoptic(found: tuple[Tensor, list[dict]], golden, out: str) -> None:

@@ -1,4 +1,4 @@
-"""Video models as others use them: batches, long videos, streams, training, mistakes."""
+"""Video models as others use them: batches, long videos, streams, training, errors."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +34,11 @@ def video(num_frames: int, height: int = 40, width: int = 70, /, **more: object)
     return {"image": [deterministic.image(n, height, width) for n in names], **more}
 
 
-def decoded(answer: dict) -> np.ndarray:
+def decoded(prediction: dict) -> np.ndarray:
     """The masks of all tracks, (tracks, T, H, W)."""
-    return np.stack([np.stack([run_lengths.decode(m) for m in t]) for t in answer["pred_masks"]])
+    return np.stack(
+        [np.stack([run_lengths.decode(m) for m in t]) for t in prediction["pred_masks"]]
+    )
 
 
 def equal(one: dict, other: dict) -> None:
@@ -54,15 +56,15 @@ def equal(one: dict, other: dict) -> None:
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 @pytest.mark.parametrize("num_frames", [1, 3])
-def test_answers(clips, options: dict, num_frames: int) -> None:
-    answer = clips(options)([video(num_frames, height=20, width=30)])[0]
-    assert answer["image_size"] == (20, 30)
-    assert answer["sem_seg"].shape == (12, num_frames, 20, 30)
-    assert len(answer["pred_scores"]) == len(answer["pred_labels"]) == 10
-    assert answer["pred_scores"] == sorted(answer["pred_scores"], reverse=True)
-    assert decoded(answer).shape == (10, num_frames, 20, 30)
+def test_predictions(clips, options: dict, num_frames: int) -> None:
+    prediction = clips(options)([video(num_frames, height=20, width=30)])[0]
+    assert prediction["image_size"] == (20, 30)
+    assert prediction["sem_seg"].shape == (12, num_frames, 20, 30)
+    assert len(prediction["pred_scores"]) == len(prediction["pred_labels"]) == 10
+    assert prediction["pred_scores"] == sorted(prediction["pred_scores"], reverse=True)
+    assert decoded(prediction).shape == (10, num_frames, 20, 30)
     ranked = {"category_scores", "category_ids"}
-    assert answer.keys() & ranked == (ranked if options else set())
+    assert prediction.keys() & ranked == (ranked if options else set())
 
 
 PUBLISHED = {"MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT": True}
@@ -74,12 +76,12 @@ def test_the_published_output(clips, options: dict, instance_on: bool) -> None:
     """One dict, whose tracks are tensors; there are tracks whatever INSTANCE_ON says."""
     ours = clips(RANKED | options)([video(5, height=20, width=30)])[0]
     tasks = {"MODEL.MASK_FORMER.TEST.INSTANCE_ON": instance_on}
-    answer = clips(RANKED | options | PUBLISHED | tasks)([video(5, height=20, width=30)])
-    masks = answer.pop("pred_masks")
+    prediction = clips(RANKED | options | PUBLISHED | tasks)([video(5, height=20, width=30)])
+    masks = prediction.pop("pred_masks")
     assert [(mask.shape, mask.dtype) for mask in masks] == [((5, 20, 30), torch.bool)] * 10
     assert torch.equal(torch.stack(masks), torch.from_numpy(decoded(ours)).bool())
     del ours["pred_masks"]
-    equal(answer, ours)
+    equal(prediction, ours)
 
 
 def test_the_published_output_is_of_one_video(clips) -> None:
@@ -140,21 +142,25 @@ class Counted(Sequence):
 def test_a_long_video(clips, options: dict) -> None:
     model, item = clips(options | CLIPS), video(9)
     frames = Counted(item["image"])
-    answer = model([item | {"image": frames}])[0]
+    prediction = model([item | {"image": frames}])[0]
     assert frames.asked == [*range(9)]  # each once, in order
-    assert answer["sem_seg"].shape == (12, 9, 40, 70) and decoded(answer).shape[1:] == (9, 40, 70)
+    assert prediction["sem_seg"].shape == (12, 9, 40, 70) and decoded(prediction).shape[1:] == (
+        9,
+        40,
+        70,
+    )
     model.prediction_kind = PredictionKind("labels")
     labels = model([item])[0]
     assert "sem_seg" not in labels
-    assert torch.equal(labels["sem_seg_labels"], answer["sem_seg"].argmax(dim=0))
+    assert torch.equal(labels["sem_seg_labels"], prediction["sem_seg"].argmax(dim=0))
     if options:
         parts = []
         for start, stop in ((0, 4), (2, 6), (4, 8), (6, 9)):
             parts += clips(options)([item | {"image": item["image"][start:stop]}])
         mean = torch.stack([part["category_scores"] for part in parts]).mean(dim=0)
-        torch.testing.assert_close(answer["category_scores"], mean)
+        torch.testing.assert_close(prediction["category_scores"], mean)
         order = mean.argsort(descending=True)[:5]
-        assert answer["category_ids"].tolist() == order.tolist()
+        assert prediction["category_ids"].tolist() == order.tolist()
 
 
 @torch.no_grad()
@@ -179,7 +185,7 @@ class Moving:
     def __init__(self, model: VideoMaskFormer) -> None:
         self.num_classes, self.calls = model.num_classes, 0
 
-    def truth(self, frame: int) -> Tensor:
+    def ground_truth(self, frame: int) -> Tensor:
         """Mask logits (2, 8, 8) of the squares; the second one comes in frame 5."""
         masks = torch.full((2, 8, 8), -9.0)
         masks[0, frame % 5 : frame % 5 + 3, :3] = 9.0
@@ -194,7 +200,7 @@ class Moving:
         logits[..., -1] = 9.0
         self.calls += 1
         for name, query in enumerate(((0, 3), (4, 1))[self.calls % 2]):
-            masks[0, query] = torch.stack([self.truth(frame)[name] for frame in frames])
+            masks[0, query] = torch.stack([self.ground_truth(frame)[name] for frame in frames])
             if (masks[0, query] > 0).any():
                 logits[0, query, (7, 2)[name]] = 15.0
         return logits, masks, None
@@ -206,7 +212,7 @@ def moving(clips, monkeypatch) -> VideoMaskFormer:
     model.pixel_mean.zero_(), model.pixel_std.fill_(1.0)
     network = Moving(model)
     monkeypatch.setattr(model, "predict", network.predict)
-    model.truth = network.truth
+    model.ground_truth = network.ground_truth
     return model
 
 
@@ -215,17 +221,17 @@ def numbered(num_frames: int) -> dict:
 
 
 def expected_masks(model: VideoMaskFormer, num_frames: int) -> Tensor:
-    logits = torch.stack([model.truth(frame) for frame in range(num_frames)], dim=1)
+    logits = torch.stack([model.ground_truth(frame) for frame in range(num_frames)], dim=1)
     return torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear") > 0
 
 
 def test_an_object_keeps_its_identity(moving) -> None:
     """The scores of the two objects differ by rounding alone: either may be the first."""
-    answer = moving([numbered(15)])[0]
-    labels = answer["pred_labels"][:2]
-    assert sorted(labels) == [2, 7] and min(answer["pred_scores"][:2]) > 0.99
-    assert answer["pred_scores"][2] < 0.01
-    masks, expected = torch.from_numpy(decoded(answer)[:2]).bool(), expected_masks(moving, 15)
+    prediction = moving([numbered(15)])[0]
+    labels = prediction["pred_labels"][:2]
+    assert sorted(labels) == [2, 7] and min(prediction["pred_scores"][:2]) > 0.99
+    assert prediction["pred_scores"][2] < 0.01
+    masks, expected = torch.from_numpy(decoded(prediction)[:2]).bool(), expected_masks(moving, 15)
     assert all(
         torch.equal(mask, expected[(7, 2).index(n)]) for mask, n in zip(masks, labels, strict=True)
     )
@@ -336,7 +342,7 @@ def test_the_oracles(clips, options: dict) -> None:
         model([video(2, 64, 64)])
 
 
-# ------------------------------------------------------------------ mistakes
+# ------------------------------------------------------------------ errors
 
 
 def test_a_video_without_frames(clips) -> None:

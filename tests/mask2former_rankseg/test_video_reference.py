@@ -49,28 +49,28 @@ def test_equals_reference(golden: Path, case: str) -> None:
             close(tensor, reference, name)
     class_logits, _, _ = model.predict(model.to_batch([item]).tensor, [item])
     close(class_logits, reference, "final/pred_logits")
-    answer = model([item])[0]
-    assert answer["image_size"] == (120, 160)
-    assert answer["category_ids"].tolist() == reference["rank/topk_index"][0].tolist()
-    compare_tracks(answer, reference)
-    assert ("sem_seg" in answer) == case.startswith("vspw")
-    if "sem_seg" in answer:
-        close(answer["sem_seg"], reference, "out0/sem_seg")
+    prediction = model([item])[0]
+    assert prediction["image_size"] == (120, 160)
+    assert prediction["category_ids"].tolist() == reference["rank/topk_index"][0].tolist()
+    compare_tracks(prediction, reference)
+    assert ("sem_seg" in prediction) == case.startswith("vspw")
+    if "sem_seg" in prediction:
+        close(prediction["sem_seg"], reference, "out0/sem_seg")
         best = torch.from_numpy(reference["out0/sem_seg_argmax"]).long()
-        assert (answer["sem_seg"].argmax(dim=0) == best).float().mean() >= 1 - 5e-4
+        assert (prediction["sem_seg"].argmax(dim=0) == best).float().mean() >= 1 - 5e-4
 
 
-def compare_tracks(answer: dict, reference: np.lib.npyio.NpzFile) -> None:
+def compare_tracks(prediction: dict, reference: np.lib.npyio.NpzFile) -> None:
     """The reference lists its tracks in any order."""
     order = np.argsort(-reference["out0/pred_scores"], kind="stable")
     np.testing.assert_allclose(
-        answer["pred_scores"], reference["out0/pred_scores"][order], rtol=1e-4, atol=1e-5
+        prediction["pred_scores"], reference["out0/pred_scores"][order], rtol=1e-4, atol=1e-5
     )
-    assert answer["pred_labels"] == reference["out0/pred_labels"][order].tolist()
+    assert prediction["pred_labels"] == reference["out0/pred_labels"][order].tolist()
     shape = json.loads(str(reference["meta"]))["arrays"]["out0/pred_masks_packbits"]["shape"]
     expected = np.unpackbits(reference["out0/pred_masks_packbits"], axis=-1)
     expected = expected.reshape(10, -1)[:, : 2 * 120 * 160].reshape(10, 2, 120, 160)[order]
-    found = np.stack([decoded(track) for track in answer["pred_masks"]])
+    found = np.stack([decoded(track) for track in prediction["pred_masks"]])
     assert shape and (found != expected).mean() <= 5e-4
     areas = np.abs(found.sum((2, 3)).astype(int) - expected.sum((2, 3)).astype(int))
     assert areas.max() <= 5

@@ -2,8 +2,8 @@
 
 python evaluation_run.py --config-file run.yaml --eval-only [--num-gpus 2] [KEY VALUE ...]
 
-STALL in the environment: before that many videos or pieces are answered, the process waits to be
-killed. What was answered stands in ``OUTPUT_DIR/answered-<rank>``, and the results in
+STALL in the environment: before that many videos or pieces are predicted, the process waits to be
+killed. What was predicted stands in ``OUTPUT_DIR/predicted-<rank>``, and the results in
 ``OUTPUT_DIR/results.json``.
 """
 
@@ -25,17 +25,17 @@ import video_run
 
 from segcore.engine import Trainer, launch, setup
 from segcore.errors import exit_on_user_error
-from segcore.evaluation import unfinished
+from segcore.evaluation import resuming
 from segcore.mappers import MAPPER_REGISTRY
 
 
 class Oracle(nn.Module):
-    """Answers what ``video_run`` predicts."""
+    """Predictions what ``video_run`` predicts."""
 
     def __init__(self, cfg):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.log = Path(cfg.OUTPUT_DIR) / f"answered-{comm.get_rank()}"
+        self.log = Path(cfg.OUTPUT_DIR) / f"predicted-{comm.get_rank()}"
         self.stall = int(os.environ.get("STALL", -1))
 
     def forward(self, inputs):
@@ -47,7 +47,7 @@ class Oracle(nn.Module):
         with self.log.open("a") as file:
             file.write(f"{item['video_id']} {item.get('first_frame', '')}\n")
         if "first_frame" not in item:
-            return [video_run.answer(item)]
+            return [video_run.prediction(item)]
         return [{"sem_seg_labels": torch.from_numpy(video_run.predicted(item))}]
 
 
@@ -57,7 +57,7 @@ if "Oracle" not in META_ARCH_REGISTRY:
 
 
 def main(args):
-    unfinished.LEAST_PAUSE = 0
+    resuming.LEAST_PAUSE = 0
     video_run.register(Path(os.environ["VIDEOS"]))
     MetadataCatalog.get("labelled").evaluator_type = "video_semantic"
     MetadataCatalog.get("tracked").evaluator_type = "ytvis"

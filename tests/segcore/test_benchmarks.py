@@ -11,7 +11,7 @@ from segcore.benchmarks.page import write_page
 from segcore.benchmarks.published import also_published, published_for, published_table
 from segcore.benchmarks.report import Row, make_report, missing_line, remarks
 from segcore.benchmarks.runs import Result, make_run, split_classes
-from segcore.benchmarks.suites import MESS, OVSS, SHIPPED, SUITES, answerable, reads_words
+from segcore.benchmarks.suites import MESS, OVSS, SHIPPED, SUITES, predictable_, reads_words
 from segcore.benchmarks.tables import (
     class_table,
     mess_of_titles,
@@ -45,22 +45,22 @@ def test_mess_is_whole():
 @pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.weights)
 def test_models_that_ship_fit_their_data_sets(model):
     assert find_config(model.config).is_file()
-    assert answerable(load_config(model.config), model.datasets) == model.datasets
+    assert predictable_(load_config(model.config), model.datasets) == model.datasets
 
 
-def test_what_a_model_can_answer():
+def test_what_a_model_can_prediction():
     words = load_config(LARGE)
-    assert reads_words(words) and answerable(words, OVSS) == OVSS
-    assert answerable(words, MESS) == MESS
-    assert answerable(words, SUITES["video"]) == ()
+    assert reads_words(words) and predictable_(words, OVSS) == OVSS
+    assert predictable_(words, MESS) == MESS
+    assert predictable_(words, SUITES["video"]) == ()
     panoptic = load_config(f"{FAMILY}/ade20k/panoptic-segmentation/maskformer2_R50_bs16_160k.yaml")
     assert not reads_words(panoptic)
-    assert answerable(panoptic, SUITES["closed"]) == ("ade20k_panoptic_val",)
-    assert answerable(panoptic, OVSS) == ()
+    assert predictable_(panoptic, SUITES["closed"]) == ("ade20k_panoptic_val",)
+    assert predictable_(panoptic, OVSS) == ()
     semantic = load_config(f"{FAMILY}/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml")
-    assert answerable(semantic, SUITES["closed"]) == ("ade20k_sem_seg_val",)
+    assert predictable_(semantic, SUITES["closed"]) == ("ade20k_sem_seg_val",)
     video = load_config(f"{FAMILY}/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml")
-    assert answerable(video, SUITES["video"]) == ("ytvis_2019_val",)
+    assert predictable_(video, SUITES["video"]) == ("ytvis_2019_val",)
 
 
 # ---- published -------------------------------------------------------------------------------

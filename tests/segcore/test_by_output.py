@@ -1,4 +1,4 @@
-"""Which evaluator a data set gets, and which answers each of several sees."""
+"""Which evaluator a data set gets, and which predictions each of several sees."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -50,12 +50,12 @@ def test_each_sees_its_own(several: EvaluatorsByOutput) -> None:
         assert several.evaluate() == {"sem_seg": {"number": 2}, "instances": {"number": 1}}
 
 
-def test_what_nobody_answered_is_left_out(several: EvaluatorsByOutput) -> None:
+def test_what_nobody_predicted_is_left_out(several: EvaluatorsByOutput) -> None:
     several.process([{}], [{"sem_seg": 0}])
     assert several.evaluate() == {"sem_seg": {"number": 1}}
     several.reset()
     several.process([{}], [{"other": 0}])
-    with pytest.raises(UserError, match="about sem_seg, instances, but the model answered with"):
+    with pytest.raises(UserError, match="about sem_seg, instances, but the model predicted with"):
         several.evaluate()
 
 
@@ -89,7 +89,7 @@ SEMANTIC = {"sem_seg_root": "labels", "stuff_classes": ["a", "b"], "ignore_label
 
 
 def config(semantic: bool = True, panoptic: bool = True, instance: bool = True) -> CfgNode:
-    """The keys of a model that answers with these."""
+    """The keys of a model that returns these."""
     cfg = default_config()
     switches = {"SEMANTIC_ON": semantic, "PANOPTIC_ON": panoptic, "INSTANCE_ON": instance}
     cfg.MODEL.MASK_FORMER = CfgNode({"TEST": switches})
@@ -112,7 +112,7 @@ def test_panoptic_data_sets_without_more(register) -> None:
     assert isinstance(build_evaluator(config(), name), PanopticEvaluator)
 
 
-def test_what_the_model_does_not_answer_is_not_evaluated(register) -> None:
+def test_what_the_model_does_not_prediction_is_not_evaluated(register) -> None:
     name = register(
         evaluator_type="coco_panoptic_seg", json_file="instances.json", **PANOPTIC, **SEMANTIC
     )

@@ -168,7 +168,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     ]
 
 
-def test_mistakes_with_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_errors_with_a_table_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DATASETS\.OWN names .*none\.tsv, but there is no such"):
         register_custom_file(tmp_path / "none.tsv")
     (tmp_path / "scenes_60_train.tsv").write_text("file\tcaption\na\tb\n")

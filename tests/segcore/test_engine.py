@@ -305,7 +305,7 @@ def test_two_machines(run, config_file):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_mistake_in_one_process_is_one_sentence_and_ends_all(run, tmp_path, rank):
+def test_a_error_in_one_process_is_one_sentence_and_ends_all(run, tmp_path, rank):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "fault").write_text(str(rank))
     _, printed = run("out", "--num-gpus=2", code=2)

@@ -104,7 +104,7 @@ def test_resuming_is_exact(cfg, tmp_path):
     assert [line["iteration"] for line in lines if "total_loss" in line] == [3, 3]
 
 
-def test_evaluators_are_answered_as_they_ask(cfg, monkeypatch):
+def test_evaluators_are_predicted_as_they_ask(cfg, monkeypatch):
     """Labels alone where these suffice, and otherwise what the config says."""
     model = Trainer.build_model(cfg).eval()
     asked = {}

@@ -98,9 +98,9 @@ def test_golden_background_protocol(golden: Path, register) -> None:
 
 
 def test_scores_by_hand() -> None:
-    truth = torch.tensor([[0, 0, 0, 1, 1, 3]])  # 3 = ignored
+    ground_truth = torch.tensor([[0, 0, 0, 1, 1, 3]])  # 3 = ignored
     prediction = torch.tensor([[0, 0, 2, 1, 0, 1]])
-    matrix = confusion_matrix(prediction, truth, 3)
+    matrix = confusion_matrix(prediction, ground_truth, 3)
     assert matrix.tolist() == [[2, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]
     scores = semantic_scores(matrix, ["a", "b", "c"])
     assert scores["IoU-a"] == pytest.approx(50) and scores["IoU-b"] == pytest.approx(50)
@@ -113,11 +113,11 @@ def test_scores_by_hand() -> None:
 
 def test_counting_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
-    prediction, truth = torch.randint(0, 6, (2, 31, 17), generator=generator)
-    whole = confusion_matrix(prediction, truth, 5)
+    prediction, ground_truth = torch.randint(0, 6, (2, 31, 17), generator=generator)
+    whole = confusion_matrix(prediction, ground_truth, 5)
     assert whole.sum() == 31 * 17
     monkeypatch.setattr(confusion, "CHUNK", 10)
-    assert torch.equal(confusion_matrix(prediction, truth, 5), whole)
+    assert torch.equal(confusion_matrix(prediction, ground_truth, 5), whole)
 
 
 def test_boundary_of_a_square() -> None:
@@ -306,29 +306,31 @@ def test_build_evaluator_of_an_unknown_type(register) -> None:
 def test_chance_is_that_of_random_labels() -> None:
     """Against labels that are drawn, with shares 1/2, 3/10, 1/5 and a class that is not shown."""
     generator = torch.Generator().manual_seed(0)
-    truth = torch.tensor([0] * 5 + [1] * 3 + [2] * 2).repeat(60_000)[None]
-    drawn = torch.randint(0, 4, truth.shape, generator=generator)
-    matrix = confusion_matrix(drawn, truth, 4)
+    ground_truth = torch.tensor([0] * 5 + [1] * 3 + [2] * 2).repeat(60_000)[None]
+    drawn = torch.randint(0, 4, ground_truth.shape, generator=generator)
+    matrix = confusion_matrix(drawn, ground_truth, 4)
     scores = semantic_scores(matrix, list("abcd"))
     assert confusion.chance_miou(matrix) == pytest.approx(scores["mIoU"], abs=0.1)
-    equal = confusion_matrix(truth, torch.arange(10).repeat(60_000)[None], 10)
+    equal = confusion_matrix(ground_truth, torch.arange(10).repeat(60_000)[None], 10)
     assert confusion.chance_miou(equal) == pytest.approx(100 / 19)
 
 
 def test_results_that_are_nothing_get_a_remark(images, caplog) -> None:
-    truth = torch.tensor([[0, 1], [2, 2]])
-    wrong = confusion_matrix((truth + 1) % 3, truth, 3)
-    flat = confusion_matrix(torch.full_like(truth, 2), truth, 3)
+    ground_truth = torch.tensor([[0, 1], [2, 2]])
+    wrong = confusion_matrix((ground_truth + 1) % 3, ground_truth, 3)
+    flat = confusion_matrix(torch.full_like(ground_truth, 2), ground_truth, 3)
     assert confusion.only_prediction(wrong) is None and confusion.only_prediction(flat) == 2
-    assert confusion.only_prediction(confusion_matrix(truth * 0, truth * 0, 3)) is None
+    assert (
+        confusion.only_prediction(confusion_matrix(ground_truth * 0, ground_truth * 0, 3)) is None
+    )
     evaluator = SemanticEvaluator(images[0], distributed=False)
     remark = evaluator._remark
     size = evaluator.num_classes
-    truth = torch.arange(size)[None]
-    remark(confusion_matrix(truth, truth, size), 100.0)
+    ground_truth = torch.arange(size)[None]
+    remark(confusion_matrix(ground_truth, ground_truth, size), 100.0)
     assert not caplog.text
-    remark(confusion_matrix((truth + 1) % size, truth, size), 0.0)
+    remark(confusion_matrix((ground_truth + 1) % size, ground_truth, size), 0.0)
     assert "is below that of random labels" in caplog.text
     caplog.clear()
-    remark(confusion_matrix(truth * 0, truth, size), 99.0)
+    remark(confusion_matrix(ground_truth * 0, ground_truth, size), 99.0)
     assert "every pixel is predicted to be" in caplog.text

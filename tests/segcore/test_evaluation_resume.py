@@ -33,7 +33,7 @@ from segcore.evaluation import (
     StatefulEvaluator,
     VideoInstanceEvaluator,
     VideoSemanticEvaluator,
-    unfinished,
+    resuming,
 )
 from segcore.evaluation.resuming import ResumableEvaluation, config_hash, weights_hash
 from segcore.outlines import encode_masks
@@ -110,8 +110,8 @@ def images(tmp_path: Path, names: list[str]) -> list[dict]:
     return items
 
 
-def answers(items: list[dict]) -> Batches:
-    """To each image whatever a model may answer, at random."""
+def predictions(items: list[dict]) -> Batches:
+    """To each image whatever a model may predict, at random."""
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for item in items:
@@ -177,7 +177,7 @@ def assert_resumable(build: Callable[[], StatefulEvaluator], batches: Batches) -
 
 @pytest.mark.parametrize("kind", OF_IMAGES)
 def test_images(images, kind: str) -> None:
-    assert_resumable(OF_IMAGES[kind], answers(images))
+    assert_resumable(OF_IMAGES[kind], predictions(images))
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instances"])
@@ -193,7 +193,7 @@ def test_videos(program, names, tmp_path: Path, kind: str) -> None:
         assert_resumable(lambda: VideoSemanticEvaluator("labelled"), batches)
     else:
         out = tmp_path / "out"
-        batches = [(item, video_run.answer(item)) for item in videos]
+        batches = [(item, video_run.prediction(item)) for item in videos]
         assert_resumable(lambda: VideoInstanceEvaluator("tracked", output_dir=out), batches)
 
 
@@ -287,7 +287,7 @@ def test_another_number_of_processes_starts_over(tmp_path: Path, caplog) -> None
     assert "is of another number of processes" in caplog.text
 
 
-def test_what_the_answer_depends_on(program, tmp_path: Path) -> None:
+def test_what_the_prediction_depends_on(program, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(CONFIG)
 
     def config(*opts: object):
@@ -360,9 +360,9 @@ def kill_when(folder: Path, process: subprocess.Popen, stalled: int) -> None:
     process.communicate()
 
 
-def answered(folder: Path) -> list[str]:
-    """What was answered, in any order; each line as often as it was."""
-    files = folder.glob("answered-*")
+def predicted(folder: Path) -> list[str]:
+    """What was predicted, in any order; each line as often as it was."""
+    files = folder.glob("predicted-*")
     return sorted(line for path in files for line in path.read_text().splitlines())
 
 
@@ -379,11 +379,11 @@ def assert_same_outcome(one: Path, two: Path) -> None:
 def test_a_killed_evaluation_goes_on(start, run, unbroken: Path) -> None:
     folder, process = start("killed", STALL="14")
     kill_when(folder, process, 1)
-    assert len(answered(folder)) == 14
+    assert len(predicted(folder)) == 14
     _, log = run("killed")
     assert "labelled/unfinished-0-of-1.pt: it was finished" in log
     assert "tracked/unfinished-0-of-1.pt: 2 items are done" in log
-    assert answered(folder) == answered(unbroken), "nothing twice"
+    assert predicted(folder) == predicted(unbroken), "nothing twice"
     assert_same_outcome(folder, unbroken)
     assert not list(folder.rglob("unfinished*"))
 
@@ -391,9 +391,9 @@ def test_a_killed_evaluation_goes_on(start, run, unbroken: Path) -> None:
 def test_two_killed_processes_go_on(start, run, unbroken: Path) -> None:
     folder, process = start("two", "--num-gpus=2", STALL="3")
     kill_when(folder, process, 2)
-    assert len(answered(folder)) == 6
+    assert len(predicted(folder)) == 6
     run("two", "--num-gpus=2")
-    assert answered(folder) == answered(unbroken)
+    assert predicted(folder) == predicted(unbroken)
     assert_same_outcome(folder, unbroken)
 
 
@@ -428,7 +428,7 @@ def interrupt(cfg, after: int) -> None:
 
 @pytest.mark.parametrize("change", [None, "config", "model", "list of files"])
 def test_only_the_same_goes_on(cfg, monkeypatch, caplog, change: str | None) -> None:
-    monkeypatch.setattr(unfinished, "LEAST_PAUSE", 0)
+    monkeypatch.setattr(resuming, "LEAST_PAUSE", 0)
     interrupt(cfg, after=4)
     model = Trainer.build_model(cfg)
     if change == "config":
@@ -439,7 +439,7 @@ def test_only_the_same_goes_on(cfg, monkeypatch, caplog, change: str | None) -> 
         DatasetCatalog.get("labelled").pop()
     caplog.set_level("INFO")
     Trainer.test(cfg, model)
-    done = len(answered(Path(cfg.OUTPUT_DIR)))
+    done = len(predicted(Path(cfg.OUTPUT_DIR)))
     whole = len(DatasetCatalog.get("labelled"))
     if change is None:
         assert done == whole and "4 items are done" in caplog.text

@@ -31,19 +31,19 @@ def names():
 @pytest.fixture
 def images(tmp_path, names):
     """Images of 10 x 10 pixels, half of class 0, half of class 1, and one row to be ignored."""
-    truth = np.repeat([0, 1, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
+    ground_truth = np.repeat([0, 1, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
     items = []
     for i in range(NUMBER):
         path = tmp_path / f"{i:02}.png"
-        Image.fromarray(truth).save(path)
+        Image.fromarray(ground_truth).save(path)
         items.append({"file_name": str(path), "sem_seg_file_name": str(path)})
     DatasetCatalog.register(DATASET, lambda: items)
     MetadataCatalog.get(DATASET).set(stuff_classes=["a", "b", "c"], ignore_label=255)
     return items
 
 
-def answer(number):
-    """The truth, of which ``number`` pixels of class 0 are wrong."""
+def prediction(number):
+    """The ground truth, of which ``number`` pixels of class 0 are wrong."""
     labels = np.repeat([0, 1, 0], [50, 40, 10])
     labels[:number] = 2
     return {"sem_seg_labels": torch.from_numpy(labels.reshape(10, 10))}
@@ -54,11 +54,11 @@ def keeper(number=3):
 
 
 def test_the_score_of_an_image():
-    truth = np.array([[0, 0, 1, NONE], [0, 0, 1, NONE]])
-    assert image_iou(truth, truth) == 100
-    # class 0: 3 of 5 in the union; class 1: 1 of 2; class 2 is not in the truth
-    answer = np.array([[0, 0, 0, 1], [0, 2, 1, 1]])
-    assert image_iou(truth, answer) == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
+    ground_truth = np.array([[0, 0, 1, NONE], [0, 0, 1, NONE]])
+    assert image_iou(ground_truth, ground_truth) == 100
+    # class 0: 3 of 5 in the union; class 1: 1 of 2; class 2 is not in the ground truth
+    prediction = np.array([[0, 0, 0, 1], [0, 2, 1, 1]])
+    assert image_iou(ground_truth, prediction) == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
     assert math.isnan(image_iou(np.full((2, 2), NONE), np.zeros((2, 2), int)))
 
 
@@ -66,7 +66,7 @@ def test_few_are_kept_and_the_right_ones(images):
     kept = keeper()
     order = np.random.default_rng(0).permutation(NUMBER)
     for seen, i in enumerate(order, 1):
-        kept.process([images[i]], [answer(i)])
+        kept.process([images[i]], [prediction(i)])
         assert len(kept.state()["examples"]) == min(seen, 6)
     results = kept.evaluate()
     assert 0 < results["sem_seg"]["mIoU"] < 100, "those of the evaluator behind it"
@@ -74,15 +74,17 @@ def test_few_are_kept_and_the_right_ones(images):
     assert [each.image for each in worst] == [images[i]["file_name"] for i in (39, 38, 37)]
     assert [each.image for each in best] == [images[i]["file_name"] for i in (0, 1, 2)]
     assert best[0].score == 100 and worst[0].score == pytest.approx(100 * (11 / 50 + 1) / 2)
-    assert (worst[0].truth.numbers[-1] == NONE).all() and worst[0].truth.numbers[0, 0] == 0
-    assert (worst[0].answer.numbers == answer(39)["sem_seg_labels"].numpy()).all()
+    assert (worst[0].ground_truth.numbers[-1] == NONE).all() and worst[0].ground_truth.numbers[
+        0, 0
+    ] == 0
+    assert (worst[0].prediction.numbers == prediction(39)["sem_seg_labels"].numpy()).all()
 
 
 def test_no_image_is_in_both(images):
     for number in range(1, 8):
         kept = keeper()
         for i in range(number):
-            kept.process([images[i]], [answer(i)])
+            kept.process([images[i]], [prediction(i)])
         worst, best = kept.examples()
         assert len(worst) == min(3, (number + 1) // 2) and len(best) == min(3, number // 2)
         assert not {each.image for each in worst} & {each.image for each in best}
@@ -93,16 +95,16 @@ def test_equal_scores_do_not_depend_on_the_order(images):
     def order_of(order):
         kept = keeper()
         for i in order:
-            kept.process([images[i]], [answer(5)])
+            kept.process([images[i]], [prediction(5)])
         return [[each.image for each in part] for part in kept.examples()]
 
-    assert images(range(NUMBER)) == images(reversed(range(NUMBER)))
+    assert order_of(range(NUMBER)) == order_of(reversed(range(NUMBER)))
 
 
 def test_interrupted(images):
     def process(kept, part):
         for i in part:
-            kept.process([images[i]], [answer(i)])
+            kept.process([images[i]], [prediction(i)])
         return kept
 
     whole = process(keeper(), range(20))
@@ -116,7 +118,7 @@ def test_interrupted(images):
     for mine, theirs in zip(resumed.examples(), whole.examples(), strict=True):
         assert [each.score for each in mine] == [each.score for each in theirs]
         for a, b in zip(mine, theirs, strict=True):
-            assert (a.answer.numbers == b.answer.numbers).all()
+            assert (a.prediction.numbers == b.prediction.numbers).all()
 
 
 def test_labels_alone_suffice_where_they_do_for_the_evaluator(images):
@@ -126,7 +128,7 @@ def test_labels_alone_suffice_where_they_do_for_the_evaluator(images):
 
 def test_none_are_kept_where_none_are_asked_for(images):
     kept = keeper(0)
-    kept.process([images[0]], [answer(3)])
+    kept.process([images[0]], [prediction(3)])
     assert kept.examples() == ([], []) and not kept.state()["examples"]
 
 
@@ -161,13 +163,13 @@ def test_segments(tmp_path, names):
     record = {"file_name": "a.jpg", "pan_seg_file_name": str(path), "segments_info": listed}
     DatasetCatalog.register(DATASET, lambda: [record])
     kept = ExampleKeeper(Nothing(), DATASET, 1)
-    answered = torch.from_numpy(np.where(ids == 7, 1, 0))
+    predicted = torch.from_numpy(np.where(ids == 7, 1, 0))
     found = [{"id": 1, "category_id": 1, "isthing": True}]
-    kept.process([{"file_name": "a.jpg"}], [{"panoptic_seg": (answered, found)}])
+    kept.process([{"file_name": "a.jpg"}], [{"panoptic_seg": (predicted, found)}])
     (worst,), _ = kept.examples()
     assert worst.score == 50, "one class is found, one is not"
-    assert worst.truth.classes == (1, 0) and worst.answer.classes == (1,)
-    assert worst.answer.numbers[0, 0] == 0 and worst.answer.numbers[-1, -1] == NONE
+    assert worst.ground_truth.classes == (1, 0) and worst.prediction.classes == (1,)
+    assert worst.prediction.numbers[0, 0] == 0 and worst.prediction.numbers[-1, -1] == NONE
 
 
 def test_frames_of_videos(tmp_path, names):
@@ -180,8 +182,8 @@ def test_frames_of_videos(tmp_path, names):
     video = {"video_id": 1, "file_names": frames, "sem_seg_file_names": labels}
     DatasetCatalog.register(DATASET, lambda: [video])
     kept = ExampleKeeper(Nothing(), DATASET, 1)
-    answers = torch.stack([answer(t)["sem_seg_labels"] for t in (0, 20, 10)])
-    kept.process([video], [{"sem_seg_labels": answers}])
+    predictions = torch.stack([prediction(t)["sem_seg_labels"] for t in (0, 20, 10)])
+    kept.process([video], [{"sem_seg_labels": predictions}])
     (worst,), (best,) = kept.examples()
     assert (worst.image, best.image, best.score) == ("1.jpg", "0.jpg", 100)
 
@@ -199,11 +201,11 @@ def runs(mask):
 def test_objects(names):
     """Those of low score do not count, and what covers others is in front."""
     polygon = [[0, 0, 4, 0, 4, 4, 0, 4]]
-    truth = [
+    ground_truth = [
         {"category_id": 0, "segmentation": runs(np.ones((10, 10), dtype=bool))},
         {"category_id": 1, "segmentation": polygon},
     ]
-    DatasetCatalog.register(DATASET, lambda: [{"file_name": "a.jpg", "annotations": truth}])
+    DatasetCatalog.register(DATASET, lambda: [{"file_name": "a.jpg", "annotations": ground_truth}])
     instances = SimpleNamespace(
         pred_masks=torch.from_numpy(np.stack([square(0), square(0), square(6)])),
         scores=torch.tensor([0.9, 0.2, 0.6]),
@@ -214,8 +216,8 @@ def test_objects(names):
     (worst,), _ = kept.examples()
     # class 1: one found, one false; class 0: missed
     assert worst.score == pytest.approx(100 * (1 / 1.5 + 0) / 2)
-    assert sorted(worst.answer.classes) == [1, 1]
-    classes = np.array(worst.truth.classes)[worst.truth.numbers]
+    assert sorted(worst.prediction.classes) == [1, 1]
+    classes = np.array(worst.ground_truth.classes)[worst.ground_truth.numbers]
     assert (classes == square(0).astype(int)).all()
 
 
@@ -226,16 +228,16 @@ def test_tracks(names):
     seen = {"category_id": 0, "segmentation": runs(square(0))}
     known = video | {"frame_annotations": [[seen], []]}
     DatasetCatalog.register(DATASET, lambda: [known, video | {"video_id": 4}])
-    answer = {
+    prediction = {
         "pred_scores": [0.8],
         "pred_labels": [0],
         "pred_masks": [[runs(square(0)), runs(square(5))]],
     }
     kept = ExampleKeeper(Nothing(), DATASET, 2)
-    kept.process([known], [answer])
-    kept.process([video | {"video_id": 4}], [answer])
+    kept.process([known], [prediction])
+    kept.process([video | {"video_id": 4}], [prediction])
     (worst,), (best,) = kept.examples()
     kept.process([known], [{"pred_scores": [], "pred_labels": [], "pred_masks": []}])
     assert [[each.score for each in part] for part in kept.examples()] == [[0, 0], [100]]
-    assert (worst.image, worst.score) == ("b.jpg", 0) and worst.truth.classes == ()
+    assert (worst.image, worst.score) == ("b.jpg", 0) and worst.ground_truth.classes == ()
     assert (best.image, best.score) == ("a.jpg", 100)

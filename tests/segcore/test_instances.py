@@ -15,7 +15,7 @@ from pycocotools import mask as run_lengths
 
 from segcore.errors import UserError
 from segcore.evaluation import InstanceEvaluator
-from segcore.evaluation.instances import SCORES, InstanceTruth
+from segcore.evaluation.instances import SCORES, InstanceGroundTruth
 from segcore.outlines import encode_masks
 
 
@@ -38,7 +38,9 @@ def register() -> Callable[[Path], str]:
     MetadataCatalog.remove(name)
 
 
-def answer(masks: list[np.ndarray], scores: list[float], classes: list[int], size: tuple) -> dict:
+def prediction(
+    masks: list[np.ndarray], scores: list[float], classes: list[int], size: tuple
+) -> dict:
     stacked = np.stack(masks) if masks else np.zeros((0, *size))
     return {
         "instances": SimpleNamespace(
@@ -49,18 +51,18 @@ def answer(masks: list[np.ndarray], scores: list[float], classes: list[int], siz
     }
 
 
-def golden_answers(folder: Path) -> list[tuple[dict, dict]]:
+def golden_predictions(folder: Path) -> list[tuple[dict, dict]]:
     """The stored detections as a model would have given them, in their order."""
-    truth = json.loads((folder / "gt.json").read_text("utf-8"))
-    ours = {entry["id"]: i for i, entry in enumerate(truth["categories"])}
+    ground_truth = json.loads((folder / "gt.json").read_text("utf-8"))
+    ours = {entry["id"]: i for i, entry in enumerate(ground_truth["categories"])}
     detections = json.loads((folder / "pred.json").read_text("utf-8"))
     pairs = []
-    for image in truth["images"]:
+    for image in ground_truth["images"]:
         mine = [each for each in detections if each["image_id"] == image["id"]]
         masks = [run_lengths.decode(each["segmentation"]) for each in mine]
         scores, classes = [d["score"] for d in mine], [ours[d["category_id"]] for d in mine]
         size = image["height"], image["width"]
-        pairs.append(({"image_id": image["id"]}, answer(masks, scores, classes, size)))
+        pairs.append(({"image_id": image["id"]}, prediction(masks, scores, classes, size)))
     return pairs
 
 
@@ -90,14 +92,14 @@ def tiny(tmp_path: Path) -> Path:
 def half(classes: list[int], size: tuple[int, int] = (4, 6)) -> dict:
     mask = np.zeros(size)
     mask[:, :3] = 1
-    return answer([mask] * len(classes), [0.9] * len(classes), classes, size)
+    return prediction([mask] * len(classes), [0.9] * len(classes), classes, size)
 
 
 def test_golden_scores(golden: Path, register, tmp_path: Path) -> None:
     folder = golden / "evaluation" / "coco_ap"
     expected = json.loads((golden / "evaluation" / "coco_ap.json").read_text("utf-8"))
     evaluator = InstanceEvaluator(register(folder / "gt.json"), output_dir=tmp_path)
-    for item, output in golden_answers(folder):
+    for item, output in golden_predictions(folder):
         evaluator.process([item], [output])
     scores = evaluator.evaluate()["segm"]
     for name, value in expected["percent"].items():
@@ -112,11 +114,11 @@ def test_golden_scores(golden: Path, register, tmp_path: Path) -> None:
 def test_golden_in_two_processes(golden: Path, register, monkeypatch) -> None:
     """What two processes gather, each with every other image, has the scores of one."""
     folder = golden / "evaluation" / "coco_ap"
-    name, answers = register(folder / "gt.json"), golden_answers(folder)
+    name, predictions = register(folder / "gt.json"), golden_predictions(folder)
 
     def run(part: slice) -> InstanceEvaluator:
         evaluator = InstanceEvaluator(name)
-        for item, output in answers[part]:
+        for item, output in predictions[part]:
             evaluator.process([item], [output])
         return evaluator
 
@@ -127,7 +129,7 @@ def test_golden_in_two_processes(golden: Path, register, monkeypatch) -> None:
     assert two[1].evaluate() is None
 
 
-def test_a_perfect_answer_and_reset(tiny: Path, register) -> None:
+def test_a_perfect_prediction_and_reset(tiny: Path, register) -> None:
     evaluator = InstanceEvaluator(register(tiny))
     for _ in range(2):
         evaluator.reset()
@@ -218,7 +220,7 @@ def test_faults_of_the_json_file(tiny: Path, old: str, new: str, message: str) -
     assert old in text
     tiny.write_text(text.replace(old, new))
     with pytest.raises(UserError, match=message):
-        InstanceTruth("it", tiny, {3: 0, 7: 1})
+        InstanceGroundTruth("it", tiny, {3: 0, 7: 1})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_outlines_are_checked_before_pycocotools_sees_them(
     content["annotations"][0]["segmentation"] = outline
     tiny.write_text(json.dumps(content))
     with pytest.raises(UserError, match=rf"annotations\[0\]: 'segmentation'.*{message}"):
-        InstanceTruth("it", tiny, {3: 0, 7: 1})
+        InstanceGroundTruth("it", tiny, {3: 0, 7: 1})
 
 
 @pytest.mark.parametrize(
@@ -294,8 +296,8 @@ def test_areas(tmp_path: Path) -> None:
         "annotations": [entry, entry | {"area": 11.5}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    truth = InstanceTruth("it", tmp_path / "gt.json", {1: 0}).as_coco()
-    assert [entry["area"] for entry in truth.dataset["annotations"]] == [12, 11.5]
+    ground_truth = InstanceGroundTruth("it", tmp_path / "gt.json", {1: 0}).as_coco()
+    assert [entry["area"] for entry in ground_truth.dataset["annotations"]] == [12, 11.5]
 
 
 def test_image_ids_of_both_kinds(tmp_path: Path, register) -> None:
@@ -316,7 +318,7 @@ def test_image_ids_of_both_kinds(tmp_path: Path, register) -> None:
 def test_a_category_that_the_data_set_does_not_know(tiny: Path) -> None:
     """As in training, instead of counting as never found."""
     with pytest.raises(UserError, match=r"gt\.json has the category id 7, which is none of the 1"):
-        InstanceTruth("it", tiny, {3: 0})
+        InstanceGroundTruth("it", tiny, {3: 0})
 
 
 def test_a_data_set_of_another_kind() -> None:

@@ -32,10 +32,10 @@ def count(folder: Path, images: list[dict], num_classes: int, ignore_label: int)
     """The confusion matrix of stored label maps."""
     total = 0
     for image in images:
-        truth = torch.from_numpy(read_labels(folder / image["gt"]).astype("int64"))
-        truth[truth == ignore_label] = num_classes
+        ground_truth = torch.from_numpy(read_labels(folder / image["gt"]).astype("int64"))
+        ground_truth[ground_truth == ignore_label] = num_classes
         prediction = torch.from_numpy(read_labels(folder / image["pred"]).astype("int64"))
-        total = total + confusion_matrix(prediction, truth, num_classes)
+        total = total + confusion_matrix(prediction, ground_truth, num_classes)
     return total
 
 
@@ -56,8 +56,8 @@ def test_golden_scores(golden: Path, case: str) -> None:
 
 
 def test_a_class_of_interest_that_is_only_predicted() -> None:
-    truth, prediction = torch.tensor([[0, 0, 2, 2]]), torch.tensor([[0, 1, 2, 1]])
-    matrix = confusion_matrix(prediction, truth, 4)
+    ground_truth, prediction = torch.tensor([[0, 0, 2, 2]]), torch.tensor([[0, 1, 2, 1]])
+    matrix = confusion_matrix(prediction, ground_truth, 4)
     assert interest_scores(matrix, [1, 2]) == {"CoI-mIoU": 25.0, "CoI-mACC": 50.0}
     nothing = interest_scores(matrix, [3])
     assert all(map(math.isnan, nothing.values()))

@@ -1,4 +1,4 @@
-"""Panoptic and instance data sets: published names, records, answers that are right, and faults."""
+"""Panoptic and instance data sets: published names, records, right predictions and faults."""
 
 import copy
 import json
@@ -126,7 +126,7 @@ def every_task(output_dir: Path) -> CfgNode:
     return cfg
 
 
-def right_answer(record: dict) -> dict:
+def right_prediction(record: dict) -> dict:
     """What the ground truth of an image says, as a model would say it."""
     segments = segments_of_record(record)
     listed = [
@@ -135,7 +135,7 @@ def right_answer(record: dict) -> dict:
     ]
     things = [segment for segment in listed if segment["isthing"]]
     masks = [torch.from_numpy(segments.ids == segment["id"]) for segment in things]
-    answer = {
+    prediction = {
         "panoptic_seg": (torch.from_numpy(segments.ids), listed),
         "instances": SimpleNamespace(
             pred_masks=torch.stack(masks),
@@ -145,16 +145,16 @@ def right_answer(record: dict) -> dict:
     }
     if "sem_seg_file_name" in record:
         labels = read_labels(record["sem_seg_file_name"]).astype(np.int64)
-        answer["sem_seg_labels"] = torch.from_numpy(labels)
-    return answer
+        prediction["sem_seg_labels"] = torch.from_numpy(labels)
+    return prediction
 
 
-def test_right_answers_have_full_marks(drawn: Path, name: str, tmp_path: Path) -> None:
+def test_right_predictions_have_full_marks(drawn: Path, name: str, tmp_path: Path) -> None:
     """Records, metadata and evaluators fit each other in all three tasks."""
     records = register_drawn(name, drawn)
     assert len(records) == 4
     evaluator = build_evaluator(every_task(tmp_path), name)
-    evaluator.process(records, [right_answer(record) for record in records])
+    evaluator.process(records, [right_prediction(record) for record in records])
     results = evaluator.evaluate()
     assert results["panoptic_seg"]["PQ"] == results["sem_seg"]["mIoU"] == 100
     assert results["segm"]["AP"] == pytest.approx(100)
@@ -316,7 +316,9 @@ class TestFaults:
         (record,) = self.read_instances(folder)
         assert record["image_id"] == "a" and record["annotations"][0]["category_id"] == 0
 
-    def test_right_answers_of_images_whose_ids_are_text(self, folder: Path, tmp_path: Path) -> None:
+    def test_right_predictions_of_images_whose_ids_are_text(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
         """As in ADE20K; class ids are those of the panoptic file, instances have them too."""
         classes = [
             {"name": "grass", "isthing": False, "dataset_id": 8},
@@ -332,7 +334,7 @@ class TestFaults:
             evaluator = build_evaluator(every_task(tmp_path), name)
             (record,) = DatasetCatalog.get(name)
             assert [each["category_id"] for each in record["segments_info"]] == [1, 0]
-            evaluator.process([record], [right_answer(record)])
+            evaluator.process([record], [right_prediction(record)])
             results = evaluator.evaluate()
         finally:
             DatasetCatalog.remove(name)

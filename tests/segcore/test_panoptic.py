@@ -91,12 +91,12 @@ def test_golden_scores_and_counts(golden: Path, register, tmp_path: Path) -> Non
 def test_golden_each_image(golden: Path) -> None:
     folder = golden / "evaluation" / "panoptic"
     expected = json.loads((golden / "evaluation" / "panoptic.json").read_text("utf-8"))
-    truth = PanopticFile(folder / "gt.json", folder / "gt")
+    ground_truth = PanopticFile(folder / "gt.json", folder / "gt")
     predicted = json.loads((folder / "pred.json").read_text("utf-8"))["annotations"]
     for entry, counts in zip(predicted, expected["counts_per_image"], strict=True):
         categories = {each["id"]: each["category_id"] for each in entry["segments_info"]}
         ids = read_segment_ids(folder / "pred" / entry["file_name"])
-        found = count_segments(Segments(ids, categories), truth.segments(entry["image_id"]))
+        found = count_segments(Segments(ids, categories), ground_truth.segments(entry["image_id"]))
         for category, each in counts.items():
             ours = found.get(int(category), Counts())
             assert (ours.tp, ours.fp, ours.fn) == (each["tp"], each["fp"], each["fn"])
@@ -112,9 +112,12 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
     categories = {i: {"id": i, "name": str(i), "isthing": i % 2} for i in range(1, 6)}
     listed = {"gt": [], "pred": []}
     for image in range(8):
-        truth = rng.integers(0, 9, (8, 8)).repeat(5, axis=0).repeat(5, axis=1)
-        noise = rng.random(truth.shape) < 0.2
-        maps = {"gt": truth, "pred": np.where(noise, rng.integers(0, 9, truth.shape), truth)}
+        ground_truth = rng.integers(0, 9, (8, 8)).repeat(5, axis=0).repeat(5, axis=1)
+        noise = rng.random(ground_truth.shape) < 0.2
+        maps = {
+            "gt": ground_truth,
+            "pred": np.where(noise, rng.integers(0, 9, ground_truth.shape), ground_truth),
+        }
         for kind, ids in maps.items():
             write_png(tmp_path / kind / f"{image}.png", ids)
             segments = [
@@ -142,12 +145,12 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text(
         json.dumps({"annotations": listed["gt"], "categories": list(categories.values())})
     )
-    truth = PanopticFile(tmp_path / "gt.json", tmp_path / "gt", listed_areas=True)
+    ground_truth = PanopticFile(tmp_path / "gt.json", tmp_path / "gt", listed_areas=True)
     parts = []
     for entry in listed["pred"]:
         known = {each["id"]: each["category_id"] for each in entry["segments_info"]}
         ids = read_segment_ids(tmp_path / "pred" / entry["file_name"])
-        parts.append(count_segments(Segments(ids, known), truth.segments(entry["image_id"])))
+        parts.append(count_segments(Segments(ids, known), ground_truth.segments(entry["image_id"])))
     ours = add_counts(parts)
     for category in categories:
         stat = theirs[category]
@@ -160,8 +163,8 @@ def test_equal_to_panopticapi(tmp_path: Path) -> None:
 
 
 def test_stuff_below_objects_is_missed() -> None:
-    truth = segments([[1, 1]], {1: 7, 5: 9}, coverable=frozenset([5]))
-    found = count_segments(segments([[1, 1]], {1: 7}), truth)
+    ground_truth = segments([[1, 1]], {1: 7, 5: 9}, coverable=frozenset([5]))
+    found = count_segments(segments([[1, 1]], {1: 7}), ground_truth)
     assert found == {7: Counts(tp=1, iou_units=2**53), 9: Counts(fn=1)}
 
 
@@ -200,8 +203,8 @@ def test_ade20k_lists_stuff_as_it_was_below_objects(tiny: Path, register) -> Non
 
 
 def test_an_iou_of_one_half_is_no_match() -> None:
-    truth = segments([[1, 1, 1, 0]], {1: 7})
-    found = count_segments(segments([[2, 2, 0, 0]], {2: 7}), truth)
+    ground_truth = segments([[1, 1, 1, 0]], {1: 7})
+    found = count_segments(segments([[2, 2, 0, 0]], {2: 7}), ground_truth)
     assert found == {7: Counts(tp=1, iou_units=round(2 / 3 / UNIT))}
     found = count_segments(
         segments([[2, 2, 2, 2, 2, 2]], {2: 7}), segments([[1] * 3 + [3] * 3], {1: 7, 3: 8})
@@ -210,20 +213,20 @@ def test_an_iou_of_one_half_is_no_match() -> None:
 
 
 def test_void_is_in_no_union_and_excuses_more_than_half() -> None:
-    truth = segments([[0, 0, 0, 1, 1, 1]], {1: 7})
+    ground_truth = segments([[0, 0, 0, 1, 1, 1]], {1: 7})
     whole = segments([[2, 2, 2, 2, 2, 2]], {2: 7})
-    assert count_segments(whole, truth) == {7: Counts(tp=1, iou_units=2**53)}
+    assert count_segments(whole, ground_truth) == {7: Counts(tp=1, iou_units=2**53)}
     excused = segments([[3, 3, 3, 3, 0, 0]], {3: 8})
-    assert count_segments(excused, truth) == {7: Counts(fn=1)}
+    assert count_segments(excused, ground_truth) == {7: Counts(fn=1)}
     half = segments([[0, 0, 3, 3, 0, 0]], {3: 8})
-    assert count_segments(half, truth) == {8: Counts(fp=1), 7: Counts(fn=1)}
+    assert count_segments(half, ground_truth) == {8: Counts(fp=1), 7: Counts(fn=1)}
 
 
 def test_a_crowd_excuses_its_own_category() -> None:
-    truth = segments([[4, 4, 4, 4]], {4: 7}, crowds=frozenset([4]))
-    assert count_segments(segments([[1, 1, 0, 0]], {1: 7}), truth) == {}
-    assert count_segments(segments([[1, 1, 0, 0]], {1: 8}), truth) == {8: Counts(fp=1)}
-    assert count_segments(segments([[0, 0, 0, 0]], {}), truth) == {}
+    ground_truth = segments([[4, 4, 4, 4]], {4: 7}, crowds=frozenset([4]))
+    assert count_segments(segments([[1, 1, 0, 0]], {1: 7}), ground_truth) == {}
+    assert count_segments(segments([[1, 1, 0, 0]], {1: 8}), ground_truth) == {8: Counts(fp=1)}
+    assert count_segments(segments([[0, 0, 0, 0]], {}), ground_truth) == {}
 
 
 def test_nothing_predicted_and_nothing_there() -> None:
@@ -241,7 +244,7 @@ def test_sums_of_ious_are_exact() -> None:
     assert Fraction(total.iou_units) * Fraction(UNIT) == sum(map(Fraction, ious))
 
 
-def test_a_perfect_answer_and_reset(tiny: Path, register) -> None:
+def test_a_perfect_prediction_and_reset(tiny: Path, register) -> None:
     evaluator = PanopticEvaluator(register(tiny / "gt.json", tiny / "png"))
     for _ in range(2):
         evaluator.reset()

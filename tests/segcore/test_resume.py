@@ -316,7 +316,7 @@ def test_a_loss_in_one_process_stops_all(run):
 
 
 def one_sentence(printed: str) -> str:
-    """What the one line of a user's mistake says."""
+    """What the one line of a user's error says."""
     (sentence,) = re.findall(r"^error: (.*)$", printed, re.MULTILINE)
     return sentence
 

@@ -63,7 +63,7 @@ def test_directions_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])
-def test_a_model_that_answers_everything_alike_finds_nothing(value: float) -> None:
+def test_a_model_that_predictions_everything_alike_finds_nothing(value: float) -> None:
     same = torch.full((20, 4), value)
     scores = retrieval_scores(same, same, [str(i) for i in range(20)])
     assert set(scores.values()) == {0.0}
@@ -121,7 +121,7 @@ def test_by_the_type_of_the_data_set_and_into_a_file(tmp_path: Path) -> None:
         evaluator.evaluate()
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nearest registered one is 'test_retrieval'"):
         RetrievalEvaluator("test_retrievel")
     evaluator = RetrievalEvaluator(NAME)

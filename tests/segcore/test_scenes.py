@@ -326,7 +326,7 @@ class TestScript:
         assert result.returncode == 0, result.stderr
         assert all(digest in result.stdout for digest in GOLDEN.values())
 
-    def test_a_mistake_is_one_sentence(self, repository, tmp_path):
+    def test_a_error_is_one_sentence(self, repository, tmp_path):
         result = self.run(repository, "--size", 8, "--root", tmp_path)
         assert result.returncode == 2
         assert result.stderr.splitlines() == [

@@ -111,19 +111,19 @@ class TestInstances:
                 covered |= mask
             assert (covered == (ids % DIVISOR > 0)).all()
 
-    def test_pycocotools_scores_the_truth_with_one(self, split, tmp_path):
+    def test_pycocotools_scores_the_ground_truth_with_one(self, split, tmp_path):
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
         folder, _ = split
-        truth = COCO(str(folder / "instances.json"))
+        ground_truth = COCO(str(folder / "instances.json"))
         found = [
             {key: annotation[key] for key in ("image_id", "category_id", "segmentation")}
             | {"score": 1.0}
-            for annotation in truth.dataset["annotations"]
+            for annotation in ground_truth.dataset["annotations"]
         ]
-        truth.dataset["info"] = {}  # loadRes copies what COCO's own files have
-        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+        ground_truth.dataset["info"] = {}  # loadRes copies what COCO's own files have
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(found), "segm")
         evaluation.evaluate()
         evaluation.accumulate()
         precision = evaluation.eval["precision"][:, :, :, 0, 2]
@@ -141,9 +141,9 @@ class TestDetectron2:
         except ImportError:
             pytest.skip("d2lite has no reader of COCO files")
         rows = load_coco_json(str(folder / "instances.json"), str(folder / "images"))
-        truth = content(folder, "instances.json")["annotations"]
+        ground_truth = content(folder, "instances.json")["annotations"]
         assert [(row["image_id"], len(row["annotations"])) for row in rows] == [
-            (index, sum(entry["image_id"] == index for entry in truth))
+            (index, sum(entry["image_id"] == index for entry in ground_truth))
             for index in range(SETTINGS.num_test)
         ]
         assert all(Path(row["file_name"]).is_file() for row in rows)

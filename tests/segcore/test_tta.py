@@ -73,10 +73,10 @@ def plain(model: nn.Module, inputs: dict, key: str = "sem_seg", flip: bool = Tru
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_the_mean_of_the_views(name: str, flip: bool) -> None:
     model, inputs = MODELS[name](), item(height=70, width=81)
-    answer = SemanticTTA(model, SIZES, MAX_SIZE, flip=flip)([inputs])[0]
+    prediction = SemanticTTA(model, SIZES, MAX_SIZE, flip=flip)([inputs])[0]
     expected = plain(model, inputs, flip=flip)
-    assert answer["sem_seg"].shape == expected.shape == (len(expected), 70, 81)
-    torch.testing.assert_close(answer["sem_seg"], expected, rtol=1e-4, atol=1e-6)
+    assert prediction["sem_seg"].shape == expected.shape == (len(expected), 70, 81)
+    torch.testing.assert_close(prediction["sem_seg"], expected, rtol=1e-4, atol=1e-6)
     one = model([inputs])[0]["sem_seg"]
     assert (one - expected).abs().max() > 1e-4  # the views do say something of their own
 
@@ -87,28 +87,28 @@ def test_labels_are_the_arg_max_and_ranks_follow(name: str) -> None:
     tta = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)
     scores = tta([inputs])[0]["sem_seg"]
     model.prediction_kind = PredictionKind("labels", 3)
-    answer = tta([inputs])[0]
+    prediction = tta([inputs])[0]
     values, labels = scores.sort(dim=0, descending=True, stable=True)
-    assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
-    assert torch.equal(answer["top_k_scores"], values[:3])
-    assert torch.equal(answer["top_k_labels"], labels[:3])
-    assert "sem_seg" not in answer
+    assert torch.equal(prediction["sem_seg_labels"], scores.argmax(dim=0))
+    assert torch.equal(prediction["top_k_scores"], values[:3])
+    assert torch.equal(prediction["top_k_labels"], labels[:3])
+    assert "sem_seg" not in prediction
 
 
 def test_scores_of_the_classes_of_an_image_are_means() -> None:
     model, inputs = mask2former(RANKED), item()
-    answer = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)([inputs])[0]
+    prediction = SemanticTTA(model, SIZES, MAX_SIZE, flip=True)([inputs])[0]
     expected = plain(model, inputs, "category_scores")
-    torch.testing.assert_close(answer["category_scores"], expected)
+    torch.testing.assert_close(prediction["category_scores"], expected)
     kappa = RANKED["MODEL.RANKSEG.TOPK"]
-    assert answer["category_ids"].tolist() == expected.topk(kappa).indices.tolist()
+    assert prediction["category_ids"].tolist() == expected.topk(kappa).indices.tolist()
 
 
-def test_a_mirror_image_of_an_image_has_the_mirrored_answer() -> None:
+def test_a_mirror_image_of_an_image_has_the_mirrored_prediction() -> None:
     tta, inputs = SemanticTTA(mask2former(), SIZES, MAX_SIZE, flip=True), item()
-    answer = tta([inputs])[0]["sem_seg"]
+    prediction = tta([inputs])[0]["sem_seg"]
     mirrored = tta([inputs | {"image": inputs["image"].flip(-1)}])[0]["sem_seg"]
-    torch.testing.assert_close(mirrored.flip(-1), answer, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(mirrored.flip(-1), prediction, rtol=1e-3, atol=1e-4)
 
 
 class Colours(nn.Module):
@@ -125,9 +125,9 @@ def test_any_model_with_scores_will_do() -> None:
     """A smooth image comes back where it was, whatever the size and the mirror."""
     rows, columns = torch.meshgrid(torch.arange(60), torch.arange(90), indexing="ij")
     image = torch.stack([2 * rows, 2 * columns, rows + columns]).to(torch.uint8)
-    answer = SemanticTTA(Colours(), (40, 60, 90), 200, flip=True)([{"image": image}])[0]
+    prediction = SemanticTTA(Colours(), (40, 60, 90), 200, flip=True)([{"image": image}])[0]
     inner = Window(4, 56, 4, 86)
-    assert (inner.of(answer["sem_seg"]) - inner.of(image)).abs().max() < 1
+    assert (inner.of(prediction["sem_seg"]) - inner.of(image)).abs().max() < 1
 
 
 class Largest(TorchDispatchMode):
@@ -146,8 +146,8 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["catseg", "mask2former"])
 def test_no_tensor_holds_the_scores_of_all_classes(name: str) -> None:
-    """Answers of a million pixels: the largest tensor is the chunk of scores, not classes x pixels
-    nor a view's masks at all pixels."""
+    """A million pixels: the largest tensor is the chunk of scores, not classes x pixels nor
+    a view's masks at all pixels."""
     model = catseg() if name == "catseg" else mask2former({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 300})
     if name == "catseg":
         model.set_vocabulary([f"thing {number}" for number in range(300)])

@@ -124,10 +124,10 @@ def test_scores_of_classes_are_taken_too(vspw) -> None:
 
 
 def test_consistency_by_hand() -> None:
-    truth = torch.tensor([[[5, 5, 0]], [[5, 5, 0]], [[5, 6, 0]], [[5, 6, 0]]])
+    ground_truth = torch.tensor([[[5, 5, 0]], [[5, 5, 0]], [[5, 6, 0]], [[5, 6, 0]]])
     prediction = torch.tensor([[[1, 1, 2]], [[1, 1, 3]], [[2, 1, 3]], [[0, 0, 0]]])
     found = VideoConsistency(lengths=(2,))
-    for frames in zip(truth, prediction, strict=True):
+    for frames in zip(ground_truth, prediction, strict=True):
         found.add(*frames)
     # Of the windows 0-1, 1-2 and 2-3 the last does not count: 2 of 3 pixels, and 1 of 2.
     assert found.totals[2][0] == 2
@@ -179,7 +179,7 @@ def test_faults_of_semantic_videos(videos, tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="frame 5 of video 7 does not follow"):
         process(second)
-    with pytest.raises(UserError, match="has 5 frames, but the model answers with 4"):
+    with pytest.raises(UserError, match="has 5 frames, but the model returned 4"):
         process(first, (4, 12, 16))
     with pytest.raises(UserError, match=r"v1/0000\.png has \(height, width\) \(12, 16\)"):
         process(first, (5, 16, 12))
@@ -210,7 +210,7 @@ def ytvis(golden: Path, names: list[str]) -> dict:
     return json.loads((golden / "evaluation" / "ytvis_ap.json").read_text("utf-8"))
 
 
-def reference_answer(golden: Path, video: int) -> tuple[dict, dict]:
+def reference_prediction(golden: Path, video: int) -> tuple[dict, dict]:
     stored = json.loads((golden / "evaluation" / "ytvis_ap" / "pred.json").read_text("utf-8"))
     mine = [each for each in stored if each["video_id"] == video]
     return {"video_id": video}, {
@@ -224,7 +224,7 @@ def reference_answer(golden: Path, video: int) -> tuple[dict, dict]:
 def test_golden_ytvis(golden: Path, ytvis: dict, order: tuple[int, ...], tmp_path: Path) -> None:
     evaluator = VideoInstanceEvaluator("ytvis", output_dir=tmp_path)
     for video in order:
-        item, output = reference_answer(golden, video)
+        item, output = reference_prediction(golden, video)
         evaluator.process([item], [output])
     scores = evaluator.evaluate()["segm"]
     per_class = {f"AP-{name}": ap for name, ap in ytvis["AP_per_class_percent"].items()}
@@ -241,8 +241,10 @@ def test_golden_iou_of_tracks(golden: Path, ytvis: dict) -> None:
     evaluator = VideoInstanceEvaluator("ytvis")
     for key, table in ytvis["track_iou"]["values"].items():
         video, category = (int(part) for part in key.split("/"))
-        objects = evaluator._truth.objects(evaluator._truth.video(video))[category - 1]
-        _, output = reference_answer(golden, video)
+        objects = evaluator._ground_truth.objects(evaluator._ground_truth.video(video))[
+            category - 1
+        ]
+        _, output = reference_prediction(golden, video)
         rows = zip(*output.values(), strict=True)
         rows = [(score, masks) for score, label, masks in rows if label == category - 1]
         rows.sort(key=lambda row: -row[0])
@@ -251,20 +253,20 @@ def test_golden_iou_of_tracks(golden: Path, ytvis: dict) -> None:
             assert found == [pytest.approx(row, abs=1e-12) for row in table]
 
 
-def test_a_perfect_answer_and_reset(videos, tmp_path: Path) -> None:
-    truth = json.loads((tmp_path / "gt.json").read_text())["annotations"]
+def test_a_perfect_prediction_and_reset(videos, tmp_path: Path) -> None:
+    ground_truth = json.loads((tmp_path / "gt.json").read_text())["annotations"]
     nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
     evaluator = VideoInstanceEvaluator("tracked")
     for _ in range(2):
         evaluator.reset()
         for item in videos:
-            mine = [track for track in truth if track["video_id"] == item["video_id"]]
-            answer = {
+            mine = [track for track in ground_truth if track["video_id"] == item["video_id"]]
+            prediction = {
                 "pred_scores": [0.5] * len(mine),
                 "pred_labels": [track["category_id"] - 1 for track in mine],
                 "pred_masks": [[m or nothing for m in track["segmentations"]] for track in mine],
             }
-            evaluator.process([item], [answer])
+            evaluator.process([item], [prediction])
         scores = evaluator.evaluate()["segm"]
         assert all(scores[name] == pytest.approx(100) for name in ("AP", "AP50", "APs", "AR1"))
     evaluator.reset()
@@ -298,8 +300,8 @@ def test_polygons_and_plain_run_lengths_are_masks_too(tmp_path: Path, names) -> 
     )
     evaluator = VideoInstanceEvaluator("test_forms")
     masks = [run_lengths.encode(each) for each in (square, square, 0 * square)]
-    answer = {"pred_scores": [1.0], "pred_labels": [0], "pred_masks": [masks]}
-    evaluator.process([{"video_id": 1}], [answer])
+    prediction = {"pred_scores": [1.0], "pred_labels": [0], "pred_masks": [masks]}
+    evaluator.process([{"video_id": 1}], [prediction])
     assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
 
 
@@ -307,8 +309,8 @@ def test_tracks_for_the_server(videos, tmp_path: Path, caplog) -> None:
     content = json.loads((tmp_path / "gt.json").read_text())
     (tmp_path / "gt.json").write_text(json.dumps(content | {"annotations": None}))
     evaluator = VideoInstanceEvaluator("tracked", output_dir=tmp_path / "out")
-    answers = [video_run.answer(item) for item in videos]
-    evaluator.process(videos, answers)
+    predictions = [video_run.prediction(item) for item in videos]
+    evaluator.process(videos, predictions)
     with caplog.at_level("INFO"):
         assert evaluator.evaluate() == {}
     assert "has no annotations, so there are no scores" in caplog.text
@@ -316,16 +318,16 @@ def test_tracks_for_the_server(videos, tmp_path: Path, caplog) -> None:
     assert [each["video_id"] for each in results] == [7] * 6 + [6] * 6 + [5] * 6 + [4] * 6
     assert results[7] == {
         "video_id": 6,
-        "category_id": answers[1]["pred_labels"][1] + 1,
-        "score": answers[1]["pred_scores"][1],
-        "segmentations": answers[1]["pred_masks"][1],
+        "category_id": predictions[1]["pred_labels"][1] + 1,
+        "score": predictions[1]["pred_scores"][1],
+        "segmentations": predictions[1]["pred_masks"][1],
     }
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
 
 
 def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_path: Path) -> None:
-    """What is written is read back: as the truth it gives the predictions that it came from 100."""
-    truth = json.loads((tmp_path / "gt.json").read_text())
+    """Written predictions, read back as the ground truth, give themselves 100."""
+    ground_truth = json.loads((tmp_path / "gt.json").read_text())
     evaluator = VideoInstanceEvaluator("tracked", output_dir=tmp_path / "out", submission=True)
     for item in videos:
         masks = [video_run.encoded(video_run.predicted(item) == label) for label in range(3)]
@@ -340,7 +342,7 @@ def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_p
     evaluator.evaluate()
     tracks = json.loads((tmp_path / "out" / "results.json").read_text())
     annotations = [track | {"id": number} for number, track in enumerate(tracks)]
-    (tmp_path / "gt.json").write_text(json.dumps(truth | {"annotations": annotations}))
+    (tmp_path / "gt.json").write_text(json.dumps(ground_truth | {"annotations": annotations}))
     again = VideoInstanceEvaluator("tracked")
     for item in videos:
         mine = [track for track in tracks if track["video_id"] == item["video_id"]]
@@ -354,7 +356,7 @@ def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_p
     assert again.evaluate()["segm"]["AP"] == pytest.approx(100)
 
 
-def test_answers_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
+def test_predictions_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
     parts = [PredictionFile(tmp_path, rank, 2) for rank in range(2)]
     parts[0].add(0, [{"score": 1}])
     saved = parts[0].size
@@ -372,20 +374,20 @@ def test_answers_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
 
 
 def test_faults_of_tracks(videos, tmp_path: Path) -> None:
-    evaluator, answer = VideoInstanceEvaluator("tracked"), video_run.answer(videos[1])
+    evaluator, prediction = VideoInstanceEvaluator("tracked"), video_run.prediction(videos[1])
     with pytest.raises(UserError, match=r"has no video with the id 9"):
-        evaluator.process([{"video_id": 9}], [answer])
+        evaluator.process([{"video_id": 9}], [prediction])
     with pytest.raises(UserError, match=r"10 frames of \(height, width\) \(12, 16\) .* 21 masks"):
-        evaluator.process([videos[1]], [video_run.answer(videos[0])])
+        evaluator.process([videos[1]], [video_run.prediction(videos[0])])
     with pytest.raises(UserError, match=r"a track of class 3, which .*gt\.json does not know"):
-        evaluator.process([videos[1]], [answer | {"pred_labels": [3] * 6}])
+        evaluator.process([videos[1]], [prediction | {"pred_labels": [3] * 6}])
     with pytest.raises(UserError, match="no video of dataset"):
         evaluator.evaluate()
     content = json.loads((tmp_path / "gt.json").read_text())
     content["annotations"][0]["segmentations"][0] = {"size": [12, 16], "counts": "~~"}
     (tmp_path / "gt.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"'segmentations'\[0\]: the RLE is damaged"):
-        VideoInstanceEvaluator("tracked").process([videos[0]], [video_run.answer(videos[0])])
+        VideoInstanceEvaluator("tracked").process([videos[0]], [video_run.prediction(videos[0])])
     with pytest.raises(UserError, match="has no tracks: its metadata has no json_file"):
         VideoInstanceEvaluator("ade20k_150_test_sem_seg")
 
@@ -419,7 +421,7 @@ def test_two_processes_give_the_scores_and_files_of_one(tmp_path: Path) -> None:
 
 
 def test_registered_videos(tmp_path: Path, names) -> None:
-    """From the files to the scores: right answers have full marks in every task."""
+    """From the files to the scores: right predictions have full marks in every task."""
     video_run.write(tmp_path)
     names += ["test_labels", "test_tracks"]
     (tmp_path / "list.txt").write_text("\n".join(video_run.LENGTHS))
@@ -464,7 +466,7 @@ def test_registered_videos(tmp_path: Path, names) -> None:
 
 
 def test_classes_of_videos_without_ground_truth_are_not_scored(videos) -> None:
-    """A submission is all that can be made, and no mistake."""
+    """A submission is all that can be made, and no error."""
     evaluator = MultilabelEvaluator("tracked")
     evaluator.process(videos, [{"category_scores": torch.zeros(3)} for _ in videos])
     assert evaluator.evaluate() == {}

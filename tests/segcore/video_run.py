@@ -35,16 +35,16 @@ def write(folder: Path) -> None:
     videos, tracks = [], []
     for number, (name, length) in enumerate(LENGTHS.items()):
         (folder / name).mkdir()
-        truth = blobs(number, length, jitter=number)
+        ground_truth = blobs(number, length, jitter=number)
         files = [f"{name}/{t:04}.png" for t in range(length)]
-        for file, labels in zip(files, truth, strict=True):
+        for file, labels in zip(files, ground_truth, strict=True):
             Image.fromarray(np.where(labels == 4, 255, labels).astype(np.uint8)).save(folder / file)
         size = {"height": SIZE[0], "width": SIZE[1], "length": length}
         videos.append({"id": 7 - number, "file_names": files, **size})
         tracks += [
             {"id": 10 * number + c, "video_id": 7 - number, "category_id": c, "segmentations": runs}
             for c in (1, 2, 3)
-            if any(runs := encoded(truth == c))
+            if any(runs := encoded(ground_truth == c))
         ]
     categories = [{"id": c, "name": name} for c, name in enumerate(CLASSES, 1)]
     content = {"videos": videos, "annotations": tracks, "categories": categories}
@@ -88,7 +88,7 @@ def predicted(item: dict) -> np.ndarray:
     return np.clip(stored - 1, 0, 2)
 
 
-def answer(item: dict) -> dict:
+def prediction(item: dict) -> dict:
     """Tracks of each class, whole and cut in two, with scores some of which are equal."""
     masks = [predicted(item) == c for c in range(3)]
     parts = [(c, score, mask) for c, mask in enumerate(masks) for score in (0.9, 0.5)]
@@ -114,7 +114,7 @@ def main(folder: Path, rank: int, size: int) -> None:
     instances = VideoInstanceEvaluator("tracked", output_dir=out, submission=True)
     videos = DatasetCatalog.get("tracked")
     for index in Shard(videos):
-        instances.process([videos[index]], [answer(videos[index])])
+        instances.process([videos[index]], [prediction(videos[index])])
     print(json.dumps([semantic.evaluate(), instances.evaluate()]))
 
 

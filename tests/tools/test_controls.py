@@ -68,19 +68,25 @@ def test_rows_of_the_table(controls, model):
     table = dict(controls.table(kept=[0, 5]))
     assert list(table) == ["decoded", "decoded, best 5 kept", "raw cost volume", "shuffled words"]
     assert all(0 <= scores["mIoU-seen"] <= 100 for scores in table.values())
-    assert len({scores["pACC"] for scores in table.values()}) == 4, "every row is another answer"
+    assert len({scores["pACC"] for scores in table.values()}) == 4, (
+        "every row is another prediction"
+    )
     assert (model.max_classes, model.vocabulary.name) == (256, "scenes_60")
     assert type(model.aggregator).__name__ == "CostAggregator"
 
 
 def test_the_raw_cost_volume_is_the_nearest_words(controls, tool, model):
-    (batch, (answer,)), *_ = controls._answers("raw", controls.vocabulary, 0, tool.CostAlone())
+    (batch, (prediction,)), *_ = controls._predictions(
+        "raw", controls.vocabulary, 0, tool.CostAlone()
+    )
     pixels = (batch[0]["image"] - model.pixel_mean) / model.pixel_std
     with torch.no_grad():
         features = torch.nn.functional.normalize(model.clip.encode_image(pixels[None])[0][0], dim=0)
         text = embed_prompts(model.clip, controls.vocabulary.prompts, "single")[:, 0]
     nearest = torch.einsum("chw,tc->thw", features, text)
-    centres = answer["sem_seg"].unfold(1, 8, 8).unfold(2, 8, 8)[..., 3:5, 3:5].mean(dim=(-2, -1))
+    centres = (
+        prediction["sem_seg"].unfold(1, 8, 8).unfold(2, 8, 8)[..., 3:5, 3:5].mean(dim=(-2, -1))
+    )
     agreement = (centres.argmax(dim=0) == nearest.argmax(dim=0)).float().mean()
     assert agreement > 0.8, "at the middle of a cell little of its neighbours is mixed in"
 
@@ -93,8 +99,8 @@ def test_recall_counts_the_classes_shown(controls):
 def test_the_first_images_alone(tool, dataset, model):
     cfg = load_config(CONFIG, ["DATALOADER.NUM_WORKERS", "0"])
     controls = tool.Controls(cfg, model, dataset, images=3)
-    answers = controls._answers("raw", controls.vocabulary, 0, tool.CostAlone())
-    files = [batch[0]["file_name"] for batch, _ in answers]
+    predictions = controls._predictions("raw", controls.vocabulary, 0, tool.CostAlone())
+    files = [batch[0]["file_name"] for batch, _ in predictions]
     assert files == [record["file_name"] for record in DatasetCatalog.get(dataset)][:3]
 
 

@@ -120,7 +120,9 @@ def test_what_it_leaves(evaluate, tmp_path, weights):
     assert passport["vocabulary"]["templates"] == "single"
     assert passport["pruning"] == {"classes of a crop": 256}
     page = (out / "index.html").read_text("utf-8")
-    assert page.count("<figure>") == 3 * 4, "image, truth and answer of two worst and two best"
+    assert page.count("<figure>") == 3 * 4, (
+        "image, ground truth and prediction of two worst and two best"
+    )
     assert page.count("<h3>worst, ") == page.count("<h3>best, ") == 2
     for name in page.split('src="')[1:]:
         assert (out / name.partition('"')[0]).is_file()
@@ -208,7 +210,7 @@ def test_check_states_what_it_opens_before(tool, evaluate, tmp_path, capsys, mon
             tool.check([str(path)])
 
 
-def test_mistakes(tool, weights, tmp_path, monkeypatch):
+def test_errors(tool, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "_log_to", lambda folder: None)
 
     def complete(*arguments):

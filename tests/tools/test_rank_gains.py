@@ -64,7 +64,7 @@ def test_other_forms(run, tmp_path) -> None:
     assert "7.0000" in run("s.pth", "--plot", "s.svg")
 
 
-def test_mistakes_are_one_sentence(run, tmp_path) -> None:
+def test_errors_are_one_sentence(run, tmp_path) -> None:
     save(tmp_path / "plain.pth")
     save(tmp_path / "ranked.pth", ml_norm__weight=torch.ones(2))
     for words, sentence in {

@@ -52,5 +52,5 @@ def test_every_strategy_is_evaluated(tool, dataset, monkeypatch, tmp_path):
     monkeypatch.setattr(tool, "strategies", lambda tile: shown)
     rows = list(tool.compare(cfg, model))
     assert [crops for _, _, crops in rows] == [1, 5, 4]
-    assert len({scores["pACC"] for _, scores, _ in rows}) == 3, "every row is another answer"
+    assert len({scores["pACC"] for _, scores, _ in rows}) == 3, "every row is another prediction"
     assert model.patches is None

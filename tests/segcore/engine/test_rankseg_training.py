@@ -131,7 +131,7 @@ def test_scores_over_the_last_images() -> None:
     assert notes[1]["train_multilabel/recall@1"] == 50
     assert notes[1]["train_multilabel/recall@2"] == 50
     assert notes[2]["train_multilabel/recall@1"] == 100
-    hook.answers.clear()
+    hook.predictions.clear()
     loop.category_predictions = right, absent
     hook.after_step()
     assert loop.storage.scalars == {}

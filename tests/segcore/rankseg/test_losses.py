@@ -32,7 +32,7 @@ def test_golden_exponents(golden: Path, gamma_neg: int, gamma_pos: int, percent:
     torch.testing.assert_close(logits.grad, gradient, rtol=1e-3, atol=1e-7)
 
 
-def test_golden_certain_answers(golden: Path) -> None:
+def test_golden_certain_predictions(golden: Path) -> None:
     logits = 3 * noise("m2f/asl/logits", (4, 150))
     logits[0, :4] = torch.tensor([40.0, -40.0, 40.0, -40.0])
     logits.requires_grad_()

@@ -9,7 +9,7 @@ def test_the_program_runs(repository: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {}
     exec(program, names)
-    assert names["answer"].shape == (2, 32, 32)
+    assert names["prediction"].shape == (2, 32, 32)
     assert names["pixel_loss"].isfinite() and names["image_loss"] > 0
 
 

@@ -1,4 +1,4 @@
-"""Answers that are filled a window and some classes at a time."""
+"""Predictions that are filled a window and some classes at a time."""
 
 import pytest
 import torch
@@ -12,11 +12,11 @@ WINDOWS = (Window(0, 5, 0, 3), Window(0, 2, 3, 7), Window(2, 5, 3, 7))
 
 
 def fill(kind: PredictionKind, scores: Tensor, live: Tensor, chunk: int) -> dict[str, Tensor]:
-    answer = SemanticPrediction(kind, len(scores), SIZE, scores.device)
+    prediction = SemanticPrediction(kind, len(scores), SIZE, scores.device)
     for window in WINDOWS:
-        for classes in answer.order(live).split(chunk):
-            answer.add(window, classes, window.of(scores)[classes])
-    return answer.result()
+        for classes in prediction.order(live).split(chunk):
+            prediction.add(window, classes, window.of(scores)[classes])
+    return prediction.result()
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -29,19 +29,19 @@ def test_best_classes_with_many_ties(k: int, chunk: int) -> None:
     dropped = torch.ones(12, dtype=torch.bool)
     dropped[live] = False
     scores[dropped] = 0
-    answer = fill(PredictionKind("labels", k), scores, live, chunk)
+    prediction = fill(PredictionKind("labels", k), scores, live, chunk)
     values, labels = scores.sort(dim=0, descending=True, stable=True)
-    assert torch.equal(answer["sem_seg_labels"], scores.argmax(dim=0))
-    assert torch.equal(answer["top_k_scores"], values[:k])
-    assert torch.equal(answer["top_k_labels"], labels[:k])
+    assert torch.equal(prediction["sem_seg_labels"], scores.argmax(dim=0))
+    assert torch.equal(prediction["top_k_scores"], values[:k])
+    assert torch.equal(prediction["top_k_labels"], labels[:k])
 
 
 def test_scores_of_classes_that_were_never_added_are_zero() -> None:
     scores = torch.rand(6, *SIZE)
-    answer = fill(PredictionKind(), scores, torch.tensor([4, 1]), 1)
-    assert answer.keys() == {"sem_seg"}
-    assert torch.equal(answer["sem_seg"][[1, 4]], scores[[1, 4]])
-    assert (answer["sem_seg"][[0, 2, 3, 5]] == 0).all()
+    prediction = fill(PredictionKind(), scores, torch.tensor([4, 1]), 1)
+    assert prediction.keys() == {"sem_seg"}
+    assert torch.equal(prediction["sem_seg"][[1, 4]], scores[[1, 4]])
+    assert (prediction["sem_seg"][[0, 2, 3, 5]] == 0).all()
 
 
 def test_windows_of_windows() -> None:

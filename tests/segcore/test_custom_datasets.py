@@ -93,7 +93,7 @@ def test_words_of_other_classes_are_not_trained_with(write) -> None:
         ({"classes": []}, "no classes"),
     ],
 )
-def test_mistakes(write, change: dict, says: str) -> None:
+def test_errors(write, change: dict, says: str) -> None:
     path = write(TABLE | change)
     with pytest.raises(UserError) as caught:
         register_custom_file(path)
