@@ -84,7 +84,7 @@ class UnmergedCrops:
         """Ids of the classes that any crop kept."""
         return torch.cat([crop.classes for crop in self.crops.values()]).unique()
 
-    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+    def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """Classes (t,) -> scores (t, h, w) in the window."""
         resize = WindowResize(self.plan.size, self.size, window)
         return lambda classes: resize(merged_window(self.crops, self.plan, classes, resize.needs))

@@ -41,7 +41,7 @@ class UnmergedQueries:
         """(H, W)."""
         return self.frame.prediction
 
-    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+    def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """Classes (t,) -> scores (t, height, width) in the window."""
         shrink = WindowResize(self.frame.image, self.frame.prediction, window)
         enlarge = WindowResize(self.mask_logits.shape[-2:], self.frame.padded, shrink.needs)

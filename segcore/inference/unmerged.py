@@ -36,7 +36,7 @@ class UnmergedPrediction(Protocol):
     classes: Tensor
     category_scores: Tensor | None
 
-    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+    def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """A function from ids (t,) of classes to their scores (t, h, w) in the window."""
 
 
@@ -49,9 +49,9 @@ class Mirrored:
     def __getattr__(self, name: str) -> object:
         return getattr(self.view, name)
 
-    def look(self, window: Window) -> Callable[[Tensor], Tensor]:
+    def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """See :class:`UnmergedPrediction`."""
-        scores = self.view.look(window.mirrored(self.view.size[1]))
+        scores = self.view.window_scores(window.mirrored(self.view.size[1]))
         return lambda classes: scores(classes).flip(-1)
 
 
@@ -68,12 +68,12 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     ids = prediction.order(scored)
     for window in _windows(first.size):
         height, width = window.size
-        looks = [view.look(window) for view in views]
+        scorers = [view.window_scores(window) for view in views]
         for classes in ids.split(max(SCORES // (height * width), 1)):
-            total = looks[0](classes)
-            for look in looks[1:]:
-                total += look(classes)
-            prediction.add(window, classes, total / len(looks))
+            total = scorers[0](classes)
+            for scorer in scorers[1:]:
+                total += scorer(classes)
+            prediction.add(window, classes, total / len(scorers))
     return prediction.result()
 
 
