@@ -1,4 +1,4 @@
-"""What stands above the families: which one a config needs.
+"""The public package: it stands above the families and imports the one that a config needs.
 
 Names are loaded when they are asked for, so that entry points can import
 :mod:`catrank.interrupts` before anything that takes time.
@@ -6,10 +6,20 @@ Names are loaded when they are asked for, so that entry points can import
 
 from importlib import import_module
 
-__all__ = ["FAMILIES", "import_families"]
+# The module that holds each public name.
+_MODULES = {
+    "FAMILIES": "catrank.families",
+    "import_families": "catrank.families",
+    "load_config": "catrank.families",
+}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        return getattr(import_module("catrank.families"), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'catrank' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

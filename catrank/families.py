@@ -1,10 +1,13 @@
-"""Families by the configs that need them, for entry points that take any config."""
+"""Import the family that a config needs, and load the config."""
 
 import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+
+import segcore.config
 from segcore.config import CONFIG_FOLDERS, find_config
 from segcore.config.files import read_chain
 
@@ -15,6 +18,13 @@ FAMILIES = {
     "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
     "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "RANKSEG"},
 }
+
+
+def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> CfgNode:
+    """Read any config of this project: import the families that it needs, then call
+    :func:`segcore.config.load_config`, whose arguments and errors these are."""
+    import_families(config_file, opts)
+    return segcore.config.load_config(config_file, opts)
 
 
 def import_families(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> list[str]:

@@ -31,8 +31,7 @@ from resuming import Progress, settings_hash
 from tqdm import tqdm
 from video import check_output, segment_video
 
-from catrank import import_families
-from segcore.config import load_config
+from catrank import load_config
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.images import read_image
 from segcore.runtime.files import path_argument
@@ -95,7 +94,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def load_segmenter(args: argparse.Namespace) -> Segmenter:
     """The model of the command line with its words."""
-    import_families(args.config_file, args.opts)
     cfg = load_config(args.config_file, args.opts)
     words = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
     return Segmenter(cfg, words, args.min_score)

@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-from catrank import import_families
+from catrank import load_config
 
 # isort: split
 import torch
@@ -33,7 +33,6 @@ from detectron2.structures import Instances
 from fvcore.nn import FlopCountAnalysis, flop_count_table
 from torch import Tensor, nn
 
-from segcore.config import load_config
 from segcore.engine import Trainer
 from segcore.errors import UserError, exit_on_user_error
 
@@ -132,7 +131,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    import_families(args.config_file, args.opts)
     cfg = load_config(args.config_file, args.opts)
     if "CLIP_WEIGHTS" in cfg.MODEL:
         cfg.MODEL.CLIP_WEIGHTS = ""  # nothing is fetched

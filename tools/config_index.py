@@ -18,12 +18,11 @@ from itertools import groupby
 from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-from catrank import import_families
+from catrank import load_config
 
 # isort: split
 from detectron2.config import CfgNode
 
-from segcore.config import load_config
 from segcore.errors import exit_on_user_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -70,7 +69,6 @@ def _lines() -> Iterator[str]:
 
 def load_published(name: str) -> CfgNode:
     """The config of a published experiment, with the keys of its family."""
-    import_families(name)
     return load_config(name)
 
 

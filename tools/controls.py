@@ -38,9 +38,8 @@ from detectron2.data import DatasetCatalog
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from catrank import import_families
+from catrank import load_config
 from catseg_d2.config import check_reads_words
-from segcore.config import load_config
 from segcore.datasets import semantic_metadata
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
@@ -193,7 +192,6 @@ def main() -> None:
         raise UserError(f"--images is {arguments.images}: use a number of images, 0 for all")
     # Of some thousand classes the scores at every pixel take longer than the model.
     labels = ["TEST.SEM_SEG_OUTPUT", "labels"]
-    import_families(arguments.config_file, arguments.opts)  # others are refused in one sentence
     cfg = load_config(arguments.config_file, labels + arguments.opts)
     check_reads_words(cfg, arguments.config_file)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:

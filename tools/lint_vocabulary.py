@@ -26,10 +26,9 @@ import catseg_d2
 import torch.nn.functional as F
 from torch import Tensor
 
-from catrank import import_families
+from catrank import load_config
 from catseg_d2.config import check_reads_words
 from catseg_d2.text import encode, prompt_templates
-from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import expand_home
@@ -96,7 +95,6 @@ def look_alikes(vocabulary: Vocabulary, text: Tensor, threshold: float) -> Itera
 
 def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     """The name of the sentence ensemble, and the model where there are weights."""
-    import_families(args.config_file)  # another one's config is refused in one sentence
     cfg = load_config(args.config_file, ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""])
     check_reads_words(cfg, args.config_file)
     if not args.weights:

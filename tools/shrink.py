@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-from catrank import import_families
+from catrank import load_config
 
 # isort: split
 import safetensors.torch
@@ -28,7 +28,6 @@ from detectron2.config import CfgNode
 from catseg_d2.text import prompt_templates
 from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
-from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, writing
 from segcore.vocabulary import Vocabulary
@@ -66,7 +65,6 @@ def main() -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     with exit_on_user_error():
-        import_families(arguments.config_file, arguments.opts)
         cfg = load_config(arguments.config_file, arguments.opts)
         shrink(cfg, arguments.checkpoint, arguments.target)
 

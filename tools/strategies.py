@@ -28,10 +28,9 @@ import catseg_d2  # adds its model and its config keys
 # isort: split
 from detectron2.config import CfgNode
 
-from catrank import import_families
+from catrank import load_config
 from catseg_d2.config import check_reads_words
 from catseg_d2.patches import PatchGeometry
-from segcore.config import load_config
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
 
@@ -81,7 +80,6 @@ def main() -> None:
     parser.add_argument("--config-file", required=True, help="config of the model")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
-    import_families(arguments.config_file, arguments.opts)  # others are refused in one sentence
     cfg = load_config(arguments.config_file, arguments.opts)
     check_reads_words(cfg, arguments.config_file)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:

@@ -7,7 +7,7 @@ from subprocess import run
 import pytest
 from detectron2.config import get_cfg
 
-from catrank import FAMILIES, import_families
+from catrank import FAMILIES, import_families, load_config
 from catseg_d2 import add_catseg_config
 from mask2former_rankseg import add_maskformer_config
 from segcore.config import task_switches
@@ -50,18 +50,26 @@ def test_a_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     "config", [f"{CATSEG}/scenes_60.yaml", f"{MASK2FORMER}/scenes_60_panoptic.yaml"]
 )
-def test_only_the_family_that_is_needed_is_imported(config: str) -> None:
+def test_a_config_imports_its_family_alone_and_names_its_classes(config: str) -> None:
     program = f"""
 import sys
-from catrank import import_families
-from segcore.config import load_config
-needed = import_families("{config}")
+from catrank import load_config
+from detectron2.data import MetadataCatalog
 load_config("{config}")
-print(*needed, *(name for name in ("{CATSEG}", "{MASK2FORMER}") if name in sys.modules))
+print(*(name for name in ("{CATSEG}", "{MASK2FORMER}") if name in sys.modules))
+names = ("ade20k_sem_seg_val", "ade20k_panoptic_val")
+print(*(len(MetadataCatalog.get(name).stuff_classes) for name in names))
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = run(command, check=True, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == [config.split("/")[0]] * 2
+    assert done.stdout.split() == [config.split("/")[0], "150", "150"]
+
+
+def test_load_config_takes_values_like_segcores() -> None:
+    cfg = load_config(f"{CATSEG}/scenes_60.yaml", ["SEED", "5"])
+    assert (cfg.MODEL.META_ARCHITECTURE, cfg.SEED) == ("CATSeg", 5)
+    with pytest.raises(UserError, match="there is no key SED; the nearest is SEED"):
+        load_config(f"{CATSEG}/scenes_60.yaml", ["SED", "5"])
 
 
 def test_a_model_of_one_task_has_no_switches() -> None:
