@@ -1,4 +1,4 @@
-"""Valid JSON documents with one thing changed; see test_annotation_mutations.py."""
+"""Valid JSON documents with one thing changed; see test_mutations.py."""
 
 import copy
 import json
