@@ -1,17 +1,17 @@
-"""Segments images or a video from the command line, with your words or a model's own classes.
+"""Segment images or a video from the command line, with class names of your choice or the model's.
 
     python demo/demo.py --config-file catseg_d2/vitb_384.yaml \\
         --input image.jpg folder/ 'holiday/*.png' --vocabulary "sky, tree, my dog" \\
         --output out/ --opts MODEL.WEIGHTS model_final.pth
     python demo/demo.py ... --video-input clip.mp4 --output out.mp4 --opts ...
 
-For each image NAME the output folder gets NAME_overlay.png, NAME_labels.png (16-bit: class ids,
-or numbers of segments), NAME_legend.png and, where the model tells segments or objects apart,
-NAME_segments.json, with RankSeg NAME_categories.json; vocabulary.json says which class an id is. A
-video becomes a video with colours and names on it, or a folder with overlay and label map of each
-frame. What cannot be read is reported at the end and the rest is done all the same; the exit code
-is then 1. An error in the command line, the config or the checkpoint is one sentence and exit code
-2. Images go on where the same command was interrupted.
+For each image NAME the output folder receives NAME_overlay.png, NAME_labels.png (16 bits: class
+ids, or segment ids), NAME_legend.png, NAME_segments.json (panoptic and instance models) and
+NAME_categories.json (RankSeg); vocabulary.json lists the class ids. The output of a video is a
+video with the predictions drawn on it, or a folder with overlay and label map of each frame.
+Unreadable images are reported at the end, the others are segmented, and the exit code is 1. An
+error in the command line, the config or the checkpoint is one message and exit code 2. The same
+command resumes a run over images that was interrupted.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -25,7 +25,7 @@ from fractions import Fraction
 
 from files import find_images, name_outputs
 from predictor import Segmenter
-from remarks import Remarks, blank_color
+from result_checks import ResultChecks, blank_color
 from results import ResultFolder
 from resuming import Progress, settings_hash
 from tqdm import tqdm
@@ -39,11 +39,11 @@ from segcore.runtime.lock import hold, release
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
 
-MOST_BELIEVED = 8  # classes that are printed of an image
+MAX_CATEGORIES = 8  # categories that are printed for an image
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
+def fraction(text: str) -> float:
+    """Parse a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
@@ -51,18 +51,18 @@ def share(text: str) -> float:
 
 
 def frame_rate(text: str) -> Fraction:
-    """A number such as 25 or 30000/1001, above 0 and at most 1000."""
+    """Parse frames per second, such as 25 or 30000/1001: above 0 and at most 1000."""
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
     if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is no rate such as 25 or 30000/1001")
+        raise argparse.ArgumentTypeError(f"{text} is no frame rate such as 25 or 30000/1001")
     return value
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line, checked as far as it can be without a look at the files."""
+    """Parse the command line, and check what needs no file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,36 +75,36 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--vocabulary",
-        help='words: "sky, tree, my dog"; a JSON file; a registered name such as ade20k_150; '
-        "left out: the classes of the config or of its data set",
+        help='class names: "sky, tree, my dog"; a JSON file; a registered name such as ade20k_150; '
+        "default: the classes of the config or of its data set",
     )
     add(
         "--output",
         type=path_argument,
         required=True,
-        help="folder for the results; a video also: .mp4",
+        help="folder for the results; for a video also a .mp4 file",
     )
     add("--overwrite", action="store_true", help="replace results of an earlier run")
-    add("--min-score", type=share, default=0.5, help="of objects that are shown, 0 to 1")
-    add("--alpha", type=share, default=0.55, help="weight of the colours in the overlay, 0 to 1")
-    add("--frame-rate", type=frame_rate, help="of the video written; left out: that of the input")
+    add("--min-score", type=fraction, default=0.5, help="least score of an object, 0 to 1")
+    add("--alpha", type=fraction, default=0.55, help="weight of the colours in the overlay, 0 to 1")
+    add("--frame-rate", type=frame_rate, help="of the output video; default: that of the input")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last on the line")
     return parser.parse_args(arguments)
 
 
 def load_segmenter(args: argparse.Namespace) -> Segmenter:
-    """The model of the command line with its words."""
+    """Load the model of the command line with its vocabulary."""
     cfg = load_config(args.config_file, args.opts)
-    words = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
-    return Segmenter(cfg, words, args.min_score)
+    vocabulary = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
+    return Segmenter(cfg, vocabulary, args.min_score)
 
 
 def run_images(args: argparse.Namespace) -> list[str]:
-    """Segments every image; returns what went wrong with those that could not be read."""
+    """Segment every image; return an error message for each that could not be read."""
     names = name_outputs(find_images(args.input))
     segmenter = load_segmenter(args)
     if segmenter.reads_videos:
-        raise UserError(f"{args.config_file} is a model of videos: give it one by --video-input")
+        raise UserError(f"{args.config_file} is a video model: give it a video by --video-input")
     hold(args.output, "--output")
     results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
     progress = Progress(args.output, settings_hash(segmenter, args.alpha))
@@ -113,7 +113,7 @@ def run_images(args: argparse.Namespace) -> list[str]:
     results.prepare([name for name in names.values() if name not in progress.names])
     progress.begin(names)
 
-    failures, remarks = [], Remarks(segmenter.vocabulary)
+    failures, checks = [], ResultChecks(segmenter.vocabulary)
     for path, name in tqdm(names.items(), desc="segmenting", unit="image"):
         if progress.holds(name, path) and results.hold(name):
             continue
@@ -123,25 +123,26 @@ def run_images(args: argparse.Namespace) -> list[str]:
             failures.append(str(error))
             continue
         if color := blank_color(image):
-            tqdm.write(f"remark: {printable(path)} is all {color}", file=sys.stderr)
+            tqdm.write(f"warning: {printable(path)} is all {color}", file=sys.stderr)
         prediction = segmenter(image)
-        remarks.add(prediction)
+        checks.add(prediction)
         results.write(name, image, prediction, args.alpha)
         progress.add(name, path)
         if prediction.category_scores is not None:
             tqdm.write(
-                f"{printable(name)}: {believed(prediction.category_scores, segmenter.vocabulary)}"
+                f"{printable(name)}: "
+                f"{top_categories(prediction.category_scores, segmenter.vocabulary)}"
             )
     progress.finish()
-    for line in remarks.lines():
-        print(f"remark: {line}", file=sys.stderr)
+    for line in checks.warnings():
+        print(f"warning: {line}", file=sys.stderr)
     count = f"{len(names) - len(failures)} of {len(names)}"
     print(f"{count} images segmented, see {printable(args.output)}")
     return failures
 
 
 def run_video(args: argparse.Namespace) -> list[str]:
-    """Segments a video; returns what went wrong on the way."""
+    """Segment a video; return an error message if it could not be read to its end."""
     video = open_video(args.video_input)
     check_output(args.output, args.overwrite)
     rate = args.frame_rate or video.rate
@@ -156,19 +157,19 @@ def run_video(args: argparse.Namespace) -> list[str]:
     return [failure] if failure else []
 
 
-def believed(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
-    """The classes that a model with RankSeg takes to be in the image, the likeliest first."""
+def top_categories(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
+    """Return the categories that RankSeg scores at least 0.5, in the order of their ranks."""
     order = sorted(range(len(category_scores)), key=lambda i: -category_scores[i])
-    likely = [i for i in order if category_scores[i] >= 0.5]
-    names = [f"{vocabulary.names[i]} {category_scores[i]:.0%}" for i in likely[:MOST_BELIEVED]]
-    more = f" and {len(likely) - MOST_BELIEVED} more" if len(likely) > MOST_BELIEVED else ""
-    return f"RankSeg expects {', '.join(names) or 'none of the classes'}{more}"
+    present = [i for i in order if category_scores[i] >= 0.5]
+    names = [f"{vocabulary.names[i]} {category_scores[i]:.0%}" for i in present[:MAX_CATEGORIES]]
+    more = f" and {len(present) - MAX_CATEGORIES} more" if len(present) > MAX_CATEGORIES else ""
+    return f"RankSeg ranks {', '.join(names) or 'no category above 50%'}{more}"
 
 
 def main() -> None:
     args = parse_arguments()
-    after = "" if args.video_input else ": the same command goes on, without --overwrite"
-    with exit_on_user_error(after):
+    advice = "" if args.video_input else ": the same command resumes, without --overwrite"
+    with exit_on_user_error(advice):
         try:
             failures = run_video(args) if args.video_input else run_images(args)
         finally:

@@ -1,4 +1,4 @@
-"""Files of the demo: which images it reads, and writing with a sentence for what goes wrong."""
+"""Files of the demo: find images, name results, write them with one error message."""
 
 import glob
 import itertools
@@ -15,13 +15,13 @@ from segcore.runtime.files import replace, short_name, user_path, write_text
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Files, folders (every image directly inside) and glob patterns, as one list of files.
+    """List the images that files, folders (every image directly inside) and glob patterns name.
 
     Args:
-        inputs: what a user typed; a file may occur several times and is listed once.
+        inputs: as typed by a user; a file that occurs several times is listed once.
 
     Raises:
-        UserError: nothing is there under one of the names, or it may not be read.
+        UserError: a name leads to no image, or may not be read.
     """
     found: dict[Path, None] = {}
     for name in inputs:
@@ -29,7 +29,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
             images = _named(name)
         except OSError as error:
             raise UserError(
-                f"--input {name:.80}: it cannot be looked into ({error.strerror}); give an image, "
+                f"--input {name:.80}: it cannot be listed ({error.strerror}); give an image, "
                 "a folder that you may read or a quoted pattern"
             ) from error
         if not images:
@@ -44,7 +44,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
 
 
 def _named(name: str) -> list[Path]:
-    """The images under one name; OSError where it is too long or may not be read."""
+    """List the images under one name; OSError where it is too long or may not be read."""
     path = user_path(name)
     if path.is_dir():
         return list_images(path)
@@ -55,8 +55,8 @@ def _named(name: str) -> list[Path]:
 
 
 def name_outputs(images: Sequence[Path]) -> dict[Path, str]:
-    """A distinct base name for the results of each image: its stem, numbered where two agree and
-    cut where there would be no room for an ending."""
+    """Return a distinct base name for the results of each image: its stem, numbered where two
+    agree and cut where there would be no room for an extension."""
     names, taken = {}, set()
     for image in images:
         stem = short_name(image.stem)
@@ -68,7 +68,7 @@ def name_outputs(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def save_image(image: np.ndarray, path: Path) -> None:
-    """An image (H, W, 3) uint8 or a label map (H, W) uint16 as a file.
+    """Write an image (H, W, 3) uint8 or a label map (H, W) uint16.
 
     Raises:
         UserError: it cannot be written.
@@ -80,7 +80,7 @@ def save_image(image: np.ndarray, path: Path) -> None:
 
 
 def save_json(content: object, path: Path) -> None:
-    """A table as a file.
+    """Write a table as JSON.
 
     Raises:
         UserError: it cannot be written.
@@ -92,11 +92,11 @@ def save_json(content: object, path: Path) -> None:
 
 
 def as_json(content: object) -> str:
-    """A table as text, readable by people too."""
+    """Return a table as indented JSON."""
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def unwritable(path: Path, error: OSError) -> str:
-    """The sentence for a file or folder that the system refuses."""
+    """Return the error message for a file or folder that the system refuses to write."""
     reason = error.strerror or type(error).__name__
     return f"cannot write {path}: {reason}; give another --output or free it"

@@ -1,4 +1,4 @@
-"""A trained model as a function from an image to what is in it."""
+"""A trained model as a function from an image to a prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,19 @@ from segcore.drawing.segments import Segment, paint_masks
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, distinct_colors
 
-# Of what a model of several tasks can predict, the task that tells most.
+# The tasks of a model that has several, the most detailed first: the first one is predicted.
 TASKS = {"panoptic": "PANOPTIC_ON", "instance": "INSTANCE_ON", "semantic": "SEMANTIC_ON"}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of an image.
+    """The prediction for an image.
 
     Attributes:
-        labels: (H, W) int64: class ids or, where there are `segments`, their numbers, 0 = none.
-        segments: None of a semantic model.
-        masks: of objects, which overlap: (N, H, W) bool in the order of `segments`.
-        category_scores: probability of each class that it is in the image at all; None of a model
-            without RankSeg.
+        labels: (H, W) int64: class ids, or segment ids where there are `segments` (0 = no segment).
+        segments: of a panoptic or instance model; None of a semantic model.
+        masks: of an instance model, which overlap: (N, H, W) bool in the order of `segments`.
+        category_scores: probability of each class to be in the image; None without RankSeg.
     """
 
     labels: np.ndarray
@@ -43,22 +42,22 @@ class Prediction:
 
 
 class Segmenter:
-    """Segments images: with words of one's own, or with the classes of a closed model.
+    """Segments images: with any vocabulary, or with the classes of a closed-vocabulary model.
 
     Args:
-        cfg: a whole config; MODEL.WEIGHTS names the checkpoint, every parameter of which must fit.
+        cfg: a complete config; every parameter of the checkpoint MODEL.WEIGHTS must fit.
         vocabulary: the classes; None: those of the config or of its first data set.
-        min_score: objects that the model is less sure of are left out.
+        min_score: objects with a lower score are dropped.
 
     Raises:
-        UserError: no checkpoint is named or it is not of this model, or nothing names the classes.
+        UserError: no checkpoint is named, it is not of this model, or nothing names the classes.
     """
 
     def __init__(
         self, cfg: CfgNode, vocabulary: Vocabulary | None = None, min_score: float = 0.5
     ) -> None:
         self.cfg = cfg
-        self.model = build_model(_answering_one_task(cfg)).eval()
+        self.model = build_model(_single_task(cfg)).eval()
         Checkpointer(self.model).load_for_use(cfg.MODEL.WEIGHTS)
         self.vocabulary = settle_vocabulary(self.model, cfg, vocabulary)
         self.min_score = min_score
@@ -69,11 +68,11 @@ class Segmenter:
 
     @property
     def reads_videos(self) -> bool:
-        """Whether the model wants frames in their order instead of single images."""
+        """Whether the model takes videos instead of single images."""
         return hasattr(self.model, "stream")
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """An image (H, W, 3) uint8, RGB, as the model reads it: (3, h, w) uint8."""
+        """Resize an image (H, W, 3) uint8, RGB, to the model's input (3, h, w) uint8."""
         transform = self.resize.get_transform(image)
         # The limit on the longer side takes the shorter one of a very thin image below a pixel.
         transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
@@ -83,21 +82,21 @@ class Segmenter:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Prediction:
-        """Segments an image.
+        """Segment an image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
-            vocabulary: that the labels of this call speak of; None: ``self.vocabulary``. Threads
-                that share a model must not change that of all.
+            vocabulary: of this call alone, for threads that share the model; None:
+                ``self.vocabulary``.
 
         Raises:
-            UserError: the model knows the classes of its training only.
+            UserError: the model has a closed vocabulary.
         """
         height, width = image.shape[:2]
         request = {"image": self.prepare(image), "height": height, "width": width}
         if vocabulary is not None:
             if not hasattr(self.model, "set_vocabulary"):
-                raise UserError("this model knows only the classes of its training")
+                raise UserError("this model knows only the classes of its training set")
             request["vocabulary"] = vocabulary
         prediction = self.model([request])[0]
         scores = prediction.get("category_scores")
@@ -112,12 +111,12 @@ class Segmenter:
         return Prediction(labels, category_scores=categories)
 
     def label_map(self, labels: Tensor, vocabulary: Vocabulary | None = None) -> np.ndarray:
-        """Class ids (H, W) as label maps have them: the words of the background are one class."""
+        """Return class ids (H, W) in which all prompts of the background are one class."""
         background = (vocabulary or self.vocabulary).background
         return _numpy(labels if background is None else labels.clamp(max=background.first))
 
     def _objects(self, found, categories: Sequence[float] | None) -> Prediction:
-        """Those of Detectron2's ``Instances``, the surest first, that are sure enough."""
+        """Convert those of Detectron2's ``Instances`` whose score reaches ``min_score``."""
         found = found[(found.scores >= self.min_score) & found.pred_masks.flatten(1).any(dim=1)]
         classes, scores = found.pred_classes.tolist(), found.scores.tolist()
         segments = tuple(
@@ -132,10 +131,10 @@ class Segmenter:
 def settle_vocabulary(
     model: nn.Module, cfg: CfgNode, vocabulary: Vocabulary | None = None
 ) -> Vocabulary:
-    """The classes that predictions speak of; a model that reads words is given them.
+    """Return the vocabulary of the predictions; an open-vocabulary model is set to it.
 
     Raises:
-        UserError: nothing names the classes, or not as many as the model tells apart.
+        UserError: nothing names the classes, or their number is not that of the model.
     """
     if hasattr(model, "set_vocabulary"):
         if vocabulary is not None:
@@ -144,11 +143,11 @@ def settle_vocabulary(
             raise UserError("the config names no classes: give some by --vocabulary")
         return model.vocabulary
     given = vocabulary is not None
-    vocabulary = vocabulary or _named_by_data_set(cfg)
+    vocabulary = vocabulary or _data_set_vocabulary(cfg)
     if len(vocabulary) != (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
         raise UserError(
             f"{vocabulary.name!r} has {len(vocabulary)} names, but MODEL.SEM_SEG_HEAD.NUM_CLASSES "
-            f"is {number}: this model knows only the classes of its training, so leave out "
+            f"is {number}: this model knows only the classes of its training set, so leave out "
             "--vocabulary or name them in their order"
         )
     if given:
@@ -157,28 +156,28 @@ def settle_vocabulary(
 
 
 def _check_order(vocabulary: Vocabulary, cfg: CfgNode) -> None:
-    """Refuse the names of a closed model's classes in another order, where its data set has them.
+    """Compare the names given for a closed vocabulary with those of the data set, if it has any.
 
     Raises:
         UserError: they are in another order.
     """
     try:
-        known = _named_by_data_set(cfg)
-    except UserError:  # then the user's names are all there is
+        known = _data_set_vocabulary(cfg)
+    except UserError:  # the user's names are the only ones
         return
     if len(known) == len(vocabulary):
         compare_names(names_of(vocabulary.names), names_of(known.names), "--vocabulary")
 
 
-def _named_by_data_set(cfg: CfgNode) -> Vocabulary:
-    """The classes of a closed model: those of the data set that it is tested with."""
+def _data_set_vocabulary(cfg: CfgNode) -> Vocabulary:
+    """Return the classes of the first test data set: those of a closed-vocabulary model."""
     register_custom_datasets(cfg)
     for name in cfg.DATASETS.TEST[:1]:
         metadata = MetadataCatalog.get(name)
         kinds = [kind for kind in ("stuff", "thing") if metadata.get(f"{kind}_classes")]
         if not kinds:
             break
-        # Panoptic data sets may list things and stuff apart, besides all of them.
+        # The metadata of a panoptic data set may list things and stuff apart, or all of them.
         count = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         kind = max(kinds, key=lambda kind: len(metadata.get(f"{kind}_classes")) == count)
         names = tuple(metadata.get(f"{kind}_classes"))
@@ -196,16 +195,16 @@ def _named_by_data_set(cfg: CfgNode) -> Vocabulary:
     )
 
 
-def _answering_one_task(cfg: CfgNode) -> CfgNode:
-    """A copy for a model that returns one thing, and of the scores with the best class."""
+def _single_task(cfg: CfgNode) -> CfgNode:
+    """Return a copy for a model that predicts one task, and labels instead of scores."""
     cfg = cfg.clone()
     options = ["TEST.SEM_SEG_OUTPUT", "labels"]
     if switches := task_switches(cfg):
         task = next((task for task, key in TASKS.items() if switches[key]), None)
         if task is None:
             raise UserError(
-                f"{TASK_SWITCHES} asks for nothing: set SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON to "
-                "True"
+                f"{TASK_SWITCHES} switches every task off: set SEMANTIC_ON, INSTANCE_ON or "
+                "PANOPTIC_ON to True"
             )
         for other, key in TASKS.items():
             options += [f"{TASK_SWITCHES}.{key}", other == task]

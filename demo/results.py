@@ -1,4 +1,4 @@
-"""What the demo writes of an image: overlay, label map, legend, and a list of its segments."""
+"""The files written for an image: overlay, label map, legend, and a list of its segments."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from files import as_json, save_image, save_json, unwritable
 from predictor import Prediction
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 from segcore.drawing.segments import (
     Regions,
@@ -23,26 +23,26 @@ from segcore.vocabulary import Vocabulary
 class ResultFolder:
     """Writes overlay, label map and legend of each image, and the vocabulary once.
 
-    The label map is a 16-bit PNG. Its values are class ids, places in ``vocabulary.json``, or the
-    numbers of segments, of which a fourth file then says what they are.
+    The label map is a 16-bit PNG. Its values are class ids, which index ``vocabulary.json``, or
+    segment ids, which a fourth file lists.
 
     Args:
         folder: made if absent.
-        vocabulary: the classes that the results speak of.
+        vocabulary: the classes of the predictions.
         overwrite: whether files of an earlier run may be replaced.
     """
 
-    # The first three there are of every image.
+    # Every image has the first three.
     KINDS = ("overlay.png", "labels.png", "legend.png", "segments.json", "categories.json")
 
     def __init__(self, folder: Path, vocabulary: Vocabulary, overwrite: bool = False):
         self.folder, self.vocabulary, self.overwrite = Path(folder), vocabulary, overwrite
 
     def prepare(self, names: Sequence[str]) -> None:
-        """Makes the folder, checks that nothing will be lost, writes the vocabulary.
+        """Make the folder, check that no file will be replaced, write the vocabulary.
 
         Raises:
-            UserError: a result is there already, or the folder cannot be written.
+            UserError: a result exists already, or the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,20 +61,20 @@ class ResultFolder:
         save_json(content, table)
 
     def hold(self, name: str) -> bool:
-        """Whether the files of an image are there."""
+        """Whether the files of an image exist."""
         return all(self.path(name, kind).is_file() for kind in self.KINDS[:3])
 
     def path(self, name: str, kind: str) -> Path:
-        """Where the result `kind` (one of KINDS) of an image goes."""
+        """Return the path of the result `kind` (one of KINDS) of an image."""
         return self.folder / f"{name}_{kind}"
 
     def write(self, name: str, image: np.ndarray, prediction: Prediction, alpha: float) -> None:
-        """Writes the results of one image.
+        """Write the results of one image.
 
         Args:
             name: base name of the files.
             image: (H, W, 3) uint8, RGB.
-            prediction: what the model predicted.
+            prediction: of the model.
             alpha: weight of the colours in the overlay.
 
         Raises:
@@ -96,7 +96,7 @@ class ResultFolder:
         *,
         tell_apart: bool = True,
     ) -> None:
-        """The same without a legend; `tell_apart`: see :func:`segment_regions`."""
+        """Write the same without a legend; `tell_apart`: see :func:`segment_regions`."""
         regions = regions_of(prediction, self.vocabulary, tell_apart=tell_apart)
         save_image(draw_regions(image, regions, alpha=alpha), self.path(name, "overlay.png"))
         save_image(prediction.labels.astype(np.uint16), self.path(name, "labels.png"))
@@ -106,7 +106,7 @@ class ResultFolder:
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether a file has this content; a folder, or what cannot be read, has not."""
+    """Whether a file has this content; False for a folder or an unreadable file."""
     try:
         return path.read_bytes() == text.encode()
     except OSError:
@@ -116,7 +116,7 @@ def _holds(path: Path, text: str) -> bool:
 def regions_of(
     prediction: Prediction, vocabulary: Vocabulary, *, tell_apart: bool = True
 ) -> Regions:
-    """What is drawn of a prediction; `tell_apart`: see :func:`segment_regions`."""
+    """Return the regions to draw; `tell_apart`: see :func:`segment_regions`."""
     if prediction.segments is None:
         return class_regions(prediction.labels, vocabulary)
     return segment_regions(
@@ -125,7 +125,7 @@ def regions_of(
 
 
 def segment_table(prediction: Prediction, vocabulary: Vocabulary) -> list[dict]:
-    """What the numbers in a label map stand for; of objects the whole masks, for these overlap."""
+    """List the segments of a label map; objects with their whole masks, since these overlap."""
     pixels = dict(zip(*np.unique(prediction.labels, return_counts=True), strict=True))
     masks = [None] * len(prediction.segments) if prediction.masks is None else prediction.masks
     table = []
@@ -140,14 +140,14 @@ def segment_table(prediction: Prediction, vocabulary: Vocabulary) -> list[dict]:
         if segment.score is not None:
             entry["score"] = round(segment.score, 4)
         if mask is not None:
-            runs = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+            encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
             entry["area"] = int(mask.sum())
-            entry["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
+            entry["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
         table.append(entry)
     return table
 
 
 def category_table(scores: Sequence[float], vocabulary: Vocabulary) -> list[dict]:
-    """How likely a model with RankSeg takes each class to be there, the likeliest first."""
+    """List the category scores of RankSeg, the highest first."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [{"id": i, "name": vocabulary.names[i], "score": round(scores[i], 4)} for i in order]

@@ -1,4 +1,4 @@
-"""A run over many images that was interrupted goes on when the same command is run again."""
+"""Resume an interrupted run over many images when the same command is run again."""
 
 import hashlib
 import json
@@ -12,22 +12,22 @@ from segcore.errors import UserError
 from segcore.evaluation.resuming import config_hash, weights_hash
 from segcore.runtime.files import write_text
 
-NAME = "unfinished.jsonl"
+NAME = "progress.jsonl"
 
 
 class Progress:
-    """Which images a run has finished, kept in the output folder until all are.
+    """The images that a run has finished, recorded in the output folder until all are.
 
-    The first line of the file holds a hash of the settings and the names of all results, each
-    further line an image whose results are whole, with a hash of what it was.
+    The first line of the file holds a hash of the settings and the names of all results; each
+    further line holds the name of complete results and the identity of their image.
 
     Args:
         folder: of the results.
-        settings: a hash of those of this run; nothing is taken from a run of others.
+        settings: a hash of this run's settings; a record of other settings is ignored.
 
     Attributes:
-        names: of results that are of such a run, whole or not.
-        done: those that are whole, and of which image.
+        names: of the results of such a run, complete or not.
+        done: name of complete results -> identity of their image.
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
@@ -37,11 +37,11 @@ class Progress:
         self._load()
 
     def holds(self, name: str, image: Path) -> bool:
-        """Whether the results ``name`` are whole, and those of this image as it is now."""
+        """Whether the results ``name`` are complete, and of this image as it is now."""
         return name in self.done and self.done[name] == _identity(image)
 
     def begin(self, names: Mapping[Path, str]) -> None:
-        """Note what this run is to write; images that have changed count as not done.
+        """Record the results to be written; images that have changed count as not done.
 
         Raises:
             UserError: the folder cannot be written.
@@ -55,7 +55,7 @@ class Progress:
             raise UserError(unwritable(self.path, error)) from error
 
     def add(self, name: str, image: Path) -> None:
-        """The results ``name`` are whole.
+        """Record that the results ``name`` are complete.
 
         Raises:
             UserError: the folder cannot be written.
@@ -72,7 +72,7 @@ class Progress:
         self.names, self.done = set(), {}
 
     def finish(self) -> None:
-        """All is done, and nothing is to be continued."""
+        """Remove the record: every image is done."""
         self.path.unlink(missing_ok=True)
 
     def _load(self) -> None:
@@ -81,14 +81,14 @@ class Progress:
             settings, names = json.loads(first)
             if settings == self.settings:
                 self.names = {*map(str, names)}
-                # What follows the last line break was being written, or is nothing.
-                self.done = {str(n): str(what) for n, what in map(json.loads, others[:-1])}
+                # The text after the last line break is empty or incomplete.
+                self.done = {str(n): str(image) for n, image in map(json.loads, others[:-1])}
         except (OSError, ValueError, TypeError):  # absent, or damaged: nothing is done
             self.forget()
 
 
 def settings_hash(segmenter: Segmenter, alpha: float) -> str:
-    """A hash of all that decides the results of an image."""
+    """Return a hash of all that determines the results of an image."""
     settings = [
         config_hash(segmenter.cfg),
         weights_hash(segmenter.model),
@@ -100,12 +100,12 @@ def settings_hash(segmenter: Segmenter, alpha: float) -> str:
 
 
 def _identity(image: Path) -> str:
-    """Another text as soon as the image is another, has changed or is gone."""
+    """Return a text that changes when the file is another, is modified or is removed."""
     try:
-        about = image.stat()
-    except OSError:  # reading the image says what is wrong
+        status = image.stat()
+    except OSError:  # reading the image raises the error message
         return f"{image.resolve()} is gone"
-    return f"{image.resolve()} {about.st_size} {about.st_mtime_ns}"
+    return f"{image.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 def _line(content: list) -> str:

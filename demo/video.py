@@ -1,4 +1,4 @@
-"""Videos in the demo: from a file or a folder of frames to a file or a folder of results."""
+"""Segment a video: a file or a folder of frames in, a file or a folder of results out."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from files import name_outputs
 from predictor import Prediction, Segmenter
-from remarks import Remarks
+from result_checks import ResultChecks
 from results import ResultFolder, regions_of
 from tqdm import tqdm
 from video_predictor import clip_by_clip, count_frames, frame_by_frame
@@ -25,10 +25,10 @@ Write = Callable[[np.ndarray, Prediction], None]
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """What can be known before a model is loaded.
+    """Check the output before a model is loaded.
 
     Raises:
-        UserError: videos are not written as such files, or there are results already.
+        UserError: videos are not written in this format, or results exist already.
     """
     if _is_file_name(output):
         check_output_file(output)
@@ -48,24 +48,25 @@ def segment_video(
     alpha: float,
     overwrite: bool = False,
 ) -> str | None:
-    """Segments a video and writes each frame as soon as it is known.
+    """Segment a video and write each frame as soon as it is predicted.
 
     Args:
-        segmenter: of images or of videos.
-        video: what to segment.
+        segmenter: with an image model or a video model.
+        video: to segment.
         output: a file, or a folder for overlay and label map of every frame.
-        rate: frames a second of a file.
-        alpha: weight of the colours.
+        rate: frames per second of an output file.
+        alpha: weight of the colours, 0 to 1.
         overwrite: whether files of an earlier run may be replaced.
 
     Returns:
-        what went wrong on the way, None if nothing; what was read before is written.
+        the error message if the video could not be read to its end (the frames before it are
+        written), else None.
 
     Raises:
         UserError: no frame can be read, or the output cannot be written.
     """
     length, failure = video.length, None
-    if segmenter.reads_videos:  # such models want to know the number of frames before
+    if segmenter.reads_videos:  # such models need the number of frames in advance
         length, failure = count_frames(video)
         predictions = clip_by_clip(segmenter, video, length)
     else:
@@ -75,34 +76,34 @@ def segment_video(
     else:
         results = ResultFolder(output, segmenter.vocabulary, overwrite)
         opened = _folder(results, video, alpha, tell_apart=segmenter.reads_videos)
-    done, remarks = 0, Remarks(segmenter.vocabulary)
+    done, checks = 0, ResultChecks(segmenter.vocabulary)
     try:
         with opened as write:
             for frame, prediction in tqdm(
                 predictions, total=length, desc="segmenting", unit="frame"
             ):
                 write(frame, prediction)
-                remarks.add(prediction)
+                checks.add(prediction)
                 done += 1
     except BrokenVideo as error:
         if not done:
             raise
         failure = error
-    sound = "; its sound is not kept" if video.has_sound else ""
-    for line in remarks.lines():
-        print(f"remark: {line}", file=sys.stderr)
-    print(f"{done} frames of {printable(video.path)} segmented, see {printable(output)}{sound}")
+    audio = "; its audio is not copied" if video.has_sound else ""
+    for line in checks.warnings():
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"{done} frames of {printable(video.path)} segmented, see {printable(output)}{audio}")
     return None if failure is None else str(failure)
 
 
 def _is_file_name(output: Path) -> bool:
-    """Whether results go into one video file: a folder has no ending, or is there already."""
+    """Whether the output is one video file: a path with an extension that is no folder."""
     return bool(output.suffix) and not output.is_dir()
 
 
 @contextmanager
 def _file(segmenter: Segmenter, file: VideoWriter, alpha: float) -> Iterator[Write]:
-    """Frames with colours and names on them, as a video file."""
+    """Write frames with their predictions drawn on them to a video file."""
     with file as writer:
 
         def write(frame: np.ndarray, prediction: Prediction) -> None:
@@ -118,7 +119,7 @@ def _file(segmenter: Segmenter, file: VideoWriter, alpha: float) -> Iterator[Wri
 def _folder(
     results: ResultFolder, video: Video, alpha: float, *, tell_apart: bool
 ) -> Iterator[Write]:
-    """Overlay, label map and segments of every frame, named like it or by its number from 0."""
+    """Write overlay, label map and segments of every frame, named like it or by its index."""
     results.prepare([])
     names = (f"{number:06d}" for number in itertools.count())
     if isinstance(video, FrameFolder):

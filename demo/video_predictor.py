@@ -1,4 +1,4 @@
-"""A trained model as a function from a video to what is in its frames, one after the other."""
+"""A trained model as a function from a video to the predictions for its frames, in order."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from segcore.drawing.segments import Segment, paint_masks
 from segcore.video_files import BrokenVideo, ForwardFrames, Video
 
-CLIP_FRAMES = 16  # of a clip, where the config would take the whole video as one
+CLIP_FRAMES = 16  # frames of a clip, where the config takes the whole video as one
 
 Predictions = Iterator[tuple[np.ndarray, Prediction]]
 
 
 def frame_by_frame(segmenter: Segmenter, video: Video) -> Predictions:
-    """Frames and predictions of a model of images, which knows nothing of the frames before."""
+    """Yield frames and predictions of an image model, each frame for itself."""
     for frame in video.frames():
         yield frame, segmenter(frame)
 
 
 @torch.inference_mode()
 def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Predictions:
-    """Frames and predictions of a model of videos, in the memory of a clip.
+    """Yield frames and predictions of a video model, in the memory of one clip.
 
     Args:
         segmenter: whose model has ``stream``.
-        video: what to segment.
+        video: to segment.
         length: the number of frames that can be read: :func:`count_frames`.
     """
     model = segmenter.model
@@ -41,21 +41,21 @@ def clip_by_clip(segmenter: Segmenter, video: Video, length: int) -> Predictions
         "length": length,
         "video_id": str(video.path),
     }
-    numbers: dict[int, int] = {}  # track -> number, in the order in which they appear
+    numbers: dict[int, int] = {}  # track id -> number, in the order in which they appear
     for part in model.stream(item, segmenter.min_score):
-        for place, number in enumerate(part["frames"]):
+        for position, number in enumerate(part["frames"]):
             if "sem_seg_labels" in part:
-                prediction = Prediction(segmenter.label_map(part["sem_seg_labels"][place]))
+                prediction = Prediction(segmenter.label_map(part["sem_seg_labels"][position]))
             else:
-                prediction = _objects(part["instances"], place, (height, width), numbers)
+                prediction = _objects(part["instances"], position, (height, width), numbers)
             yield frames[number], prediction
 
 
 def count_frames(video: Video) -> tuple[int, BrokenVideo | None]:
-    """The number of frames that can be read, and what is wrong behind them, if anything.
+    """Return the number of readable frames, and the error behind them, if any.
 
     Raises:
-        UserError: there is none.
+        UserError: no frame can be read.
     """
     count = 0
     try:
@@ -69,7 +69,7 @@ def count_frames(video: Video) -> tuple[int, BrokenVideo | None]:
 
 
 class PreparedFrames(Sequence):
-    """Frames as a model reads them, made when they are asked for."""
+    """Frames prepared for the model, each when it is accessed."""
 
     def __init__(
         self, frames: Sequence[np.ndarray], prepare: Callable[[np.ndarray], Tensor]
@@ -84,15 +84,15 @@ class PreparedFrames(Sequence):
 
 
 def _objects(
-    tracks: Sequence[dict], place: int, size: tuple[int, int], numbers: dict[int, int]
+    tracks: Sequence[dict], position: int, size: tuple[int, int], numbers: dict[int, int]
 ) -> Prediction:
-    """The tracks that are in a frame; new ones get the next number in `numbers`."""
-    there = [track for track in tracks if track["masks"][place].any()]
-    there.sort(key=lambda track: -track["score"])
-    masks = np.zeros((len(there), *size), dtype=bool)
+    """Return the tracks visible in a frame; new ones get the next number in `numbers`."""
+    visible = [track for track in tracks if track["masks"][position].any()]
+    visible.sort(key=lambda track: -track["score"])
+    masks = np.zeros((len(visible), *size), dtype=bool)
     segments = []
-    for mask, track in zip(masks, there, strict=True):
-        mask[:] = track["masks"][place].cpu().numpy()
+    for mask, track in zip(masks, visible, strict=True):
+        mask[:] = track["masks"][position].cpu().numpy()
         number = numbers.setdefault(track["track_id"], len(numbers) + 1)
         segments.append(Segment(number, track["label"], score=track["score"]))
     labels = paint_masks(masks, [segment.number for segment in segments])

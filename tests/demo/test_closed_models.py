@@ -1,4 +1,4 @@
-"""Mask2Former's three kinds of predictions by the command line, and the names of their classes."""
+"""Mask2Former's three tasks by the command line, and the class names of its predictions."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ SMALL = {
     "MODEL.MASK_FORMER.HIDDEN_DIM": 32,
     "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 12,
     "MODEL.MASK_FORMER.DIM_FEEDFORWARD": 32,
-    # What has not learned is unsure.
+    # The scores of an untrained model are low.
     "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD": 0.0,
     "MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD": 0.0,
     "MODEL.DEVICE": "cpu",
@@ -74,7 +74,7 @@ def test_panoptic_with_rankseg(segment, capsys):
         entry["name"] for entry in json.loads((out / "vocabulary.json").read_text())["classes"]
     ]
     assert all(names[entry["category_id"]] == entry["name"] for entry in listed)
-    assert "a: RankSeg expects" in capsys.readouterr().out
+    assert "a: RankSeg ranks" in capsys.readouterr().out
 
 
 def test_objects_above_a_score(segment):
@@ -96,7 +96,7 @@ def test_semantic(segment):
     assert not (out / "a_segments.json").exists()
 
 
-def test_a_model_of_many_tasks_predictions_the_one_that_tells_most(closed):
+def test_a_model_of_many_tasks_predicts_the_most_detailed_one(closed):
     predictor = importlib.import_module("predictor")
     config = "scenes_60_panoptic_rankseg.yaml"
     opts = closed(config)[3:]
@@ -107,19 +107,19 @@ def test_a_model_of_many_tasks_predictions_the_one_that_tells_most(closed):
     assert cfg.MODEL.MASK_FORMER.TEST.SEMANTIC_ON  # the caller's config stays as it is
 
 
-def test_nothing_names_the_classes(closed):
+def test_a_model_without_class_names_is_refused(closed):
     predictor = importlib.import_module("predictor")
     config = "scenes_60_instance.yaml"
     cfg = load_config(f"mask2former_rankseg/{config}", closed(config)[3:])
-    cfg.DATASETS.TEST = ("data_set_of_nobody",)
+    cfg.DATASETS.TEST = ("unknown_data_set",)
     with pytest.raises(UserError, match=r"nothing names the classes .* --vocabulary"):
         predictor.Segmenter(cfg)
 
 
-def test_words_of_another_number_are_refused(closed):
+def test_another_number_of_class_names_is_refused(closed):
     predictor = importlib.import_module("predictor")
     config = "scenes_60_instance.yaml"
     cfg = load_config(f"mask2former_rankseg/{config}", closed(config)[3:])
-    words = predictor.Vocabulary.from_words(["sky", "tree"])
+    vocabulary = predictor.Vocabulary.from_words(["sky", "tree"])
     with pytest.raises(UserError, match=r"has 2 names, but MODEL.SEM_SEG_HEAD.NUM_CLASSES"):
-        predictor.Segmenter(cfg, words)
+        predictor.Segmenter(cfg, vocabulary)

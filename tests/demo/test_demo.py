@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, one-sentence errors, exit codes."""
+"""The command line of the demo: results, error messages of one line, exit codes."""
 
 import importlib
 import json
@@ -37,14 +37,14 @@ def model(tiny_model):
     return ["--config-file", config], ["--opts", "MODEL.WEIGHTS", weights, *device]
 
 
-def test_a_folder_run_goes_on_and_reports(demo, model, album, tmp_path, capsys):
+def test_a_run_continues_after_errors_and_reports_them(demo, model, album, tmp_path, capsys):
     config, opts = model
     out = tmp_path / "out"
-    words = ["--vocabulary", "sky, tree, my dog"]
-    assert demo(*config, "--input", album, "--output", out, *words, *opts) == 1
-    said = capsys.readouterr()
-    assert "2 of 4 images segmented" in said.out
-    assert re.findall(r"^failed: .*(broken|text)\.png", said.err, re.MULTILINE) == [
+    vocabulary = ["--vocabulary", "sky, tree, my dog"]
+    assert demo(*config, "--input", album, "--output", out, *vocabulary, *opts) == 1
+    printed = capsys.readouterr()
+    assert "2 of 4 images segmented" in printed.out
+    assert re.findall(r"^failed: .*(broken|text)\.png", printed.err, re.MULTILINE) == [
         "broken",
         "text",
     ]
@@ -65,17 +65,17 @@ def test_a_folder_run_goes_on_and_reports(demo, model, album, tmp_path, capsys):
 
 
 def test_a_written_vocabulary_gives_the_same_labels(demo, model, album, tmp_path):
-    """With templates, synonyms and a background, whose words are one class in label maps."""
+    """With templates, synonyms and a background, whose prompts are one class in label maps."""
     config, opts = model
-    words = tmp_path / "words.json"
+    vocabulary = tmp_path / "vocabulary.json"
     table = {
         "classes": ["grass, lawn", {"name": "cat", "prompt": "a red cat"}, "dog"],
         "templates": ["a drawing of a {}.", "{}"],
         "background": {"words": ["wall", "floor", "sky", "sea", "sand", "snow"], "name": "rest"},
     }
-    words.write_text(json.dumps(table))
+    vocabulary.write_text(json.dumps(table))
     arguments = [*config, "--input", album / "a.png"]
-    assert demo(*arguments, "--vocabulary", words, "--output", tmp_path / "1", *opts) == 0
+    assert demo(*arguments, "--vocabulary", vocabulary, "--output", tmp_path / "1", *opts) == 0
     written = tmp_path / "1" / "vocabulary.json"
     assert demo(*arguments, "--vocabulary", written, "--output", tmp_path / "2", *opts) == 0
     for name in ("a_labels.png", "a_overlay.png", "a_legend.png", "vocabulary.json"):
@@ -85,7 +85,7 @@ def test_a_written_vocabulary_gives_the_same_labels(demo, model, album, tmp_path
     assert labels.max() <= 3, "0 to 2 are classes, 3 is the background"
 
 
-def test_a_call_may_bring_its_vocabulary(tiny_model):
+def test_a_call_takes_a_vocabulary_of_its_own(tiny_model):
     predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     cfg = load_config(config, ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
@@ -96,7 +96,7 @@ def test_a_call_may_bring_its_vocabulary(tiny_model):
     assert (other == 1 - segmenter(noise).labels).all()
 
 
-def test_good_images_end_with_0_and_are_not_replaced(demo, model, album, tmp_path, capsys):
+def test_success_is_0_and_results_are_not_replaced(demo, model, album, tmp_path, capsys):
     config, opts = model
     arguments = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
     assert demo(*arguments, *opts) == 0
@@ -109,7 +109,7 @@ def test_good_images_end_with_0_and_are_not_replaced(demo, model, album, tmp_pat
 
 @pytest.fixture
 def interrupted(demo, model, album, tmp_path, monkeypatch, capsys):
-    """Call the command line, interrupted after so many images; it says what it segmented."""
+    """Call the command line, interrupted after so many images; returns the shapes segmented."""
     config, opts = model
     segmented = []
     script = importlib.import_module("predictor")
@@ -134,11 +134,11 @@ def interrupted(demo, model, album, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_an_interrupted_run_goes_on(interrupted, album, tmp_path, capsys):
+def test_an_interrupted_run_is_resumed(interrupted, album, tmp_path, capsys):
     whole = (70, 110, 3)
     assert interrupted(after=1, code=130) == [whole]
     assert capsys.readouterr().err.endswith(
-        "interrupted: the same command goes on, without --overwrite\n"
+        "interrupted: the same command resumes, without --overwrite\n"
     )
     (tmp_path / "out/b_labels.png").write_text("of an image that was being written")
     before = (tmp_path / "out/a_labels.png").stat()
@@ -146,18 +146,18 @@ def test_an_interrupted_run_goes_on(interrupted, album, tmp_path, capsys):
     assert (tmp_path / "out/a_labels.png").stat() == before
     with Image.open(tmp_path / "out/b_labels.png") as labels:
         assert labels.size == (110, 70)
-    assert not list(tmp_path.glob("out/unfinished*")) and not list(tmp_path.glob("out/*.lock"))
+    assert not list(tmp_path.glob("out/progress*")) and not list(tmp_path.glob("out/*.lock"))
     interrupted(code=2)  # it is finished
 
 
-def test_what_has_changed_is_done_again(interrupted, album, tmp_path):
+def test_changed_images_are_segmented_again(interrupted, album, tmp_path):
     interrupted(after=2, code=130)
     Image.new("RGB", (60, 40)).save(album / "a.png")
     (tmp_path / "out/b_legend.png").unlink()
     assert len(interrupted()) == 3
 
 
-def test_other_settings_do_not_go_on(interrupted, capsys):
+def test_other_settings_do_not_resume(interrupted, capsys):
     interrupted(after=1, code=130)
     for other in (["--alpha", "0.2"], ["--min-score", "0.4"], ["--vocabulary", "sky, tree"]):
         interrupted(*other, code=2)
@@ -175,19 +175,19 @@ def test_links_count_as_results(interrupted, tmp_path, capsys):
     assert not (tmp_path / "out/a_labels.png").is_symlink()
 
 
-def test_the_words_decide_the_prediction(demo, model, album, tmp_path):
-    """The same words in another order give the same regions under other ids."""
+def test_class_names_determine_the_prediction(demo, model, album, tmp_path):
+    """The same class names in another order give the same regions under other ids."""
     config, opts = model
     maps = []
-    for number, words in enumerate(("sky, tree, my dog", "my dog, sky, tree")):
+    for number, names in enumerate(("sky, tree, my dog", "my dog, sky, tree")):
         out = tmp_path / str(number)
-        demo(*config, "--input", album / "a.png", "--output", out, "--vocabulary", words, *opts)
+        demo(*config, "--input", album / "a.png", "--output", out, "--vocabulary", names, *opts)
         maps.append(np.asarray(Image.open(out / "a_labels.png")))
     assert (np.array([1, 2, 0])[maps[0]] == maps[1]).mean() > 0.999
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["--vocabulary", "sky, sky"], "both named 'sky'"),
         (["--vocabulary", "sky, ,tree"], "empty"),
@@ -202,14 +202,14 @@ def test_the_words_decide_the_prediction(demo, model, album, tmp_path):
         (["--opts", "MODEL.WEIGTS", "x.pth"], "nearest is MODEL.WEIGHTS"),
     ],
 )
-def test_a_error_is_one_sentence(demo, model, album, tmp_path, capsys, arguments, sentence):
+def test_an_error_is_one_message(demo, model, album, tmp_path, capsys, arguments, message):
     config, opts = model
     given = [*config, "--input", album / "a.png", "--output", tmp_path / "out"]
     line = [*given, *arguments] if "--opts" in arguments else [*given, *arguments, *opts]
     assert demo(*line) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert said[-1].startswith("error: ") and sentence in said[-1]
-    assert "Traceback" not in "\n".join(said)
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert printed[-1].startswith("error: ") and message in printed[-1]
+    assert "Traceback" not in "\n".join(printed)
 
 
 def test_a_checkpoint_of_another_model_is_refused(demo, model, tiny_model, album, tmp_path, capsys):
@@ -243,7 +243,7 @@ def test_thin_images_are_segmented(tiny_model, shape):
     assert segmenter(np.zeros((*shape, 3), dtype=np.uint8)).labels.shape == shape
 
 
-def test_help_is_a_command_of_its_own(repository):
+def test_help(repository):
     command = [sys.executable, str(repository / "demo" / "demo.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "--vocabulary" in done.stdout

@@ -1,4 +1,4 @@
-"""Inputs are found as typed; names of results are distinct."""
+"""Inputs are found as typed; the names of results are distinct."""
 
 import errno
 import importlib
@@ -36,7 +36,7 @@ def test_files_folders_and_patterns(files, album):
     ]
 
 
-def test_no_image_format_is_passed_over(files, tmp_path):
+def test_every_image_format_is_listed(files, tmp_path):
     names = ["a.jfif", "b.ppm", "c.jp2", "d.pgm", "e.jpe", "f.heic", "g.avif", "9.png", "10.png"]
     for name in [*names, ".hidden.png"]:
         (tmp_path / name).touch()
@@ -56,14 +56,14 @@ def test_a_file_may_be_named_like_a_pattern(files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["absent.png", "*.webp", "empty"])
-def test_nothing_there_is_one_sentence(files, album, name):
+def test_a_name_without_images_is_one_error_message(files, album, name):
     (album / "empty").mkdir()
     with pytest.raises(UserError, match="--input"):
         files.find_images([str(album / name)])
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "[" * 4000, "locked"])
-def test_what_the_system_refuses_is_one_sentence(files, tmp_path, monkeypatch, name):
+def test_a_refusal_of_the_system_is_one_error_message(files, tmp_path, monkeypatch, name):
     def refuse(folder):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -83,7 +83,7 @@ def test_result_names_are_distinct(files):
     assert names[images[0]] == "x" and names[images[-1]] == "y"
 
 
-def test_long_names_leave_room_for_endings(files, tmp_path):
+def test_long_names_leave_room_for_extensions(files, tmp_path):
     images = [tmp_path / ("x" * 245 + end + ".png") for end in "abc"]
     names = files.name_outputs(images)
     assert len({*names.values()}) == 3

@@ -1,4 +1,4 @@
-"""What is written of an image can be read back and never replaces an earlier run's results."""
+"""Written results can be read back, and never replace those of an earlier run."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ from segcore.images import read_labels
 from segcore.outlines import decode_mask
 from segcore.vocabulary import Vocabulary
 
-WORDS = Vocabulary.from_words(["sky", "sofa, couch"])
+VOCABULARY = Vocabulary.from_words(["sky", "sofa, couch"])
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def results():
 
 
 def test_results_are_written_and_read_back(results, tmp_path):
-    folder = results.ResultFolder(tmp_path / "new" / "out", WORDS)
+    folder = results.ResultFolder(tmp_path / "new" / "out", VOCABULARY)
     folder.prepare(["cat"])
     labels = np.zeros((20, 30), dtype=np.int64)
     labels[:, 15:] = 1
@@ -35,44 +35,48 @@ def test_results_are_written_and_read_back(results, tmp_path):
     with Image.open(folder.path("cat", "overlay.png")) as image:
         assert image.size == (30, 20)
     back = Vocabulary.load(folder.folder / "vocabulary.json")
-    assert (back.names, back.colors, back.hash) == (WORDS.names, WORDS.colors, WORDS.hash)
+    assert (back.names, back.colors, back.hash) == (
+        VOCABULARY.names,
+        VOCABULARY.colors,
+        VOCABULARY.hash,
+    )
 
 
-def test_an_earlier_run_is_safe(results, tmp_path):
-    folder = results.ResultFolder(tmp_path, WORDS)
+def test_results_of_an_earlier_run_are_kept(results, tmp_path):
+    folder = results.ResultFolder(tmp_path, VOCABULARY)
     folder.prepare(["cat"])
-    folder.prepare(["cat"])  # nothing but the same vocabulary is there
+    folder.prepare(["cat"])  # only the same vocabulary exists
     folder.path("cat", "labels.png").write_text("precious")
     with pytest.raises(UserError, match=r"cat_labels\.png is there already"):
         folder.prepare(["dog", "cat"])
     with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
         results.ResultFolder(tmp_path, Vocabulary.from_words(["sea"])).prepare(["dog"])
     assert folder.path("cat", "labels.png").read_text() == "precious"
-    results.ResultFolder(tmp_path, WORDS, overwrite=True).prepare(["cat"])
+    results.ResultFolder(tmp_path, VOCABULARY, overwrite=True).prepare(["cat"])
 
 
-def test_a_vocabulary_that_cannot_be_read_is_not_replaced(results, tmp_path):
+def test_an_unreadable_vocabulary_is_not_replaced(results, tmp_path):
     table = tmp_path / "vocabulary.json"
     table.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
-        results.ResultFolder(tmp_path, WORDS).prepare(["cat"])
+        results.ResultFolder(tmp_path, VOCABULARY).prepare(["cat"])
     table.unlink()
     table.mkdir()
     with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
-        results.ResultFolder(tmp_path, WORDS).prepare(["cat"])
+        results.ResultFolder(tmp_path, VOCABULARY).prepare(["cat"])
     with pytest.raises(UserError, match=r"cannot write .*vocabulary\.json"):
-        results.ResultFolder(tmp_path, WORDS, overwrite=True).prepare(["cat"])
+        results.ResultFolder(tmp_path, VOCABULARY, overwrite=True).prepare(["cat"])
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(results, tmp_path):
+def test_a_folder_that_cannot_be_made_is_one_error_message(results, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file"):
-        results.ResultFolder(tmp_path / "file" / "out", WORDS).prepare(["cat"])
+        results.ResultFolder(tmp_path / "file" / "out", VOCABULARY).prepare(["cat"])
 
 
 def test_many_classes_fit_the_label_map(results, tmp_path):
-    words = Vocabulary.from_words([f"word {i}" for i in range(400)])
-    folder = results.ResultFolder(tmp_path, words)
+    vocabulary = Vocabulary.from_words([f"word {i}" for i in range(400)])
+    folder = results.ResultFolder(tmp_path, vocabulary)
     folder.prepare(["cat"])
     labels = np.arange(400).reshape(20, 20)
     folder.write(
@@ -83,12 +87,12 @@ def test_many_classes_fit_the_label_map(results, tmp_path):
     assert len(json.loads((tmp_path / "vocabulary.json").read_text())["classes"]) == 400
 
 
-def test_a_label_map_is_a_data_set_s_label_map(results, tmp_path):
-    """Every number that fits 16 bits, by the reader of training and scoring."""
+def test_label_maps_are_read_like_those_of_data_sets(results, tmp_path):
+    """Every value of 16 bits, by the reader of training and evaluation."""
     labels = np.random.default_rng(0).integers(0, 65536, (20, 30))
     labels[0, :2] = 0, 65535
     prediction = results.Prediction(labels, tuple(Segment(int(n), 0) for n in np.unique(labels)))
-    folder = results.ResultFolder(tmp_path, WORDS)
+    folder = results.ResultFolder(tmp_path, VOCABULARY)
     folder.write_frame("cat", np.zeros((20, 30, 3), dtype=np.uint8), prediction, alpha=0.5)
     back = read_labels(folder.path("cat", "labels.png"))
     assert (back == labels).all()
@@ -103,7 +107,7 @@ def test_objects_are_listed_with_their_whole_masks(results, tmp_path):
     masks[0, :10], masks[1, 5:, :10] = True, True
     labels = np.where(masks[0], 1, 2 * masks[1])
     segments = (Segment(1, 1, score=0.875), Segment(2, 1, score=0.5))
-    folder = results.ResultFolder(tmp_path, WORDS)
+    folder = results.ResultFolder(tmp_path, VOCABULARY)
     folder.prepare(["cat"])
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)
     folder.write("cat", pixels, results.Prediction(labels, segments, masks), alpha=0.5)
@@ -119,5 +123,5 @@ def test_segments_of_a_panoptic_model_have_no_score(results):
     labels = np.zeros((4, 5), dtype=np.int64)
     labels[:2] = 1
     prediction = results.Prediction(labels, (Segment(1, 0, is_object=False),))
-    (entry,) = results.segment_table(prediction, WORDS)
+    (entry,) = results.segment_table(prediction, VOCABULARY)
     assert entry == {"id": 1, "category_id": 0, "name": "sky", "isthing": False, "area": 10}

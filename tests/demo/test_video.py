@@ -1,4 +1,4 @@
-"""Videos by the command line: streams of frames, stable tracks, and what is wrong with a file."""
+"""Videos by the command line: streams of frames, stable tracks, damaged files."""
 
 import importlib
 import json
@@ -48,8 +48,8 @@ def clip(tmp_path):
 
 
 @pytest.fixture
-def words(tiny_model):
-    """Arguments before and after the others, of a model that reads words."""
+def open_vocabulary(tiny_model):
+    """Arguments before and after the others, of an open-vocabulary model."""
     config, weights = tiny_model
     opts = ["--opts", "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
     return ["--config-file", config, "--vocabulary", "sky, tree, my dog"], opts
@@ -75,8 +75,8 @@ def labels_of(folder) -> np.ndarray:
     return np.stack([np.asarray(Image.open(p)) for p in sorted(folder.glob("*_labels.png"))])
 
 
-def test_a_file_becomes_a_file(demo, words, clip, tmp_path, capsys):
-    model, opts = words
+def test_a_file_becomes_a_file(demo, open_vocabulary, clip, tmp_path, capsys):
+    model, opts = open_vocabulary
     files = ["--video-input", clip, "--output", tmp_path / "out.mp4"]
     assert demo(*model, *files, *opts) == 0
     assert "8 frames of" in capsys.readouterr().out
@@ -90,17 +90,17 @@ def test_a_file_becomes_a_file(demo, words, clip, tmp_path, capsys):
     assert open_video(tmp_path / "out.mp4").rate == 5
 
 
-def test_a_folder_becomes_a_folder_as_single_images_do(demo, words, tmp_path, capsys):
-    model, opts = words
+def test_a_folder_becomes_a_folder_as_single_images_do(demo, open_vocabulary, tmp_path, capsys):
+    model, opts = open_vocabulary
     (tmp_path / "frames").mkdir()
     for number, frame in enumerate(images(3)):
         Image.fromarray(frame).save(tmp_path / "frames" / f"{number}.png")
-    asked = ["--output", tmp_path / "video", *opts]
-    assert demo(*model, "--video-input", tmp_path / "frames", *asked) == 0
-    assert demo(*model, "--video-input", tmp_path / "frames", *asked) == 2
+    arguments = ["--output", tmp_path / "video", *opts]
+    assert demo(*model, "--video-input", tmp_path / "frames", *arguments) == 0
+    assert demo(*model, "--video-input", tmp_path / "frames", *arguments) == 2
     assert "_labels.png is there already" in capsys.readouterr().err
-    asked = ["--output", tmp_path / "images", *opts]
-    assert demo(*model, "--input", tmp_path / "frames", *asked) == 0
+    arguments = ["--output", tmp_path / "images", *opts]
+    assert demo(*model, "--input", tmp_path / "frames", *arguments) == 0
     for kind in ("labels", "overlay"):
         for number in range(3):
             one, other = (tmp_path / f / f"{number}_{kind}.png" for f in ("video", "images"))
@@ -108,7 +108,7 @@ def test_a_folder_becomes_a_folder_as_single_images_do(demo, words, tmp_path, ca
     assert (tmp_path / "video" / "vocabulary.json").exists()
 
 
-def test_a_closed_model_of_images(demo, small, clip, tmp_path):
+def test_a_closed_vocabulary_image_model(demo, small, clip, tmp_path):
     model, opts = small("scenes_60_panoptic_rankseg.yaml")
     opts += ["MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.0"]
     assert demo(*model, "--video-input", clip, "--output", tmp_path / "out", *opts) == 0
@@ -118,39 +118,39 @@ def test_a_closed_model_of_images(demo, small, clip, tmp_path):
 
 
 @pytest.mark.parametrize("config", ["semantic", "semantic_rankseg", "instance"])
-def test_a_model_of_videos(demo, small, clip, tmp_path, config):
+def test_a_video_model(demo, small, clip, tmp_path, config):
     model, opts = small(f"scenes_60_video_{config}.yaml")
-    asked = ["--video-input", clip, "--min-score", "0"]
-    assert demo(*model, *asked, "--output", tmp_path / "out.mp4", *opts) == 0
+    arguments = ["--video-input", clip, "--min-score", "0"]
+    assert demo(*model, *arguments, "--output", tmp_path / "out.mp4", *opts) == 0
     assert len(list(open_video(tmp_path / "out.mp4").frames())) == 8
-    assert demo(*model, *asked, "--output", tmp_path / "out", *opts) == 0
+    assert demo(*model, *arguments, "--output", tmp_path / "out", *opts) == 0
     assert labels_of(tmp_path / "out").shape == (8, 64, 64)
     assert (tmp_path / "out" / "000000_segments.json").exists() == (config == "instance")
 
 
-def test_a_model_of_videos_takes_no_images(demo, small, tmp_path, capsys):
+def test_a_video_model_takes_no_images(demo, small, tmp_path, capsys):
     model, opts = small("scenes_60_video_semantic.yaml")
     Image.fromarray(images(1)[0]).save(tmp_path / "a.png")
-    asked = ["--input", tmp_path / "a.png", "--output", tmp_path / "out"]
-    assert demo(*model, *asked, *opts) == 2
+    arguments = ["--input", tmp_path / "a.png", "--output", tmp_path / "out"]
+    assert demo(*model, *arguments, *opts) == 2
     assert "--video-input" in capsys.readouterr().err
 
 
 class Tracks(nn.Module):
-    """Stands for a model of videos: the bright square, and from frame 4 on something below it."""
+    """Imitates a video model: it finds the bright square, and from frame 4 on an area below it."""
 
     clip_frames = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     def stream(self, item: dict, min_score: float):
         frames = item["image"]
         for start in range(0, len(frames), self.clip_frames):
             numbers = range(start, min(start + self.clip_frames, len(frames)))
             read = torch.stack([frames[number] for number in numbers])
-            self.asked.extend(numbers)
+            self.requested.extend(numbers)
             square = read[:, 0] > 150
             below = torch.zeros_like(square)
             below[:, 50:] = torch.tensor([number >= 4 for number in numbers])[:, None, None]
@@ -179,7 +179,7 @@ def test_tracks_keep_number_and_colour(tracker, clip, tmp_path):
     video = open_video(clip)
     run = {"rate": video.rate, "alpha": 1.0}
     assert script.segment_video(tracker, video, tmp_path / "out", **run) is None
-    assert tracker.model.asked == [*range(8)]
+    assert tracker.model.requested == [*range(8)]
     labels = labels_of(tmp_path / "out")
     for number in range(8):
         assert labels[number, 30, 4 * number + 10] == 1  # the square moved so far
@@ -189,19 +189,21 @@ def test_tracks_keep_number_and_colour(tracker, clip, tmp_path):
     assert len(colors) == 1
 
 
-def test_a_cut_video_is_written_until_there(demo, tracker, words, tmp_path, capsys, monkeypatch):
+def test_a_truncated_video_is_written_up_to_the_damage(
+    demo, tracker, open_vocabulary, tmp_path, capsys, monkeypatch
+):
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
     with VideoWriter(tmp_path / "a.mkv", Fraction(10)) as writer:
         for frame in noise:
             writer.write(frame)
     content = (tmp_path / "a.mkv").read_bytes()
     (tmp_path / "a.mkv").write_bytes(content[: len(content) // 2])
-    model, opts = words
-    asked = ["--video-input", tmp_path / "a.mkv", "--output", tmp_path / "out.mp4", *opts]
-    assert demo(*model, *asked) == 1
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    model, opts = open_vocabulary
+    arguments = ["--video-input", tmp_path / "a.mkv", "--output", tmp_path / "out.mp4", *opts]
+    assert demo(*model, *arguments) == 1
+    (failure,) = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
     written = len(list(open_video(tmp_path / "out.mp4").frames()))
-    assert 5 < written < 30 and f"after {written} frames" in said
+    assert 5 < written < 30 and f"after {written} frames" in failure
     script = importlib.import_module("video")
     video, run = open_video(tmp_path / "a.mkv"), {"rate": Fraction(10), "alpha": 0.5}
     assert "damaged or cut off" in script.segment_video(tracker, video, tmp_path / "out", **run)
@@ -209,23 +211,23 @@ def test_a_cut_video_is_written_until_there(demo, tracker, words, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("more", "message"),
     [
         (["--video-input", "absent.mp4"], "absent.mp4"),
         (["--output", "out.webm"], "videos are written as .mp4"),
         (["--output", "/proc/absent/out.mp4"], "cannot write /proc/absent/out.mp4"),
     ],
 )
-def test_a_error_is_one_sentence(demo, words, clip, tmp_path, capsys, arguments, said):
-    model, opts = words
-    asked = ["--video-input", clip, "--output", tmp_path / "out.mp4", *arguments]
-    assert demo(*model, *asked, *opts) == 2
+def test_an_error_is_one_message(demo, open_vocabulary, clip, tmp_path, capsys, more, message):
+    model, opts = open_vocabulary
+    arguments = ["--video-input", clip, "--output", tmp_path / "out.mp4", *more]
+    assert demo(*model, *arguments, *opts) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ") and said in error
+    assert error.startswith("error: ") and message in error
 
 
 @pytest.mark.parametrize("rate", ["0", "fast", "1/0", "-1"])
-def test_rates_that_are_none(demo, words, clip, tmp_path, rate):
-    model, opts = words
+def test_invalid_frame_rates(demo, open_vocabulary, clip, tmp_path, rate):
+    model, opts = open_vocabulary
     files = ["--video-input", clip, "--output", tmp_path / "out.mp4", "--frame-rate", rate]
     assert demo(*model, *files, *opts) == 2

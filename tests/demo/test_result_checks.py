@@ -1,0 +1,71 @@
+"""Blank images and results that are all alike give one warning; others give none."""
+
+import importlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segcore.drawing.segments import Segment
+from segcore.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.load("sky, tree, dog")
+
+
+@pytest.fixture
+def checks():
+    return importlib.import_module("result_checks")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "color"),
+    [(0, 0, "black"), (0, 3, "black"), (255, 255, "white"), (252, 255, "white"), (0, 4, None),
+     (251, 255, None), (0, 255, None), (128, 128, None)],
+)  # fmt: skip
+def test_images_without_content(checks, low: int, high: int, color: str | None) -> None:
+    image = np.full((4, 5, 3), low, dtype=np.uint8)
+    image[2, 3, 1] = high
+    assert checks.blank_color(image) == color
+
+
+def warnings_of(checks, vocabulary: Vocabulary, *predictions) -> list[str]:
+    run = checks.ResultChecks(vocabulary)
+    for prediction in predictions:
+        run.add(prediction)
+    return list(run.warnings())
+
+
+def test_one_class_in_all_results(checks) -> None:
+    trees = checks.Prediction(np.ones((4, 5), dtype=np.int64))
+    mixed = checks.Prediction(np.arange(2).repeat(10).reshape(4, 5))
+    (line,) = warnings_of(checks, VOCABULARY, trees, trees)
+    assert line.startswith("all 2 results hold 'tree' and nothing else")
+    assert not warnings_of(checks, VOCABULARY, trees), "a single image may be all tree"
+    assert not warnings_of(checks, VOCABULARY, trees, mixed)
+    assert not warnings_of(checks, Vocabulary.load("sky"), trees, trees), "there is no other class"
+
+
+def test_results_without_segments(checks) -> None:
+    numbers = np.zeros((4, 5), dtype=np.int64)
+    empty = checks.Prediction(numbers, ())
+    dog = checks.Prediction(numbers + 1, (Segment(1, 2),))
+    assert warnings_of(checks, VOCABULARY, empty, empty) == [
+        "no segment was found in any of 2 images"
+    ]
+    assert "hold 'dog' and nothing else" in warnings_of(checks, VOCABULARY, dog, dog)[0]
+    assert not warnings_of(checks, VOCABULARY, dog, empty)
+
+
+def test_the_demo_prints_them(demo, tiny_model, tmp_path, capsys) -> None:
+    config, weights = tiny_model
+    for name in ("a\x1b[2Jb.png", "c.png"):
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
+    code = demo(
+        *("--config-file", config, "--input", tmp_path, "--output", tmp_path / "out"),
+        *("--vocabulary", "sky, sky blue", "--opts", "MODEL.WEIGHTS", weights),
+        *("MODEL.DEVICE", "cpu"),
+    )
+    printed = capsys.readouterr()
+    assert code == 0 and "\x1b[2J" not in printed.err + printed.out
+    assert "warning: " in printed.err and r"a\x1b[2Jb.png is all black" in printed.err
+    assert "c.png is all black" in printed.err
