@@ -20,7 +20,7 @@ from segcore.inference.predictions import PredictionKind
 from segcore.inference.unmerged import mean_prediction
 from segcore.inference.windows import Window
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import deterministic
 from mask2former_models import RANKED, SWIN_T, TINY, build
 

@@ -19,7 +19,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
 import pickle_corpus as corpus  # noqa: E402
 import torch  # noqa: E402
 
