@@ -22,11 +22,11 @@ from mask2former_rankseg.masked_decoder import Attention, Decoded, MaskedDecoder
 from mask2former_rankseg.pixel_decoder import PixelDecoder, pixel_centres
 from mask2former_rankseg.targets import padded_masks
 from segcore.backbones.swin import (
-    APART,
+    MASKED,
     SwinBlock,
     SwinTransformer,
     from_windows,
-    strangers,
+    shift_mask,
     to_windows,
 )
 from segcore.rankseg.layers import sine_positions
@@ -122,8 +122,8 @@ def window_attention(block: SwinBlock, x: Tensor) -> Tensor:
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
     scores = scores + attn.relative_position_bias_table[attn.offsets].permute(2, 0, 1)
     if shift:
-        apart = strangers(*size, window, shift, x.device)
-        scores = scores + APART * apart[:, None].to(scores.dtype)
+        mask = shift_mask(*size, window, shift, x.device)
+        scores = scores + MASKED * mask[:, None].to(scores.dtype)
     x = attn.proj((scores.softmax(dim=-1) @ v).transpose(2, 3).flatten(3))
     x = from_windows(x, size, window).roll((shift, shift), dims=(1, 2))
     return x[:, :height, :width]

@@ -1,4 +1,4 @@
-"""Annotations in JSON files: one validated reader a format, for training, checks and scores.
+"""Validated readers of annotations in JSON files, one a format, for training, checks and scores.
 
 ``json_file``  a whole file, within bounds
 ``fields``     single values of an entry, each of its type
@@ -6,9 +6,9 @@
 ``panoptic``   segments of images, in COCO's format
 ``tracks``     objects of videos, in YouTube-VIS's format
 
-Each reader returns plain records. What it refuses becomes one error message that names the file,
-the entry (``annotations[3]``: counted from 0) and the key; objects without an outline are left out,
-and counted in one line of the log. Ids of objects are not read: nothing here depends on them.
+Each reader returns plain records. A wrong value raises one error message that names the file, the
+entry (``annotations[3]``: counted from 0) and the key. Objects without an outline are left out; one
+line of the log counts them. Ids of objects are not read: nothing here depends on them.
 """
 
 from segcore.annotations.instances import AnnotatedImage, AnnotatedObject, read_instance_file

@@ -1,7 +1,7 @@
-"""Values of an entry of a JSON file, each of the type that it has to be.
+"""Read single values of an entry of a JSON file, and check their types.
 
-Every function takes the entry, a key, and ``where``, the file and the entry to begin an error
-message with. A value that is missing or wrong raises a UserError that names all three. Optional
+Every function takes the entry, a key, and ``where``: the file and the entry, which begin an error
+message. A value that is missing or wrong raises a UserError that names all three. Optional
 values have a ``default``: the key may be absent, but null is never taken for an absent key.
 """
 
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 
 def wrong(where: str, key: str | int, value: object, wanted: str) -> UserError:
-    """Return the error of a value, of an object or a list, that is not what is ``wanted``."""
+    """Return the error for a value, of an object or a list, that is not what is ``wanted``."""
     if isinstance(value, list | dict):  # which may be long, and nested
         kind = "a list" if isinstance(value, list) else "an object"
         shown = f"{kind} of {len(value)}" if value else f"{kind} of nothing"
@@ -30,7 +30,7 @@ def wrong(where: str, key: str | int, value: object, wanted: str) -> UserError:
 
 
 def _named(where: str, key: str | int) -> str:
-    """Return what to call a value: ``where`` ends in the name of the list of a place in it."""
+    """Return the name of a value in messages; an integer key is an index into ``where``."""
     return f"{where}[{key}]" if isinstance(key, int) else f"{where}: {key!r}"
 
 
@@ -89,7 +89,7 @@ def integer(
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number of JSON that a double can hold."""
+    """Return whether a value is a number of JSON that a double can hold."""
     kind = type(value)
     return (kind is float and math.isfinite(value)) or (
         kind is int and -MOST_INTEGER <= value <= MOST_INTEGER
@@ -136,7 +136,7 @@ def box(entry: Mapping, key: str, where: str, default: Any = REQUIRED) -> Box:
 
 
 def size(entry: Mapping, where: str) -> tuple[int, int]:
-    """Return ``height`` and ``width`` of an image, which can be read in memory."""
+    """Return ``height`` and ``width`` of an image of at most ``MAX_PIXELS``."""
     height, width = (
         integer(entry, key, where, least=1, most=MAX_PIXELS) for key in ("height", "width")
     )
@@ -146,7 +146,7 @@ def size(entry: Mapping, where: str) -> tuple[int, int]:
 
 
 def category(entry: Mapping, key: str, where: str, known: Mapping[int, object]) -> int:
-    """Return a category id, which ``known`` has."""
+    """Return a category id that is a key of ``known``."""
     found = integer(entry, key, where)
     if found not in known:
         raise wrong(where, key, found, "the id of one of the file's categories")
@@ -154,7 +154,7 @@ def category(entry: Mapping, key: str, where: str, known: Mapping[int, object]) 
 
 
 def categories(content: Mapping, path: object) -> dict[int, dict]:
-    """Return the table of categories of a file, which have a ``name`` and different ids."""
+    """Return the categories of a file by id; each has a ``name`` and an id of its own."""
     found: dict[int, dict] = {}
     for number, entry in enumerate(entries(content, "categories", str(path))):
         where = f"{path}: categories[{number}]"

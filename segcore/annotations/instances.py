@@ -1,4 +1,4 @@
-"""Objects of images, in COCO's format."""
+"""Read the objects of images in COCO's instance format."""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class AnnotatedObject:
 
     Attributes:
         category_id: the file's.
-        is_crowd: it stands for an uncounted number of objects.
+        is_crowd: whether it stands for an uncounted number of objects.
         outline: sound polygons or RLE, as :func:`segcore.outlines.check_outline` returns them.
         box: x, y, width and height in pixels: the file's, or where it has none the outline's.
         area: in pixels: the file's, by which COCO's scores sort objects into small, medium and
@@ -39,7 +39,7 @@ class AnnotatedImage:
 
     Attributes:
         id: unique in the file.
-        path: of the image; None where nobody asked for it.
+        path: of the image; None if the reader was given no image folder.
         height, width: in pixels.
         objects: those that have an outline.
     """
@@ -58,7 +58,7 @@ def read_instance_file(
 
     Args:
         json_file: has ``images``, ``annotations`` and ``categories``.
-        image_dir: what ``file_name`` is relative to; None does not look at file names.
+        image_dir: folder that ``file_name`` is relative to; None skips file names.
 
     Raises:
         UserError: the file cannot be read, or something in it is missing or wrong.

@@ -1,4 +1,4 @@
-"""JSON files of annotations, within bounds."""
+"""Read JSON files of annotations, with a limit of size and strict about duplicate keys."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         plain = {key: value for key, value in pairs if isinstance(value, int | str)}
-        raise ValueError(f"the key {printable(twice, 50)!r} stands twice in the entry {plain}")
+        raise ValueError(f"the key {printable(twice, 50)!r} occurs twice in the entry {plain}")
     return entry
 
 

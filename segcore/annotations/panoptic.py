@@ -1,4 +1,4 @@
-"""Segments of images, in COCO's panoptic format: the JSON file beside the folder of PNG files."""
+"""Read the JSON file of COCO's panoptic format, which lists the segments of PNG files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class SegmentEntry:
     Attributes:
         id: in the PNG, 1 to ``MOST_SEGMENTS``.
         category_id: the file's.
-        is_crowd: it stands for an uncounted number of objects.
-        area: number of pixels as listed; None where the file does not say.
+        is_crowd: whether it stands for an uncounted number of objects.
+        area: number of pixels as listed; None if the file lists none.
     """
 
     id: int
@@ -32,12 +32,12 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class PanopticEntry:
-    """What the file says of the segments of an image.
+    """The segments of an image, as the file lists them.
 
     Attributes:
         image_id: the file's.
-        file_name: of the PNG, inside of the folder of PNG files.
-        segments: with different ids.
+        file_name: of the PNG, inside the folder of PNG files.
+        segments: with unique ids.
     """
 
     image_id: int | str
@@ -51,10 +51,10 @@ def read_panoptic_json(
     """Read categories (id -> name, and whether it is a thing), images, and segments by image.
 
     Args:
-        json_file: has ``annotations`` and ``categories``, and ``images`` where it says something
-            about these; a file for evaluation need not.
+        json_file: has ``annotations`` and ``categories``; ``images`` is optional, and files for
+            evaluation may lack it.
         folder: of the PNG files.
-        image_dir: what ``file_name`` of images is relative to; None does not look at it.
+        image_dir: folder that ``file_name`` of images is relative to; None skips file names.
 
     Raises:
         UserError: the file cannot be read, or something in it is missing or wrong.
@@ -69,7 +69,7 @@ def read_panoptic_json(
     for number, entry in enumerate(fields.entries(content, "annotations", str(json_file))):
         where = f"{json_file}: annotations[{number}]"
         read = _read_entry(entry, folder, categories, where)
-        # PNG files and images are matched by the text of their ids: some files have 5 and "5".
+        # PNG files and images are matched by their ids as text: some files mix 5 and "5".
         if str(read.image_id) in found:
             wanted = "of an image that no other entry has"
             raise fields.wrong(where, "image_id", read.image_id, wanted)
@@ -93,8 +93,8 @@ def read_segments_info(
 
     Args:
         entry: of a file's ``annotations``, or a dataset dict.
-        where: the file and the entry, to begin an error message with.
-        categories: their ids are the allowed ones; None allows all.
+        where: the file and the entry, which begin an error message.
+        categories: the allowed category ids are its keys; None allows all.
 
     Raises:
         UserError: something is missing or wrong, or two segments have the same id.

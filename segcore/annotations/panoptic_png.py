@@ -1,4 +1,4 @@
-"""Panoptic segmentation in COCO's format: a PNG of segment ids, and a JSON file that lists them.
+"""Read panoptic segmentation in COCO's format: a PNG of segment ids, and the JSON file of them.
 
 A pixel's id is R + 256 G + 65536 B; 0 is a pixel without a segment (void).
 """
@@ -16,7 +16,7 @@ from segcore.images import read_image
 
 
 def read_segment_ids(path: str | Path) -> np.ndarray:
-    """The segment ids of a panoptic PNG, (H, W) int64.
+    """Return the segment ids of a panoptic PNG, (H, W) int64.
 
     Raises:
         UserError: as :func:`segcore.images.reading.read_image`.
@@ -25,12 +25,12 @@ def read_segment_ids(path: str | Path) -> np.ndarray:
 
 
 def decode_ids(pixels: np.ndarray) -> np.ndarray:
-    """Three bytes a pixel -> ids: (H, W, 3) uint8 -> (H, W) int64."""
+    """Return the ids that three bytes a pixel encode: (H, W, 3) uint8 -> (H, W) int64."""
     return pixels.astype(np.int64) @ (1, 256, 65536)
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:
-    """Ids from 0 to 2**24 - 1 -> three bytes a pixel: (H, W) -> (H, W, 3) uint8."""
+    """Encode ids from 0 to 2**24 - 1 as three bytes a pixel: (H, W) -> (H, W, 3) uint8."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
@@ -41,11 +41,11 @@ class Segments:
     Attributes:
         ids: (H, W) int64, 0 where there is none.
         categories: segment id -> category id, of every segment.
-        areas: segment id -> pixels that count instead of those of the map: of ``coverable`` ones,
-            before objects were painted over them.
+        areas: segment id -> number of pixels that replaces the count in the map: for ``coverable``
+            segments, the area before objects were painted over them.
         crowds: ids of segments that stand for an uncounted number of objects.
         coverable: ids of segments that may have no pixel, because objects are painted over them.
-        source, listing: what to call the map and the list in messages, such as their files.
+        source, listing: names of the map and of the list in messages, such as their files.
     """
 
     ids: np.ndarray
@@ -57,7 +57,7 @@ class Segments:
     listing: str = "its segments_info"
 
     def index(self) -> np.ndarray:
-        """For every pixel its segment's position in ``categories``, from 1, and 0 for void.
+        """Return for every pixel its segment's index in ``categories``, from 1, and 0 for void.
 
         Returns:
             (H, W) int64.
@@ -68,8 +68,8 @@ class Segments:
         """
         listed = np.array([0, *self.categories], dtype=np.int64)
         order = np.argsort(listed, kind="stable")
-        place = np.searchsorted(listed, self.ids, sorter=order)
-        index = order[np.minimum(place, len(listed) - 1)]
+        position = np.searchsorted(listed, self.ids, sorter=order)
+        index = order[np.minimum(position, len(listed) - 1)]
         unlisted = listed[index] != self.ids
         if unlisted.any():
             raise UserError(
@@ -110,8 +110,8 @@ def read_segments(
         path: the PNG.
         listed: its segments.
         things: category ids of countable objects.
-        listing: what to call the list in messages, such as its file.
-        listed_areas: the listed areas of stuff count, not those of the PNG.
+        listing: name of the list in messages, such as its file.
+        listed_areas: use the listed areas of stuff instead of those of the PNG.
 
     Raises:
         UserError: the PNG cannot be read.
@@ -157,8 +157,8 @@ class PanopticFile:
 
     Attributes:
         categories: category id -> :class:`Category`.
-        images: what the file says about images; a file for evaluation may say nothing.
-        entries: image id as text -> what the file says about the image's segments.
+        images: the images that the file lists; files for evaluation may list none.
+        entries: image id as text -> the segments that the file lists for the image.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class PanopticFile:
         Args:
             json_file: the list of segments.
             folder: of the PNG files.
-            image_dir: what names of images are relative to; None does not look at them.
-            listed_areas: the listed areas of stuff count, not those of the PNG files.
+            image_dir: folder that names of images are relative to; None skips the names.
+            listed_areas: use the listed areas of stuff instead of those of the PNG files.
 
         Raises:
             UserError: as :func:`segcore.annotations.read_panoptic_json`.
@@ -191,7 +191,7 @@ class PanopticFile:
         return str(image_id) in self.entries
 
     def entry(self, image_id: int | str) -> PanopticEntry:
-        """Return what the file says about the segments of an image.
+        """Return the segments that the file lists for an image.
 
         Raises:
             UserError: it has no such image.

@@ -1,4 +1,4 @@
-"""Objects of videos, in YouTube-VIS's format."""
+"""Read the objects of videos in YouTube-VIS's format."""
 
 import logging
 from collections.abc import Mapping
@@ -35,16 +35,16 @@ class AnnotatedTrack:
     """An object of a video of T frames.
 
     Attributes:
-        place: in the file's ``annotations``, from 0; it tells objects apart.
+        index: in the file's ``annotations``, from 0; it identifies the object.
         video_id, category_id: the file's.
-        is_crowd: it stands for an uncounted number of objects.
-        outlines: T, sound ones, None in frames that do not show the object.
-        boxes: T times x, y, width and height, None where the file has none for a frame; None where
-            it has none at all.
+        is_crowd: whether it stands for an uncounted number of objects.
+        outlines: T valid outlines, None in frames that do not show the object.
+        boxes: T times x, y, width and height, None for frames without a box; None if the file has
+            no boxes at all.
         areas: likewise, in pixels.
     """
 
-    place: int
+    index: int
     video_id: int | str
     category_id: int
     is_crowd: bool
@@ -56,11 +56,11 @@ class AnnotatedTrack:
 def read_track_file(
     json_file: str | Path, image_dir: str | Path
 ) -> tuple[list[AnnotatedVideo], list[AnnotatedTrack] | None]:
-    """Read the videos of a file, and their tracks: None where they are not public.
+    """Read the videos of a file and their tracks, which are None if they are not public.
 
     Args:
-        json_file: has ``videos`` and, where they are public, ``annotations``.
-        image_dir: what ``file_names`` are relative to.
+        json_file: has ``videos`` and, if they are public, ``annotations``.
+        image_dir: folder that ``file_names`` are relative to.
 
     Raises:
         UserError: the file cannot be read, or something in it is missing or wrong.
@@ -78,14 +78,14 @@ def read_track_file(
     if not content.get("annotations"):
         return list(videos.values()), None
     tracks, unseen = [], 0
-    for place, entry in enumerate(fields.entries(content, "annotations", str(json_file))):
-        track, lacking = _read_track(entry, place, videos, f"{json_file}: annotations[{place}]")
+    for index, entry in enumerate(fields.entries(content, "annotations", str(json_file))):
+        track, lacking = _read_track(entry, index, videos, f"{json_file}: annotations[{index}]")
         tracks.append(track)
         unseen += lacking
     if unseen:
         logger.warning(
-            "%s: objects have no outline (a polygon of three corners, or an RLE) but a box or less "
-            "%d times: they count as not seen in these frames",
+            "%s: %d times an object has no outline (a polygon of three corners, or an RLE) in a "
+            "frame that lists it: it counts as absent there",
             json_file,
             unseen,
         )
@@ -107,9 +107,9 @@ def _read_video(entry: Mapping, image_dir: str | Path, where: str) -> AnnotatedV
 
 
 def _read_track(
-    entry: Mapping, place: int, videos: Mapping[int | str, AnnotatedVideo], where: str
+    entry: Mapping, index: int, videos: Mapping[int | str, AnnotatedVideo], where: str
 ) -> tuple[AnnotatedTrack, int]:
-    """Return a track, and in how many frames it has something that is no outline."""
+    """Return a track, and the number of frames that list the object without an outline."""
     video_id = fields.identifier(entry, "video_id", where)
     if video_id not in videos:
         raise fields.wrong(where, "video_id", video_id, "the id of one of the file's videos")
@@ -126,7 +126,7 @@ def _read_track(
         for frame, outline in enumerate(outlines)
     )
     track = AnnotatedTrack(
-        place,
+        index,
         video_id,
         fields.integer(entry, "category_id", where),
         fields.flag(entry, "iscrowd", where, default=0),

@@ -1,4 +1,4 @@
-"""Backbones that Detectron2 does not have, in its registry; importing the package adds them."""
+"""Backbones that Detectron2 lacks; importing the package adds them to its registry."""
 
 from .config import D2SwinTransformer, add_swin_config
 

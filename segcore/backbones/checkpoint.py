@@ -1,4 +1,4 @@
-"""Backbones from the files that pre-training leaves, whoever wrote them."""
+"""Read backbones from pre-training checkpoints: Swin's, Detectron2's and torchvision's."""
 
 import re
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ CLASSIFIER = re.compile(r"(head|norm|fc|stem\.fc)\.(weight|bias)")
 
 
 def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
-    """The backbone in a file that holds nothing else, under the names of our backbones.
+    """Return the weights of a file that holds a backbone alone, under the names of our backbones.
 
     Args:
-        tensors: entries of Swin's released files, of torchvision's ResNets, of those that
-            Detectron2 made from them, or of one of the latter two below ``backbone.``.
+        tensors: entries of Swin's released files, of torchvision's ResNets, of Detectron2's
+            conversions of these, or of one of the latter two with the prefix ``backbone.``.
     Returns:
         The entries without the classifier and its norm; None if the file is none of these.
     """

@@ -1,4 +1,4 @@
-"""Backbones as Detectron2 knows them: their keys, and what a config builds."""
+"""Backbones in Detectron2's registry, and their config keys."""
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -78,7 +78,7 @@ def _stage_names(swin: CfgNode) -> list[str]:
 
 
 def _check(swin: CfgNode) -> None:
-    """Refuse what cannot be built."""
+    """Raise UserError unless the backbone can be built."""
     names, stages = _stage_names(swin), len(swin.DEPTHS)
     widths = [swin.EMBED_DIM << stage for stage in range(stages)]
     fits = len(swin.NUM_HEADS) == stages and all(

@@ -17,7 +17,7 @@ from torchvision.ops import StochasticDepth
 
 from segcore.rankseg.layers import Mlp
 
-APART = -100.0  # added to the attention between tokens that only the shift brought together
+MASKED = -100.0  # added to the attention between tokens that only the shift brought together
 
 
 class SwinTransformer(nn.Module):
@@ -94,7 +94,7 @@ class SwinTransformer(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, and what leads to the next stage."""
+    """Blocks of one width, and the downsampling to the next stage."""
 
     def __init__(self, blocks: Iterable[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Stage(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A token for every patch; the image is padded with zeros to whole patches."""
+    """Embed every patch as a token; the image is padded with zeros to whole patches."""
 
     def __init__(self, in_channels: int, width: int, patch_size: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class PatchEmbedding(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Two by two tokens become one of twice the width."""
+    """Merge two by two tokens into one of twice the width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -167,14 +167,14 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
-        """Attention of the map, padded with zeros to whole windows: padding is attended to."""
+        """Return the attention of the map, padded with zeros to whole windows; padding counts."""
         height, width = x.shape[1:3]
         x = F.pad(x, (0, 0, 0, -width % self.window, 0, -height % self.window))
-        size, apart = x.shape[1:3], None
+        size, mask = x.shape[1:3], None
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(1, 2))
-            apart = strangers(*size, self.window, self.shift, x.device)
-        x = from_windows(self.attn(to_windows(x, self.window), apart), size, self.window)
+            mask = shift_mask(*size, self.window, self.shift, x.device)
+        x = from_windows(self.attn(to_windows(x, self.window), mask), size, self.window)
         if self.shift:
             x = x.roll((self.shift, self.shift), dims=(1, 2))
         return x[:, :height, :width]
@@ -204,11 +204,11 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("offsets", offset_index(window), persistent=False)
 
-    def forward(self, x: Tensor, apart: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """
         Args:
             x: (B, nW, N, C).
-            apart: (nW, N, N) bool, pairs that are not to attend to each other; None for none.
+            mask: (nW, N, N) bool, pairs of tokens that do not attend to each other; None for none.
         Returns:
             (B, nW, N, C).
         """
@@ -216,10 +216,10 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B nW, heads, N, C / heads)
         bias = self.relative_position_bias_table[self.offsets].permute(2, 0, 1)  # (heads, N, N)
-        if apart is None:
+        if mask is None:
             bias = bias[None]
         else:
-            bias = bias + APART * apart[:, None].to(bias.dtype)  # (nW, heads, N, N)
+            bias = bias + MASKED * mask[:, None].to(bias.dtype)  # (nW, heads, N, N)
             bias = bias.expand(batch, -1, -1, -1, -1).flatten(0, 1)
         dropout = self.attention_dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(
@@ -242,7 +242,7 @@ def from_windows(x: Tensor, size: Sequence[int], window: int) -> Tensor:
 
 
 def offset_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of tokens of a window: (N, N) int64."""
+    """Return the row of the bias table for each pair of tokens of a window: (N, N) int64."""
     cells = torch.arange(window)
     row, column = (axis.flatten() for axis in torch.meshgrid(cells, cells, indexing="ij"))
     rows = row[:, None] - row[None] + window - 1
@@ -250,8 +250,8 @@ def offset_index(window: int) -> Tensor:
     return rows * (2 * window - 1) + columns
 
 
-def strangers(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Pairs of tokens that share a window only because the map was rolled: (nW, N, N) bool."""
+def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Mark pairs of tokens that are in one window only because of the shift: (nW, N, N) bool."""
 
     def region(cells: int) -> Tensor:
         index = torch.arange(cells, device=device)
@@ -270,7 +270,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _drop_derived(_: nn.Module, state_dict: dict, prefix: str, *__: object) -> None:
-    """Leave out what released files hold though the geometry alone determines it."""
+    """Drop entries of released files that follow from the geometry alone."""
     derived = ("relative_position_index", "attn_mask")
     for key in [k for k in state_dict if k.startswith(prefix) and k.endswith(derived)]:
         del state_dict[key]

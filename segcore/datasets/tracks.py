@@ -98,7 +98,7 @@ def _by_frame(track: AnnotatedTrack) -> Iterator[dict | None]:
         if outline is None:
             yield None
             continue
-        seen = {"id": track.place, "iscrowd": int(track.is_crowd), "segmentation": outline}
+        seen = {"id": track.index, "iscrowd": int(track.is_crowd), "segmentation": outline}
         box = track.boxes and track.boxes[frame]
         seen["bbox"] = list(box or outline_box(outline))
         seen["bbox_mode"] = BoxMode.XYWH_ABS

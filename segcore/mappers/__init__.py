@@ -1,4 +1,4 @@
-"""From a dataset dict to what a model takes. ``INPUT.DATASET_MAPPER_NAME`` chooses the mapper."""
+"""Map dataset dicts to inputs of a model. ``INPUT.DATASET_MAPPER_NAME`` chooses the mapper."""
 
 import difflib
 from collections.abc import Callable
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
-    """The mapper that ``INPUT.DATASET_MAPPER_NAME`` names, for training or for testing.
+    """Build the mapper that ``INPUT.DATASET_MAPPER_NAME`` names, for training or for testing.
 
     Raises:
         UserError: there is no mapper of that name.

@@ -1,4 +1,4 @@
-"""What happens to images before a model sees them, by the keys of ``INPUT``."""
+"""Augmentations of images, by the keys of ``INPUT``."""
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -6,14 +6,14 @@ from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
 IMAGE_PADDING = 128
-SEGMENT_PADDING = 255  # of maps in bytes, where it stands for nothing
+SEGMENT_PADDING = 255  # of 8-bit maps, in which no segment has this value
 
 
 class RandomScale(T.Augmentation):
     """Resize an image, sides in proportion, to fit into a box of random scale.
 
     Args:
-        min_scale, max_scale: between which the scale of the box is drawn, evenly.
+        min_scale, max_scale: bounds of the scale of the box, which is drawn uniformly.
         box: (height, width) of the box of scale 1.
     """
 
@@ -29,9 +29,9 @@ class RandomScale(T.Augmentation):
 
 
 def resized_crop(cfg: CfgNode) -> list[T.Augmentation]:
-    """Resize, crop, colours, flip, in the order of the published runs on ADE20K.
+    """Resize, crop, change colours and flip, in the order of the published runs on ADE20K.
 
-    With ``INPUT.CROP.SINGLE_CATEGORY_MAX_AREA`` below 1 the crop looks at the label map.
+    With ``INPUT.CROP.SINGLE_CATEGORY_MAX_AREA`` below 1 the crop depends on the label map.
     """
     size = (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
     augmentations = [T.ResizeShortestEdge(*size)]
@@ -51,7 +51,7 @@ def resized_crop(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
-    """Flip, resize by a scale of a wide range, crop or pad to a square.
+    """Flip, resize by a scale from a wide range, and crop or pad to a square.
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
     Segmentation", CVPR 2021.
@@ -65,7 +65,7 @@ def large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def flip(cfg: CfgNode) -> list[T.Augmentation]:
-    """``INPUT.RANDOM_FLIP``: "horizontal", "vertical" or "none"."""
+    """Flip by ``INPUT.RANDOM_FLIP``: "horizontal", "vertical" or "none"."""
     kind = cfg.INPUT.RANDOM_FLIP
     if kind == "none":
         return []

@@ -1,4 +1,4 @@
-"""Images with captions: augmentations that leave true what a sentence says."""
+"""Map images with captions, by augmentations after which the captions are still true."""
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from segcore.mappers.registry import MAPPER_REGISTRY
 
 
 class CaptionMapper:
-    """Reads an image and makes a square of it; its caption stays as it is.
+    """Read an image and resize it to a square; its caption is kept.
 
-    In training a part of the image is taken first. Nothing is flipped and no colour is changed,
-    because captions speak of left and right, and of colours.
+    In training the image is cropped first. It is never flipped and its colours never change,
+    because captions mention left and right, and colours.
     """
 
     @configurable
@@ -29,7 +29,7 @@ class CaptionMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        """Arguments of the constructor: squares of ``INPUT.MIN_SIZE_TRAIN[0]`` or
+        """Return the constructor's arguments: squares of ``INPUT.MIN_SIZE_TRAIN[0]`` or
         ``INPUT.MIN_SIZE_TEST``, in training after a random crop by ``INPUT.CROP``."""
         side = cfg.INPUT.MIN_SIZE_TRAIN[0] if is_train else cfg.INPUT.MIN_SIZE_TEST
         augmentations = [T.Resize((side, side))]
@@ -64,5 +64,5 @@ class CaptionMapper:
 
 @MAPPER_REGISTRY.register()
 def image_caption(cfg: CfgNode, is_train: bool) -> CaptionMapper:
-    """The mapper for contrastive learning from image-text pairs."""
+    """Build the mapper for contrastive training on image-text pairs."""
     return CaptionMapper(cfg, is_train)

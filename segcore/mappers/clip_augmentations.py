@@ -1,4 +1,4 @@
-"""Augmentations of clips. What is drawn for the first frame happens to all of them."""
+"""Augmentations of clips. All frames get the random transform of the first one."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ BY_CLIP = "_by_clip"
 
 
 def clip_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    """Crop, resize, flip and ``INPUT.AUGMENTATIONS``, in the order of the published runs.
+    """Return crop, resize, flip and ``INPUT.AUGMENTATIONS``, in the order of the published runs.
 
     Raises:
-        UserError: a key says what cannot be done to all frames alike.
+        UserError: a key asks for a transform that cannot be the same for all frames.
     """
     node = cfg.INPUT
     _check(cfg)
@@ -79,21 +79,21 @@ class Unmoved(Transform):
 
 
 class Blend(Unmoved):
-    """``factor`` times an image and 1 - ``factor`` times what is made of it."""
+    """Blend an image with one that ``make`` derives from it: weights ``factor``, 1 - ``factor``."""
 
     def __init__(self, factor: float, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
         super().__init__()
         self.factor, self.make = factor, make
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(h, w, 3) uint8 -> the same, rounded."""
+        """(h, w, 3) uint8 -> (h, w, 3) uint8, rounded."""
         pixels = img.astype(np.float32)
         mixed = self.factor * pixels + (1 - self.factor) * self.make(pixels)
         return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 class RandomBlend(T.Augmentation):
-    """Draws the factor of a :class:`Blend` from ``FACTORS``."""
+    """Draw the factor of a :class:`Blend` from ``FACTORS``."""
 
     def __init__(self, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
         self.make = make
@@ -119,11 +119,11 @@ def _grey_of_bgr(pixels: np.ndarray) -> np.ndarray:
 
 
 class Rotate(Transform):
-    """Turn an image anticlockwise; the size stays, and what comes in from outside is 0.
+    """Rotate an image anticlockwise; it keeps its size, and pixels from outside are 0.
 
     Args:
         angle: in degrees.
-        centre: (x, y) that stays where it is.
+        centre: (x, y) of the rotation.
     """
 
     def __init__(self, angle: float, centre: tuple[float, float]) -> None:
@@ -149,7 +149,7 @@ class Rotate(Transform):
 
 
 class RandomRotation(T.Augmentation):
-    """Draws an angle from ``ANGLES``, and a centre in the middle part of the image."""
+    """Draw an angle from ``ANGLES``, and a centre in the middle part of the image."""
 
     def get_transform(self, image: np.ndarray) -> Rotate:
         height, width = image.shape[:2]

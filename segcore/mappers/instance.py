@@ -1,4 +1,4 @@
-"""Instance segmentation: every annotated object has a polygon or a mask of its own."""
+"""Map data sets of instances, whose annotated objects have polygons or RLE."""
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ class InstanceMapper(SegmentationMapper):
     """Training reads ``annotations``; crowds are no objects.
 
     Attributes:
-        drops_unseen: leave objects out that the crop cuts away. The published runs on COCO did;
-            those on ADE20K kept them, with empty masks.
+        drops_unseen: whether objects outside the crop are left out. The published runs on COCO did
+            so; those on ADE20K kept them, with empty masks.
     """
 
     drops_unseen = False
@@ -33,7 +33,7 @@ class InstanceMapper(SegmentationMapper):
         if cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA < 1:
             raise UserError(
                 "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA needs a label map of the whole image, which "
-                f"dataset {metadata.name!r} has not: set it to 1.0"
+                f"dataset {metadata.name!r} does not have: set it to 1.0"
             )
 
     def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
@@ -68,14 +68,14 @@ def transformed_mask(
     new_size: tuple[int, int],
     where: str,
 ) -> np.ndarray:
-    """An object of an image (H, W), whose outline COCO's formats tell, after the transforms.
+    """Return the mask of an object of an image after the image's transforms.
 
     Args:
-        annotation: has ``segmentation``.
-        size: (H, W).
-        transforms: what happened to the image.
-        new_size: (h, w) that it has then.
-        where: what to call the object in messages.
+        annotation: has ``segmentation`` in one of COCO's formats.
+        size: (H, W) of the image as stored.
+        transforms: those of the image.
+        new_size: (h, w) of the image after them.
+        where: name of the object in messages.
 
     Returns:
         (h, w) bool.
@@ -92,18 +92,18 @@ def transformed_mask(
 
 
 class VisibleInstanceMapper(InstanceMapper):
-    """Without the objects that the crop cuts away."""
+    """Leave out the objects outside the crop."""
 
     drops_unseen = True
 
 
 @MAPPER_REGISTRY.register()
 def mask_former_instance(cfg: CfgNode, is_train: bool) -> InstanceMapper:
-    """The mapper of the published runs on ADE20K instances."""
+    """Build the mapper of the published runs on ADE20K instances."""
     return InstanceMapper(cfg, is_train, resized_crop)
 
 
 @MAPPER_REGISTRY.register()
 def coco_instance_lsj(cfg: CfgNode, is_train: bool) -> InstanceMapper:
-    """The mapper of the published runs on COCO instances."""
+    """Build the mapper of the published runs on COCO instances."""
     return VisibleInstanceMapper(cfg, is_train, large_scale_jitter)

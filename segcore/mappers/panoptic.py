@@ -1,4 +1,4 @@
-"""Panoptic segmentation: every segment of a panoptic PNG is an object."""
+"""Map panoptic data sets: every segment of a panoptic PNG is an object."""
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ class PanopticMapper(SegmentationMapper):
     """Training reads ``pan_seg_file_name`` and ``segments_info`` and adds ``sem_seg`` (h, w) int64,
     the classes of the segments.
 
-    Crowds are no objects, though they have a label. A segment that the crop cuts away stays, with
-    an empty mask, as in the published runs.
+    Crowds are no objects, though they have a label. A segment outside the crop is kept with an
+    empty mask, as in the published runs.
     """
 
     @classmethod
@@ -44,7 +44,7 @@ class PanopticMapper(SegmentationMapper):
         inputs = T.AugInput(image, sem_seg=classes[index].astype(np.float64))
         transforms = self.augmentations(inputs)
         # In bytes, which Detectron2 resizes by Pillow's nearest rule, as the published runs did.
-        # What is padded there gets an index beyond the last one.
+        # Padding becomes an index beyond the last one.
         index = decode_ids(transforms.apply_segmentation(encode_ids(index)))
         index[index >= len(classes)] = 0
         index = self.pad(torch.from_numpy(index), 0)
@@ -57,21 +57,21 @@ class PanopticMapper(SegmentationMapper):
 
 
 def objects_of(segments: Segments) -> list[int]:
-    """Places in ``segments.index()`` of those that are no crowds."""
+    """Return the values in ``segments.index()`` of the segments that are no crowds."""
     return [
-        place
-        for place, segment in enumerate(segments.categories, start=1)
+        index
+        for index, segment in enumerate(segments.categories, start=1)
         if segment not in segments.crowds
     ]
 
 
 @MAPPER_REGISTRY.register()
 def mask_former_panoptic(cfg: CfgNode, is_train: bool) -> PanopticMapper:
-    """The mapper of the published runs on ADE20K panoptic."""
+    """Build the mapper of the published runs on ADE20K panoptic."""
     return PanopticMapper(cfg, is_train, resized_crop)
 
 
 @MAPPER_REGISTRY.register()
 def coco_panoptic_lsj(cfg: CfgNode, is_train: bool) -> PanopticMapper:
-    """The mapper of the published runs on COCO panoptic."""
+    """Build the mapper of the published runs on COCO panoptic."""
     return PanopticMapper(cfg, is_train, large_scale_jitter)

@@ -1,4 +1,4 @@
-"""Where mappers are known by the name that configs use."""
+"""The registry of mappers, by the names that configs use."""
 
 from detectron2.utils.registry import Registry
 

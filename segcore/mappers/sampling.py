@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip."""
+"""Sample the frames of a training clip from a video."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from segcore.errors import UserError
 
 @dataclass(frozen=True)
 class ClipSampler:
-    """Draws the frames of a clip with NumPy's random numbers.
+    """Draw the frames of a clip with NumPy's random numbers.
 
     Attributes:
         num_frames: of a clip.
-        reach: how far the others may be from the first frame that is drawn.
-        shuffle: leave the order to chance.
-        interval: where given, the frames are so far apart, and the clip begins anywhere; behind the
-            end of the video follows its beginning.
+        reach: largest distance of the other frames from the first one drawn.
+        shuffle: whether the order of the frames is random.
+        interval: distance between consecutive frames; the clip begins anywhere and wraps around
+            the end of the video. None draws frames within ``reach``.
     """
 
     num_frames: int = 2
@@ -27,10 +27,10 @@ class ClipSampler:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ClipSampler":
-        """By the keys ``SAMPLING_*`` of ``INPUT``.
+        """Build the sampler from the keys ``SAMPLING_*`` of ``INPUT``.
 
         Raises:
-            UserError: one of them has no sense.
+            UserError: one of them is out of range.
         """
         node = cfg.INPUT
         for key, least in (
@@ -48,9 +48,9 @@ class ClipSampler:
         )
 
     def __call__(self, length: int) -> list[int]:
-        """Numbers of frames of a video of ``length`` frames, at least 1.
+        """Return frame indices of a video of ``length`` frames, at least 1.
 
-        A frame occurs twice only where the video is too short for so many different ones.
+        A frame occurs twice only if the video has too few different ones.
         """
         first = np.random.randint(length)
         frames = self._strided(first, length) if self.interval else self._around(first, length)

@@ -1,4 +1,4 @@
-"""What the mappers of segmentation have in common.
+"""The base of the mappers of segmentation.
 
 Shapes: (H, W) the image as stored, (h, w) as the model sees it, N objects.
 """
@@ -23,13 +23,13 @@ GROUND_TRUTH = ("sem_seg_file_name", "pan_seg_file_name", "segments_info", "anno
 
 
 class SegmentationMapper:
-    """Reads an image, and in training its ground truth, and makes tensors of them.
+    """Read an image, and in training its ground truth, as tensors.
 
-    In training both are augmented together and padded at the right and the bottom. In testing the
-    image is resized only. How ground truth is stored is the matter of subclasses.
+    In training both are augmented alike and padded at the right and the bottom. In testing the
+    image is only resized. Subclasses read the ground truth.
 
     Attributes:
-        of_videos: whether a dataset dict is that of a video.
+        of_videos: whether dataset dicts are those of videos.
     """
 
     of_videos = False
@@ -44,7 +44,7 @@ class SegmentationMapper:
         ignore_label: int = 255,
         num_classes: int | None = None,
         size_divisibility: int = -1,
-        tells_classes: bool = False,
+        adds_gt_classes: bool = False,
     ) -> None:
         """
         Args:
@@ -52,9 +52,9 @@ class SegmentationMapper:
             augmentations: Detectron2 augmentations, applied in order.
             image_format: ``"RGB"`` or ``"BGR"``.
             ignore_label: label of pixels without a class, and of the padding.
-            num_classes: labels from here on (but for ``ignore_label``) are refused; None: no check.
+            num_classes: labels from this one on, but ``ignore_label``, are refused; None: no check.
             size_divisibility: both sides are padded to a multiple of it; -1 does not pad.
-            tells_classes: in testing tell the classes that the image shows, for an oracle.
+            adds_gt_classes: in testing add the classes that are present, for an oracle.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -62,7 +62,7 @@ class SegmentationMapper:
         self.ignore_label = ignore_label
         self.num_classes = num_classes
         self.size_divisibility = size_divisibility
-        self.tells_classes = tells_classes
+        self.adds_gt_classes = adds_gt_classes
 
     @classmethod
     def from_config(
@@ -71,13 +71,13 @@ class SegmentationMapper:
         is_train: bool,
         augment: Callable[[CfgNode], list[T.Augmentation]],
     ) -> dict:
-        """Arguments of the constructor from a config.
+        """Return the constructor's arguments from a config.
 
         Args:
-            cfg: ``INPUT`` says what is done with images; the classes are those of the first
+            cfg: has the options of images in ``INPUT``; the classes are those of the first
                 training data set.
             is_train: for training, or for testing.
-            augment: makes the augmentations of training of a config.
+            augment: returns the augmentations of training for a config.
         """
         arguments = {"is_train": is_train, "image_format": cfg.INPUT.FORMAT}
         if not is_train:
@@ -85,7 +85,7 @@ class SegmentationMapper:
                 "augmentations": test_size(cfg),
                 "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
                 "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-                "tells_classes": has_oracle(cfg),
+                "adds_gt_classes": has_oracle(cfg),
             }
         metadata = first_training_metadata(cfg)
         cls.check_kind(metadata, cfg)
@@ -98,19 +98,20 @@ class SegmentationMapper:
 
     @classmethod
     def check_kind(cls, metadata: Metadata, cfg: CfgNode) -> None:
-        """Raises UserError unless a training data set has what the subclass reads."""
+        """Raise UserError unless a training data set has the ground truth of the subclass."""
         raise NotImplementedError
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Args:
-            dataset_dict: has ``file_name``, and ground truth where that is read.
+            dataset_dict: has ``file_name``, and in training ground truth.
 
         Returns:
-            the entries of ``dataset_dict`` but its ground truth, with ``image`` (3, h, w) uint8,
-            and ``height`` and ``width`` of the image as stored. In training what the subclass
-            reads, among it ``instances`` with ``gt_classes`` (N,) int64 and ``gt_masks`` (N, h, w)
-            bool; in testing for an oracle ``instances`` with ``gt_classes`` alone.
+            the entries of ``dataset_dict`` without its ground truth, with ``image`` (3, h, w)
+            uint8, and ``height`` and ``width`` of the image as stored. In training also the
+            entries of the subclass, among them ``instances`` with ``gt_classes`` (N,) int64 and
+            ``gt_masks`` (N, h, w) bool; in testing for an oracle ``instances`` with ``gt_classes``
+            alone.
 
         Raises:
             UserError: a file cannot be read, or the ground truth does not fit the image.
@@ -124,7 +125,7 @@ class SegmentationMapper:
         inputs = T.AugInput(image)
         self.augmentations(inputs)
         output["image"] = to_tensor(inputs.image)
-        if self.tells_classes:
+        if self.adds_gt_classes:
             shown = shown_classes(dataset_dict, self.num_classes, self.ignore_label)
             output["instances"] = Instances(
                 tuple(output["image"].shape[1:]), gt_classes=torch.from_numpy(shown)
@@ -132,7 +133,7 @@ class SegmentationMapper:
         return output
 
     def check_record(self, dataset_dict: dict) -> None:
-        """Refuse a dataset dict of a video where images are read, and the other way round."""
+        """Raise UserError for a dataset dict of a video in a mapper of images, or vice versa."""
         if ("file_names" in dataset_dict) != self.of_videos:
             ours, theirs = ("videos", "images") if self.of_videos else ("images", "videos")
             raise UserError(
@@ -144,12 +145,12 @@ class SegmentationMapper:
         """Read the ground truth, and augment it with the image (H, W, 3).
 
         Returns:
-            ``image``, ``instances``, and what else the subclass reads.
+            ``image``, ``instances``, and further entries of the subclass.
         """
         raise NotImplementedError
 
     def pad(self, tensor: Tensor, value: int) -> Tensor:
-        """(..., h, w) -> both sides a multiple of ``size_divisibility``."""
+        """Pad both sides of (..., h, w) to a multiple of ``size_divisibility``."""
         if self.size_divisibility <= 0:
             return tensor
         height, width = tensor.shape[-2:]
@@ -157,23 +158,23 @@ class SegmentationMapper:
         return F.pad(tensor, padding, value=value)
 
     def pad_image(self, image: np.ndarray) -> Tensor:
-        """(h, w, 3) -> (3, h, w), padded with grey."""
+        """Turn an image (h, w, 3) into a tensor (3, h, w), padded with grey."""
         return self.pad(to_tensor(image), IMAGE_PADDING)
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(h, w, 3) -> (3, h, w)."""
+    """Turn an image (h, w, 3) into a tensor (3, h, w)."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def make_instances(classes: Sequence[int] | np.ndarray, masks: Tensor) -> Instances:
-    """N objects, possibly none: their classes and masks (N, h, w) bool."""
+    """Return N objects, possibly none, from their classes and masks (N, h, w) bool."""
     classes = torch.as_tensor(np.asarray(classes, dtype=np.int64))
     return Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=masks)
 
 
 def masks_of_values(values: Tensor, wanted: Sequence[int] | np.ndarray) -> Tensor:
-    """Where a map (h, w) of integers from 0 on has each of N values: (N, h, w) bool."""
+    """Return the mask of each of N values in a map (h, w) of integers from 0 on: (N, h, w) bool."""
     wanted = torch.as_tensor(np.asarray(wanted, dtype=np.int64))
     bytes_suffice = max([values.max(), *wanted]) < 256  # they are compared faster
     dtype = torch.uint8 if bytes_suffice else torch.int32
@@ -181,7 +182,7 @@ def masks_of_values(values: Tensor, wanted: Sequence[int] | np.ndarray) -> Tenso
 
 
 def check_size(path: str, size: tuple[int, int], dataset_dict: dict, image: np.ndarray) -> None:
-    """Refuse ground truth whose (height, width) is not that of its image."""
+    """Raise UserError unless the (height, width) of ground truth is that of its image."""
     if tuple(size) != image.shape[:2]:
         raise UserError(
             f"{path} has (height, width) {tuple(size)}, but its image "
@@ -190,7 +191,7 @@ def check_size(path: str, size: tuple[int, int], dataset_dict: dict, image: np.n
 
 
 def has_oracle(cfg: CfgNode) -> bool:
-    """Whether the model returns classes of the ground truth (``MODEL.RANKSEG``)."""
+    """Return whether the model uses classes of the ground truth (``MODEL.RANKSEG``)."""
     rankseg, former_name = cfg.MODEL.get("RANKSEG"), cfg.MODEL.get("MLSEG")
     if former_name is not None and former_name.USE_GT:
         return True
@@ -198,7 +199,7 @@ def has_oracle(cfg: CfgNode) -> bool:
 
 
 def check_ignore_label(name: str, cfg: CfgNode) -> None:
-    """A data set with label maps, and a config that knows their ignore label; else UserError."""
+    """Raise UserError unless a data set has label maps with the config's ignore label."""
     ignore_label = semantic_metadata(name).ignore_label
     if ignore_label != cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a label map, and a mask of every class that it shows."""
+"""Map semantic data sets: a label map, and a mask of every class in it."""
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from segcore.mappers.segmentation import (
 
 
 class SemanticMapper(SegmentationMapper):
-    """Training reads ``sem_seg_file_name`` and adds ``sem_seg`` (h, w) int64; every class that it
-    shows is one object."""
+    """Training reads ``sem_seg_file_name`` and adds ``sem_seg`` (h, w) int64; every class in it is
+    one object."""
 
     @classmethod
     def check_kind(cls, metadata: Metadata, cfg: CfgNode) -> None:
@@ -40,8 +40,8 @@ class SemanticMapper(SegmentationMapper):
         }
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray:
-        """(H, W) float64. Detectron2 resizes floating-point labels by torch's nearest rule and
-        8-bit ones by Pillow's; the published runs read doubles."""
+        """Read labels (H, W) as float64: Detectron2 resizes floating-point labels by torch's
+        nearest rule and 8-bit ones by Pillow's, and the published runs read doubles."""
         path = dataset_dict.get("sem_seg_file_name")
         if path is None:
             raise UserError(f"{dataset_dict['file_name']} has no label map: training needs one")
@@ -53,5 +53,5 @@ class SemanticMapper(SegmentationMapper):
 
 @MAPPER_REGISTRY.register()
 def mask_former_semantic(cfg: CfgNode, is_train: bool) -> SemanticMapper:
-    """The mapper of MaskFormer, Mask2Former and CAT-Seg under the name that their configs use."""
+    """Build the mapper of MaskFormer, Mask2Former and CAT-Seg, under their configs' name."""
     return SemanticMapper(cfg, is_train, resized_crop)

@@ -1,4 +1,4 @@
-"""What the mappers of videos have in common.
+"""The base of the mappers of videos.
 
 Shapes: (H, W) the frames as stored, (h, w) as the model sees them, T frames, N objects.
 """
@@ -19,15 +19,14 @@ from segcore.mappers.segmentation import SegmentationMapper, make_instances
 from segcore.videos import Frames, read_frame
 
 GROUND_TRUTH = ("sem_seg_file_names", "frame_annotations")
-ABSENT = -1  # in place of an object's number, where a frame does not show it
+ABSENT = -1  # id of an object in frames that do not show it
 
 
 class VideoMapper(SegmentationMapper):
-    """Reads a clip of a video and its ground truth, or in testing gives all frames of the video.
+    """Read a clip of a video and its ground truth, or in testing all frames of the video.
 
-    In training some frames are drawn, and what is drawn for the first one happens to all of them.
-    In testing frames are resized only, and decoded as they are asked for. How ground truth is
-    stored is the matter of subclasses.
+    In training some frames are drawn, and all of them get the random transform of the first one.
+    In testing frames are only resized, and decoded on access. Subclasses read the ground truth.
     """
 
     of_videos = True
@@ -44,7 +43,7 @@ class VideoMapper(SegmentationMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
-        """Arguments of the constructor from a config."""
+        """Return the constructor's arguments from a config."""
         arguments = super().from_config(cfg, is_train, clip_augmentations)
         return arguments | {"sampler": ClipSampler.from_config(cfg)}
 
@@ -52,15 +51,15 @@ class VideoMapper(SegmentationMapper):
         """
         Args:
             dataset_dict: has ``file_names``, ``height``, ``width``, ``length``, ``video_id``, and
-                ground truth where that is read.
+                in training ground truth.
 
         Returns:
-            the entries of ``dataset_dict`` but its ground truth, with ``image``: T frames (3, h, w)
-            uint8. In training ``file_names`` and ``length`` are those of the clip, and
-            ``instances`` has for each frame the same N objects in the same order, those that any of
-            the frames shows: ``gt_classes`` (N,) int64, ``gt_masks`` (N, h, w) bool, and ``gt_ids``
-            (N,) int64, the object's place or, with an empty mask, ``ABSENT``. In testing for an
-            oracle ``instances`` has ``gt_classes`` alone, the classes that the video shows.
+            the entries of ``dataset_dict`` without its ground truth, with ``image``: T frames (3,
+            h, w) uint8. In training ``file_names`` and ``length`` are those of the clip, and
+            ``instances`` has for each frame the same N objects in the same order, those in any of
+            the frames: ``gt_classes`` (N,) int64, ``gt_masks`` (N, h, w) bool, and ``gt_ids`` (N,)
+            int64, the object's index or, with an empty mask, ``ABSENT``. In testing for an oracle
+            ``instances`` has ``gt_classes`` alone, the classes of the video.
 
         Raises:
             UserError: a file cannot be read, is of another size than the video, or the ground truth
@@ -77,7 +76,7 @@ class VideoMapper(SegmentationMapper):
             resize=partial(_augmented, self.augmentations),
         )
         output["image"] = frames
-        if self.tells_classes:
+        if self.adds_gt_classes:
             shown = shown_in_video(dataset_dict, self.num_classes, self.ignore_label)
             objects = Instances(_size(dataset_dict), gt_classes=torch.from_numpy(shown))
             output["instances"] = [objects] * len(frames)
@@ -106,29 +105,29 @@ class VideoMapper(SegmentationMapper):
         transforms: T.TransformList,
         size: tuple[int, int],
     ) -> dict[tuple[Hashable, int], np.ndarray]:
-        """What a frame shows.
+        """Return the objects of a frame.
 
         Args:
             dataset_dict: of the video.
-            frame: its number.
-            transforms: what happened to the image.
-            size: (h, w) that it has then.
+            frame: its index.
+            transforms: those of the image.
+            size: (h, w) of the image after them.
 
         Returns:
-            (what tells the object apart, its class) -> its mask (h, w) bool, possibly empty.
+            (identity of the object, its class) -> its mask (h, w) bool, possibly empty.
         """
         raise NotImplementedError
 
     def _align(
         self, frames: Sequence[dict[tuple[Hashable, int], np.ndarray]], size: tuple[int, int]
     ) -> list[Instances]:
-        """Every object that one of the frames shows, in all of them."""
+        """Return for every frame all objects of the clip, in the same order."""
         seen = dict.fromkeys(key for frame in frames for key, mask in frame.items() if mask.any())
         aligned = []
         for frame in frames:
             masks = np.zeros((len(seen), *size), dtype=bool)
-            for place, key in enumerate(seen):
-                masks[place] = frame.get(key, False)
+            for index, key in enumerate(seen):
+                masks[index] = frame.get(key, False)
             objects = make_instances(
                 [label for _, label in seen], self.pad(torch.from_numpy(masks), 0)
             )

@@ -1,4 +1,4 @@
-"""Instance segmentation of videos: every track is an object, seen in some of the frames."""
+"""Map videos with instances: every track is an object."""
 
 from collections.abc import Hashable
 
@@ -52,5 +52,5 @@ class VideoInstanceMapper(VideoMapper):
 
 @MAPPER_REGISTRY.register()
 def ytvis_video_instance(cfg: CfgNode, is_train: bool) -> VideoInstanceMapper:
-    """The mapper of the published runs on YouTube-VIS."""
+    """Build the mapper of the published runs on YouTube-VIS."""
     return VideoInstanceMapper(cfg, is_train)

@@ -1,4 +1,4 @@
-"""Semantic segmentation of videos: every class that a clip shows is an object of it."""
+"""Map videos with label maps: every class in a clip is an object of it."""
 
 from collections.abc import Hashable
 
@@ -35,8 +35,8 @@ class VideoSemanticMapper(VideoMapper):
         path = dataset_dict["sem_seg_file_names"][frame]
         stored = (dataset_dict["height"], dataset_dict["width"])
         labels = read_frame_labels(path, stored, self.num_classes, self.ignore_label)
-        # From 1 on, so that what a rotation brings in is of no class; in doubles, which Detectron2
-        # resizes by torch's nearest rule, as in the published runs.
+        # From 1 on, so that pixels that a rotation brings in have no class; in doubles, which
+        # Detectron2 resizes by torch's nearest rule, as in the published runs.
         numbers = np.where(labels == self.ignore_label, 0, labels + 1).astype(np.float64)
         numbers = transforms.apply_segmentation(numbers).astype(np.int64)
         shown = np.setdiff1d(numbers, 0) - 1
@@ -45,5 +45,5 @@ class VideoSemanticMapper(VideoMapper):
 
 @MAPPER_REGISTRY.register()
 def vspw_video_semantic(cfg: CfgNode, is_train: bool) -> VideoSemanticMapper:
-    """The mapper of the published runs on VSPW."""
+    """Build the mapper of the published runs on VSPW."""
     return VideoSemanticMapper(cfg, is_train)

@@ -1,6 +1,6 @@
-"""Multi-label heads: which classes are in the image?
+"""Multi-label heads, which classify the classes that are present in an image.
 
-All take features (B, L, D) of any host, pixels or object queries, and return logits (B, C).
+All take features (B, L, D) of any model, pixels or object queries, and return logits (B, C).
 Source: RankSeg (ECCV 2022), section 3.2 and table 5; decoder and classifier after Query2Label.
 
 Shapes: B images, L tokens, D width of the features, C classes, E width inside the head.
@@ -15,11 +15,11 @@ from .layers import DecoderLayer, EncoderBlock, GroupWiseLinear, sine_positions
 
 
 class ClassTokenHead(nn.Module):
-    """What the heads with a token per class have in common.
+    """Base of the heads with a token per class.
 
     Attributes:
         input_proj: linear, D -> E.
-        class_embeddings: (1, C, E), or None where each call brings those of the host.
+        class_embeddings: (1, C, E), or None if the model passes its own at each call.
         norm: of the class tokens that are classified.
         classifier: a group-wise linear layer, weight (1, C, E), bias (1, C).
     """
@@ -38,22 +38,21 @@ class ClassTokenHead(nn.Module):
         """
         Args:
             features: (B, L, D).
-            class_embeddings: the host's vectors of the classes, (C, E) or (1, C, E); for heads
-                without their own.
+            class_embeddings: the model's, (C, E) or (1, C, E); for heads without their own.
         Returns:
             Logits (B, C).
         """
         return self.classifier(self.refine(features, class_embeddings))
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
-        """What the image makes of the vectors of the classes, before they are classified.
+        """Return the class tokens after attention to the image, before they are classified.
 
         Arguments as in :meth:`forward`; returns (B, C, E).
         """
         raise NotImplementedError
 
     def class_tokens(self, class_embeddings: Tensor | None, batch: int) -> Tensor:
-        """The head's own vectors of the classes or the given ones, for each image: (B, C, E)."""
+        """Return the head's class embeddings or the given ones, for each image: (B, C, E)."""
         if (class_embeddings is None) == (self.class_embeddings is None):
             raise TypeError("class embeddings come either from the head or from its caller")
         own = self.class_embeddings
@@ -79,12 +78,12 @@ class EncoderHead(ClassTokenHead):
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
         tokens = self.class_tokens(class_embeddings, len(features))
-        together = torch.cat([self.input_proj(features), tokens], dim=1)
-        return self.norm(self.block(together)[:, -tokens.shape[1] :])
+        sequence = torch.cat([self.input_proj(features), tokens], dim=1)
+        return self.norm(self.block(sequence)[:, -tokens.shape[1] :])
 
 
 class DecoderHead(ClassTokenHead):
-    """Two decoder layers in which the classes ask the features."""
+    """Two decoder layers in which the class tokens attend to the features."""
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class DecoderHead(ClassTokenHead):
 
 
 class PoolingHead(nn.Module):
-    """The mean of the features through two linear layers."""
+    """Global average pooling of the features, then two linear layers."""
 
     def __init__(self, width: int, num_classes: int, hidden_dim: int) -> None:
         super().__init__()
@@ -141,22 +140,22 @@ def build_multilabel_head(
     dropout: float = 0.1,
     grid: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """A module from features (B, L, width) to logits (B, num_classes).
+    """Build a module from features (B, L, width) to logits (B, num_classes).
 
     Args:
         kind: ``"encoder"`` (the default of RankSeg), ``"decoder"`` or ``"gap"``.
         width: of the features.
         num_classes: C.
         hidden_dim: width inside the head; for tokens a multiple of the number of heads.
-        shared_width: width of the host's vectors of the classes, which each call then brings as
-            second argument; None gives the head vectors of its own. Not for ``"gap"``.
+        shared_width: width of the model's class embeddings, which each call then passes as second
+            argument; None gives the head its own embeddings. Not for ``"gap"``.
         num_heads: of the attention; None is the published number: one per 64 channels in the
             encoder, 8 in the decoder.
         feedforward_dim: width of the hidden layer behind the attention; None is the published one:
             four times hidden_dim in the encoder, 2048 in the decoder.
         dropout: its probability in training.
-        grid: (rows, columns) where the L features are cells of an image, row by row; the decoder
-            then knows where they are.
+        grid: (rows, columns) if the L features are cells of an image, row by row; the decoder then
+            adds position encodings.
 
     Raises:
         UserError: an unknown kind, or widths that do not fit each other.
@@ -166,13 +165,13 @@ def build_multilabel_head(
     if kind == "gap":
         if shared_width is not None:
             raise UserError(
-                "the multi-label head 'gap' has no vectors of the classes to share with its host: "
+                "the multi-label head 'gap' has no class embeddings to share with the model: "
                 "use 'encoder' or 'decoder', or do not share (MODEL.RANKSEG.SHARE_EMBEDDING False)"
             )
         return PoolingHead(width, num_classes, hidden_dim)
     if shared_width not in (None, hidden_dim):
         raise UserError(
-            f"vectors of the classes of width {shared_width} cannot be shared with a multi-label "
+            f"class embeddings of width {shared_width} cannot be shared with a multi-label "
             f"head of width {hidden_dim}: set MODEL.RANKSEG.HIDDEN_DIM {shared_width}, or "
             "MODEL.RANKSEG.SHARE_EMBEDDING False"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class GroupWiseLinear(nn.Module):
-    """A binary classifier of its own for each class (Query2Label)."""
+    """One binary classifier per class (Query2Label)."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class GroupWiseLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, num_classes).uniform_(-bound, bound))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token c meets classifier c: tokens (B, C, D) -> logits (B, C)."""
+        """Classify token c by classifier c: tokens (B, C, D) -> logits (B, C)."""
         return torch.einsum("bcd,cd->bc", tokens, self.weight[0]) + self.bias
 
 
@@ -94,10 +94,10 @@ class DecoderLayer(nn.Module):
 
 
 def sine_positions(height: int, width: int, channels: int) -> Tensor:
-    """Where a cell of a grid is: (height * width, channels), row by row.
+    """Return sine position encodings of a grid's cells: (height * width, channels), row by row.
 
-    The first half of the channels tells the row, the second the column: sines and cosines in turn,
-    with wave lengths that grow to 10000 times the first one's (DETR).
+    The first half of the channels encodes the row, the second the column: sines and cosines in
+    turn, with wave lengths that grow to 10000 times the first one's (DETR).
 
     Args:
         height, width: cells.

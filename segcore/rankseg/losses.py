@@ -12,14 +12,14 @@ def asymmetric_loss(
     clip: float = 0.05,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Binary cross-entropy in which easy absent classes count little (ASL, ICCV 2021).
+    """Return the asymmetric loss, in which easy absent classes count little (ASL, ICCV 2021).
 
     Of an absent class, a probability up to ``clip`` costs nothing. The published focusing exponents
     are the default, (4, 1) on COCO-Stuff. Computed in float32; gradients flow through the focus.
 
     Args:
         logits: (B, C).
-        targets: (B, C), which classes are present; bool, or 0 and 1.
+        targets: (B, C), the present classes; bool, or 0 and 1.
         gamma_neg, gamma_pos: focusing exponents of absent and present classes.
         clip: shift of the probability of absent classes.
         eps: probabilities below it count as it in the logarithm.

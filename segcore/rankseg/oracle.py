@@ -1,4 +1,4 @@
-"""What a perfect selection would give: the classes of the ground truth in place of a head's.
+"""Upper bounds of the selection: the classes of the ground truth in place of a head's.
 
 Shapes: B images, C classes.
 """
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from .scores import DROPPED
 
-CERTAIN = 100.0  # a logit that says yes
+CERTAIN = 100.0  # the logit of a present class
 
 
 def drop_absent(scores: Tensor, present: Tensor) -> Tensor:
-    """The oracle of evaluation: an ordinary model may return classes that are there only.
+    """Restrict the scores of an ordinary model to the present classes (oracle of evaluation).
 
     Args:
         scores: (B, ..., C), or (B, ..., C + 1) with "no object", which stays.
@@ -26,11 +26,11 @@ def drop_absent(scores: Tensor, present: Tensor) -> Tensor:
 
 
 def oracle_logits(present: Tensor) -> Tensor:
-    """The oracle of training and evaluation: what a head would say that knows the ground truth.
+    """Return the logits of a perfect multi-label head (oracle of training and evaluation).
 
-    The selection of these logits lists the classes that are there in order of their ids, the others
-    behind; with a threshold of 0.5 the dynamic kappa keeps the former alone, and the first class
-    where there are none.
+    Their selection lists the present classes in order of their ids, then the absent ones. With a
+    threshold of 0.5 the dynamic kappa keeps the present ones alone, or the first class if there are
+    none.
 
     Args:
         present: (B, C) bool.

@@ -1,9 +1,8 @@
-"""Scores whose scale depends on the rank of the class in the image, not on the class.
+"""Rank-adaptive scores: their scale depends on the rank of the class in the image.
 
-Three forms of RankSeg's section 3.3, over the scores of the selected classes in order of their
-rank, behind which the one of "no object" may stand: that of the published code (``"norm"``), that
-of the paper's equation 3 (``"temperature"``), and the ablation in which all ranks share one factor
-(``"shared"``).
+Three forms of RankSeg's section 3.3: the published code's (``"norm"``), the paper's equation 3
+(``"temperature"``), and the ablation with one factor for all ranks (``"shared"``). All take the
+scores of the selected classes in order of their rank, optionally followed by that of "no object".
 
 Shapes: B images, C columns of scores, kappa ranks, n = kappa, or kappa + 1 with "no object".
 """
@@ -18,7 +17,7 @@ DROPPED = -100.0  # the score of a class that was not selected: a probability of
 
 
 class RankScores(nn.Module):
-    """What the three forms have in common.
+    """Base of the three forms.
 
     A module trained with one kappa can be used with another. With fewer ranks it uses the factors
     of the first ones and that of "no object"; further ranks repeat the factor of the last one.
@@ -33,9 +32,9 @@ class RankScores(nn.Module):
         """
         Args:
             scores: (B, ..., n), the last axis in order of the ranks.
-            kept: (B, kappa) bool, the ranks that take part in each image; None keeps all.
+            kept: (B, kappa) bool, the kept ranks of each image; None keeps all.
         Returns:
-            (B, ..., n); ranks that take no part are ``DROPPED``.
+            (B, ..., n); ranks that are not kept are ``DROPPED``.
         """
         if kept is None:
             return self.adjust(scores, None)
@@ -49,7 +48,7 @@ class RankScores(nn.Module):
         raise NotImplementedError
 
     def per_rank(self, values: Tensor, columns: int) -> Tensor:
-        """Learned values (n,) for another number of columns: (columns,)."""
+        """Fit trained values (n,) to another number of columns: (columns,)."""
         if len(values) == columns:
             return values
         ranks, last = values[: self.kappa], values[self.kappa :]
@@ -59,7 +58,7 @@ class RankScores(nn.Module):
 
 
 class NormScores(RankScores):
-    """Layer normalisation over the ranks of a region or pixel, with a gain and a bias per rank.
+    """Layer normalisation over the ranks of a region or pixel, with a scale and a bias per rank.
 
     Attributes:
         weight, bias: (n,).
@@ -69,9 +68,8 @@ class NormScores(RankScores):
         """
         Args:
             kappa: number of ranks.
-            no_object: whether "no object" stands behind them.
-            unbiased: divide squares by their number less one, as published heads do whose classes
-                come from the ground truth.
+            no_object: whether "no object" follows them.
+            unbiased: divide the sum of squares by n - 1, as the published oracle heads do.
         """
         super().__init__(kappa, no_object)
         self.unbiased = unbiased
@@ -80,12 +78,12 @@ class NormScores(RankScores):
 
     def adjust(self, scores: Tensor, kept: Tensor | None) -> Tensor:
         columns = scores.shape[-1]
-        gain, bias = (self.per_rank(values, columns) for values in (self.weight, self.bias))
-        return standardize(scores, kept, self.unbiased) * gain + bias
+        scale, bias = (self.per_rank(values, columns) for values in (self.weight, self.bias))
+        return standardize(scores, kept, self.unbiased) * scale + bias
 
 
 class TemperatureScores(RankScores):
-    """Scores over a learned temperature per rank.
+    """Scores divided by a trained temperature per rank.
 
     Attributes:
         inverse_temperature: (n,).
@@ -100,7 +98,7 @@ class TemperatureScores(RankScores):
 
 
 class SharedScores(RankScores):
-    """Layer normalisation with one factor for all ranks: selection alone, to compare with.
+    """Layer normalisation with one factor for all ranks: the ablation of selection alone.
 
     Attributes:
         weight: (1,).
@@ -118,7 +116,7 @@ FORMS = {"norm": NormScores, "temperature": TemperatureScores, "shared": SharedS
 
 
 def build_rank_scores(form: str, kappa: int, no_object: bool = True) -> RankScores:
-    """The module for one of the ``FORMS``.
+    """Build the module of one of the ``FORMS``.
 
     Raises:
         UserError: there is no such form.
@@ -129,12 +127,12 @@ def build_rank_scores(form: str, kappa: int, no_object: bool = True) -> RankScor
 
 
 def standardize(scores: Tensor, kept: Tensor | None = None, unbiased: bool = False) -> Tensor:
-    """Mean 0 and variance 1 over the last axis, in float32.
+    """Scale to mean 0 and variance 1 over the last axis, in float32.
 
     Args:
         scores: (..., n).
-        kept: bool that broadcasts to the scores: which of them count; None counts all.
-        unbiased: divide squares by their number less one. A single score becomes 0 either way.
+        kept: bool that broadcasts to the scores: those that count; None counts all.
+        unbiased: divide the sum of squares by n - 1. A single score becomes 0 either way.
     """
     scores = scores.float()
     if kept is None and not unbiased:
@@ -149,7 +147,7 @@ def standardize(scores: Tensor, kept: Tensor | None = None, unbiased: bool = Fal
 
 
 def gather_columns(scores: Tensor, columns: Tensor) -> Tensor:
-    """The scores of selected classes, in their order.
+    """Return the scores of the selected classes, in their order.
 
     Args:
         scores: (B, ..., C).
@@ -162,7 +160,7 @@ def gather_columns(scores: Tensor, columns: Tensor) -> Tensor:
 
 
 def scatter_columns(scores: Tensor, columns: Tensor, num_columns: int) -> Tensor:
-    """The way back from :func:`gather_columns`: all others are ``DROPPED``.
+    """Invert :func:`gather_columns`; all other columns are ``DROPPED``.
 
     Args:
         scores: (B, ..., n).

@@ -1,4 +1,4 @@
-"""Which classes are selected, and in which order.
+"""Select classes by their multi-label logits.
 
 Shapes: B images, C classes, kappa selected classes.
 """
@@ -10,11 +10,7 @@ from segcore.errors import UserError
 
 
 def check_kappa(kappa: int, num_classes: int) -> None:
-    """Refuse a number of selected classes that is not 1 ... num_classes.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raise UserError unless the number of selected classes is 1 ... num_classes."""
     if not 1 <= kappa <= num_classes:
         raise UserError(
             f"RankSeg cannot select {kappa} of {num_classes} classes: "
@@ -23,14 +19,14 @@ def check_kappa(kappa: int, num_classes: int) -> None:
 
 
 def select_top(logits: Tensor, kappa: int) -> Tensor:
-    """The likeliest classes of each image.
+    """Return the top kappa classes of each image.
 
     Args:
         logits: (B, C) of the multi-label head.
-        kappa: how many to keep, 1 ... C.
+        kappa: number of selected classes, 1 ... C.
     Returns:
-        Class ids (B, kappa) int64, the likeliest first; of equal logits the lower id. No gradient
-        flows through an order.
+        Class ids (B, kappa) int64, the most probable first; of equal logits the lower id first. No
+        gradient flows through the order.
 
     Raises:
         UserError: kappa is not in 1 ... C.
@@ -40,7 +36,7 @@ def select_top(logits: Tensor, kappa: int) -> Tensor:
 
 
 def confident_ranks(logits: Tensor, ids: Tensor, threshold: float) -> Tensor:
-    """Dynamic kappa: which of the selected classes the head believes in.
+    """Return the mask of confident classes among the selected ones (dynamic kappa).
 
     Args:
         logits: (B, C) of the multi-label head.
@@ -55,12 +51,12 @@ def confident_ranks(logits: Tensor, ids: Tensor, threshold: float) -> Tensor:
 
 
 def with_no_object(ids: Tensor, num_classes: int) -> Tensor:
-    """Columns of scores with "no object" behind the classes: ids (B, kappa) -> (B, kappa + 1)."""
+    """Append the column of "no object" to those of the classes: (B, kappa) -> (B, kappa + 1)."""
     return torch.cat([ids, ids.new_full((len(ids), 1), num_classes)], dim=1)
 
 
 def presence(labels: list[Tensor], num_classes: int) -> Tensor:
-    """Which classes are present, from the class ids of each image.
+    """Return the mask of present classes, from the class ids of each image.
 
     Args:
         labels: for each of B images the ids of its regions or pixels, of any shape, int64; values

@@ -6,7 +6,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_backbone
 
 from segcore.backbones import D2SwinTransformer
-from segcore.backbones.swin import SwinTransformer, from_windows, strangers, to_windows
+from segcore.backbones.swin import SwinTransformer, from_windows, shift_mask, to_windows
 from segcore.config import default_config
 from segcore.errors import UserError
 
@@ -81,14 +81,14 @@ def test_windows_and_back() -> None:
     assert torch.equal(from_windows(windows, (8, 12), 4), x)
 
 
-def test_the_shift_brings_strangers_together() -> None:
-    apart = strangers(8, 12, 4, 2, torch.device("cpu"))
-    assert apart.shape == (6, 16, 16)
-    assert [bool(window.any()) for window in apart] == [False, False, True, True, True, True]
-    corner = apart[5].view(4, 4, 4, 4)
+def test_the_shift_mask() -> None:
+    mask = shift_mask(8, 12, 4, 2, torch.device("cpu"))
+    assert mask.shape == (6, 16, 16)
+    assert [bool(window.any()) for window in mask] == [False, False, True, True, True, True]
+    corner = mask[5].view(4, 4, 4, 4)
     assert corner[0, 0, 0, 1].item() is False and corner[0, 0, 0, 2].item() is True
-    # As many strangers as with a map of one window: none of it is special.
-    assert torch.equal(strangers(4, 4, 4, 2, torch.device("cpu"))[0], apart[5])
+    # The last window is masked as a map of one window is.
+    assert torch.equal(shift_mask(4, 4, 4, 2, torch.device("cpu"))[0], mask[5])
 
 
 @torch.no_grad()

@@ -188,7 +188,7 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
             '"iscrowd": null',
             r"annotations\[0\]: 'iscrowd' is null, but has to be 0",
         ),
-        ('"area": 12', '"area": 12, "area": 13', "the key 'area' stands twice in the entry"),
+        ('"area": 12', '"area": 12, "area": 13', "the key 'area' occurs twice in the entry"),
         ("annotations", "notes", r"gt\.json has no 'annotations': add it"),
         ('"height": 4, ', "", r"gt\.json: images\[0\] has no 'height': add it"),
         (

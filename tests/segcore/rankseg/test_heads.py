@@ -69,7 +69,7 @@ def test_every_parameter_learns(kind: str) -> None:
         ({"kind": "mlp"}, "there is no multi-label head 'mlp'"),
         ({"kind": "encoder", "shared_width": 256}, "MODEL.RANKSEG.HIDDEN_DIM 256"),
         ({"kind": "encoder", "hidden_dim": 200}, "a multiple of 3"),
-        ({"kind": "gap", "shared_width": 512}, "no vectors of the classes to share"),
+        ({"kind": "gap", "shared_width": 512}, "no class embeddings to share"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(options: dict, sentence: str) -> None:

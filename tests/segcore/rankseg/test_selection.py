@@ -13,7 +13,7 @@ from segcore.rankseg.scores import DROPPED
 from segcore.rankseg.selection import confident_ranks, presence, select_top, with_no_object
 
 
-def test_the_likeliest_first_and_no_gradient() -> None:
+def test_the_most_probable_first_and_no_gradient() -> None:
     logits = torch.tensor([[0.1, 3.0, -1.0, 3.0], [9.0, 1.0, 2.0, 0.0]], requires_grad=True)
     ids = select_top(logits, 3)
     assert ids.tolist() == [[1, 3, 0], [0, 2, 1]]  # of equals the lower id
