@@ -10,6 +10,7 @@ from importlib import import_module
 _MODULES = {
     "FAMILIES": "catrank.families",
     "import_families": "catrank.families",
+    "list_models": "catrank.models",
     "load_config": "catrank.families",
 }
 __all__ = sorted(_MODULES)

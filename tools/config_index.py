@@ -3,8 +3,9 @@
 
     python tools/config_index.py > configs/INDEX.md
 
-Task, data set, backbone and RankSeg's settings are read from the configs; results and the names of
-the files of weights from configs/published.json, where every published experiment has an entry.
+Task, data set, backbone and RankSeg's settings are read from the configs; results from
+configs/published.json, where every published experiment has an entry; the names of the files of
+weights from the table of the model zoo, catrank/models/table.json.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -23,6 +24,7 @@ from catrank import load_config
 # isort: split
 from detectron2.config import CfgNode
 
+from catrank.models import list_models
 from segcore.errors import exit_on_user_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -48,7 +50,7 @@ SWIN_SIZES = {(96, 6): "T", (96, 18): "S", (128, 18): "B", (192, 18): "L"}
 
 
 def published() -> dict[str, dict]:
-    """``results``, ``source`` and ``weights`` of every published experiment, by its config."""
+    """``results`` and ``source`` of every published experiment, by its config."""
     return json.loads(PUBLISHED.read_text())
 
 
@@ -59,11 +61,12 @@ def index() -> str:
 
 def _lines() -> Iterator[str]:
     experiments = published()
+    weights = {model.config: model.file_name for model in list_models()}
     for folder, names in groupby(sorted(experiments, key=_place), key=_folder):
         yield f"## {folder}\n"
         yield table_row(COLUMNS)
         yield table_row("---" for _ in COLUMNS)
-        yield from (table_row(cells(name, experiments[name])) for name in names)
+        yield from (table_row(cells(name, experiments[name], weights.get(name))) for name in names)
         yield ""
 
 
@@ -72,8 +75,14 @@ def load_published(name: str) -> CfgNode:
     return load_config(name)
 
 
-def cells(name: str, facts: dict) -> list[str]:
-    """The cells of one experiment, in the order of ``COLUMNS``."""
+def cells(name: str, facts: dict, weights: str | None) -> list[str]:
+    """The cells of one experiment, in the order of ``COLUMNS``.
+
+    Args:
+        name: of its config.
+        facts: its entry of :func:`published`.
+        weights: name of the file of its weights; None where none was published.
+    """
     cfg = load_published(name)
     path = Path(name)
     return [
@@ -84,7 +93,7 @@ def cells(name: str, facts: dict) -> list[str]:
         rankseg(cfg),
         ", ".join(f"{metric} {value}" for metric, value in facts["results"].items()) or "-",
         facts["source"] or "-",
-        f"`{facts['weights']}`" if facts["weights"] else "-",
+        f"`{weights}`" if weights else "-",
     ]
 
 

@@ -3,8 +3,8 @@
 
     python tools/model_zoo.py > MODEL_ZOO.md
 
-Files and results are those of configs/published.json; where they come from, under which licence,
-and what was compared here, of configs/releases.json.
+Names, files, where they come from, under which licence and what was compared here are those of
+catrank/models/table.json, published results those of configs/published.json.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -12,15 +12,13 @@ import catrank.interrupts  # noqa: F401  before all that takes time to load
 # isort: split
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from config_index import CONFIGS, backbone, load_published, published, table_row, task
+from config_index import backbone, load_published, published, table_row, task
 
-from segcore.errors import UserError, exit_on_user_error
-
-RELEASES = CONFIGS / "releases.json"
+from catrank.models import ModelEntry, list_models, releases
+from segcore.errors import exit_on_user_error
 
 HEADER = """\
 # Published weights
@@ -43,7 +41,7 @@ Swin-T with RankSeg, a panoptic R50 with RankSeg, and R50 on videos, semantic an
 
 `python tools/model_zoo.py > MODEL_ZOO.md` writes this page.
 """
-COLUMNS = ("file", "config", "task", "backbone", "published", "verified here")
+COLUMNS = ("name", "file", "config", "task", "backbone", "published", "verified here")
 
 
 def zoo() -> str:
@@ -51,43 +49,34 @@ def zoo() -> str:
     return "\n".join([HEADER, *_lines()]).rstrip("\n") + "\n"
 
 
-def releases() -> dict:
-    """``releases``, from where and under which licence, and ``verified``, configs by evidence."""
-    return json.loads(RELEASES.read_text())
-
-
 def _lines() -> Iterator[str]:
-    facts, files = releases(), published()
-    for release in facts["releases"]:
-        yield f"## {release['title']}\n"
-        yield f"- From: <{release['repository']}>. {release['get']}"
-        yield f"- Licence of the weights: {release['licence']}\n"
+    results = {name: entry["results"] for name, entry in published().items()}
+    for release in releases():
+        models = [model for model in list_models() if model.release is release]
+        models = [model for model in models if model.kind == "published"]
+        if not models:
+            continue
+        yield f"## {release.title}\n"
+        yield f"- From: <{release.repository}>. {release.get}"
+        yield f"- Licence of the weights: {release.licence}\n"
         yield table_row(COLUMNS)
         yield table_row("---" for _ in COLUMNS)
-        for name, entry in files.items():
-            if entry["weights"] and release_of(entry, facts) is release:
-                yield table_row(cells(name, entry, facts["verified"]))
+        for model in models:
+            yield table_row(cells(model, results[model.config]))
         yield ""
 
 
-def release_of(entry: dict, facts: dict) -> dict:
-    """Where the weights of an experiment come from."""
-    for release in facts["releases"]:
-        if entry["source"].startswith(release["source"]):
-            return release
-    raise UserError(f"{RELEASES} names no release for {entry['source']!r}: add it")
-
-
-def cells(name: str, entry: dict, verified: dict[str, list[str]]) -> list[str]:
-    """The cells of one file, in the order of ``COLUMNS``."""
-    cfg, path = load_published(name), Path(name)
+def cells(model: ModelEntry, results: dict[str, float]) -> list[str]:
+    """The cells of one model, in the order of ``COLUMNS``; ``results`` are the published ones."""
+    cfg, path = load_published(model.config), Path(model.config)
     return [
-        f"`{entry['weights']}`",
-        f"[{path.parent.as_posix().replace('/swin', '')}/{path.stem}](configs/{name})",
+        f"`{model.name}`",
+        f"`{model.file_name}`",
+        f"[{path.parent.as_posix().replace('/swin', '')}/{path.stem}](configs/{model.config})",
         task(cfg),
-        backbone(cfg) + (" (IN-22k)" if "IN21k" in name else ""),
-        ", ".join(f"{metric} {value}" for metric, value in entry["results"].items()) or "-",
-        ", ".join(kind for kind in ("keys", "outputs") if name in verified[kind]) or "built",
+        backbone(cfg) + (" (IN-22k)" if "IN21k" in model.config else ""),
+        ", ".join(f"{metric} {value}" for metric, value in results.items()) or "-",
+        ", ".join(model.verified) or "built",
     ]
 
 
