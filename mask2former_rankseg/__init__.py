@@ -1,4 +1,4 @@
-"""Mask2Former and RankSeg: universal segmentation by queries, with the classes of an image ranked.
+"""Mask2Former and RankSeg: universal segmentation with object queries and category ranking.
 
 Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR 2022; He et
 al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Segmentation", ECCV
@@ -6,7 +6,7 @@ al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for Seg
 ``MaskFormer`` and ``VideoMaskFormer`` and their parts, and the data sets of ``segcore.datasets``.
 """
 
-# First, because it silences a warning that Detectron2's parts cause as they are loaded.
+# First: it silences a warning that importing Detectron2 causes.
 import segcore
 
 # isort: split

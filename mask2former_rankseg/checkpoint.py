@@ -1,4 +1,4 @@
-"""Names in published Mask2Former and RankSeg checkpoints, and files that hold a backbone alone."""
+"""Load published Mask2Former and RankSeg checkpoints, and checkpoints of a pre-trained backbone."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ PIXEL, PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 
 
 def _patterns() -> list[tuple[str, str]]:
-    """(published, ours): # stands for a number, * for the rest. The first that fits is taken."""
+    """Return pairs (published, ours) of which the first match wins; # is a number, * the rest."""
     pairs = [
         (PIXEL + "transformer.level_embed", PIXEL + "level_embed"),
         (PIXEL + "transformer.encoder.layers.#.self_attn.*", PIXEL + "layers.#.attention.*"),
@@ -33,7 +33,7 @@ def _patterns() -> list[tuple[str, str]]:
             pairs.append((f"{published}{inner}.in_proj_{part}", f"{ours}attention.in_proj.{part}"))
         pairs.append((f"{published}{inner}.out_proj.*", f"{ours}attention.out_proj.*"))
         pairs.append((f"{published}norm.*", f"{ours}norm.*"))
-    # The small network of mask embeddings: numbered without and with the activations between.
+    # The MLP of mask embeddings: its layers are numbered without or with the activations between.
     for index in range(3):
         pairs.append(
             (f"{PREDICTOR}mask_embed.layers.{index}.*", f"{PREDICTOR}mask_embed.{2 * index}.*")
@@ -53,7 +53,7 @@ def _patterns() -> list[tuple[str, str]]:
 
 
 def _rules(pairs: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
-    """A regular expression for the first of each pair, a template to expand for the second."""
+    """Compile pairs to rules: a regular expression, and the template that its match expands."""
     rules = []
     for source, target in pairs:
         pattern = re.escape(source).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)")
@@ -68,7 +68,7 @@ TO_PUBLISHED = _rules([(ours, published) for published, ours in _patterns()])
 
 
 def from_published(name: str) -> str:
-    """Our name of a published parameter, of today's or of an older file."""
+    """Return our name of a published parameter, from a current or an older checkpoint."""
     name = name.replace(".static_query.", ".query_feat.")
     if name.startswith("sem_seg_head.") and not name.startswith((PIXEL, PREDICTOR)):
         name = PIXEL + name.removeprefix("sem_seg_head.")
@@ -76,7 +76,7 @@ def from_published(name: str) -> str:
 
 
 def to_published(name: str) -> str:
-    """The published name of one of our parameters."""
+    """Return the published name of one of our parameters."""
     return _rename(name, TO_PUBLISHED)
 
 
@@ -88,14 +88,14 @@ def _rename(name: str, rules: Sequence[tuple[re.Pattern, str]]) -> str:
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A ``load_state_dict`` pre-hook of the whole model: published names become ours, in place.
+    """Rename published parameters to ours, in place: a ``load_state_dict`` pre-hook of the model.
 
-    Of a file that holds a backbone alone, as pre-training leaves it, the backbone is taken; all
-    else keeps its values. What has another shape, as the classifier of a model of other classes, is
-    left out; the caller decides whether a file may lack it.
+    A checkpoint of a pre-trained backbone fills the backbone; all other parameters keep their
+    values. Parameters of another shape, such as the classifier of other classes, are left out; the
+    caller decides whether a checkpoint may lack them.
 
     Raises:
-        UserError: a file of a backbone, where a model is loaded to predict.
+        UserError: a checkpoint of a backbone, where the model is loaded for inference.
     """
     names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     tensors = {name: state_dict.pop(prefix + name) for name in names}
@@ -105,24 +105,26 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     backbone = backbone_weights(tensors)
     if backbone is not None and is_for_use(module):
         raise UserError(
-            "the checkpoint is of a backbone alone: train from it, and predict with what comes out"
+            "the checkpoint holds a backbone alone: train from it, and predict with the result"
         )
     if backbone is not None:
-        logger.warning("the checkpoint is of a backbone: all other weights keep their values")
+        logger.warning("the checkpoint holds a backbone: all other weights keep their values")
         renamed = {
             name: value for name, value in module.state_dict().items() if not _is_needed(name)
         }
         renamed |= {f"backbone.{name}": value for name, value in backbone.items()}
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     shapes = {name: tuple(value.shape) for name, value in renamed.items()}
-    wrong = [name for name in renamed if name in own and own[name] != shapes[name]]
+    wrong = [name for name in renamed if name in expected and expected[name] != shapes[name]]
     if wrong:
-        told = ", ".join(f"{name} {shapes[name]} (the model's is {own[name]})" for name in wrong)
-        logger.warning("of the checkpoint is left out what has another shape: %s", told)
+        listed = ", ".join(
+            f"{name} {shapes[name]} (the model's is {expected[name]})" for name in wrong
+        )
+        logger.warning("parameters of another shape are not loaded: %s", listed)
     renamed = {name: value for name, value in renamed.items() if name not in wrong}
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
 
 def _is_needed(name: str) -> bool:
-    """Whether a file of a backbone has to hold this: all of it but the norms of Swin's outputs."""
+    """Whether a backbone's checkpoint must hold this: all but the norms of Swin's outputs."""
     return name.startswith("backbone.") and not re.match(r"backbone\.norm\d\.", name)

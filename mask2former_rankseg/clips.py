@@ -1,4 +1,4 @@
-"""A video as overlapping clips, so that its length costs no memory.
+"""Split a video into overlapping clips, so that memory does not depend on its length.
 
 Shapes: T frames of a clip, Q queries, C classes, (h, w) the map of the mask logits, (H, W) the
 prediction.
@@ -12,30 +12,30 @@ from torch import Tensor
 
 from segcore.inference.predictions import PredictionKind
 
-from .inference import Frame, weighted_masks
+from .inference import ImageSizes, weighted_masks
 
 
 class Clip(NamedTuple):
-    """What the queries predicts about some frames of a video.
+    """The queries' predictions for a clip of a video.
 
     Attributes:
-        frames: their T numbers.
-        probabilities: of the classes, (Q, C).
+        frames: indices of its T frames.
+        probabilities: class probabilities (Q, C).
         mask_logits: (Q, T, h, w).
-        place: size and place of the frames, the same for all of them.
+        sizes: of the frames, the same for all of them.
         classes: ids (n,) of the classes that can have a probability, all others have 0.
-        categories: probabilities (C,) that a class is in the clip, where RankSeg tells them.
+        categories: probabilities (C,) that a class is in the clip; None without RankSeg.
     """
 
     frames: range
     probabilities: Tensor
     mask_logits: Tensor
-    place: Frame
+    sizes: ImageSizes
     classes: Tensor
     categories: Tensor | None = None
 
     def since(self, frame: int) -> "Clip":
-        """The clip without the frames before ``frame``, and without their memory."""
+        """Return the clip without the frames before ``frame``; their memory is freed."""
         first = max(frame - self.frames.start, 0)
         return self._replace(
             frames=self.frames[first:], mask_logits=self.mask_logits[:, first:].clone()
@@ -43,12 +43,12 @@ class Clip(NamedTuple):
 
 
 def divide(num_frames: int, clip_frames: int, overlap: int) -> Iterator[tuple[range, range]]:
-    """The clips of a video, the last one maybe shorter.
+    """Divide a video into clips, the last one maybe shorter.
 
     Args:
-        num_frames: of the video, 1 or more.
-        clip_frames: of a clip; 0 is all of them.
-        overlap: frames of a clip that are also in the next one, fewer than ``clip_frames``.
+        num_frames: length of the video, at least 1.
+        clip_frames: length of a clip; 0: the whole video is one clip.
+        overlap: frames that a clip shares with the next one, fewer than ``clip_frames``.
     Yields:
         The frames of a clip, and those of them that are in no later clip.
     """
@@ -61,26 +61,26 @@ def divide(num_frames: int, clip_frames: int, overlap: int) -> Iterator[tuple[ra
 
 
 class FrameScores:
-    """Semantic predictions by frame: the mean of the scores in all clips that hold the frame."""
+    """Semantic predictions of frames: the mean of the scores over all clips with the frame."""
 
     def __init__(self, kind: PredictionKind) -> None:
         """
         Args:
-            kind: what is asked for.
+            kind: the form of the prediction.
         """
         self.kind = kind
         self._clips: list[Clip] = []
 
     def add(self, clip: Clip) -> None:
-        """Take in the next clip; frames before it are forgotten."""
+        """Add the next clip, and drop the frames before it."""
         start = clip.frames.start
         kept = [known.since(start) for known in self._clips if known.frames.stop > start]
         self._clips = [*kept, clip]
 
     def frame(self, index: int) -> dict[str, Tensor]:
-        """The prediction of a frame (H, W), when all its clips have been added.
+        """Return the prediction (H, W) of a frame, once all its clips have been added.
 
-        The queries of all its clips prediction together, each with its share.
+        The queries of all its clips are merged, each with the weight of its clip.
 
         Returns:
             See :meth:`segcore.inference.predictions.SemanticPrediction.result`.
@@ -89,4 +89,4 @@ class FrameScores:
         weights = torch.cat([clip.probabilities for clip in clips]) / len(clips)
         masks = [clip.mask_logits[:, clip.frames.index(index)] for clip in clips]
         classes = torch.cat([clip.classes for clip in clips]).unique()
-        return weighted_masks(weights, torch.cat(masks), clips[0].place, self.kind, classes)
+        return weighted_masks(weights, torch.cat(masks), clips[0].sizes, self.kind, classes)

@@ -1,4 +1,7 @@
-"""Configs of Mask2Former and RankSeg: the keys that they add. Released yaml files merge."""
+"""Config keys of Mask2Former and RankSeg, and what is built from them.
+
+The published yaml files merge.
+"""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -18,20 +21,20 @@ from .tasks import Tasks
 
 
 def add_maskformer_config(cfg: CfgNode) -> None:
-    """Add every key that files of this family use; names and defaults are those published.
+    """Add every key of this family's configs, with the published names and defaults.
 
-    Nothing else has to be called before :meth:`merge_from_file`; calling it again changes nothing.
+    Call nothing else before :meth:`merge_from_file`; a second call changes nothing.
     """
     add_shared_keys(cfg)
     add_swin_config(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
     _add_rankseg_keys(cfg.MODEL.setdefault("RANKSEG", CfgNode()))
-    # The name of RANKSEG.USE_GT in one published file.
+    # The name of RANKSEG.USE_GT in one published config.
     cfg.MODEL.setdefault("MLSEG", CfgNode()).USE_GT = False
     # Declared by the published code; nothing here reads it.
     cfg.LOG_OUTPUT = None
-    # Large-scale jitter: the side of the crop, and the range of sizes relative to it.
+    # Large-scale jittering: side of the crop, and range of the scale relative to it.
     cfg.INPUT.IMAGE_SIZE = 1024
     cfg.INPUT.MIN_SCALE = 0.1
     cfg.INPUT.MAX_SCALE = 2.0
@@ -40,20 +43,24 @@ def add_maskformer_config(cfg: CfgNode) -> None:
 
 @register_config_keys
 def _add_keys_of_load_config(cfg: CfgNode) -> None:
-    """The same, with numbers that may be fractions: ``load_config`` reads whole ones for them, too,
-    while Detectron2's ``merge_from_file`` takes the published whole numbers for whole ones only."""
+    """Add the same keys, with floats where fractions make sense.
+
+    ``load_config`` converts integers to them; Detectron2's ``merge_from_file`` accepts a value of
+    the default's type only, and the published configs hold integers.
+    """
     add_maskformer_config(cfg)
     cfg.MODEL.RANKSEG.LOSS_WEIGHT = 0.0
 
 
-# Under this name the published scripts import it.
+# The published scripts import it under this name.
 add_maskformer2_config = add_maskformer_config
 
 
 def add_maskformer2_video_config(cfg: CfgNode) -> None:
-    """Do to ``cfg`` what the published scripts expect of this name: it follows
-    :func:`add_maskformer2_config`, and the scripts read the output of a model in the published form
-    (``PUBLISHED_OUTPUT``)."""
+    """Add the keys of videos and ask for the published form of the output (``PUBLISHED_OUTPUT``).
+
+    The published scripts call it after :func:`add_maskformer2_config`.
+    """
     _add_video_keys(cfg.INPUT)
     cfg.MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT = True
 
@@ -65,7 +72,7 @@ def _add_head_keys(head: CfgNode) -> None:
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
-    # Class logits are cosines between queries and classes: the name misleads.
+    # Class logits are cosines between query and class embeddings: the published name misleads.
     head.USE_LAYERNORM = False
 
 
@@ -94,45 +101,45 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     node.TEST.SEMANTIC_ON = True
     node.TEST.INSTANCE_ON = False
     node.TEST.PANOPTIC_ON = False
-    # Panoptic: score that a segment has to exceed, and share of its mask that must be left to it.
+    # Panoptic: score that a segment must exceed, and fraction of its mask that must remain visible.
     node.TEST.OBJECT_MASK_THRESHOLD = 0.0
     node.TEST.OVERLAP_THRESHOLD = 0.0
-    # Not in the published code: videos are predicted in clips of so many frames (0 = as one), of
-    # which so many are also in the next clip.
+    # Not in the published code: frames per clip of a video (0 = the whole video), and how many of
+    # them a clip shares with the next one.
     node.TEST.CLIP_FRAMES = 0
     node.TEST.CLIP_OVERLAP = 2
-    # Return what the published code returns where that differs: boxes of instances are zero instead
-    # of those of the masks, and a video's output is one dict whose tracks are tensors (T, H, W)
-    # instead of a list with RLE.
+    # Return the published form of the output where ours differs: boxes of instances are zeros
+    # instead of the boxes of the masks; the output of a video is one dict, whose tracks are
+    # tensors (T, H, W), instead of a list of dicts with RLE.
     node.TEST.PUBLISHED_OUTPUT = False
-    # Published for one-stage models of the predecessor; nothing here reads it.
+    # Published for per-pixel baselines of MaskFormer; nothing here reads it.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
 
 
 def _add_video_keys(node: CfgNode) -> None:
-    # How the frames of a training clip are drawn: so many, the others at most so far from the first
-    # one drawn, in order or not. Or, where not random, every so many frames of the whole video.
+    # Sampling of a training clip: number of frames, largest distance to the first sampled frame,
+    # and whether to shuffle them. Without SAMPLING_RANDOM: every SAMPLING_INTERVAL-th frame.
     node.SAMPLING_FRAME_NUM = 2
     node.SAMPLING_FRAME_RANGE = 20
     node.SAMPLING_FRAME_SHUFFLE = False
     node.SAMPLING_RANDOM = True
     node.SAMPLING_INTERVAL = 5
-    # Of all frames of a clip alike: "brightness", "contrast", "saturation", "rotation".
+    # Same for all frames of a clip: "brightness", "contrast", "saturation", "rotation".
     node.AUGMENTATIONS = []
 
 
 def _add_rankseg_keys(node: CfgNode) -> None:
     node.FLAG = False
-    # Oracle: drop the classes that are not in the ground truth (evaluation only).
+    # Oracle: ignore the classes that are not in the ground truth (evaluation only).
     node.USE_GT = False
     node.LOSS_WEIGHT = 0
     node.TOPK = 0
     node.SHARE_EMBEDDING = False
     node.HIDDEN_DIM = 512
-    # Not in the published code. The head ("encoder", "decoder", "gap"), the form of the scores
-    # ("norm", "temperature", "shared"), how many classes are selected in evaluation (0 = TOPK),
-    # the probability below which they are dropped there (0 = none), and the oracle that selects the
-    # classes of the ground truth in place of a head's, in training and evaluation.
+    # Not in the published code. HEAD: multi-label head ("encoder", "decoder", "gap"). SCORES:
+    # rank-adaptive scores ("norm", "temperature", "shared"). TEST_TOPK: selected classes in
+    # evaluation (0 = TOPK). CONFIDENCE: probability below which evaluation drops a selected class
+    # (0 = none). ORACLE: the ground truth selects the classes, in training and evaluation.
     node.HEAD = "encoder"
     node.SCORES = "norm"
     node.TEST_TOPK = 0
@@ -141,12 +148,12 @@ def _add_rankseg_keys(node: CfgNode) -> None:
 
 
 def is_oracle(cfg: CfgNode) -> bool:
-    """Whether a model drops the classes that are not in the ground truth."""
+    """Whether the model ignores the classes that are not in the ground truth."""
     return cfg.MODEL.RANKSEG.USE_GT or cfg.MODEL.MLSEG.USE_GT
 
 
 def tasks_from_config(cfg: CfgNode) -> Tasks:
-    """What ``MODEL.MASK_FORMER.TEST`` asks for."""
+    """Read the tasks of ``MODEL.MASK_FORMER.TEST``."""
     node = cfg.MODEL.MASK_FORMER.TEST
     return Tasks(
         semantic=node.SEMANTIC_ON,
@@ -159,7 +166,7 @@ def tasks_from_config(cfg: CfgNode) -> Tasks:
 
 
 def criterion_from_config(cfg: CfgNode) -> Criterion:
-    """The losses that ``cfg`` describes."""
+    """Build the training losses that ``cfg`` describes."""
     node = cfg.MODEL.MASK_FORMER
     return Criterion(
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -173,10 +180,10 @@ def criterion_from_config(cfg: CfgNode) -> Criterion:
 
 
 def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
-    """What ``MODEL.RANKSEG`` describes; None where FLAG is off.
+    """Build the ranking that ``MODEL.RANKSEG`` describes; None where FLAG is off.
 
     Raises:
-        UserError: its keys do not fit each other.
+        UserError: its keys contradict each other.
     """
     node, width = cfg.MODEL.RANKSEG, cfg.MODEL.MASK_FORMER.HIDDEN_DIM
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
@@ -212,13 +219,13 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
 
 
 def things_from_config(cfg: CfgNode) -> frozenset[int]:
-    """Ids of the classes with instances, of the first data set that tells them."""
+    """Return the ids of the thing classes, from the first data set whose metadata has them."""
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
         if ids and max(ids.values()) >= (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
             raise UserError(
                 f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}, but the data set {name} has a thing "
-                f"of number {max(ids.values())}: set it to the number of its classes."
+                f"class of id {max(ids.values())}: set it to the number of its classes."
             )
         if ids:
             return frozenset(ids.values())
@@ -231,7 +238,7 @@ def things_from_config(cfg: CfgNode) -> frozenset[int]:
 
 
 def check_video(cfg: CfgNode) -> None:
-    """Refuse what a video model cannot do."""
+    """Refuse settings that a video model does not support."""
     node = cfg.MODEL.MASK_FORMER
     tasks, frames, overlap = node.TEST, node.TEST.CLIP_FRAMES, node.TEST.CLIP_OVERLAP
     finds_tracks = tasks.INSTANCE_ON or tasks.PUBLISHED_OUTPUT

@@ -1,8 +1,8 @@
-"""The training losses of Mask2Former (CVPR 2022) with RankSeg (ECCV 2022).
+"""Training losses of Mask2Former (CVPR 2022) with RankSeg (ECCV 2022).
 
-Shapes: B images or clips, Q queries, C classes, kappa selected classes, K classes to tell apart
-(kappa with RankSeg, else C), T frames (1 for an image), N objects of one image, M matched pairs
-of the batch, P points.
+Shapes: B images or clips, Q queries, C classes, kappa selected classes, K classes of the class
+logits (kappa with RankSeg, else C), T frames (1 for an image), N objects of one image, M matched
+pairs of the batch, P points.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ Pairs = list[tuple[Tensor, Tensor]]  # for each image: queries (M,) and their ob
 
 
 class Criterion(nn.Module):
-    """Matches each prediction of the decoder with the objects, and compares.
+    """Matches the predictions of each decoder layer with the objects and computes the losses.
 
-    Over processes: sums over masks are divided by the number of objects averaged over the
-    processes, so that their gradients are those of one process with the whole batch. The
-    cross-entropy of the classes is, as published, the weighted mean of each process's own queries;
-    it is that of one process where all processes match equally many objects.
+    Distributed: sums over masks are divided by the number of objects averaged over the processes,
+    so that the gradients are those of one process with the whole batch. The cross-entropy of the
+    classes is, as published, the weighted mean over the queries of each process; it equals that of
+    one process where all processes match equally many objects.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Criterion(nn.Module):
         """
         Args:
             num_classes: C.
-            weights: of matching and losses; None takes the published ones.
-            no_object_weight: weight of queries without an object in the cross-entropy.
+            weights: of matching costs and losses; None: the published ones.
+            no_object_weight: weight of unmatched queries in the cross-entropy.
             multilabel_weight: weight of the multi-label loss.
-            points: draws the points at which masks are compared; None draws the published number.
+            points: samples the points at which masks are compared; None: the published number.
         """
         super().__init__()
         self.num_classes = num_classes
@@ -66,18 +66,16 @@ class Criterion(nn.Module):
         """
         Args:
             predictions: class logits (B, Q, K + 1), the last one "no object", and mask logits
-                (B, Q, h, w) or (B, Q, T, h, w), in the order of the decoder: that of the learned
-                queries first, the final one last. Give the final one alone to leave out deep
-                supervision.
+                (B, Q, h, w) or (B, Q, T, h, w), in the order of the decoder: that of the learnable
+                query features first, the final one last. The final one alone: no deep supervision.
             labels: for each image the classes of its objects, (N,) int64, 0 ... C - 1.
-            masks: for each image (N, H, W) or (N, T, H, W) bool, of the size of the image as
-                the model saw it, with its padding.
-            selected: (B, kappa), the classes that the columns of the class logits stand for, in
-                order; None: these are all classes. Objects of other classes teach nothing.
-            category_logits: (B, C) of the multi-label head, which learns the classes of all
-                objects; None where there is no such head.
+            masks: for each image (N, H, W) or (N, T, H, W) bool, of the size of the padded input.
+            selected: (B, kappa), the classes of the columns of the class logits; None: all
+                classes. Objects of other classes have no loss.
+            category_logits: (B, C) of the multi-label head, trained with the classes of all
+                objects; None without such a head.
         Returns:
-            Scalars, already weighted: ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the final
+            Weighted scalars: ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the final
             prediction, the same with the suffix ``_0``, ``_1``, ... of the earlier ones, and
             ``loss_ml``.
         """
@@ -110,7 +108,7 @@ class Criterion(nn.Module):
         labels: Sequence[Tensor],
         masks: Sequence[Tensor],
     ) -> list[Pairs]:
-        """The pairs of each prediction; masks and mask logits have frames."""
+        """Match each prediction with the objects; masks and mask logits have a frame axis."""
         costs = []
         for classes, mask_logits in predictions:
             points = self.points.uniform(len(classes), classes.device)
@@ -122,7 +120,7 @@ class Criterion(nn.Module):
         return [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
 
     def class_loss(self, logits: Tensor, labels: Sequence[Tensor], pairs: Pairs) -> Tensor:
-        """Weighted mean over queries (B, Q, K + 1); those without an object learn "no object"."""
+        """Weighted cross-entropy of logits (B, Q, K + 1); unmatched queries have "no object"."""
         no_object = logits.shape[-1] - 1
         target = logits.new_full(logits.shape[:2], no_object, dtype=torch.int64)
         for row, label, (queries, objects) in zip(target, labels, pairs, strict=True):
@@ -134,7 +132,7 @@ class Criterion(nn.Module):
     def mask_losses(
         self, logits: Tensor, masks: Sequence[Tensor], pairs: Pairs
     ) -> tuple[Tensor, Tensor]:
-        """Binary cross-entropy and dice, each summed over the matched masks of all frames.
+        """Binary cross-entropy and dice loss, each summed over the matched masks of all frames.
 
         Args:
             logits: (B, Q, T, h, w).
@@ -144,8 +142,8 @@ class Criterion(nn.Module):
         matched = [row[queries] for row, (queries, _) in zip(logits, pairs, strict=True)]
         matched = torch.cat(matched).flatten(0, 1).float()  # (M T, h, w)
         if not len(matched):
-            nothing = matched.sum()  # zero that knows the model: processes wait for all gradients
-            return nothing, nothing
+            zero = matched.sum()  # with a graph: distributed training waits for all gradients
+            return zero, zero
         points = self.points.uncertain(matched)
         at_points = sample_maps(matched[:, None], points)[:, 0]
         with torch.no_grad():
@@ -158,12 +156,12 @@ class Criterion(nn.Module):
 
 
 def sample_matched(masks: Sequence[Tensor], pairs: Pairs, points: Tensor) -> Tensor:
-    """The matched objects at their points.
+    """Sample the masks of the matched objects at points.
 
     Args:
         masks: for each image (N, T, H, W) bool.
         pairs: of one prediction.
-        points: (M T, P, 2) in order of the pairs, frames of an object together.
+        points: (M T, P, 2), in the order of the pairs, for each the frames.
     Returns:
         (M T, P) float32.
     """
@@ -173,7 +171,7 @@ def sample_matched(masks: Sequence[Tensor], pairs: Pairs, points: Tensor) -> Ten
 
 
 def objects_per_process(labels: Sequence[Tensor]) -> Tensor:
-    """How many objects there are, averaged over the processes; at least 1."""
+    """Return the number of objects, averaged over the processes; at least 1."""
     number = torch.tensor(float(sum(map(len, labels))), device=labels[0].device)
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(number)
@@ -182,5 +180,5 @@ def objects_per_process(labels: Sequence[Tensor]) -> Tensor:
 
 
 def _with_frames(masks: Tensor, ndim: int) -> Tensor:
-    """Masks of images get an axis of one frame before the last two; those of clips have it."""
+    """Insert an axis of one frame before the last two, unless masks of clips have it already."""
     return masks if masks.ndim == ndim else masks.unsqueeze(-3)

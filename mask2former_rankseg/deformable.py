@@ -1,7 +1,7 @@
-"""Deformable attention over several feature maps, without a compiled extension.
+"""Multi-scale deformable attention, without a compiled extension.
 
-Each query looks at a few points of every map, which it chooses itself. Source: Zhu et al.,
-"Deformable DETR: Deformable Transformers for End-to-End Object Detection", ICLR 2021.
+Each query attends to a few sampling points of every feature map, whose offsets it predicts. Source:
+Zhu et al., "Deformable DETR: Deformable Transformers for End-to-End Object Detection", ICLR 2021.
 
 Shapes: B images, Q queries, S tokens of all L levels together, M heads, P points a level, D width
 of a head.
@@ -19,7 +19,7 @@ Sizes = Sequence[tuple[int, int]]  # (height, width) of every level
 
 
 class DeformableAttention(nn.Module):
-    """Attention at learned offsets from a reference point, with learned weights."""
+    """Attention at predicted offsets from a reference point, with predicted weights."""
 
     def __init__(self, width: int, num_levels: int, num_heads: int = 8, num_points: int = 4):
         """
@@ -37,7 +37,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Every head looks in a direction of its own, point i at a distance of i pixels."""
+        """Initialise the offsets: one direction per head, point i at a distance of i pixels."""
         for linear in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -56,7 +56,7 @@ class DeformableAttention(nn.Module):
         """
         Args:
             query: (B, Q, C).
-            references: (Q, 2), where each query is, (x, y) in 0 ... 1.
+            references: (Q, 2), the reference point (x, y) of each query, in 0 ... 1.
             tokens: (B, S, C), level after level, row by row.
             sizes: of the levels.
         Returns:
@@ -76,48 +76,49 @@ class DeformableAttention(nn.Module):
 
 
 def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of bilinear samples; zero outside the maps.
+    """Return weighted sums of bilinear samples; zero outside the maps.
 
-    The four neighbours of every point are rows of one table, and what a head gives a query is a
-    weighted sum of rows: an embedding bag, which never holds the samples themselves.
+    The four neighbours of every point are rows of one table, so the output of a head is a weighted
+    sum of rows: an embedding bag, which never holds the samples themselves.
 
     Args:
         value: (B, S, M, D), level after level, row by row.
         sizes: of the L levels.
-        locations: (B, Q, M, L, P, 2), (x, y); 0 ... 1 is the map, pixel i of n lies at (i + 0.5)/n.
+        locations: (B, Q, M, L, P, 2), (x, y); the map spans 0 ... 1, the centre of pixel i of n is
+            at (i + 0.5) / n.
         weights: (B, Q, M, L, P).
     Returns:
         (B, Q, M * D).
     """
     batch, num_tokens, heads, width = value.shape
     precise = torch.promote_types(locations.dtype, torch.float32)
-    tokens, shares = _neighbours(sizes, locations.to(precise), weights)
-    # Rows are a head's tokens, and there are less than 2^31: half the memory of int64.
+    tokens, factors = _neighbours(sizes, locations.to(precise), weights)
+    # Row indices are below 2^31: int32 takes half the memory of int64.
     head = torch.arange(batch * heads, dtype=torch.int32, device=value.device)
     first = (head * num_tokens).view(batch, 1, heads, 1)
     rows = torch.cat([first + neighbour.int() for neighbour in tokens], dim=-1)
-    shares = torch.cat(shares, dim=-1).flatten(0, 2).to(value.dtype)
-    sums = weighted_sums(rows.flatten(0, 2), value.transpose(1, 2).reshape(-1, width), shares)
+    factors = torch.cat(factors, dim=-1).flatten(0, 2).to(value.dtype)
+    sums = weighted_sums(rows.flatten(0, 2), value.transpose(1, 2).reshape(-1, width), factors)
     return sums.view(batch, -1, heads * width)
 
 
-def weighted_sums(rows: Tensor, table: Tensor, shares: Tensor) -> Tensor:
-    """Sums of rows of a table: rows (N, n) int32, table (R, D), shares (N, n) -> (N, D)."""
-    sums = F.embedding_bag(rows, table.detach(), mode="sum", per_sample_weights=shares)
-    return _TableGradient.apply(sums, table, rows, shares.detach())
+def weighted_sums(rows: Tensor, table: Tensor, weights: Tensor) -> Tensor:
+    """Sum rows of a table: rows (N, n) int32, table (R, D), weights (N, n) -> (N, D)."""
+    sums = F.embedding_bag(rows, table.detach(), mode="sum", per_sample_weights=weights)
+    return _TableGradient.apply(sums, table, rows, weights.detach())
 
 
 class _TableGradient(torch.autograd.Function):
-    """Returns the sums as they are; backward, the table gets sums of their gradients.
+    """Identity of the sums, with a fast gradient of the table.
 
-    A row collects from the sums that it went into as these did from the rows: with the pairs in
-    the order of the rows that is an embedding bag, too. PyTorch's own gradient goes through the
-    pairs one by one and takes twice as long on a CPU.
+    The gradient of a row is a weighted sum of the gradients of the sums that it entered: with the
+    pairs sorted by row, an embedding bag as well. PyTorch's gradient of an embedding bag visits
+    the pairs one by one and takes twice as long on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, shares)
+    def forward(ctx: Any, sums: Tensor, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weights)
         ctx.num_rows = len(table)
         return sums.view_as(sums)
 
@@ -126,7 +127,7 @@ class _TableGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         if not ctx.needs_input_grad[1]:
             return gradient, None, None, None
-        rows, shares = ctx.saved_tensors
+        rows, weights = ctx.saved_tensors
         pairs, order = rows.flatten().sort(stable=True)
         numbers = torch.arange(ctx.num_rows, dtype=torch.int32, device=rows.device)
         table = F.embedding_bag(
@@ -134,7 +135,7 @@ class _TableGradient(torch.autograd.Function):
             gradient.contiguous(),
             torch.searchsorted(pairs, numbers, out_int32=True),
             mode="sum",
-            per_sample_weights=shares.flatten()[order],
+            per_sample_weights=weights.flatten()[order],
         )
         return gradient, table, None, None
 
@@ -142,33 +143,34 @@ class _TableGradient(torch.autograd.Function):
 def _neighbours(
     sizes: Sizes, locations: Tensor, weights: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Tokens around every location, and their shares: four of each, (B, Q, M, L * P).
+    """Return the four tokens around every location, and their factors: each (B, Q, M, L * P).
 
-    On a CPU operations with a long last axis take a fraction of the time: heads, levels and points
-    are one axis, and both coordinates are computed together.
+    A factor is the attention weight times the bilinear weight. Operations with a long last axis
+    are several times faster on a CPU: heads, levels and points are one axis, and both coordinates
+    are computed in one tensor.
     """
     _, _, heads, _, points, _ = locations.shape
     starts, extents = [0], []
     for height, width in sizes:
         starts.append(starts[-1] + height * width)
         extents.append((width, height))
-    # Of every level, then of every point of every head; counts of pixels are exact in float32.
+    # Per level, then per point of every head; counts of pixels are exact in float32.
     of_levels = torch.tensor([starts[:-1], *zip(*extents, strict=True)], device=locations.device)
     of_points = of_levels.to(locations.dtype).repeat_interleave(points, dim=1).repeat(1, heads)
     start, extent = of_points[0], of_points[1:, None, None]
     both = locations.flatten(2, 4).movedim(-1, 0).contiguous()  # (2, B, Q, M * L * P)
     pixels = both * extent - 0.5
     first = pixels.detach().floor().nan_to_num()
-    beyond = pixels - first
+    fraction = pixels - first
     axes = []
-    for cell, share in ((first, 1 - beyond), (first + 1, beyond)):
+    for cell, bilinear in ((first, 1 - fraction), (first + 1, fraction)):
         inside = cell.clamp(min=0).minimum(extent - 1)
-        axes.append((inside, share * (inside == cell)))
+        axes.append((inside, bilinear * (inside == cell)))
     flat = weights.flatten(2)
-    tokens, shares = [], []
-    for (_, y), (_, share_y) in axes:
-        in_row, row_start = flat * share_y, y * extent[0] + start
-        for (x, _), (share_x, _) in axes:
+    tokens, factors = [], []
+    for (_, y), (_, weight_y) in axes:
+        in_row, row_start = flat * weight_y, y * extent[0] + start
+        for (x, _), (weight_x, _) in axes:
             tokens.append((row_start + x).unflatten(-1, (heads, -1)))
-            shares.append((in_row * share_x).unflatten(-1, (heads, -1)))
-    return tokens, shares
+            factors.append((in_row * weight_x).unflatten(-1, (heads, -1)))
+    return tokens, factors

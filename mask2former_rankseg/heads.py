@@ -1,4 +1,4 @@
-"""The decoders under their published names, as Detectron2 builds them from a config."""
+"""The decoders under their published names, built from a config through Detectron2's registries."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from segcore.errors import UserError
 from .masked_decoder import Decoded, MaskedDecoder
 from .pixel_decoder import PixelDecoder
 
-# Called with cfg; must return a module from (levels, mask_features, every_layer) to Decoded. One of
-# clips takes the number of frames besides: the maps are those of all frames of all clips.
+# Entries are called with cfg and return a module from (levels, mask_features, every_layer) to
+# Decoded. A decoder of clips also takes the number of frames: its maps are those of all frames.
 TRANSFORMER_DECODER_REGISTRY = Registry("TRANSFORMER_DECODER")
 
 ENCODER_FEEDFORWARD = 1024  # of the pixel decoder; published code has no key for it
@@ -23,7 +23,7 @@ ENCODER_FEEDFORWARD = 1024  # of the pixel decoder; published code has no key fo
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class MSDeformAttnPixelDecoder(PixelDecoder):
-    """The pixel decoder over feature maps by name."""
+    """The pixel decoder over named feature maps of the backbone."""
 
     @configurable
     def __init__(self, *, fine: str, levels: list[str], **arguments: Any) -> None:
@@ -89,7 +89,7 @@ class MultiScaleMaskedTransformerDecoder(MaskedDecoder):
             "width": node.HIDDEN_DIM,
             "mask_width": head.MASK_DIM,
             "num_queries": node.NUM_OBJECT_QUERIES,
-            "num_layers": node.DEC_LAYERS - 1,  # published code counts the learned queries
+            "num_layers": node.DEC_LAYERS - 1,  # published code counts the query features
             "num_heads": node.NHEADS,
             "feedforward": node.DIM_FEEDFORWARD,
             "num_levels": len(head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES),
@@ -99,7 +99,7 @@ class MultiScaleMaskedTransformerDecoder(MaskedDecoder):
 
 @TRANSFORMER_DECODER_REGISTRY.register()
 class VideoMultiScaleMaskedTransformerDecoder(MultiScaleMaskedTransformerDecoder):
-    """The masked-attention decoder of clips, whose frames share the queries."""
+    """The masked-attention decoder of clips: all frames of a clip share the queries."""
 
     def forward(
         self, levels: Sequence[Tensor], mask_features: Tensor, every_layer: bool, num_frames: int
@@ -107,9 +107,9 @@ class VideoMultiScaleMaskedTransformerDecoder(MultiScaleMaskedTransformerDecoder
         """See :meth:`MaskedDecoder.forward`.
 
         Args:
-            levels: feature maps (B T, D, h_i, w_i), the frames of a clip together.
+            levels: feature maps (B T, D, h_i, w_i), for each clip its frames.
             mask_features: (B T, mask_width, h, w).
-            every_layer: predict behind every layer, not behind the last alone.
+            every_layer: predict after every layer, not after the last one alone.
             num_frames: T.
         """
         levels = [as_clips(level, num_frames) for level in levels]
@@ -117,20 +117,20 @@ class VideoMultiScaleMaskedTransformerDecoder(MultiScaleMaskedTransformerDecoder
 
 
 def as_clips(maps: Tensor, num_frames: int) -> Tensor:
-    """Maps of frames (B T, D, h, w) -> of clips (B, D, T, h, w)."""
+    """Reshape maps of frames (B T, D, h, w) to maps of clips (B, D, T, h, w)."""
     return maps.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class MaskFormerHead(nn.Module):
-    """A pixel decoder, and a decoder of queries behind it."""
+    """A pixel decoder, followed by a transformer decoder."""
 
     @configurable
     def __init__(self, *, pixel_decoder: nn.Module, predictor: nn.Module) -> None:
         """
         Args:
-            pixel_decoder: from feature maps by name to features for masks, and of the levels.
-            predictor: from these to :class:`Decoded`.
+            pixel_decoder: feature maps by name -> mask features, and feature maps of the levels.
+            predictor: these -> :class:`Decoded`.
         """
         super().__init__()
         self.pixel_decoder = pixel_decoder
@@ -149,9 +149,12 @@ class MaskFormerHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], every_layer: bool, num_frames: int | None = None
     ) -> Decoded:
-        """Feature maps by name -> predictions behind every layer, or behind the last alone.
+        """Return the predictions of every decoder layer, or of the last one alone.
 
-        ``num_frames``: of a clip, where the maps are those of the frames of clips.
+        Args:
+            features: feature maps of the backbone by name.
+            every_layer: predict after every layer, not after the last one alone.
+            num_frames: T, where the feature maps are those of the frames of clips.
         """
         mask_features, levels = self.pixel_decoder(features)
         clip = () if num_frames is None else (num_frames,)
@@ -159,7 +162,7 @@ class MaskFormerHead(nn.Module):
 
 
 def _check(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Refuse what the layers could only meet with an error of their own, or not at all."""
+    """Refuse settings that the layers would not notice or would refuse less clearly."""
     head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     levels, width = head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES, node.HIDDEN_DIM
     rules = {

@@ -1,10 +1,10 @@
-"""The masked-attention decoder: queries that look only where their mask of the layer before is.
+"""Masked-attention transformer decoder: queries attend inside their mask of the previous layer.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022; for clips, "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764).
 
 Shapes: B images or clips, T frames of a clip, Q queries, C classes, D the width of queries and
-features, (h, w) the map of the features for masks, S tokens of a level, of all its frames.
+features, (h, w) the map of the mask features, S tokens of a level, of all its frames.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from segcore.rankseg.layers import sine_positions
 
 
 class Decoded(NamedTuple):
-    """What the decoder predicts.
+    """Output of the decoder.
 
     Attributes:
         predictions: class logits (B, Q, C + 1), the last one "no object", and mask logits
-            (B, Q, h, w), of clips (B, Q, T, h, w); of the learned queries first, of the last layer
-            last, or that one alone.
-        states: the queries (B, Q, D) behind every layer.
+            (B, Q, h, w), of clips (B, Q, T, h, w); from the learnable query features first, from
+            the last layer last, or that one alone.
+        states: the queries (B, Q, D) after every layer.
     """
 
     predictions: list[tuple[Tensor, Tensor]]
@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose mask is shared by the heads."""
+    """Multi-head attention with one attention mask for all heads."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         Args:
             query: (B, Q, D).
             key, value: (B, S, D).
-            attend: (B, Q, S) bool, true where a query may look; None is everywhere.
+            attend: attention mask (B, Q, S) bool, true where a query may attend; None: everywhere.
         Returns:
             (B, Q, D).
         """
@@ -66,7 +66,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Masked cross-attention, self-attention, feed-forward network, a norm behind each."""
+    """Masked cross-attention, self-attention and feed-forward network, each with post-norm."""
 
     def __init__(self, width: int, num_heads: int, feedforward: int) -> None:
         super().__init__()
@@ -85,15 +85,16 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """x (B, Q, D), query_embed (Q, D), key and value (B, S, D), attend (B, Q, S) -> like x."""
         x = self.cross_norm(x + self.cross_attention(x + query_embed, key, value, attend))
-        place = x + query_embed
-        x = self.self_norm(x + self.self_attention(place, place, x))
+        query = x + query_embed
+        x = self.self_norm(x + self.self_attention(query, query, x))
         return self.norm(x + self.linear2(F.relu(self.linear1(x))))
 
 
 class MaskedDecoder(nn.Module):
-    """Layer after layer the queries look at the levels in turn, and predict class and mask.
+    """Layers that attend to the feature levels in turn, with class and mask heads after each.
 
-    Of a clip they look at all frames at once: a query stands for one object in all of them.
+    The queries attend to all frames of a clip at once: a query represents one object in all of
+    them.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class MaskedDecoder(nn.Module):
         Args:
             num_classes: C.
             width: D.
-            mask_width: of the features for masks.
-            num_queries, num_layers, num_heads, feedforward, num_levels: Q, and of the layers.
+            mask_width: channels of the mask features.
+            num_queries: Q.
+            num_layers, num_heads, feedforward: of the transformer.
+            num_levels: number of feature levels.
             cosine_classes: class logits are cosines, without a bias.
         """
         super().__init__()
@@ -139,10 +142,10 @@ class MaskedDecoder(nn.Module):
         Args:
             levels: feature maps (B, D, h_i, w_i), of clips (B, D, T, h_i, w_i), coarsest first.
             mask_features: (B, mask_width, h, w), of clips (B, mask_width, T, h, w).
-            every_layer: predict behind every layer, not behind the last alone.
+            every_layer: predict after every layer, not after the last one alone.
         """
         memory = [self._memory(i, level) for i, level in enumerate(levels)]
-        # Resizing is linear: masks at a level's size come from features at that size.
+        # Resizing is linear: masks at the size of a level are those of features at that size.
         coarse = [resize(mask_features.detach(), level.shape[-2:]).flatten(2) for level in levels]
         query_embed = self.query_embed.weight
         x = self.query_feat.weight.expand(len(mask_features), -1, -1)
@@ -161,13 +164,13 @@ class MaskedDecoder(nn.Module):
         return Decoded(predictions, states)
 
     def class_logits(self, y: Tensor) -> Tensor:
-        """Normed queries (B, Q, D) -> (B, Q, C + 1)."""
+        """Classify normalised queries: (B, Q, D) -> (B, Q, C + 1)."""
         if self.cosine_classes:
             return F.linear(F.normalize(y, dim=-1), F.normalize(self.classifier.weight, dim=-1))
         return self.classifier(y)
 
     def _memory(self, level: int, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, S, D) of a level; keys know where they are."""
+        """Return keys and values (B, S, D) of a level; keys have positional encodings."""
         channels, *size = features.shape[1:]
         value = features.flatten(2).transpose(1, 2) + self.level_embed.weight[level]
         with features.device:
@@ -178,17 +181,17 @@ class MaskedDecoder(nn.Module):
 
 
 def clip_positions(num_frames: int, channels: int) -> Tensor:
-    """When a frame is: (num_frames, channels), with the code that tells rows, in all channels."""
+    """Return temporal positional encodings (num_frames, channels), with the sines used for rows."""
     return sine_positions(num_frames, 1, 2 * channels)[:, :channels]
 
 
 @torch.no_grad()
 def inside_mask(embedding: Tensor, features: Tensor) -> Tensor:
-    """Where the masks are: a query whose mask is empty may look everywhere.
+    """Return the attention masks; a query whose mask is empty may attend everywhere.
 
     Args:
-        embedding: of the queries' masks, (B, Q, mask_width).
-        features: (B, mask_width, S).
+        embedding: mask embeddings of the queries (B, Q, mask_width).
+        features: mask features (B, mask_width, S).
     Returns:
         (B, Q, S) bool.
     """
@@ -197,6 +200,6 @@ def inside_mask(embedding: Tensor, features: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear: (B, ..., H, W) -> (B, ..., *size)."""
+    """Resize maps (B, ..., H, W) to (B, ..., *size), bilinear."""
     resized = F.interpolate(maps.flatten(1, -3), tuple(size), mode="bilinear", align_corners=False)
     return resized.unflatten(1, maps.shape[1:-2])

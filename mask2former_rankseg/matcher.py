@@ -1,7 +1,7 @@
-"""Which query stands for which object: bipartite matching (DETR; Mask2Former, CVPR 2022).
+"""Bipartite matching of queries and objects (DETR; Mask2Former, CVPR 2022).
 
-Shapes: B images or clips, Q queries, K classes to tell apart (those selected), T frames (1 for an
-image), N objects of one image, P points.
+Shapes: B images or clips, Q queries, K classes of the class logits (those selected), T frames (1
+for an image), N objects of one image, P points.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .points import sample_maps, sample_masks
 
 @dataclass(frozen=True)
 class Weights:
-    """How much class, binary cross-entropy and dice count, in the matching and in the losses."""
+    """Weights of class, binary cross-entropy and dice, in the matching costs and the losses."""
 
     classes: float = 2.0
     mask: float = 5.0
@@ -33,14 +33,14 @@ def matching_costs(
     points: Tensor,
     weights: Weights,
 ) -> list[Tensor]:
-    """What it would cost that a query stands for an object.
+    """Return the matching cost of every pair of query and object.
 
     Args:
         class_logits: (B, Q, K + 1), the last one "no object".
         mask_logits: (B, Q, T, h, w).
         labels: for each image (N,) int64, 0 ... K - 1.
-        masks: for each image (N, T, H, W) bool, of the size of the image as the model saw it.
-        points: (B, P, 2), where the masks of an image are compared.
+        masks: for each image (N, T, H, W) bool, of the size of the padded input.
+        points: (B, P, 2), at which the masks of an image are compared.
         weights: of the three costs.
     Returns:
         For each image (Q, N).
@@ -66,17 +66,17 @@ def matching_costs(
 
 
 def assign(costs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The cheapest pairs of queries and objects, each at most once.
+    """Return the pairs of queries and objects with the lowest total cost, each used at most once.
 
-    All matrices travel to the CPU together, so that a GPU is waited for once.
+    All matrices are copied to the CPU in one transfer, so that a GPU synchronizes once.
 
     Args:
-        costs: any number of (Q, N).
+        costs: any number of cost matrices (Q, N).
     Returns:
-        For each the queries (M,), ascending, and their objects (M,), int64 on the device of the
-        costs; M = min(Q, N).
+        For each matrix the queries (M,), ascending, and their objects (M,), int64 on the device of
+        the costs; M = min(Q, N).
     """
-    # A model that diverged has no cheapest pairs. Any will do: its losses say that it diverged.
+    # The costs of a diverged model are not finite. Any pairs do: its losses are not finite either.
     flat = torch.cat([cost.flatten() for cost in costs]).nan_to_num().cpu()
     parts = flat.split([cost.numel() for cost in costs])
     pairs = []

@@ -30,7 +30,7 @@ from .config import (
     things_from_config,
 )
 from .criterion import Criterion
-from .inference import Frame, instances, mask_boxes, panoptic, semantic
+from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
 from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
 from .targets import checked_labels, padded_masks
@@ -40,7 +40,7 @@ from .unmerged import UnmergedQueries, unmerged_queries
 
 @META_ARCH_REGISTRY.register()
 class MaskFormer(nn.Module):
-    """Mask2Former, with RankSeg on its queries where that is asked for."""
+    """Mask2Former, optionally with RankSeg on its queries."""
 
     @configurable
     def __init__(
@@ -64,18 +64,18 @@ class MaskFormer(nn.Module):
         """
         Args:
             backbone: images -> feature maps by name.
-            sem_seg_head: feature maps -> predictions of the queries.
-            criterion: the losses of training.
+            sem_seg_head: feature maps -> :class:`Decoded`.
+            criterion: the training losses.
             num_classes: C.
-            pixel_mean, pixel_std: in the order of the channels, 0..255.
+            pixel_mean, pixel_std: per channel, 0..255.
             size_divisibility: batches are padded to multiples of it.
-            ranking: RankSeg; None for plain Mask2Former.
-            tasks: what is predicted outside training.
-            prediction_kind: how the semantic task is predicted.
-            things: ids of the classes with instances, for the panoptic task.
-            only_present: oracle: outside training, predict only with classes of the ground truth.
-            deep_supervision: the predictions behind every layer learn, not the last alone.
-            published_output: return what the published code returns, see :meth:`forward`.
+            ranking: RankSeg; None: Mask2Former without it.
+            tasks: which tasks to solve at inference.
+            prediction_kind: form of the semantic prediction.
+            things: ids of the thing classes, for the panoptic task.
+            only_present: oracle: at inference, predict classes of the ground truth only.
+            deep_supervision: compute losses after every decoder layer, not after the last alone.
+            published_output: return the published form of the output, see :meth:`forward`.
         """
         super().__init__()
         self.backbone = backbone
@@ -90,7 +90,7 @@ class MaskFormer(nn.Module):
         self.only_present = only_present
         self.deep_supervision = deep_supervision
         self.published_output = published_output
-        # What the multi-label head said of the last training batch, and what is there: for logs.
+        # Multi-label logits and ground truth of the last training batch, for logging.
         self.category_predictions: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -129,17 +129,17 @@ class MaskFormer(nn.Module):
 
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), 0..255, of any size; "height" and
-                "width" of the prediction, by default those of "image". Training, and the oracles of
-                ground truth, read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
+                "width" of the prediction, by default those of "image". Training and the oracles
+                read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
             training: see :class:`Criterion`.
-            otherwise: one dict an image, with what the tasks ask for: "sem_seg" (C, height, width)
-            or "sem_seg_labels" (height, width), as ``prediction_kind`` says; "panoptic_seg", a map
-            (height, width) int32 and a list of its segments; "instances" with ``scores``,
-            ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, those of the masks (zeros
-            where ``published_output`` is set, as in the published code). With RankSeg also
+            inference: one dict an image, with the outputs of the tasks: "sem_seg" (C, height,
+            width) or "sem_seg_labels" (height, width), as ``prediction_kind`` says; "panoptic_seg",
+            a map (height, width) int32 and a list of its segments; "instances" with ``scores``,
+            ``pred_classes``, ``pred_masks`` bool and ``pred_boxes``, the boxes of the masks (with
+            ``published_output`` zeros, as in the published code). With RankSeg also
             "category_scores" (C,), probabilities that a class is in the image, and "category_ids"
-            (kappa,), the selected classes, the likeliest first.
+            (kappa,), the selected classes, the most probable first.
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -148,29 +148,31 @@ class MaskFormer(nn.Module):
 
     @torch.no_grad()
     def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedQueries]:
-        """What the queries find in images, for who combines several; inputs as of
-        :meth:`forward`. They pass one by one, since their sizes differ."""
+        """Return un-merged predictions, for test-time augmentation; inputs as of :meth:`forward`.
+
+        Images pass one by one, because their sizes differ.
+        """
         return [unmerged_queries(self, item) for item in batched_inputs]
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalised images, padded with zeros to a common size."""
+        """Normalise the images and pad them with zeros to a common size."""
         return self.pad_images([item["image"] for item in batched_inputs])
 
     def pad_images(self, images: Sequence[Tensor]) -> ImageList:
-        """:meth:`to_batch` of images (3, H, W), 0..255."""
+        """Normalise images (3, H, W), 0..255, and pad them with zeros to a common size."""
         images = [image.to(self.device) for image in images]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         images = [image.to(self.pixel_mean.dtype) for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
 
     def decode(self, images: Tensor, every_layer: bool) -> Decoded:
-        """Normalised images (B, 3, H, W) -> predictions behind every layer, or of the last."""
+        """Decode normalised images (B, 3, H, W), after every layer or the last one alone."""
         return self.sem_seg_head(self.backbone(images), every_layer)
 
     def targets(
         self, batched_inputs: list[dict], size: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The classes (N,) of the objects of every image, and their masks (N, *size)."""
+        """Return the classes (N,) of the objects of every image, and their masks (N, *size)."""
         labels = checked_labels(batched_inputs, self.num_classes)
         masks = padded_masks(batched_inputs, size, self.device)
         return [label.to(self.device) for label in labels], masks
@@ -178,13 +180,13 @@ class MaskFormer(nn.Module):
     def predict(
         self, images: Tensor, batched_inputs: list[dict]
     ) -> tuple[Tensor, Tensor, Ranked | None]:
-        """What the queries predicts in the end.
+        """Return the queries' final predictions.
 
         Args:
             images: normalised, as :meth:`decode` takes them.
-            batched_inputs: where the oracles find the ground truth.
+            batched_inputs: with the ground truth that the oracles read.
         Returns:
-            Class logits (B, Q, C + 1), mask logits, and what RankSeg selected, if it is there.
+            Class logits (B, Q, C + 1), mask logits, and the ranking of RankSeg, None without it.
         """
         decoded = self.decode(images, every_layer=False)
         class_logits, mask_logits = decoded.predictions[-1]
@@ -199,15 +201,15 @@ class MaskFormer(nn.Module):
     def rank(
         self, decoded: Decoded, logits: Sequence[Tensor], batched_inputs: list[dict]
     ) -> Ranked | None:
-        """RankSeg over the queries of ``decoded`` and class logits (B, Q, C + 1); None without."""
+        """Apply RankSeg to the queries and their class logits (B, Q, C + 1); None without it."""
         if self.ranking is None:
             return None
         present = self._present(batched_inputs) if self.ranking.head is None else None
-        class_vectors = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
-        return self.ranking(decoded.states, logits, class_vectors, present)
+        class_embeddings = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
+        return self.ranking(decoded.states, logits, class_embeddings, present)
 
     def scored_classes(self, selected: Tensor | None) -> Tensor:
-        """Ids of the classes that can have a score: all of them without RankSeg."""
+        """Return the ids of the classes that can have a score: all of them without RankSeg."""
         return torch.arange(self.num_classes, device=self.device) if selected is None else selected
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
@@ -219,8 +221,8 @@ class MaskFormer(nn.Module):
         if ranked is None:
             return self.criterion(decoded.predictions, labels, masks)
         if self.ranking.head is not None:
-            there = presence(labels, self.num_classes)
-            self.category_predictions = ranked.category_logits.detach(), there
+            present = presence(labels, self.num_classes)
+            self.category_predictions = ranked.category_logits.detach(), present
         return self.criterion(
             list(zip(ranked.logits, mask_logits, strict=True)),
             labels,
@@ -235,8 +237,8 @@ class MaskFormer(nn.Module):
         predictions = []
         for i, item in enumerate(batched_inputs):
             selected = None if ranked is None else ranked.selected[i]
-            frame = Frame.of(images.tensor.shape[-2:], images.image_sizes[i], item)
-            prediction = self._prediction(class_logits[i], mask_logits[i], frame, selected)
+            sizes = ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[i], item)
+            prediction = self._prediction(class_logits[i], mask_logits[i], sizes, selected)
             if ranked is not None:
                 prediction["category_scores"] = ranked.category_logits[i].float().sigmoid()
                 prediction["category_ids"] = selected
@@ -244,11 +246,11 @@ class MaskFormer(nn.Module):
         return predictions
 
     def _prediction(
-        self, class_logits: Tensor, mask_logits: Tensor, frame: Frame, selected: Tensor | None
+        self, class_logits: Tensor, mask_logits: Tensor, sizes: ImageSizes, selected: Tensor | None
     ) -> dict:
-        """Predictions to all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
+        """Return the outputs of all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
         tasks, prediction = self.tasks, {}
-        queries = class_logits, mask_logits, frame
+        queries = class_logits, mask_logits, sizes
         if tasks.semantic:
             prediction |= semantic(*queries, self.prediction_kind, self.scored_classes(selected))
         if tasks.panoptic:
@@ -261,14 +263,14 @@ class MaskFormer(nn.Module):
         if tasks.instance:
             things = self.things if tasks.panoptic else None
             prediction["instances"] = self._pack(
-                frame.prediction, *instances(*queries, tasks.num_instances, things)
+                sizes.prediction, *instances(*queries, tasks.num_instances, things)
             )
         return prediction
 
     def _pack(
         self, size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor
     ) -> Instances:
-        """Detectron2's container."""
+        """Pack instances in Detectron2's container."""
         boxes = scores.new_zeros(len(scores), 4) if self.published_output else mask_boxes(masks)
         return Instances(
             size,
@@ -279,16 +281,16 @@ class MaskFormer(nn.Module):
         )
 
     def _present(self, batched_inputs: list[dict]) -> Tensor:
-        """Which classes the ground truth of each image has: (B, C) bool."""
+        """Return which classes the ground truth of each image contains: (B, C) bool."""
         try:
-            labels = [self.shown_classes(item) for item in batched_inputs]
+            labels = [self.present_classes(item) for item in batched_inputs]
         except (KeyError, AttributeError) as error:
             raise UserError(
-                "MODEL.RANKSEG.USE_GT and ORACLE predict with classes of the ground truth, but a "
-                "image comes without: set them to False, or take a mapper that reads labels."
+                "MODEL.RANKSEG.USE_GT and ORACLE read the classes of the ground truth, but an "
+                "image has none: set them to False, or take a mapper that reads labels."
             ) from error
         return presence(labels, self.num_classes).to(self.device)
 
-    def shown_classes(self, item: dict) -> Tensor:
-        """The classes of the ground truth, in any order and number: (N,)."""
+    def present_classes(self, item: dict) -> Tensor:
+        """Return the class ids of the ground truth, in any order, with repetitions: (N,)."""
         return item["instances"].gt_classes

@@ -1,4 +1,4 @@
-"""The pixel decoder: a transformer over the coarse feature maps, and features for masks.
+"""Pixel decoder: a deformable transformer encoder over the coarse feature maps, and mask features.
 
 Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
 2022, with the encoder of Deformable DETR.
@@ -18,7 +18,7 @@ from .deformable import DeformableAttention, Sizes
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention and a feed-forward network, each with its norm behind it."""
+    """Deformable self-attention and feed-forward network, each with post-norm."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class EncoderLayer(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Features at three strides for the queries to attend to, and at a finer one for masks."""
+    """Computes the feature levels that queries attend to, and the finer mask features."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class PixelDecoder(nn.Module):
     ) -> None:
         """
         Args:
-            fine_channels: of the finest map, which joins behind the transformer.
+            fine_channels: of the finest map, which is added after the transformer.
             level_channels: of the others, coarsest first.
             width: C, a multiple of 32 and of ``num_heads``.
-            mask_width: of the features for masks.
+            mask_width: channels of the mask features.
             num_layers, num_heads, num_points, feedforward, dropout: of the transformer.
         """
         super().__init__()
@@ -92,13 +92,13 @@ class PixelDecoder(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, fine: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Sampling positions need float32: autocast is off in here.
+        """Return the mask features (B, mask_width, h, w), and those of the levels (B, C, h_i, w_i).
+
+        Autocast is off in here: sampling locations need float32.
 
         Args:
             fine: the finest map, (B, fine_channels, h, w).
             levels: the others, coarsest first.
-        Returns:
-            Features for masks (B, mask_width, h, w), and those of the levels, (B, C, h_i, w_i).
         """
         dtype = self.level_embed.dtype
         with torch.autocast(fine.device.type, enabled=False):
@@ -108,17 +108,19 @@ class PixelDecoder(nn.Module):
             return self.mask_features(F.relu(self.smooth(top))), maps
 
     def _encode(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """The transformer over all levels."""
+        """Apply the transformer encoder to the tokens of all levels."""
         levels = [proj(level) for proj, level in zip(self.input_proj, levels, strict=True)]
         sizes = [tuple(level.shape[-2:]) for level in levels]
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         with x.device:
-            places = [sine_positions(*size, x.shape[-1]) for size in sizes]
+            encodings = [sine_positions(*size, x.shape[-1]) for size in sizes]
             references = torch.cat([pixel_centres(*size) for size in sizes])
-        positions = [
-            place.to(x.dtype) + embed for place, embed in zip(places, self.level_embed, strict=True)
-        ]
-        positions = torch.cat(positions)
+        positions = torch.cat(
+            [
+                encoding.to(x.dtype) + embed
+                for encoding, embed in zip(encodings, self.level_embed, strict=True)
+            ]
+        )
         for layer in self.layers:
             x = layer(x, positions, references, sizes)
         parts = x.split([height * width for height, width in sizes], dim=1)
@@ -129,7 +131,7 @@ class PixelDecoder(nn.Module):
 
 
 def pixel_centres(height: int, width: int) -> Tensor:
-    """(x, y) of every pixel in 0 ... 1, row by row: (height * width, 2)."""
+    """Return (x, y) of every pixel's centre in 0 ... 1, row by row: (height * width, 2)."""
     y = (torch.arange(height) + 0.5) / height
     x = (torch.arange(width) + 0.5) / width
     return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1).flatten(0, 1)

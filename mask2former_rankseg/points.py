@@ -1,7 +1,7 @@
-"""Masks at points: losses on some thousand points cost less than on all pixels, and learn as well.
+"""Sample masks at points: mask losses on points need less memory than on all pixels.
 
-Where a mask is uncertain it is looked at more closely. Source: PointRend (CVPR 2020), section 3.1,
-as Mask2Former (CVPR 2022), section 3.3, trains with it.
+Importance sampling prefers points where a mask is uncertain. Source: PointRend (CVPR 2020),
+section 3.1, as used by Mask2Former (CVPR 2022), section 3.3.
 
 Shapes: N masks, C channels, P points. A point is (x, y) with both in 0 ... 1, so that masks of any
 resolution share it.
@@ -13,16 +13,16 @@ from torch import Tensor
 
 
 def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values, with gradients; zero outside.
+    """Sample maps (N, C, h, w) bilinearly at points (N, P, 2): (N, C, P); zero outside.
 
-    maps (N, C, h, w), points (N, P, 2) -> (N, C, P).
+    Gradients flow to the maps.
     """
     grid = 2 * points[:, None] - 1
     return F.grid_sample(maps, grid, mode="bilinear", align_corners=False)[:, :, 0]
 
 
 def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
-    """The same values of masks that need no gradient, without making floats of all their pixels.
+    """Sample boolean masks bilinearly, without gradient and without converting them to float.
 
     Args:
         masks: (N, H, W) bool.
@@ -35,17 +35,17 @@ def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
     left, top = x.floor(), y.floor()
     pixels = masks.flatten(1)
     total = x.new_zeros(())
-    for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
-        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+    for column, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
             values = pixels.gather(1, index.expand(len(masks), -1))
-            total = total + values * (share_x * share_y * inside)
+            total = total + values * (weight_x * weight_y * inside)
     return total
 
 
 class RandomPoints:
-    """Draws the points at which masks are compared."""
+    """Samples the points at which masks are compared."""
 
     def __init__(
         self,
@@ -57,27 +57,27 @@ class RandomPoints:
         Args:
             num_points: P, per mask.
             oversample_ratio: candidates per point, at least 1.
-            importance_ratio: share of the points that are the most uncertain candidates, 0 ... 1;
-                the others are drawn anew.
+            importance_ratio: fraction of the points that are the most uncertain candidates,
+                0 ... 1; the others are sampled uniformly.
         """
         self.num_points = num_points
         self.num_candidates = int(num_points * oversample_ratio)
         self.num_uncertain = int(num_points * importance_ratio)
 
     def draw(self, number: int, points: int, device: torch.device) -> Tensor:
-        """Uniform points: (number, points, 2)."""
+        """Sample uniform points: (number, points, 2)."""
         return torch.rand(number, points, 2, device=device)
 
     def uniform(self, number: int, device: torch.device) -> Tensor:
-        """Points for so many images: (number, P, 2)."""
+        """Sample P uniform points for each of ``number`` images: (number, P, 2)."""
         return self.draw(number, self.num_points, device)
 
     @torch.no_grad()
     def uncertain(self, logits: Tensor) -> Tensor:
-        """Points where masks are near their outline, and some anywhere: (N, h, w) -> (N, P, 2)."""
+        """Sample points by importance: mask logits (N, h, w) -> (N, P, 2)."""
         candidates = self.draw(len(logits), self.num_candidates, logits.device)
         certainty = sample_maps(logits[:, None], candidates)[:, 0].abs()
         index = certainty.topk(self.num_uncertain, dim=1, largest=False).indices
-        nearest = candidates.gather(1, index[..., None].expand(-1, -1, 2))
-        anywhere = self.num_points - self.num_uncertain
-        return torch.cat([nearest, self.draw(len(logits), anywhere, logits.device)], dim=1)
+        uncertain = candidates.gather(1, index[..., None].expand(-1, -1, 2))
+        num_uniform = self.num_points - self.num_uncertain
+        return torch.cat([uncertain, self.draw(len(logits), num_uniform, logits.device)], dim=1)

@@ -1,4 +1,4 @@
-"""RankSeg on object queries: select the classes of the image, and score those by their rank.
+"""RankSeg on object queries: select the top-kappa classes of the image, and classify among them.
 
 Source: He et al., "RankSeg: Adaptive Pixel Classification with Image Category Ranking for
 Segmentation", ECCV 2022.
@@ -16,15 +16,15 @@ from segcore.rankseg.oracle import oracle_logits
 from segcore.rankseg.scores import RankScores, gather_columns
 from segcore.rankseg.selection import confident_ranks, select_top, with_no_object
 
-STATE = 2  # the multi-label head reads the queries behind the third layer
+STATE = 2  # the multi-label head reads the queries after the third layer
 
 
 class Ranked(NamedTuple):
-    """Class logits in the order of the ranks.
+    """Class logits of the selected classes, in the order of their ranks.
 
     Attributes:
         logits: of every prediction, (B, Q, kappa + 1), the last one "no object".
-        selected: (B, kappa), the classes that the columns stand for.
+        selected: (B, kappa), the classes of the columns.
         category_logits: (B, C) of the multi-label head, or the oracle's.
     """
 
@@ -34,7 +34,7 @@ class Ranked(NamedTuple):
 
 
 class QueryRanking(nn.Module):
-    """A multi-label head over the queries, and scores by rank that all predictions share."""
+    """A multi-label head on the queries, and rank-adaptive scores shared by all predictions."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class QueryRanking(nn.Module):
             head: features (B, L, D) -> logits (B, C), see ``segcore.rankseg.heads``; None is the
                 oracle, which selects the classes of the ground truth and no other.
             scores: see ``segcore.rankseg.scores``.
-            kappa, test_kappa: how many classes are selected in training and otherwise.
-            confidence: probability below which a class is dropped outside training; 0 drops none.
-            share_classes: the head takes the classifier's vectors of the classes.
+            kappa, test_kappa: number of selected classes in training and in evaluation.
+            confidence: probability below which evaluation drops a selected class; 0 drops none.
+            share_classes: the head uses the classifier's class embeddings.
         """
         super().__init__()
         self.head, self.scores = head, scores
@@ -65,20 +65,21 @@ class QueryRanking(nn.Module):
         self,
         states: Sequence[Tensor],
         logits: Sequence[Tensor],
-        class_vectors: Tensor,
+        class_embeddings: Tensor,
         present: Tensor | None,
     ) -> Ranked:
-        """
+        """Select classes and reorder the class logits by rank.
+
         Args:
-            states: the queries (B, Q, D) behind every layer.
+            states: the queries (B, Q, D) after every layer.
             logits: class logits (B, Q, C + 1) of every prediction.
-            class_vectors: (C, D) of the classifier.
+            class_embeddings: (C, D), weights of the classifier.
             present: (B, C) bool, the classes of the ground truth, for the oracle.
         """
         if self.head is None:
             category_logits, confidence = oracle_logits(present), 0.5
         else:
-            shared = (class_vectors,) if self.share_classes else ()
+            shared = (class_embeddings,) if self.share_classes else ()
             category_logits = self.head(states[STATE], *shared)
             confidence = 0.0 if self.training else self.confidence
         selected = select_top(category_logits, self.kappa if self.training else self.test_kappa)
@@ -96,7 +97,7 @@ def check_layers(num_layers: int) -> None:
     """
     if num_layers <= STATE:
         raise UserError(
-            f"RankSeg reads the queries behind layer {STATE + 1} of the decoder, which has "
+            f"RankSeg reads the queries after layer {STATE + 1} of the decoder, which has "
             f"{num_layers}: set MODEL.MASK_FORMER.DEC_LAYERS to {STATE + 2} or more, or "
             "MODEL.RANKSEG.FLAG False"
         )

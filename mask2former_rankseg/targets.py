@@ -1,4 +1,4 @@
-"""What the images or clips of a training batch hold, in the form that the losses take.
+"""Training targets: labels and masks of a batch of images or clips, as the losses take them.
 
 Shapes: B images or clips, T frames of a clip, N objects of one of them, C classes, (H, W) the
 padded batch.
@@ -15,10 +15,10 @@ from segcore.errors import UserError
 
 
 def checked_labels(batched_inputs: Sequence[dict], num_classes: int) -> list[Tensor]:
-    """The classes (N,) of the objects of every image.
+    """Return the classes (N,) of the objects of every image.
 
     Raises:
-        UserError: an image comes without objects' labels, or one is not in 0 ... C - 1.
+        UserError: an image has no "instances", or a label is not in 0 ... C - 1.
     """
     labels = []
     for item in batched_inputs:
@@ -31,22 +31,22 @@ def checked_labels(batched_inputs: Sequence[dict], num_classes: int) -> list[Ten
 def clip_targets(
     batched_inputs: Sequence[dict], num_classes: int, size: Sequence[int], device: torch.device
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The objects of every clip that at least one of its frames shows.
+    """Return labels and masks of the objects that are visible in at least one frame of their clip.
 
-    An object is of the class that the first frame with a part of it says: where it is not, a mapper
-    may have put any number.
+    The class of an object is its label in the first frame where it is visible: in frames without
+    the object a mapper may have put any number.
 
     Args:
         batched_inputs: each with T "instances" of the same N objects in the same order.
         num_classes: C.
         size: (H, W).
-        device: of what is returned.
+        device: of the result.
     Returns:
         For each clip the classes (N,) and the masks (N, T, H, W) bool.
 
     Raises:
-        UserError: a clip comes without objects' labels, or one is not in 0 ... C - 1, or the frames
-            have not the same objects.
+        UserError: a clip has no "instances", a label is not in 0 ... C - 1, or the frames do not
+            list the same objects.
     """
     labels, masks = [], []
     for item in batched_inputs:
@@ -54,16 +54,16 @@ def clip_targets(
         numbers = {len(frame) for frame in frames}
         if len(numbers) > 1:
             raise UserError(
-                f"the clip of {_name(item)} tells of {min(numbers)} objects in one frame and of "
+                f"the clip of {_name(item)} lists {min(numbers)} objects in one frame and "
                 f"{max(numbers)} in another: its mapper has to list all of them in every frame."
             )
         mask = torch.stack([_padded(frame.gt_masks, size, device) for frame in frames], dim=1)
         label = torch.stack([frame.gt_classes.to(device) for frame in frames], dim=1)
-        shown = mask.flatten(2).any(dim=2)  # (N, T)
-        seen = shown.any(dim=1)
-        first = shown[seen].int().argmax(dim=1, keepdim=True)
-        labels.append(label[seen].gather(1, first)[:, 0])
-        masks.append(mask[seen])
+        visible = mask.flatten(2).any(dim=2)  # (N, T)
+        kept = visible.any(dim=1)
+        first = visible[kept].int().argmax(dim=1, keepdim=True)
+        labels.append(label[kept].gather(1, first)[:, 0])
+        masks.append(mask[kept])
         _check(labels[-1], num_classes, item)
     return labels, masks
 
@@ -71,15 +71,15 @@ def clip_targets(
 def padded_masks(
     batched_inputs: Sequence[dict], size: Sequence[int], device: torch.device
 ) -> list[Tensor]:
-    """The masks of every image, padded right and bottom as the images are: (N, H, W) bool.
+    """Return the masks of every image, padded right and below like the images: (N, H, W) bool.
 
-    Masks are tensors (N, h, w), or an object that holds one as Detectron2's ``BitMasks`` does.
+    Masks are tensors (N, h, w), or objects with an attribute ``tensor`` like ``BitMasks``.
     """
     return [_padded(item["instances"].gt_masks, size, device) for item in batched_inputs]
 
 
 def _padded(masks: Any, size: Sequence[int], device: torch.device) -> Tensor:
-    """Masks of an image, padded: (N, H, W) bool."""
+    """Pad the masks of an image: (N, H, W) bool."""
     masks = getattr(masks, "tensor", masks).to(device)
     rows, columns = masks.shape[-2:]
     return F.pad(masks.bool(), (0, size[1] - columns, 0, size[0] - rows))
@@ -88,7 +88,7 @@ def _padded(masks: Any, size: Sequence[int], device: torch.device) -> Tensor:
 def _ground_truth(item: dict) -> Any:
     if "instances" not in item:
         raise UserError(
-            f'{_name(item)} comes without "instances": set INPUT.DATASET_MAPPER_NAME to a mapper '
+            f'{_name(item)} has no "instances": set INPUT.DATASET_MAPPER_NAME to a mapper '
             "that makes masks of the labels."
         )
     return item["instances"]
@@ -99,10 +99,10 @@ def _check(label: Tensor, num_classes: int, item: dict) -> None:
     if len(wrong):
         raise UserError(
             f"{_name(item)} has an object of class {int(wrong[0])}, but there are {num_classes}: "
-            "mend the label, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES."
+            "fix the label, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES."
         )
 
 
 def _name(item: dict) -> str:
-    """The file of an image, the first one of a clip."""
+    """Return the file name of an image, or of the first frame of a clip."""
     return item.get("file_name") or next(iter(item.get("file_names", ())), "a training image")

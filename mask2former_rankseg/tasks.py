@@ -1,16 +1,16 @@
-"""What a model is asked for outside training."""
+"""The tasks of a model at inference."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """What is predicted: ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
+    """The tasks of ``MODEL.MASK_FORMER.TEST`` and ``TEST.DETECTIONS_PER_IMAGE``.
 
     Attributes:
-        semantic, panoptic, instance: whether to predict that.
-        score_threshold, overlap_threshold: see :func:`panoptic`.
-        num_instances: at most.
+        semantic, panoptic, instance: whether to solve that task.
+        score_threshold, overlap_threshold: see :func:`.inference.panoptic`.
+        num_instances: largest number of instances per image.
     """
 
     semantic: bool = True

@@ -1,9 +1,9 @@
-"""Objects that keep their identity from clip to clip.
+"""Track objects from clip to clip.
 
-Two neighbouring clips share frames. An object of one and an object of the other are the same where
-their masks in these frames are: pairs are those of the largest soft intersection over union,
-assigned by the Hungarian method. What is not matched ends or begins. Source: Hwang et al., "Video
-Instance Segmentation using Inter-Frame Communication Transformers", NeurIPS 2021, section 3.3.
+Two neighbouring clips share frames. Objects of both are matched by the soft intersection over union
+of their masks in these frames, with the Hungarian method. An unmatched track ends; an unmatched
+object starts a new one. Source: Hwang et al., "Video Instance Segmentation using Inter-Frame
+Communication Transformers", NeurIPS 2021, section 3.3.
 
 Shapes: N tracks, M candidates of a clip, C classes, T frames of a clip, (h, w) the map of the mask
 logits.
@@ -19,41 +19,40 @@ from .clips import Clip
 from .inference import best_pairs
 from .matcher import assign
 
-NUM_CANDIDATES = 20  # queries of a clip that may be tracks, those with the best class
-LEAST_OVERLAP = 0.1  # soft intersection over union that two masks of one object have at least
+NUM_CANDIDATES = 20  # queries of a clip that may be tracks, those with the highest class scores
+MIN_OVERLAP = 0.1  # smallest soft intersection over union of a match
 
 
 class Tracker:
-    """The tracks of a video, clip by clip.
+    """Online tracker of a video, clip by clip.
 
-    The class probabilities of a track are the mean over its clips, its mask logits in a frame the
-    mean over those of its clips that hold the frame. What is kept: masks of the tracks that go on,
-    in the frames of one clip, and of the tracks that have ended the class probabilities of those
-    that can still be among the best.
+    The class probabilities of a track are the mean over its clips; its mask logits in a frame are
+    the mean over its clips with that frame. The tracker keeps the masks of the active tracks in the
+    frames of one clip, and the class probabilities of the ended tracks that can still be among the
+    best.
     """
 
     def __init__(self, num_best: int, num_candidates: int = NUM_CANDIDATES) -> None:
         """
         Args:
-            num_best: how many pairs of track and class are told in the end.
-            num_candidates: queries of a clip that may be tracks; at least ``num_best`` are.
+            num_best: number of pairs of track and class that :meth:`best` returns.
+            num_candidates: queries of a clip that may be tracks; raised to ``num_best``.
         """
         self.num_best = num_best
         self.num_candidates = max(num_candidates, num_best)
         self._number = 0  # of the next track
         self._ended: dict[int, Tensor] = {}  # class probabilities (C,) by number
-        # Of the tracks that go on: their numbers, ascending; the sum of their class probabilities
-        # (N, C) and over how many clips (N,); the sum of their mask logits (N, T, h, w) in these
-        # frames, and over how many clips (N, T).
+        # Active tracks: numbers, ascending; sum of class probabilities (N, C) and number of clips
+        # (N,); sum of mask logits (N, T, h, w) in the frames, and number of clips (N, T).
         self._numbers: list[int] = []
         self._frames = range(0)
         self._probabilities = self._clips = self._logits = self._counts = None
 
     def add(self, clip: Clip) -> None:
-        """Take in the next clip; frames before it are forgotten."""
+        """Add the next clip, and drop the frames before it."""
         best = clip.probabilities.amax(dim=1)
         best = best.topk(min(self.num_candidates, len(best))).indices
-        candidates = best.sort().values  # then equal scores stand in the order of the queries
+        candidates = best.sort().values  # ties in the order of the queries
         probabilities, logits = clip.probabilities[candidates], clip.mask_logits[candidates]
         if self._logits is None:  # none yet
             self._probabilities, self._logits = probabilities[:0], logits[:0, :0]
@@ -74,58 +73,58 @@ class Tracker:
         self._counts[rows] += 1
 
     def frame(self, index: int) -> tuple[list[int], Tensor]:
-        """The tracks in a frame of the last clip: their numbers, and mask logits (N, h, w)."""
+        """Return the tracks in a frame of the last clip: numbers, and mask logits (N, h, w)."""
         column = self._frames.index(index)
         rows = self._counts[:, column].nonzero()[:, 0]
         logits = self._logits[rows, column] / self._counts[rows, column, None, None]
         return [self._numbers[row] for row in rows.tolist()], logits
 
     def labels(self) -> dict[int, tuple[int, float]]:
-        """Class and score so far of every track of the last clip, by its number."""
+        """Return the class and score so far of every track of the last clip, by number."""
         scores, labels = (self._probabilities / self._clips[:, None]).max(dim=1)
         predictions = zip(labels.tolist(), scores.tolist(), strict=True)
         return dict(zip(self._numbers, predictions, strict=True))
 
     def best(self) -> list[tuple[int, int, float]]:
-        """The best pairs of track and class so far: number, class and score, best first."""
+        """Return the best pairs of track and class so far: number, class and score, best first."""
         means = self._probabilities / self._clips[:, None]
         return self._best({**self._ended, **dict(zip(self._numbers, means, strict=True))})
 
     def keep(self, numbers: set[int]) -> None:
-        """Forget all other tracks."""
+        """Keep the tracks of these numbers, and drop all others."""
         self._ended = {n: value for n, value in self._ended.items() if n in numbers}
         self._keep_rows([number in numbers for number in self._numbers])
 
     def known(self) -> set[int]:
-        """The numbers of the tracks that can still be among the best."""
+        """Return the numbers of the tracks that can still be among the best."""
         return {*self._numbers, *self._ended}
 
     def _match(self, logits: Tensor) -> tuple[Tensor, int]:
-        """The rows of candidates with masks (M, T, h, w), (M,), and how many of these are new."""
+        """Match candidates, masks (M, T, h, w): their rows (M,), and how many of these are new."""
         rows = torch.full((len(logits),), -1, device=logits.device)
         if self._numbers and self._frames:
-            # Where a track has not been seen it has no mask.
+            # A track has no mask in frames that it does not cover.
             known = (self._logits / self._counts[..., None, None]).sigmoid().nan_to_num()
             overlaps = soft_overlaps(known, logits[:, : len(self._frames)].sigmoid())
             tracks, candidates = assign([-overlaps])[0]
-            same = overlaps[tracks, candidates] >= LEAST_OVERLAP
+            same = overlaps[tracks, candidates] >= MIN_OVERLAP
             rows[candidates[same]] = tracks[same]
         new = (rows < 0).nonzero()[:, 0]
         rows[new] = len(self._numbers) + torch.arange(len(new), device=rows.device)
         return rows, len(new)
 
     def _forget(self, frame: int) -> None:
-        """Forget the frames before ``frame``; tracks that were in these alone have ended."""
+        """Drop the frames before ``frame``; tracks without a later frame end."""
         first = frame - self._frames.start
         self._frames = self._frames[first:]
         self._logits, self._counts = self._logits[:, first:], self._counts[:, first:]
-        goes_on = self._counts.any(dim=1).tolist()
+        active = self._counts.any(dim=1).tolist()
         for row, number in enumerate(self._numbers):
-            if not goes_on[row]:
+            if not active[row]:
                 self._ended[number] = self._probabilities[row] / self._clips[row]
         best = {number for number, _, _ in self._best(self._ended)}
         self._ended = {number: self._ended[number] for number in sorted(best)}
-        self._keep_rows(goes_on)
+        self._keep_rows(active)
 
     def _keep_rows(self, kept: list[bool]) -> None:
         self._numbers = [n for n, keep in zip(self._numbers, kept, strict=True) if keep]
@@ -144,7 +143,7 @@ class Tracker:
 
 
 def soft_overlaps(masks: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of probabilities: (N, T, h, w), (M, T, h, w) -> (N, M)."""
+    """Return the soft IoU of mask probabilities: (N, T, h, w), (M, T, h, w) -> (N, M)."""
     masks, others = masks.flatten(1), others.flatten(1)
     both = masks @ others.T
     return both / (masks.sum(dim=1)[:, None] + others.sum(dim=1) - both).clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""What queries find in an image, to be looked at a window at a time.
+"""Un-merged predictions of the queries for an image, which are scored a window at a time.
 
 Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the prediction.
 """
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from segcore.inference.windows import Window, WindowResize
 
-from .inference import Frame, class_probabilities
+from .inference import ImageSizes, class_probabilities
 
 
 @dataclass(frozen=True)
 class UnmergedQueries:
-    """A :class:`segcore.inference.unmerged.UnmergedPrediction` as small as what the decoder gives.
+    """A :class:`segcore.inference.unmerged.UnmergedPrediction` of the size of the decoder's output.
 
     Attributes:
-        weights: (Q, C) class probabilities.
+        weights: class probabilities (Q, C).
         mask_logits: (Q, h, w).
-        frame: size and place of the image.
+        sizes: of the image.
         classes: ids (n,) of the classes that can have a score.
-        category_scores: (C,) of RankSeg, that a class is in the image; None without it.
+        category_scores: probabilities (C,) of RankSeg that a class is in the image; None without.
     """
 
     weights: Tensor
     mask_logits: Tensor
-    frame: Frame
+    sizes: ImageSizes
     classes: Tensor
     category_scores: Tensor | None = None
 
@@ -39,24 +39,24 @@ class UnmergedQueries:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        return self.frame.prediction
+        return self.sizes.prediction
 
     def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
-        """Classes (t,) -> scores (t, height, width) in the window."""
-        shrink = WindowResize(self.frame.image, self.frame.prediction, window)
-        enlarge = WindowResize(self.mask_logits.shape[-2:], self.frame.padded, shrink.needs)
+        """Return a function from classes (t,) to their scores (t, height, width) in the window."""
+        shrink = WindowResize(self.sizes.image, self.sizes.prediction, window)
+        enlarge = WindowResize(self.mask_logits.shape[-2:], self.sizes.padded, shrink.needs)
         masks = shrink(enlarge(enlarge.needs.of(self.mask_logits))).sigmoid_().flatten(1)
         return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)
 
 
 def unmerged_queries(model: nn.Module, item: dict) -> UnmergedQueries:
-    """What a ``MaskFormer`` finds in an image; see its ``forward`` for the input."""
+    """Return the un-merged prediction of a ``MaskFormer``; see its ``forward`` for the input."""
     images = model.to_batch([item])
     class_logits, mask_logits, ranked = model.predict(images.tensor, [item])
     return UnmergedQueries(
         class_probabilities(class_logits[0]),
         mask_logits[0].float(),
-        Frame.of(images.tensor.shape[-2:], images.image_sizes[0], item),
+        ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[0], item),
         model.scored_classes(None if ranked is None else ranked.selected[0]),
         None if ranked is None else ranked.category_logits[0].float().sigmoid(),
     )

@@ -23,28 +23,28 @@ from segcore.rankseg.selection import select_top
 
 from .clips import Clip, FrameScores, divide
 from .config import check_video
-from .inference import Frame, class_probabilities
+from .inference import ImageSizes, class_probabilities
 from .masked_decoder import Decoded
 from .meta_arch import MaskFormer
 from .targets import clip_targets
 from .tracks import Tracker
 
-NUM_TRACKS = 10  # told of a video; published code has no key for it
+NUM_TRACKS = 10  # of a video; published code has no key for it
 
 
 @META_ARCH_REGISTRY.register()
 class VideoMaskFormer(MaskFormer):
-    """Mask2Former whose queries stand for objects in all frames of a clip, with RankSeg or not.
+    """Mask2Former for videos: a query represents an object in all frames of a clip.
 
-    Longer videos are predicted clip by clip, see ``docs/video.md``.
+    Longer videos are segmented clip by clip, see ``docs/video.md``.
     """
 
     @configurable
     def __init__(self, *, clip_frames: int = 0, clip_overlap: int = 2, **arguments: Any) -> None:
         """
         Args:
-            clip_frames: of a clip outside training; 0: a video is one clip, whatever its length.
-            clip_overlap: frames of a clip that are also in the next one.
+            clip_frames: frames per clip at inference; 0: a video is one clip, whatever its length.
+            clip_overlap: frames that a clip shares with the next one.
             **arguments: of :class:`MaskFormer`; there is no panoptic task.
         """
         super().__init__(**arguments)
@@ -65,23 +65,23 @@ class VideoMaskFormer(MaskFormer):
 
         Args:
             batched_inputs: one dict a video: "image", a sequence of T images (3, H, W), 0..255,
-                all of one size, which is read from front to back, clip by clip; "height" and
-                "width" of the prediction, by default those of the images. Training, where T is the
-                same for all, and the oracles read "instances", one for each frame, which list the
-                same N objects in the same order: ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
+                all of one size, which is read in order, clip by clip; "height" and "width" of the
+                prediction, by default those of the images. Training, where T is the same for all,
+                and the oracles read "instances", one for each frame, which list the same N objects
+                in the same order: ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
             training: see :class:`Criterion`.
-            otherwise: one dict a video, on the CPU, with "image_size" (H, W) and what the tasks ask
-            for: "sem_seg" (C, T, H, W) or "sem_seg_labels" (T, H, W); "pred_scores" and
+            inference: one dict a video, on the CPU, with "image_size" (H, W) and the outputs of the
+            tasks: "sem_seg" (C, T, H, W) or "sem_seg_labels" (T, H, W); "pred_scores" and
             "pred_labels" of at most ten tracks, best first, and "pred_masks", for each of them a
-            list of T masks as COCO's compressed run lengths. With RankSeg also "category_scores"
-            (C,), probabilities that a class is in the video, the mean over its clips, and
-            "category_ids" (kappa,), the classes for which they are largest.
+            list of T masks in COCO's compressed RLE. With RankSeg also "category_scores" (C,),
+            probabilities that a class is in the video, the mean over its clips, and "category_ids"
+            (kappa,), the most probable classes.
             With ``published_output``: the dict of the one video, not in a list; "pred_masks" of a
             track are a tensor (T, H, W) bool, T H W bytes, and there are tracks beside "sem_seg".
 
         Raises:
-            UserError: an item is no video, or with ``published_output`` there are several.
+            UserError: an item is not a video, or with ``published_output`` there are several.
         """
         predictions = super().forward(batched_inputs)
         if self.training or not self.published_output:
@@ -89,7 +89,7 @@ class VideoMaskFormer(MaskFormer):
         if len(predictions) != 1:
             raise UserError(
                 "MODEL.MASK_FORMER.TEST.PUBLISHED_OUTPUT is for one video at a time, but a batch "
-                f"has {len(predictions)}: set it to False, or give the videos one by one."
+                f"has {len(predictions)}: set it to False, or pass the videos one by one."
             )
         return _published(predictions[0])
 
@@ -97,13 +97,13 @@ class VideoMaskFormer(MaskFormer):
     def stream(self, item: dict, min_score: float = 0.5) -> Iterator[dict]:
         """Segment a video frame by frame, in memory that does not depend on its length.
 
-        A frame comes as soon as no later clip holds it, one clip behind what has been read.
+        A frame is final when no later clip contains it: one clip after it has been read.
 
         Args:
             item: see :meth:`forward`.
-            min_score: of the tracks that are told.
+            min_score: smallest score of a track to return it.
         Yields:
-            "frames", a range of one number; models with a semantic task: "sem_seg_labels"
+            "frames", a range of one index; models with a semantic task: "sem_seg_labels"
             (1, H, W); others: "instances", for each track in the frame "track_id", its "label" and
             "score" so far and "masks" (1, H, W) bool.
         """
@@ -111,24 +111,24 @@ class VideoMaskFormer(MaskFormer):
         for clip, final in self._clips(item):
             (scores if self.tasks.semantic else tracker).add(clip)
             for index in final:
-                found = {"frames": range(index, index + 1)}
+                result = {"frames": range(index, index + 1)}
                 if self.tasks.semantic:
-                    found["sem_seg_labels"] = scores.frame(index)["sem_seg_labels"][None]
+                    result["sem_seg_labels"] = scores.frame(index)["sem_seg_labels"][None]
                 else:
-                    found["instances"] = _instances(tracker, index, clip.place, min_score)
-                yield found
+                    result["instances"] = _instances(tracker, index, clip.sizes, min_score)
+                yield result
 
     def decode(self, images: Tensor, every_layer: bool) -> Decoded:
-        """Normalised clips (B, T, 3, H, W) -> predictions behind every layer, or of the last."""
+        """Decode normalised clips (B, T, 3, H, W), after every layer or the last one alone."""
         return self.sem_seg_head(self.backbone(images.flatten(0, 1)), every_layer, images.shape[1])
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalised clips (B, T, 3, H, W), padded with zeros to a common size."""
+        """Normalise clips and pad them with zeros to a common size: (B, T, 3, H, W)."""
         lengths = {len(_frames(item)) for item in batched_inputs}
         if len(lengths) > 1:
             raise UserError(
                 f"a batch has clips of {min(lengths)} and of {max(lengths)} frames: the mapper has "
-                "to give INPUT.SAMPLING_FRAME_NUM frames of every video."
+                "to sample INPUT.SAMPLING_FRAME_NUM frames of every video."
             )
         frames = self.pad_images([frame for item in batched_inputs for frame in item["image"]])
         clips = frames.tensor.unflatten(0, (len(batched_inputs), -1))
@@ -137,42 +137,42 @@ class VideoMaskFormer(MaskFormer):
     def targets(
         self, batched_inputs: list[dict], size: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The classes (N,) of the objects of every clip, and their masks (N, T, *size)."""
+        """Return the classes (N,) of the objects of every clip, and their masks (N, T, *size)."""
         return clip_targets(batched_inputs, self.num_classes, size, self.device)
 
-    def shown_classes(self, item: dict) -> Tensor:
-        """The classes of the ground truth of all frames."""
+    def present_classes(self, item: dict) -> Tensor:
+        """Return the class ids of the ground truth of all frames, with repetitions."""
         return torch.cat([frame.gt_classes for frame in item["instances"]])
 
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         return [self._segment_video(item) for item in batched_inputs]
 
     def _segment_video(self, item: dict) -> dict:
-        """Predictions to all tasks."""
+        """Return the outputs of all tasks."""
         prediction, num_frames = {}, len(_frames(item))
         scores, tracker = FrameScores(self.prediction_kind), Tracker(NUM_TRACKS)
-        runs: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> its run lengths
+        rle: dict[int, dict[int, str]] = defaultdict(dict)  # track -> frame -> RLE counts
         categories = []
         for clip, final in self._clips(item):
-            prediction["image_size"] = clip.place.prediction
+            prediction["image_size"] = clip.sizes.prediction
             categories.append(clip.categories)
             if self.tasks.semantic:
                 scores.add(clip)
                 for index in final:
-                    _put(prediction, scores.frame(index), index, num_frames)
+                    _insert_frame(prediction, scores.frame(index), index, num_frames)
             if self._finds_tracks:
                 tracker.add(clip)
                 if final.stop == num_frames:
                     tracker.keep({number for number, _, _ in tracker.best()})
                 for index in final:
                     numbers, logits = tracker.frame(index)
-                    masks = encode_masks(clip.place.place(logits) > 0)
+                    masks = encode_masks(clip.sizes.resize_masks(logits) > 0)
                     for number, mask in zip(numbers, masks, strict=True):
-                        runs[number][index] = mask["counts"]
-                for number in runs.keys() - tracker.known():
-                    del runs[number]
+                        rle[number][index] = mask["counts"]
+                for number in rle.keys() - tracker.known():
+                    del rle[number]
         if self._finds_tracks:
-            prediction |= _tell(tracker.best(), runs, prediction["image_size"], num_frames)
+            prediction |= _tracks(tracker.best(), rle, prediction["image_size"], num_frames)
         if self.ranking is not None:
             mean = torch.stack(categories).mean(dim=0)
             prediction["category_scores"] = mean.float().cpu()
@@ -181,11 +181,11 @@ class VideoMaskFormer(MaskFormer):
 
     @property
     def _finds_tracks(self) -> bool:
-        """The published code finds tracks whatever the tasks are."""
+        """Whether to predict tracks; the published code does so whatever the tasks are."""
         return self.tasks.instance or self.published_output
 
     def _clips(self, item: dict) -> Iterator[tuple[Clip, range]]:
-        """The clips of a video, and their frames that are in no later one."""
+        """Yield the clips of a video, each with its frames that are in no later clip."""
         num_frames = len(_frames(item))
         if not num_frames:
             raise UserError(f"{_name(item)} has no frames: leave it out of the data set.")
@@ -199,51 +199,53 @@ class VideoMaskFormer(MaskFormer):
                         f"{_size(images[-1])}, those before are {_size(images[0])}; cut it in "
                         "two there, or bring its frames to one size."
                     )
-            yield self._see(images, frames, item), final
+            yield self._predict_clip(images, frames, item), final
             images = images[len(final) :]
 
-    def _see(self, images: Sequence[Tensor], frames: range, item: dict) -> Clip:
-        """What the queries predicts about a clip."""
+    def _predict_clip(self, images: Sequence[Tensor], frames: range, item: dict) -> Clip:
+        """Return the queries' predictions for the frames of a clip."""
         padded = self.pad_images(images).tensor
         class_logits, mask_logits, ranked = self.predict(padded[None], [item])
         selected, categories = None, None
         if ranked is not None:
             selected = ranked.selected[0]
-            # In double precision likely classes do not fall together at 1.
+            # In double precision different high logits do not all round to 1.
             categories = ranked.category_logits[0].double().sigmoid()
         return Clip(
             frames,
             class_probabilities(class_logits[0]),
             mask_logits[0].float(),
-            Frame.of(padded.shape[-2:], images[0].shape[-2:], item),
+            ImageSizes.of(padded.shape[-2:], images[0].shape[-2:], item),
             self.scored_classes(selected),
             categories,
         )
 
 
-def _put(prediction: dict, found: dict[str, Tensor], index: int, num_frames: int) -> None:
-    """Put maps (..., H, W) of a frame where they belong in those of a video, (..., T, H, W)."""
-    for name, maps in found.items():
+def _insert_frame(
+    prediction: dict, frame_maps: dict[str, Tensor], index: int, num_frames: int
+) -> None:
+    """Copy maps (..., H, W) of a frame to its index in those of the video, (..., T, H, W)."""
+    for name, maps in frame_maps.items():
         if name not in prediction:
             shape = (*maps.shape[:-2], num_frames, *maps.shape[-2:])
             prediction[name] = torch.empty(shape, dtype=maps.dtype)
         prediction[name][..., index, :, :] = maps
 
 
-def _tell(
+def _tracks(
     best: Sequence[tuple[int, int, float]],
-    runs: Mapping[int, Mapping[int, str]],
+    rle: Mapping[int, Mapping[int, str]],
     size: tuple[int, int],
     num_frames: int,
 ) -> dict[str, list]:
-    """Scores, labels and masks of tracks; where a track is not its mask is empty."""
-    nothing = encode_masks(torch.zeros(1, *size, dtype=torch.bool))[0]["counts"]
+    """Return scores, labels and masks of tracks; masks are empty in frames without the track."""
+    empty = encode_masks(torch.zeros(1, *size, dtype=torch.bool))[0]["counts"]
     return {
         "pred_scores": [score for _, _, score in best],
         "pred_labels": [label for _, label, _ in best],
         "pred_masks": [
             [
-                {"size": [*size], "counts": runs[number].get(index, nothing)}
+                {"size": [*size], "counts": rle[number].get(index, empty)}
                 for index in range(num_frames)
             ]
             for number, _, _ in best
@@ -252,15 +254,15 @@ def _tell(
 
 
 def _published(prediction: dict) -> dict:
-    """A prediction whose tracks are tensors (T, H, W) bool in place of run lengths."""
+    """Return the prediction with masks (T, H, W) bool of the tracks instead of RLE."""
     return prediction | {"pred_masks": [decode_masks(track) for track in prediction["pred_masks"]]}
 
 
-def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> list[dict]:
-    """The tracks in a frame, see :meth:`VideoMaskFormer.stream`."""
+def _instances(tracker: Tracker, index: int, sizes: ImageSizes, min_score: float) -> list[dict]:
+    """Return the tracks in a frame, see :meth:`VideoMaskFormer.stream`."""
     labels, (numbers, logits) = tracker.labels(), tracker.frame(index)
-    sure = [row for row, number in enumerate(numbers) if labels[number][1] >= min_score]
-    masks = place.place(logits[sure]) > 0
+    confident = [row for row, number in enumerate(numbers) if labels[number][1] >= min_score]
+    masks = sizes.resize_masks(logits[confident]) > 0
     return [
         {
             "track_id": numbers[row],
@@ -268,23 +270,23 @@ def _instances(tracker: Tracker, index: int, place: Frame, min_score: float) -> 
             "score": labels[numbers[row]][1],
             "masks": mask[None],
         }
-        for row, mask in zip(sure, masks, strict=True)
+        for row, mask in zip(confident, masks, strict=True)
     ]
 
 
 def _frames(item: dict) -> Sequence[Tensor]:
-    """The frames of a video; an image, (3, H, W), would pass for three of them."""
+    """Return the frames of a video, and refuse an image (3, H, W), which has length 3 as well."""
     frames = item["image"]
     if getattr(frames, "ndim", None) == 3:
         raise UserError(
-            f'VideoMaskFormer takes videos, but "image" is one image of {_size(frames)}: give it '
-            "a list of frames, [image] for a video of one frame, or use a config of images."
+            f'VideoMaskFormer takes videos, but "image" is one image of {_size(frames)}: pass '
+            "a list of frames, [image] for a video of one frame, or use a config for images."
         )
     return frames
 
 
 def _name(item: dict) -> str:
-    """What to call a video in messages."""
+    """Return the name of a video for error messages."""
     return f"the video {item.get('video_id') or next(iter(item.get('file_names', ())), '')}".strip()
 
 

@@ -18,14 +18,14 @@ from mask2former_models import SWIN_T, TINY, build
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_a_worker() -> None:
-    """Several test processes must not fight for the cores."""
+    """Parallel test processes must not compete for the cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def things_of_ade() -> None:
-    """Which classes are things, for the data set of the panoptic configs if nobody has told yet."""
+    """Register the thing classes of the panoptic configs' data set, unless they are there."""
     MetadataCatalog.get("twelve_classes").thing_dataset_id_to_contiguous_id = {7: 0, 9: 3}
     metadata = MetadataCatalog.get("ade20k_panoptic_val")
     if not metadata.get("thing_dataset_id_to_contiguous_id"):
@@ -36,7 +36,7 @@ def things_of_ade() -> None:
 
 @pytest.fixture
 def tiny() -> Callable[..., MaskFormer]:
-    """Makes very small models: ``tiny({"MODEL.X": value})``, always the same weights."""
+    """Builds very small models: ``tiny({"MODEL.X": value})``, always with the same weights."""
 
     def make(options: Mapping[str, object] | None = None) -> MaskFormer:
         torch.manual_seed(0)

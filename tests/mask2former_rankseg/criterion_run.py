@@ -1,4 +1,4 @@
-"""One of several processes that each take an image through the criterion; see test_criterion.py.
+"""One of several processes that each compute the losses of an image; see test_criterion.py.
 
 python criterion_run.py FOLDER RANK WORLD_SIZE
 """
@@ -22,7 +22,7 @@ class FixedPoints(RandomPoints):
 
 
 def gradients(predictions: list, labels: list[Tensor], masks: list[Tensor]) -> list:
-    """Those of the class and mask logits of each layer."""
+    """Return the gradients of the class and mask logits of each layer."""
     predictions = [tuple(t.detach().requires_grad_() for t in pair) for pair in predictions]
     losses = Criterion(5, points=FixedPoints(64))(predictions, labels, masks)
     sum(losses.values()).backward()

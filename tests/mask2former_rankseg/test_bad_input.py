@@ -1,4 +1,4 @@
-"""Images and thresholds at the edge of what a model can meet: it goes on, or says why not."""
+"""Edge cases of images and thresholds: the model predicts, or reports the error."""
 
 import sys
 import warnings
@@ -34,7 +34,7 @@ ALL_TASKS = PANOPTIC | {
 
 
 def image(number: int = 0, **more: object) -> dict:
-    """An image of noise with so many objects, every one a pixel larger than the one before."""
+    """An image of noise with ``number`` objects, each a pixel larger than the previous one."""
     draw = torch.Generator().manual_seed(number)
     masks = torch.arange(SIDE * SIDE).view(1, SIDE, SIDE) <= torch.arange(number).view(-1, 1, 1)
     objects = Instances((SIDE, SIDE), gt_classes=torch.arange(number) % 12, gt_masks=masks)
@@ -45,7 +45,7 @@ def image(number: int = 0, **more: object) -> dict:
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (500, 1)])
 def test_images_without_objects_and_with_five_hundred(tiny, options, counts) -> None:
-    """More objects than the nine queries; and a batch that teaches "no object" alone."""
+    """More objects than the nine queries; and a batch with the target "no object" alone."""
     model = tiny(TRAINING | options).train()
     losses = model([image(count) for count in counts])
     total = sum(losses.values())
@@ -63,8 +63,8 @@ def test_an_image_whose_pixels_are_all_ignored(tiny, tmp_path: Path) -> None:
         pixels = np.full((SIDE, SIDE, 3) if folder == "images" else (SIDE, SIDE), pixels, np.uint8)
         Image.fromarray(pixels).save(tmp_path / folder / "0.png")
     folders = (tmp_path / "images", tmp_path / "labels")
-    words = [f"class {number}" for number in range(12)]
-    register_semantic_dataset("all_ignored", *folders, words, image_suffix=".png", ignore_label=255)
+    names = [f"class {number}" for number in range(12)]
+    register_semantic_dataset("all_ignored", *folders, names, image_suffix=".png", ignore_label=255)
     sizes = ["INPUT.CROP.SIZE", (SIDE, SIDE), "INPUT.MIN_SIZE_TRAIN", (SIDE,)]
     sizes += ["INPUT.SIZE_DIVISIBILITY", SIDE, "DATASETS.TRAIN", ("all_ignored",)]
     (record,) = DatasetCatalog.get("all_ignored")
@@ -85,7 +85,7 @@ def test_the_oracles_of_an_image_without_objects(tiny, key: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_a_class_that_no_query_predicts(tiny, options) -> None:
-    """It gets no pixel, no segment and no instance, and no other prediction suffers."""
+    """It gets no pixel, no segment and no instance; other classes are not affected."""
     model = tiny(ALL_TASKS | options)
     classifier = model.sem_seg_head.predictor.classifier
     classifier.bias[0] = -1e4
@@ -99,7 +99,7 @@ def test_a_class_that_no_query_predicts(tiny, options) -> None:
 
 @torch.no_grad()
 def test_only_no_object_everywhere(tiny) -> None:
-    """A model that has not begun to learn: void, with one warning for any number of images."""
+    """An untrained model: no segment, with one warning for any number of images."""
     model = tiny(PANOPTIC)
     model.sem_seg_head.predictor.classifier.bias[-1] = 100.0
     warn_of_no_segment.cache_clear()

@@ -1,4 +1,4 @@
-"""Published files load: whole models, older names, and backbones as pre-training leaves them."""
+"""Published checkpoints load: whole models, older names, and pre-trained backbones."""
 
 import logging
 import pickle
@@ -58,9 +58,9 @@ def test_names_and_shapes(golden, name: str) -> None:
     with torch.device("meta"):
         model = build(config, *options, "MODEL.DEVICE", "meta")
     keys = read_keys(golden, name)
-    learned = {key: shape for key, shape in keys.items() if not key.endswith(DERIVED)}
+    published = {key: shape for key, shape in keys.items() if not key.endswith(DERIVED)}
     ours = {to_published(key): [*value.shape] for key, value in model.state_dict().items()}
-    assert ours == learned
+    assert ours == published
     assert all(from_published(to_published(key)) == key for key in model.state_dict())
 
 
@@ -90,7 +90,7 @@ def test_older_names() -> None:
     assert {name: from_published(name) for name in names} == names
 
 
-def test_what_does_not_fit_is_one_sentence(tiny, tmp_path) -> None:
+def test_missing_and_unknown_parameters_are_one_message(tiny, tmp_path) -> None:
     model = tiny()
     state = {to_published(name): value for name, value in model.state_dict().items()}
     path = tmp_path / "other.pth"
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_one_sentence(tiny, tmp_path) -> None:
 
 
 class TestBackbones:
-    """Files of pre-training hold a backbone and a classifier."""
+    """Checkpoints of pre-training hold a backbone and a classifier."""
 
     def weights(self, model: nn.Module) -> dict[str, torch.Tensor]:
         state = model.backbone.state_dict()
@@ -134,7 +134,7 @@ class TestBackbones:
         with caplog.at_level(logging.WARNING):
             Checkpointer(model).load(str(path))
         self.check(model, before)
-        assert "is of a backbone: all other weights keep their values" in caplog.text
+        assert "holds a backbone: all other weights keep their values" in caplog.text
 
     def test_swin_as_detectron2_stores_it(self, tiny, tmp_path) -> None:
         model = tiny()

@@ -1,4 +1,4 @@
-"""Every config loads, names what is registered and builds; published ones have published shapes."""
+"""Every config loads and builds from registered parts; published ones have published shapes."""
 
 import importlib.util
 import re
@@ -70,7 +70,7 @@ def build(name: str, *options: str) -> MaskFormer:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_what_it_names_is_there(name: str) -> None:
+def test_its_parts_are_registered(name: str) -> None:
     cfg = load(name)
     assert cfg.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY
     assert cfg.INPUT.DATASET_MAPPER_NAME in MAPPER_REGISTRY
@@ -141,7 +141,7 @@ def steps() -> dict[str, MaskFormer]:
 
 
 class TestSteps:
-    """Each step of the paper by keys alone."""
+    """Each ablation step of the paper by config keys alone."""
 
     def test_multi_label_loss_only(self, steps) -> None:
         """No class is dropped, and no score depends on a rank."""

@@ -1,4 +1,4 @@
-"""Matching and losses: the reference's numbers, images with no or many objects, processes."""
+"""Matching and losses: reference outputs, images with no or many objects, several processes."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def rectangles(boxes: Sequence, height: int, width: int) -> Tensor:
 
 
 class Case:
-    """A stored case of the criterion: its inputs, made anew, and what the reference predicted."""
+    """A stored case of the criterion: its inputs, generated, and the reference outputs."""
 
     def __init__(self, golden: Path, name: str) -> None:
         with np.load(golden / "mask2former_rankseg" / f"criterion_{name}.npz") as arrays:
@@ -161,7 +161,7 @@ def test_golden_costs(golden: Path) -> None:
 
 
 def inputs(counts: Sequence[int], classes: int = 5, queries: int = 6) -> tuple:
-    """Two layers of predictions and so many random objects for each image."""
+    """Two layers of predictions and ``counts`` random objects for each image."""
     generator = torch.Generator().manual_seed(sum(counts))
     batch = len(counts)
     predictions = [
@@ -194,8 +194,8 @@ def test_no_object_and_five_hundred(counts: tuple[int, int]) -> None:
         assert losses["loss_mask"] == losses["loss_dice"] == 0 and losses["loss_ce"] > 0
 
 
-def test_objects_outside_the_selection_teach_the_multi_label_head_alone() -> None:
-    """The image without its third object has the same losses but that of the head."""
+def test_objects_outside_the_selection_train_the_multi_label_head_alone() -> None:
+    """Without its third object the image has the same losses, except the multi-label loss."""
     predictions, _, masks = inputs((3,), classes=4)
     predictions = [(logits[..., [0, 1, 4]], mask_logits) for logits, mask_logits in predictions]
     labels, ids = torch.tensor([3, 1, 0]), torch.tensor([[3, 1]])
@@ -236,7 +236,7 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     assert sum(swapped.values()) > 10
 
 
-def test_a_model_that_diverged_is_told_by_its_losses() -> None:
+def test_a_diverged_model_shows_in_its_losses() -> None:
     predictions, labels, masks = inputs((2, 3))
     predictions[-1][0].data.fill_(torch.nan)
     losses = Criterion(5, points=RandomPoints(64))(predictions, labels, masks)
@@ -254,7 +254,7 @@ def test_half_precision_is_compared_in_full() -> None:
         assert criterion(halves, labels, masks) == expected
 
 
-def test_pairs_are_the_cheapest() -> None:
+def test_pairs_have_the_lowest_cost() -> None:
     costs = [torch.tensor([[1.0, 9.0], [0.0, 1.0], [0.5, 9.0]]), torch.empty(3, 0)]
     (queries, objects), (nothing, _) = assign(costs)
     assert queries.tolist() == [1, 2] and objects.tolist() == [1, 0]
@@ -262,7 +262,7 @@ def test_pairs_are_the_cheapest() -> None:
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path, repository: Path) -> None:
-    """Those of the masks always, those of the classes where both match equally many objects."""
+    """Mask gradients always; class gradients where both match equally many objects."""
     cases = [inputs(counts) for counts in ((2, 2), (4, 1))]
     detached = [
         ([tuple(t.detach() for t in pair) for pair in case[0]], *case[1:]) for case in cases

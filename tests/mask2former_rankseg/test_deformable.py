@@ -1,4 +1,4 @@
-"""Deformable attention against the reference's numbers and against sampling map by map."""
+"""Deformable attention, compared with reference outputs and with sampling level by level."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ SIZES = ((6, 8), (12, 16), (24, 32))
 
 
 def inputs(sizes=SIZES, batch=2, queries=50, heads=8, width=32, points=4):
-    """What the reference outputs were made from."""
+    """The inputs of the reference outputs."""
     tokens = sum(height * width for height, width in sizes)
     grid = (batch, queries, heads, len(sizes), points)
     value = deterministic.noise("m2f/msda/value", (batch, tokens, heads, width))
@@ -46,14 +46,14 @@ def test_equals_reference(golden) -> None:
     value, locations, weights = (tensor.requires_grad_() for tensor in inputs())
     output = sample(value, SIZES, locations, weights)
     output.backward(deterministic.noise("m2f/msda/gout", tuple(output.shape)))
-    for found, name, share in (
+    for found, name, tolerance in (
         (output, "output", 2e-6),
         (locations.grad, "grad_loc", 5e-6),
         (weights.grad, "grad_weight", 5e-6),
         (value.grad[:, ::16, :, ::4], "grad_value_strided_1_16_1_4", 5e-6),
     ):
         wanted = torch.from_numpy(expected[name])
-        assert (found - wanted).abs().max() <= share * wanted.abs().max(), name
+        assert (found - wanted).abs().max() <= tolerance * wanted.abs().max(), name
 
 
 @pytest.mark.parametrize("sizes", [((1, 1),), ((3, 5), (1, 7)), ((7, 2), (4, 4), (9, 11))])
@@ -80,8 +80,8 @@ def test_half_the_precision() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_layer_looks_around() -> None:
-    """Head m looks in direction m, point p at p pixels; all points count the same."""
+def test_initial_offsets() -> None:
+    """Head m samples in direction m, point p at p pixels; all points have the same weight."""
     layer = DeformableAttention(32, num_levels=2)
     offsets = layer.sampling_offsets(torch.randn(1, 32)).view(8, 2, 4, 2)
     assert torch.equal(offsets[:, 0], offsets[:, 1])
@@ -100,8 +100,8 @@ def test_at_the_centre_of_a_pixel_is_the_pixel() -> None:
     torch.testing.assert_close(found, value[:, :, 0], rtol=0, atol=1e-5)
 
 
-def test_numbers_that_are_none_stay_none() -> None:
-    """A model that diverged says so by its losses: it must not read outside the maps."""
+def test_nan_stays_nan() -> None:
+    """A diverged model shows in its losses: it must not read outside the maps."""
     value, locations, weights = inputs()
     locations[0, 0, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
     found = sample(value, SIZES, locations, weights)

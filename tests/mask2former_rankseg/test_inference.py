@@ -1,4 +1,4 @@
-"""Predictions from logits: against the reference's numbers and the plain formulation."""
+"""Predictions from logits, compared with reference outputs and a direct implementation."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mask2former_rankseg.inference import (
-    Frame,
+    ImageSizes,
     instances,
     mask_boxes,
     panoptic,
@@ -22,7 +22,7 @@ from segcore.inference.predictions import SCORES, PredictionKind
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deterministic import noise
 
-WHOLE = Frame((192, 256), (192, 256), (192, 256))
+WHOLE = ImageSizes((192, 256), (192, 256), (192, 256))
 
 
 @pytest.fixture(scope="module")
@@ -94,27 +94,27 @@ def queries(number: int = 7, classes: int = 5) -> tuple[torch.Tensor, torch.Tens
     return class_logits, 4 * F.interpolate(coarse, (16, 24), mode="bilinear")[0]
 
 
-FRAMES = [
-    Frame((64, 96), (64, 96), (64, 96)),
-    Frame((64, 96), (50, 77), (50, 77)),
-    Frame((64, 96), (50, 77), (33, 120)),
+SIZES = [
+    ImageSizes((64, 96), (64, 96), (64, 96)),
+    ImageSizes((64, 96), (50, 77), (50, 77)),
+    ImageSizes((64, 96), (50, 77), (33, 120)),
 ]
 
 
-def full_size(masks: torch.Tensor, frame: Frame) -> torch.Tensor:
-    masks = F.interpolate(masks[None], frame.padded, mode="bilinear")
-    masks = masks[..., : frame.image[0], : frame.image[1]]
-    return F.interpolate(masks, frame.prediction, mode="bilinear")[0]
+def full_size(masks: torch.Tensor, sizes: ImageSizes) -> torch.Tensor:
+    masks = F.interpolate(masks[None], sizes.padded, mode="bilinear")
+    masks = masks[..., : sizes.image[0], : sizes.image[1]]
+    return F.interpolate(masks, sizes.prediction, mode="bilinear")[0]
 
 
-@pytest.mark.parametrize("frame", FRAMES)
-def test_semantic_is_the_sum_over_queries(frame: Frame) -> None:
+@pytest.mark.parametrize("sizes", SIZES)
+def test_semantic_is_the_sum_over_queries(sizes: ImageSizes) -> None:
     classes, masks = queries()
-    found = semantic(classes, masks, frame, SCORES, torch.arange(5))["sem_seg"]
+    found = semantic(classes, masks, sizes, SCORES, torch.arange(5))["sem_seg"]
     weights = classes.softmax(dim=-1)[:, :-1]
-    expected = torch.einsum("qc,qhw->chw", weights, full_size(masks, frame).sigmoid())
+    expected = torch.einsum("qc,qhw->chw", weights, full_size(masks, sizes).sigmoid())
     torch.testing.assert_close(found, expected)
-    labels = semantic(classes, masks, frame, PredictionKind("labels"), torch.arange(5))
+    labels = semantic(classes, masks, sizes, PredictionKind("labels"), torch.arange(5))
     assert labels.keys() == {"sem_seg_labels"}
     assert torch.equal(labels["sem_seg_labels"], found.argmax(dim=0))
 
@@ -124,23 +124,23 @@ def test_classes_that_were_not_selected_have_no_score() -> None:
     selected = torch.tensor([3, 1])
     dropped = classes.clone()
     dropped[:, [0, 2, 4]] = -100.0
-    some = semantic(dropped, masks, FRAMES[0], SCORES, selected)["sem_seg"]
-    every = semantic(dropped, masks, FRAMES[0], SCORES, torch.arange(5))["sem_seg"]
+    some = semantic(dropped, masks, SIZES[0], SCORES, selected)["sem_seg"]
+    every = semantic(dropped, masks, SIZES[0], SCORES, torch.arange(5))["sem_seg"]
     torch.testing.assert_close(some, every)
     assert (some[[0, 2, 4]] == 0).all()
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("thresholds", [(0.0, 0.0), (0.3, 0.4), (0.6, 0.5)])
-def test_panoptic_query_by_query(frame: Frame, thresholds: tuple[float, float]) -> None:
-    """The rule as it is told, a query and a segment at a time."""
+def test_panoptic_query_by_query(sizes: ImageSizes, thresholds: tuple[float, float]) -> None:
+    """The rule of the paper, a query and a segment at a time."""
     classes, masks = queries(12)
     things = {0, 3}
     scores, labels = classes.softmax(dim=-1).max(dim=-1)
     kept = [q for q in range(12) if labels[q] != 5 and scores[q] > thresholds[0]]
-    inside = full_size(masks, frame).sigmoid()[kept]
+    inside = full_size(masks, sizes).sigmoid()[kept]
     owner = (scores[kept][:, None, None] * inside).argmax(dim=0)
-    expected, expected_info, stuff = torch.zeros(frame.prediction, dtype=torch.int32), [], {}
+    expected, expected_info, stuff = torch.zeros(sizes.prediction, dtype=torch.int32), [], {}
     for index, query in enumerate(kept):
         won, mask, label = owner == index, inside[index] >= 0.5, int(labels[query])
         if not (won & mask).any() or won.sum() / mask.sum() < thresholds[1]:
@@ -156,7 +156,7 @@ def test_panoptic_query_by_query(frame: Frame, thresholds: tuple[float, float]) 
     segments, info = panoptic(
         classes,
         masks,
-        frame,
+        sizes,
         things,
         score_threshold=thresholds[0],
         overlap_threshold=thresholds[1],
@@ -167,21 +167,21 @@ def test_panoptic_query_by_query(frame: Frame, thresholds: tuple[float, float]) 
 
 
 @pytest.mark.parametrize(("score", "overlap", "key"), [(1.1, 0.0, "OBJECT"), (0.0, 9.0, "OVERLAP")])
-def test_thresholds_that_filter_every_segment_say_so(score, overlap, key: str) -> None:
+def test_thresholds_that_filter_every_segment_warn(score, overlap, key: str) -> None:
     warn_of_no_segment.cache_clear()
     with pytest.warns(UserWarning, match=f"MODEL.MASK_FORMER.TEST.{key}.*filters all"):
         segments, info = panoptic(
-            *queries(), FRAMES[0], {0}, score_threshold=score, overlap_threshold=overlap
+            *queries(), SIZES[0], {0}, score_threshold=score, overlap_threshold=overlap
         )
     assert info == [] and (segments == 0).all()
 
 
 def test_instances_of_things_alone() -> None:
     classes, masks = queries()
-    every = instances(classes, masks, FRAMES[1], 100)
+    every = instances(classes, masks, SIZES[1], 100)
     assert len(every[0]) == 7 * 5
     assert (every[0].diff() <= 0).all()
-    scores, found, inside = instances(classes, masks, FRAMES[1], 100, {1, 4})
+    scores, found, inside = instances(classes, masks, SIZES[1], 100, {1, 4})
     assert set(found.tolist()) == {1, 4} and len(found) == 14
     kept = torch.isin(every[1], torch.tensor([1, 4]))
     torch.testing.assert_close(scores, every[0][kept])
@@ -189,12 +189,12 @@ def test_instances_of_things_alone() -> None:
 
 
 def test_no_instance_of_a_thing() -> None:
-    scores, classes, masks = instances(*queries(), FRAMES[0], 100, set())
+    scores, classes, masks = instances(*queries(), SIZES[0], 100, set())
     assert (len(scores), len(classes), masks.shape) == (0, 0, (0, 64, 96))
 
 
 def test_boxes_of_masks() -> None:
-    """As Detectron2 counts: the far edges lie behind the last pixel, nothing has zeros."""
+    """As in Detectron2: x1, y1 are one more than the last pixel; the box of no pixel is zeros."""
     masks = torch.zeros(4, 5, 7, dtype=torch.bool)
     masks[0, 1:3, 2:6] = True
     masks[1, 4, 6] = masks[1, 0, 0] = True

@@ -1,4 +1,4 @@
-"""The models as others use them: batches, predictors, RankSeg's outputs, wrong configs."""
+"""The model: batches, DefaultPredictor, outputs of RankSeg, invalid configs."""
 
 import sys
 from pathlib import Path
@@ -59,16 +59,16 @@ def test_the_published_code_has_no_boxes(tiny) -> None:
 
 @pytest.mark.parametrize("options", [{}, RANKED], ids=["plain", "ranked"])
 def test_a_batch_of_two_sizes(tiny, options: dict) -> None:
-    """Alone, padded as in the batch, an image has the same prediction; each has its own size."""
+    """Alone, padded as in the batch, an image has the same prediction of its size."""
     model = tiny(options)
-    together = model([image(64, 64), image(40, 50, height=20, width=25)])
-    assert together[1]["sem_seg"].shape == (12, 20, 25)
+    batch = model([image(64, 64), image(40, 50, height=20, width=25)])
+    assert batch[1]["sem_seg"].shape == (12, 20, 25)
     model.size_divisibility = 64  # pads the small one as the batch did
     alone = model([image(40, 50, height=20, width=25)])[0]
-    torch.testing.assert_close(together[1]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(batch[1]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
     model.size_divisibility = 32
     alone = model([image(64, 64)])[0]
-    torch.testing.assert_close(together[0]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(batch[0]["sem_seg"], alone["sem_seg"], rtol=1e-4, atol=1e-5)
 
 
 def test_labels_are_the_arg_max(tiny) -> None:
@@ -81,7 +81,7 @@ def test_labels_are_the_arg_max(tiny) -> None:
 
 
 def test_default_predictor(tmp_path) -> None:
-    """No ground truth is needed where there is none."""
+    """No ground truth is needed at inference."""
     from detectron2.engine import DefaultPredictor
 
     options = [item for pair in (TINY | RANKED).items() for item in pair]
@@ -127,7 +127,7 @@ def test_masks_at_a_level_are_resized_masks() -> None:
     torch.testing.assert_close(embedding @ coarse, resize(masks, (4, 6)).flatten(2))
 
 
-def test_a_query_without_a_mask_looks_everywhere() -> None:
+def test_a_query_with_an_empty_mask_attends_everywhere() -> None:
     features = torch.tensor([[[1.0, -1.0, 2.0], [0.0, 0.0, 1.0]]])  # (1, 2, 3)
     embedding = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [-3.0, -4.0], [-1.0, 2.5]]])
     expected = [[True, False, True], [True, True, False], [False, True, False], [False, True, True]]
@@ -143,7 +143,7 @@ def test_class_logits_as_cosines() -> None:
     assert decoder(cosine_classes=True).classifier.bias is None
 
 
-def test_every_parameter_learns(tiny) -> None:
+def test_every_parameter_is_trained(tiny) -> None:
     model = tiny(RANKED).train()
     images = model.to_batch([image(64, 64)])
     decoded = model.sem_seg_head(model.backbone(images.tensor), every_layer=True)
@@ -176,7 +176,7 @@ def test_fewer_classes_in_evaluation(tiny) -> None:
 
 
 @torch.no_grad()
-def test_classes_that_the_head_does_not_believe_in_are_dropped(tiny) -> None:
+def test_improbable_classes_are_dropped(tiny) -> None:
     model = tiny(RANKED)
     decoded, logits = Decoded([], [torch.randn(1, 9, 32)] * 4), [torch.randn(1, 9, 13)]
     probabilities = model.rank(decoded, logits, []).category_logits.sigmoid()[0]
@@ -187,7 +187,7 @@ def test_classes_that_the_head_does_not_believe_in_are_dropped(tiny) -> None:
 
 
 @torch.no_grad()
-def test_the_oracle_selects_what_is_there(tiny) -> None:
+def test_the_oracle_selects_the_present_classes(tiny) -> None:
     model = tiny(RANKED | {"MODEL.RANKSEG.ORACLE": True})
     assert not any("ranking.head" in name for name, _ in model.named_parameters())
     item = image(64, 64, instances=Instances((64, 64), gt_classes=torch.tensor([7, 2, 7])))
@@ -204,11 +204,11 @@ def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
         model([image(64, 64)])
 
 
-# ------------------------------------------------------------------ wrong configs
+# ------------------------------------------------------------------ invalid configs
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (RANKED | {"MODEL.RANKSEG.TOPK": 13}, "TOPK"),
         (RANKED | {"MODEL.RANKSEG.TOPK": 0}, "TOPK"),
@@ -228,8 +228,8 @@ def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
         (ALL_TASKS | {"DATASETS.TEST": ("ade20k_panoptic_val",)}, "NUM_CLASSES"),
     ],
 )
-def test_one_sentence(tiny, options: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_one_message(tiny, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         tiny(options)
 
 

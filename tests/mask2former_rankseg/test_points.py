@@ -1,4 +1,4 @@
-"""Masks at points: the reference's choice, and grid_sample's values."""
+"""Masks sampled at points, compared with reference outputs and grid_sample."""
 
 import math
 import sys
@@ -38,7 +38,7 @@ def test_masks_have_the_values_of_maps(size: tuple[int, int]) -> None:
     torch.testing.assert_close(shared[1], sample_masks(masks[1:2], points[:1])[0])
 
 
-def test_pixel_centres_and_what_lies_outside() -> None:
+def test_pixel_centres_and_points_outside() -> None:
     masks = torch.tensor([[[True, False], [True, True]]])
     points = torch.tensor([[[0.25, 0.25], [0.75, 0.25], [0.5, 0.5], [0.0, 0.75]]])
     assert sample_masks(masks, points).tolist() == [[1.0, 0.0, 0.75, 0.5]]

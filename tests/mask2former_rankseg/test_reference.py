@@ -1,4 +1,4 @@
-"""Every stage of the models against the published code's numbers, image by image.
+"""Every stage of the models, compared with outputs of the published code, image by image.
 
     python tests/mask2former_rankseg/test_reference.py GOLDEN_FOLDER
 
@@ -77,7 +77,7 @@ def images(number: int) -> list[dict]:
 
 
 def stages(model, batch: list[dict]) -> dict[str, Tensor]:
-    """Everything on the way, of images or clips, with the predictions behind every layer."""
+    """All intermediate results of images or clips, with the predictions after every layer."""
     images, head = model.to_batch(batch).tensor, model.sem_seg_head
     features = model.backbone(images.flatten(0, -4))
     mask_features, levels = head.pixel_decoder(features)
@@ -98,7 +98,7 @@ def stages(model, batch: list[dict]) -> dict[str, Tensor]:
 
 
 def sliced(tensor: Tensor, golden: np.lib.npyio.NpzFile, name: str) -> tuple[Tensor, Tensor, float]:
-    """What is stored of a tensor, in it and in the file, and its largest absolute value."""
+    """Return the stored part of a tensor, found and expected, and the largest absolute value."""
     about = json.loads(str(golden["meta"]))["arrays"][name]
     assert [*tensor.shape] == about["shape"], name
     kept = tensor[tuple(slice(None, None, step) for step in about["stride"])]
@@ -172,7 +172,7 @@ def _compare_instances(found, golden, out: str) -> None:
 
 
 def write_scores(folder: Path) -> None:
-    """Take forty scores of every image of every case into the table."""
+    """Write forty scores of every image of every case to the table."""
     generator = np.random.default_rng(0)
     table = {}
     for case, number in CASES.items():

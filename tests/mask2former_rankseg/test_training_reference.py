@@ -1,4 +1,4 @@
-"""One training step of the whole model: losses and gradients of the published code."""
+"""One training step of the whole model: losses and gradients equal those of the published code."""
 
 import dataclasses
 import json
@@ -90,7 +90,7 @@ def take_step(about: dict, dtype: torch.dtype, decisions: Decisions, **weights: 
             zip(SIZES, about["labels"], about["rectangles_y0x0y1x1"], strict=True)
         )
     ]
-    torch.set_default_dtype(dtype)  # of the sines that say where a pixel is
+    torch.set_default_dtype(dtype)  # of the positional encodings
     try:
         with decisions:
             losses = model(images)
@@ -194,13 +194,13 @@ def test_losses_of_every_layer(tiny, options: dict) -> None:
     assert {k for k in model([objects(3)]) if k != "loss_ml"} == {f"loss_{kind}" for kind in kinds}
 
 
-def test_the_oracle_has_no_head_to_teach(tiny) -> None:
+def test_the_oracle_has_no_head_to_train(tiny) -> None:
     model = tiny(RANKED | {"MODEL.RANKSEG.ORACLE": True}).train()
     losses = model([objects(3, 5)])
     assert "loss_ml" not in losses and losses["loss_ce"].isfinite()
 
 
-def test_wrong_targets_are_one_sentence(tiny) -> None:
+def test_invalid_targets_are_one_message(tiny) -> None:
     model = tiny().train()
     with pytest.raises(UserError, match=r"class 12, but there are 12.*NUM_CLASSES"):
         model([objects(12)])
@@ -208,7 +208,7 @@ def test_wrong_targets_are_one_sentence(tiny) -> None:
         model([{"image": torch.zeros(3, 64, 64)}])
 
 
-def test_half_precision_learns_the_same(tiny) -> None:
+def test_half_precision_has_the_same_losses(tiny) -> None:
     """Under autocast, where positions of deformable attention stay in float32."""
     few_points = {"MODEL.MASK_FORMER.TRAIN_NUM_POINTS": 32, "MODEL.SWIN.DROP_PATH_RATE": 0.0}
     model = tiny(few_points | RANKED).train()

@@ -1,4 +1,4 @@
-"""Video models as others use them: batches, long videos, streams, training, errors."""
+"""Video models: batches, long videos, streams, training, errors."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Instances
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 from torch import Tensor
 
 from mask2former_rankseg import VideoMaskFormer
@@ -36,9 +36,7 @@ def video(num_frames: int, height: int = 40, width: int = 70, /, **more: object)
 
 def decoded(prediction: dict) -> np.ndarray:
     """The masks of all tracks, (tracks, T, H, W)."""
-    return np.stack(
-        [np.stack([run_lengths.decode(m) for m in t]) for t in prediction["pred_masks"]]
-    )
+    return np.stack([np.stack([rle.decode(m) for m in t]) for t in prediction["pred_masks"]])
 
 
 def equal(one: dict, other: dict) -> None:
@@ -90,7 +88,7 @@ def test_the_published_output_is_of_one_video(clips) -> None:
 
 
 def test_an_image_is_no_video(clips) -> None:
-    """Three channels would pass for three frames."""
+    """Three channels must not be taken for three frames."""
     model, image = clips(), video(1)["image"][0]
     for call in (model, model.train()):
         with pytest.raises(UserError, match=r"takes videos, .* one image of 70 x 40: .* \[image\]"):
@@ -121,17 +119,17 @@ def test_a_video_that_fits_in_a_clip(clips, options: dict, size: int) -> None:
 
 
 class Counted(Sequence):
-    """Frames that are made when they are asked for; knows how many of them are alive."""
+    """Frames that record which indices were read."""
 
     def __init__(self, frames: list[Tensor]) -> None:
-        self.frames, self.asked = frames, []
+        self.frames, self.read = frames, []
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Tensor:
         assert isinstance(index, int)
-        self.asked.append(index)
+        self.read.append(index)
         return self.frames[index]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -143,7 +141,7 @@ def test_a_long_video(clips, options: dict) -> None:
     model, item = clips(options | CLIPS), video(9)
     frames = Counted(item["image"])
     prediction = model([item | {"image": frames}])[0]
-    assert frames.asked == [*range(9)]  # each once, in order
+    assert frames.read == [*range(9)]  # each once, in order
     assert prediction["sem_seg"].shape == (12, 9, 40, 70) and decoded(prediction).shape[1:] == (
         9,
         40,
@@ -164,29 +162,29 @@ def test_a_long_video(clips, options: dict) -> None:
 
 
 @torch.no_grad()
-def test_a_stream_gives_labels(clips) -> None:
+def test_a_stream_yields_labels(clips) -> None:
     model = clips(RANKED | CLIPS)
     model.prediction_kind = PredictionKind("labels")
     frames = Counted(video(9)["image"])
     found = []
     for part in model.stream({"image": frames}):
         assert part.keys() == {"frames", "sem_seg_labels"} and len(part["frames"]) == 1
-        assert len(frames.asked) <= part["frames"].stop + 4
+        assert len(frames.read) <= part["frames"].stop + 4
         found.append(part["sem_seg_labels"])
     assert torch.equal(torch.cat(found), model([video(9)])[0]["sem_seg_labels"])
 
 
 class Moving:
-    """Stands for the network: two squares that move, by queries in another order in every clip.
+    """A fake network: two moving squares, predicted by other queries in every clip.
 
-    The images are of the number of their frame.
+    The pixels of a frame have its index as value.
     """
 
     def __init__(self, model: VideoMaskFormer) -> None:
         self.num_classes, self.calls = model.num_classes, 0
 
     def ground_truth(self, frame: int) -> Tensor:
-        """Mask logits (2, 8, 8) of the squares; the second one comes in frame 5."""
+        """Mask logits (2, 8, 8) of the squares; the second one appears in frame 5."""
         masks = torch.full((2, 8, 8), -9.0)
         masks[0, frame % 5 : frame % 5 + 3, :3] = 9.0
         if frame >= 5:
@@ -237,7 +235,7 @@ def test_an_object_keeps_its_identity(moving) -> None:
     )
 
 
-def test_a_stream_gives_tracks(moving) -> None:
+def test_a_stream_yields_tracks(moving) -> None:
     expected, tracks = expected_masks(moving, 15), {}
     for index, part in enumerate(moving.stream(numbered(15))):
         assert part["frames"] == range(index, index + 1)
@@ -253,7 +251,7 @@ def test_a_stream_gives_tracks(moving) -> None:
 # ------------------------------------------------------------------ the decoder
 
 
-def test_positions_tell_frames_apart() -> None:
+def test_temporal_positional_encodings() -> None:
     code = clip_positions(3, 8)
     angle = torch.arange(1, 4) / (3 + 1e-6) * 2 * torch.pi
     torch.testing.assert_close(code[:, 0], angle.sin())
@@ -262,7 +260,7 @@ def test_positions_tell_frames_apart() -> None:
 
 @torch.no_grad()
 def test_a_clip_is_its_frames_side_by_side() -> None:
-    """But for the code that tells when: one image as all frames, seen by queries alike."""
+    """Only the temporal encodings differ: queries attend alike to one image in all frames."""
     torch.manual_seed(0)
     model = MaskedDecoder(
         6, width=16, mask_width=8, num_queries=5, num_layers=4, num_heads=2
@@ -309,13 +307,13 @@ def test_a_step_of_training(clips, options: dict) -> None:
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in model.parameters())
     if options:
-        logits, there = model.category_predictions
+        logits, present = model.category_predictions
         assert logits.shape == (3, 12)
-        assert [row.nonzero()[:, 0].tolist() for row in there] == [[3, 7], [], [1]]
+        assert [row.nonzero()[:, 0].tolist() for row in present] == [[3, 7], [], [1]]
 
 
-def test_objects_that_no_frame_shows_teach_nothing(clips) -> None:
-    """And a class comes from a frame that shows the object, not from the last one."""
+def test_objects_that_no_frame_shows_have_no_loss(clips) -> None:
+    """The class comes from a frame that shows the object, not from the last one."""
     model, item = clips(), training_clip(3, 12, 5)
     for frame in item["instances"]:
         frame.gt_masks[1] = False
@@ -358,7 +356,7 @@ def test_a_video_that_changes_its_size(clips) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "sentence"),
+    ("items", "message"),
     [
         ([training_clip(1), training_clip(1, num_frames=3)], "SAMPLING_FRAME_NUM"),
         ([training_clip(12)], "class 12"),
@@ -366,13 +364,13 @@ def test_a_video_that_changes_its_size(clips) -> None:
         ([training_clip(1) | {"instances": [objects([1]), objects([])]}], "0 objects in one"),
     ],
 )
-def test_clips_that_cannot_be_learned_from(clips, items: list[dict], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_clips_that_cannot_be_trained_on(clips, items: list[dict], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         clips().train()(items)
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"MODEL.MASK_FORMER.TEST.CLIP_FRAMES": -1}, "CLIP_FRAMES"),
         (CLIPS | {"MODEL.MASK_FORMER.TEST.CLIP_OVERLAP": 4}, "CLIP_OVERLAP"),
@@ -392,6 +390,6 @@ def test_clips_that_cannot_be_learned_from(clips, items: list[dict], sentence: s
         (RANKED | {"MODEL.RANKSEG.TOPK": 13}, "TOPK"),
     ],
 )
-def test_one_sentence(clips, options: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_one_message(clips, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         clips(options)

@@ -1,4 +1,4 @@
-"""Checkpoints of video models: published names, and image models to start from."""
+"""Checkpoints of video models: published names, and initialisation from image models."""
 
 import logging
 import sys
@@ -40,9 +40,9 @@ def test_names_and_shapes(golden: Path, name: str) -> None:
     with torch.device("meta"):
         model = build(config, *OPTIONS, *options, "MODEL.DEVICE", "meta")
     keys = read_keys(golden, name)
-    learned = {key: shape for key, shape in keys.items() if not key.endswith(DERIVED)}
+    published = {key: shape for key, shape in keys.items() if not key.endswith(DERIVED)}
     ours = {to_published(key): [*value.shape] for key, value in model.state_dict().items()}
-    assert ours == learned
+    assert ours == published
     assert all(from_published(to_published(key)) == key for key in model.state_dict())
 
 
@@ -57,7 +57,7 @@ def test_a_published_file_loads(golden: Path, tmp_path: Path) -> None:
 
 
 def test_an_image_model_to_start_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Of other classes, without RankSeg: all fits but the classifier, which starts anew."""
+    """Of other classes, without RankSeg: all weights fit but the classifier's."""
     tiny = [item for pair in TINY.items() for item in pair]
     image = build(SWIN_T, *tiny)
     state = {to_published(name): torch.full_like(v, 0.5) for name, v in image.state_dict().items()}
@@ -75,6 +75,6 @@ def test_an_image_model_to_start_from(tmp_path: Path, caplog: pytest.LogCaptureF
         Checkpointer(model, allow_partial=True).load(str(path))
     new = {k for k, v in model.state_dict().items() if not (v == 0.5).all()}
     assert {k for k in before if torch.equal(before[k], model.state_dict()[k])} >= new
-    own = ("ranking.", "sem_seg_head.predictor.classifier.")
-    assert new and all(name.startswith(own) for name in new)
+    prefixes = ("ranking.", "sem_seg_head.predictor.classifier.")
+    assert new and all(name.startswith(prefixes) for name in new)
     assert "classifier.weight" in caplog.text

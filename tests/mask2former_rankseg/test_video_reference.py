@@ -1,4 +1,4 @@
-"""Video models against the published code's numbers, stage by stage."""
+"""Video models, compared with outputs of the published code, stage by stage."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 from mask2former_rankseg import VideoMaskFormer
 
@@ -77,5 +77,5 @@ def compare_tracks(prediction: dict, reference: np.lib.npyio.NpzFile) -> None:
 
 
 def decoded(track: list[dict]) -> np.ndarray:
-    """Run lengths of frames -> (T, H, W)."""
-    return np.stack([run_lengths.decode(mask) for mask in track])
+    """Decode RLE of frames: (T, H, W)."""
+    return np.stack([rle.decode(mask) for mask in track])

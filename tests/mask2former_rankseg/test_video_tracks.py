@@ -1,4 +1,4 @@
-"""Clips of a video, identities from one to the next, and means over those that share a frame."""
+"""Clips of a video, identities of tracks across clips, and means over clips that share a frame."""
 
 from itertools import pairwise
 
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mask2former_rankseg.clips import Clip, FrameScores, divide
-from mask2former_rankseg.inference import Frame, semantic
+from mask2former_rankseg.inference import ImageSizes, semantic
 from mask2former_rankseg.tracks import Tracker, soft_overlaps
 from segcore.inference.predictions import SCORES
 
-PLACE = Frame((32, 32), (32, 32), (32, 32))
+SIZES = ImageSizes((32, 32), (32, 32), (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_clips(num_frames: int, size: int, overlap: int) -> None:
         assert following.stop > one.stop
 
 
-def squares(places: list[tuple[int, int] | None]) -> Tensor:
+def squares(corners: list[tuple[int, int] | None]) -> Tensor:
     """Mask logits (T, 8, 8): 3 x 3 cells at (row, column), or nothing."""
-    masks = torch.full((len(places), 8, 8), -8.0)
-    for mask, place in zip(masks, places, strict=True):
-        if place:
-            mask[place[0] : place[0] + 3, place[1] : place[1] + 3] = 8.0
+    masks = torch.full((len(corners), 8, 8), -8.0)
+    for mask, corner in zip(masks, corners, strict=True):
+        if corner:
+            mask[corner[0] : corner[0] + 3, corner[1] : corner[1] + 3] = 8.0
     return masks
 
 
@@ -41,7 +41,7 @@ def clip(frames: range, *queries: tuple[list, list[float]]) -> Clip:
     """Queries with a path over the whole video and class probabilities each."""
     masks = torch.stack([squares([path[i] for i in frames]) for path, _ in queries])
     probabilities = torch.tensor([scores for _, scores in queries])
-    return Clip(frames, probabilities, masks, PLACE, torch.arange(probabilities.shape[1]))
+    return Clip(frames, probabilities, masks, SIZES, torch.arange(probabilities.shape[1]))
 
 
 DOWN = [(min(i, 5), 0) for i in range(12)]
@@ -61,7 +61,7 @@ def test_identities_are_carried_over() -> None:
     assert [score for _, score in found.values()] == pytest.approx([0.7, 0.4])
     tracker.add(clip(range(4, 8), (NOWHERE, [0.0, 0.1]), (DOWN, [0.7, 0.1])))
     numbers, logits = tracker.frame(5)
-    assert numbers == [0, 1, 2]  # the second one ends where the clip before ends
+    assert numbers == [0, 1, 2]  # the second one ends with the previous clip
     assert torch.equal(
         logits[:2] > 0, torch.stack([squares([DOWN[5]]), squares([UP[5]])])[:, 0] > 0
     )
@@ -79,8 +79,8 @@ def test_masks_are_means_of_logits() -> None:
     first, second = torch.randn(2, 1, 4, 8, 8)
     scores, every = torch.ones(1, 1), torch.arange(1)
     first[:, 2:, :4], second[:, :2, :4] = 9.0, 9.0
-    tracker.add(Clip(range(0, 4), scores, first, PLACE, every))
-    tracker.add(Clip(range(2, 6), scores, second, PLACE, every))
+    tracker.add(Clip(range(0, 4), scores, first, SIZES, every))
+    tracker.add(Clip(range(2, 6), scores, second, SIZES, every))
     assert torch.equal(tracker.frame(3)[1], (first[:, 3] + second[:, 1]) / 2)
     assert torch.equal(tracker.frame(4)[1], second[:, 2])
 
@@ -95,8 +95,8 @@ def test_a_longer_overlap_than_half_a_clip() -> None:
     assert tracker.labels() == {0: (0, pytest.approx(0.5)), 1: (0, pytest.approx(0.9))}
 
 
-def test_little_is_kept_of_what_has_ended() -> None:
-    """Every clip has other objects, of which those with the best classes are remembered."""
+def test_few_ended_tracks_are_kept() -> None:
+    """Every clip has other objects, of which those with the highest class scores are kept."""
     tracker, generator = Tracker(num_best=3), torch.Generator().manual_seed(0)
     seen = []
     for start in range(0, 60, 3):
@@ -128,7 +128,7 @@ def test_scores_are_means_over_clips() -> None:
         logits = torch.randn(5, 4)
         masks = torch.randn(5, len(frames), 8, 8)
         clips.append(
-            (logits, Clip(frames, logits.softmax(1)[:, :-1], masks, PLACE, torch.arange(3)))
+            (logits, Clip(frames, logits.softmax(1)[:, :-1], masks, SIZES, torch.arange(3)))
         )
     scores = FrameScores(SCORES)
     for at, final in enumerate((range(0, 2), range(2, 4), range(4, 7))):
@@ -136,7 +136,7 @@ def test_scores_are_means_over_clips() -> None:
         for index in final:
             parts = [
                 semantic(
-                    logits, one.mask_logits[:, index - one.frames.start], PLACE, SCORES, one.classes
+                    logits, one.mask_logits[:, index - one.frames.start], SIZES, SCORES, one.classes
                 )
                 for logits, one in clips
                 if index in one.frames

@@ -1,4 +1,4 @@
-"""What makes a video model of the config of an image model."""
+"""Config options that turn an image model into a video model."""
 
 VIDEO = {
     "MODEL.META_ARCHITECTURE": "VideoMaskFormer",
