@@ -6,6 +6,8 @@ Names are loaded when they are asked for, so that entry points can import
 
 from importlib import import_module
 
+import segcore  # noqa: F401  lets an app `import detectron2` behind this line; loads nothing else
+
 # The module that holds each public name.
 _MODULES = {
     "FAMILIES": "catrank.families",

@@ -5,14 +5,10 @@ Everything here stands on Detectron2, the real one or the small stand-in in ``d2
 
 import warnings
 
+from segcore.runtime.platform import provide_detectron2
+
 # fvcore, which Detectron2 imports, compiles two of its losses as it is loaded; PyTorch warns of the
 # compiler's end each time, and nobody who runs this project can do anything about it.
 warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
 
-try:
-    import detectron2  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "CatRank needs Detectron2: install it, or its small stand-in with "
-        "`pip install ./d2lite` from the CatRank source folder."
-    ) from error
+provide_detectron2()
