@@ -151,7 +151,7 @@ def print_survey(known: Survey) -> None:
     print(f"  width x height: {', '.join(sizes[:3])}{more}")
     order = np.argsort(-known.class_pixels, kind="stable")
     for class_id in order[:MOST_CLASSES]:
-        name, share = known.source.classes[class_id], known.class_shares[class_id]
+        name, share = known.source.classes[class_id], known.class_fractions[class_id]
         images = known.class_images[class_id]
         print(f"  {share:8.3%} {name:.40} (id {class_id}, in {images} images)")
     if len(order) > MOST_CLASSES:

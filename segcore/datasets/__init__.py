@@ -1,8 +1,8 @@
-"""Data sets by name, in Detectron2's ``DatasetCatalog`` and ``MetadataCatalog``.
+"""Register data sets by name in Detectron2's ``DatasetCatalog`` and ``MetadataCatalog``.
 
 Importing this package, as every family does, registers the benchmarks of ``segcore/vocabularies``
 under the folder that the environment variable ``DETECTRON2_DATASETS`` names (default ``datasets``).
-Nothing is read from the disk until a data set is asked for.
+The files of a data set are read on its first use.
 """
 
 from segcore.datasets.builtin import data_root, register_builtin_datasets

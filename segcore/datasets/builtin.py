@@ -1,4 +1,4 @@
-"""The published benchmarks: the table is the folder of vocabularies, this is the loop over it."""
+"""Register the published benchmarks, which the folder of vocabularies lists."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from segcore.vocabulary import Vocabulary, registered_names, vocabulary_table
 
 
 def data_root() -> Path:
-    """The folder that holds all data sets."""
+    """Return the folder that holds all data sets."""
     # As Detectron2 reads it, which leaves a ~name that it does not know as it is.
     return Path(os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets")))  # noqa: PTH111
 

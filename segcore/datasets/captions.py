@@ -1,4 +1,4 @@
-"""Image-text data sets: a table of images and the sentences that belong to them."""
+"""Image-text data sets: a table of images and their captions."""
 
 import csv
 import functools
@@ -23,43 +23,43 @@ def register_caption_dataset(
     evaluator_type: str = "retrieval",
     **metadata: object,
 ) -> None:
-    """Make a table of captions known under a name; nothing is read yet.
+    """Register a table of captions under a name; it is read on first use.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         table: as :func:`read_captions` takes it.
         image_dir: the folder that the table's images are relative to.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
     Raises:
-        UserError: the name stands for another data set already.
+        UserError: another data set has the name.
     """
-    places = {"caption_table": str(table), "image_root": str(image_dir)}
+    paths = {"caption_table": str(table), "image_root": str(image_dir)}
     known = MetadataCatalog.get(name)
     if name not in DatasetCatalog.list():
         read = functools.partial(read_captions, name, Path(table), Path(image_dir))
         DatasetCatalog.register(name, read)
-        known.set(**places, evaluator_type=evaluator_type, **metadata)
-    elif any(known.get(key) != value for key, value in places.items()):
+        known.set(**paths, evaluator_type=evaluator_type, **metadata)
+    elif any(known.get(key) != value for key, value in paths.items()):
         raise UserError(f"there is another data set named {name!r}: choose another name")
 
 
 def read_captions(name: str, table: Path, image_dir: Path) -> list[dict]:
-    """Detectron2 dataset dicts with ``file_name`` and ``caption``, in the order of the table.
+    """Return Detectron2 dataset dicts with ``file_name`` and ``caption``, in the table's order.
 
     Args:
         name: of the data set, for messages.
         table: UTF-8 text with tabs between the columns, and quotes as Python's ``csv`` writes them.
             Its first line names the columns, among them those of a pair of ``COLUMNS``.
-        image_dir: the folder that the images are relative to. They are not looked for here: there
-            may be millions.
+        image_dir: the folder that the images are relative to. Their existence is not checked:
+            there may be millions.
 
     Raises:
-        UserError: table or folder are missing, or a line is wrong; the sentence names it.
+        UserError: table or folder are missing, or a line is wrong; the message names it.
     """
-    for path, there in ((table, table.is_file()), (image_dir, image_dir.is_dir())):
-        if not there:
+    for path, exists in ((table, table.is_file()), (image_dir, image_dir.is_dir())):
+        if not exists:
             raise UserError(
                 f"dataset {name!r}: there is no {path}: prepare it as datasets/README.md says, or "
                 "set DETECTRON2_DATASETS to the folder that holds the data sets"
@@ -81,7 +81,7 @@ def read_captions(name: str, table: Path, image_dir: Path) -> list[dict]:
 
 
 def _find_columns(header: list[str], table: Path) -> tuple[int, int]:
-    """Where images and captions stand."""
+    """Return the columns of images and of captions."""
     for image, caption in COLUMNS:
         if image in header and caption in header:
             return header.index(image), header.index(caption)
@@ -93,22 +93,22 @@ def _find_columns(header: list[str], table: Path) -> tuple[int, int]:
 
 
 def _record(
-    row: list[str], width: int, columns: tuple[int, int], image_dir: Path, place: str
+    row: list[str], width: int, columns: tuple[int, int], image_dir: Path, where: str
 ) -> dict:
     if len(row) != width:
         raise UserError(
-            f"{place} has {len(row)} columns instead of {width}: a text with a tab in it needs "
+            f"{where} has {len(row)} columns instead of {width}: a text with a tab in it needs "
             "quotes around it"
         )
     image, caption = (row[column] for column in columns)
     if not image.strip() or not caption.strip():
-        raise UserError(f"{place} has no {'caption' if image.strip() else 'image'}: remove it")
+        raise UserError(f"{where} has no {'caption' if image.strip() else 'image'}: remove it")
     return {"file_name": os.path.join(image_dir, image), "caption": caption}  # noqa: PTH118
 
 
 def _rows(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The cells of every row that has any, with the number of its first line."""
-    # Not strict, the reader would take a quote that is never closed for the rest of the file.
+    """Yield the cells of every non-empty row, with the number of its first line."""
+    # Without strict, a quote that is never closed would swallow the rest of the file.
     reader = csv.reader(_lines(file, path), delimiter="\t", strict=True)
     line = 1
     try:
@@ -118,14 +118,14 @@ def _rows(file: BinaryIO, path: Path) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {line}: {error}; a text that begins with a quote needs quotes around it "
-            "and its own ones doubled"
+            f"{path}, line {line}: {error}; a text that begins with a quote needs quotes around "
+            "it, and quotes inside it doubled"
         ) from error
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    """Decoded lines. They are read in bytes, so that one can be refused before it fills the memory,
-    and what cannot be decoded has a number."""
+    """Yield decoded lines. They are read as bytes, so that a long one is refused before it fills
+    the memory, and an error can name the line that cannot be decoded."""
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
         if len(line) > MAX_LINE:
             raise UserError(

@@ -1,7 +1,7 @@
-"""Whether a model's vocabulary names the classes of a data set in their order.
+"""Check that a model's vocabulary names the classes of a data set in their order.
 
 Labels are numbers: with the same classes in another order every pixel counts as another class, and
-nothing but the names shows it.
+only the names reveal it.
 """
 
 import logging
@@ -16,23 +16,23 @@ from segcore.vocabulary.checks import clean, short
 
 logger = logging.getLogger(__name__)
 
-MISPLACED = 2  # classes that stand at each other's index: one alone may be a class of a close name
+MISPLACED = 2  # classes at another one's index: a single one may be a class of a similar name
 SHOWN = 3
 
 
 def check_class_names(vocabulary: Vocabulary | Sequence[str], dataset_name: str, key: str) -> None:
     """Compare a vocabulary with the classes of a semantic data set, by number and by name.
 
-    Other words for the same classes are a warning: people look for better prompts. A data set
-    without a list of semantic classes is not looked at.
+    Other names for the same classes are a warning: people try better prompts. A data set without a
+    list of semantic classes is not checked.
 
     Args:
-        vocabulary: whatever ``Vocabulary.load`` takes, index = class id.
+        vocabulary: anything that ``Vocabulary.load`` takes, index = class id.
         dataset_name: registered.
-        key: of the config, where the vocabulary comes from.
+        key: config key of the vocabulary.
 
     Raises:
-        UserError: there are more or fewer classes, or at least two names stand at the index of
+        UserError: there are more or fewer classes, or at least two names are at the index of
             another class.
     """
     metadata = MetadataCatalog.get(dataset_name)
@@ -49,27 +49,27 @@ def check_class_names(vocabulary: Vocabulary | Sequence[str], dataset_name: str,
         )
     theirs = metadata.get("vocabulary")
     count = len(names) if background is None else background
-    theirs = _calls(Vocabulary.load(theirs) if theirs else names)[:count]
-    compare_names(_calls(vocabulary)[:count], theirs, f"{key}, for data set {dataset_name}")
+    theirs = _all_names(Vocabulary.load(theirs) if theirs else names)[:count]
+    compare_names(_all_names(vocabulary)[:count], theirs, f"{key}, for data set {dataset_name}")
 
 
 def compare_names(ours: Sequence[set[str]], theirs: Sequence[set[str]], where: str) -> None:
-    """Refuse names in another order, warn of names that differ.
+    """Raise UserError for names in another order, and warn of names that differ.
 
     Args:
-        ours, theirs: what each class is called, of equal length.
-        where: the names stand, to begin the message with.
+        ours, theirs: the names of each class, of equal length.
+        where: source of the names, which begins the message.
     """
-    places: dict[str, set[int]] = {}
-    for number, calls in enumerate(theirs):
-        for call in calls:
-            places.setdefault(call, set()).add(number)
+    indices: dict[str, set[int]] = {}
+    for number, names in enumerate(theirs):
+        for name in names:
+            indices.setdefault(name, set()).add(number)
     misplaced, differing = [], []
-    for number, (calls, other) in enumerate(zip(ours, theirs, strict=True)):
-        if calls & other:
+    for number, (names, other) in enumerate(zip(ours, theirs, strict=True)):
+        if names & other:
             continue
-        known = {place for call in calls for place in places.get(call, ())}
-        found = (number, calls, other)
+        known = {index for name in names for index in indices.get(name, ())}
+        found = (number, names, other)
         (misplaced if len(known) == 1 else differing).append(found)
     if len(misplaced) >= MISPLACED:
         raise UserError(
@@ -87,27 +87,27 @@ def compare_names(ours: Sequence[set[str]], theirs: Sequence[set[str]], where: s
 
 
 def names_of(names: Iterable[str]) -> list[set[str]]:
-    """What classes are called that have only a name, whose first part may stand for it."""
-    return [{_plain(name), _plain(name.split(",")[0])} for name in names]
+    """Return the names of classes without prompts: the whole name, and its part before a comma."""
+    return [{_normalized(name), _normalized(name.split(",")[0])} for name in names]
 
 
-def _calls(classes: Vocabulary | Sequence[str]) -> list[set[str]]:
+def _all_names(classes: Vocabulary | Sequence[str]) -> list[set[str]]:
     if not isinstance(classes, Vocabulary):
         return names_of(classes)
     return [
-        calls | {_plain(prompt)}
-        for calls, prompt in zip(names_of(classes.names), classes.prompts, strict=True)
+        names | {_normalized(prompt)}
+        for names, prompt in zip(names_of(classes.names), classes.prompts, strict=True)
     ]
 
 
-def _plain(name: str) -> str:
-    """Without hyphens, underscores, capitals and the like."""
+def _normalized(name: str) -> str:
+    """Return a name without hyphens, underscores, capitals and the like."""
     return re.sub(r"[\W_]+", " ", clean(name)).strip()
 
 
 def _shown(found: Sequence[tuple[int, set[str], set[str]]]) -> str:
     parts = [
-        f"class {number} is {short(min(calls))}, there {short(min(other))}"
-        for number, calls, other in found[:SHOWN]
+        f"class {number} is {short(min(names))}, there {short(min(other))}"
+        for number, names, other in found[:SHOWN]
     ]
     return "; ".join(parts) + ("; ..." if len(found) > SHOWN else "")

@@ -1,7 +1,6 @@
-"""Data sets of one's own: a JSON file says what they show and where they lie.
+"""Custom datasets: a JSON file lists their classes and folders.
 
-It has the form of the files in ``segcore/vocabularies``, so that it can be given wherever a
-vocabulary is asked for::
+The file has the format of ``segcore/vocabularies``, so it also works as a vocabulary::
 
     {
       "name": "pets",
@@ -16,7 +15,7 @@ vocabulary is asked for::
 Folders are relative to the file. ``DATASETS.OWN`` lists such files.
 
 A table of captions (.tsv) needs no description: it is a data set with the name of the file, and its
-images are relative to the folder that it lies in.
+images are relative to the folder of the file.
 """
 
 from pathlib import Path
@@ -35,15 +34,15 @@ FIELDS = ("images", "labels", "image_suffix", "label_suffix")
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
-    """Register what the files of ``DATASETS.OWN`` describe; again is as good as once.
+    """Register the data sets of the files in ``DATASETS.OWN``; repeating it changes nothing.
 
     Raises:
-        UserError: a file is wrong, or the model would be trained with the words of other classes.
+        UserError: a file is wrong, or the config's vocabulary for training is of other classes.
     """
     for path in cfg.DATASETS.OWN:
         for name in register_custom_file(path):
             if name in cfg.DATASETS.TRAIN and MetadataCatalog.get(name).get("stuff_classes"):
-                _check_words(cfg, name, path)
+                _check_train_vocabulary(cfg, name, path)
 
 
 def register_custom_file(path: str | Path) -> tuple[str, ...]:
@@ -53,7 +52,7 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
         their names.
 
     Raises:
-        UserError: the file is wrong, or one of the names belongs to another data set.
+        UserError: the file is wrong, or another data set has one of the names.
     """
     path = user_path(path)
     if path.suffix == ".tsv":
@@ -69,12 +68,13 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
     if vocabulary.ignore_label is None:
         raise UserError(f"{path}: 'ignore_label' needs to be a whole number, such as 255")
     for name, files in datasets.items():
-        check_file_name(name, f"{path}: the name of a data set")  # results lie in a folder of it
+        # The folder of results has the name of the data set.
+        check_file_name(name, f"{path}: the name of a data set")
         _check_files(path, name, files)
-        places = {key: _folder(path, name, key, files[key]) for key in ("images", "labels")}
-        datasets[name] = files | places
-        _check_name(path, name, places["images"], places["labels"])
-    # Further entries belong to the published benchmarks: background, evaluators.
+        folders = {key: _folder(path, name, key, files[key]) for key in ("images", "labels")}
+        datasets[name] = files | folders
+        _check_name(path, name, folders["images"], folders["labels"])
+    # Further entries are for the published benchmarks: background, evaluators.
     register_table({"datasets": datasets}, vocabulary, Path())
     return tuple(datasets)
 
@@ -114,7 +114,7 @@ def _folder(path: Path, name: str, key: str, folder: str) -> str:
 
 
 def _check_name(path: Path, name: str, *folders: str) -> None:
-    """A name that is taken keeps its reader, so it has to be taken by these very folders."""
+    """Raise UserError if the name is registered with other folders: the first reader is kept."""
     if name not in DatasetCatalog.list():
         return
     known = MetadataCatalog.get(name)
@@ -123,12 +123,12 @@ def _check_name(path: Path, name: str, *folders: str) -> None:
         raise UserError(f"{path}: there is another data set named {name!r}: choose another name")
 
 
-def _check_words(cfg: CfgNode, name: str, path: str | Path) -> None:
-    """A config that goes on from a published one may still hold the words of its classes."""
-    words = cfg.MODEL.SEM_SEG_HEAD.get("TRAIN_CLASS_JSON")
+def _check_train_vocabulary(cfg: CfgNode, name: str, path: str | Path) -> None:
+    """Raise UserError if the config, derived from a published one, keeps that one's vocabulary."""
+    source = cfg.MODEL.SEM_SEG_HEAD.get("TRAIN_CLASS_JSON")
     classes = len(MetadataCatalog.get(name).stuff_classes)
-    if words is not None and len(Vocabulary.load(words)) != classes:
+    if source is not None and len(Vocabulary.load(source)) != classes:
         raise UserError(
-            f"MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON {words} has {len(Vocabulary.load(words))} "
+            f"MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON {source} has {len(Vocabulary.load(source))} "
             f"classes, but data set {name!r} has {classes}: set it to {path}"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.structures import BoxMode
 
 from segcore.annotations import AnnotatedImage, read_instance_file
-from segcore.datasets.registering import check_places, register
+from segcore.datasets.registering import check_paths, register
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -21,10 +21,10 @@ def register_instance_dataset(
     evaluator_type: str = "coco",
     **metadata: object,
 ) -> None:
-    """Make images with annotated objects known under a name; nothing is read yet.
+    """Register images with annotated objects under a name; they are read on first use.
 
-    The classes of a model are the things of the vocabulary, counted from 0. A name that is
-    registered already is accepted when it stands for the same classes.
+    The classes of a model are the things of the vocabulary, counted from 0. A name that is already
+    registered is accepted if its classes are the same.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
@@ -32,11 +32,11 @@ def register_instance_dataset(
         instance_json: objects in COCO's format.
         vocabulary: classes whose ``dataset_ids`` are the category ids of the JSON file; anything
             that :meth:`Vocabulary.load` takes.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
     Raises:
-        UserError: the classes do not say what they are, or the name stands for others already.
+        UserError: the classes lack ids or things, or the name is registered with other classes.
     """
     vocabulary = Vocabulary.load(vocabulary)
     things = thing_fields(vocabulary)
@@ -55,15 +55,15 @@ def register_instance_dataset(
 
 
 def thing_fields(vocabulary: Vocabulary, category_offset: int = 0) -> dict[str, object]:
-    """Metadata of the classes with instances, numbered from 0 in the vocabulary's order.
+    """Return metadata of the classes with instances, numbered from 0 in the vocabulary's order.
 
     Args:
         vocabulary: the classes.
-        category_offset: by how much the category ids of the data set's file exceed the
-            ``dataset_ids`` of the vocabulary.
+        category_offset: added to ``dataset_ids`` of the vocabulary, gives the category ids of the
+            data set's file.
 
     Raises:
-        UserError: the classes do not say what they are.
+        UserError: the classes lack ids or things.
     """
     things = {
         theirs + category_offset: index
@@ -80,7 +80,7 @@ def thing_fields(vocabulary: Vocabulary, category_offset: int = 0) -> dict[str, 
 def read_instance_records(
     name: str, image_dir: Path, instance_json: Path, ids: Mapping[int, int]
 ) -> list[dict]:
-    """Detectron2 dataset dicts with ``annotations``, in the order of the file's images.
+    """Return Detectron2 dataset dicts with ``annotations``, in the order of the file's images.
 
     Args:
         name: of the data set, for messages.
@@ -89,9 +89,9 @@ def read_instance_records(
         ids: category ids of the file -> the model's.
 
     Raises:
-        UserError: a place is missing, the file is wrong, or a category is not among ``ids``.
+        UserError: a path is missing, the file is wrong, or a category is not among ``ids``.
     """
-    check_places(name, image_dir, instance_json)
+    check_paths(name, image_dir, instance_json)
     _, images = read_instance_file(instance_json, image_dir)
     return [
         describe_image(image)
@@ -112,7 +112,7 @@ def read_instance_records(
 
 
 def describe_image(image: AnnotatedImage) -> dict:
-    """What every dataset dict says of an image."""
+    """Return the entries of an image that every dataset dict has."""
     return {
         "file_name": str(image.path),
         "image_id": image.id,
@@ -122,10 +122,10 @@ def describe_image(image: AnnotatedImage) -> dict:
 
 
 def category_ids(vocabulary: Vocabulary) -> dict[int, int]:
-    """Category ids in a data set's JSON files -> class ids, in the order of the classes.
+    """Return category ids in a data set's JSON files -> class ids, in the order of the classes.
 
     Raises:
-        UserError: the vocabulary does not tell, or not what are things.
+        UserError: the vocabulary lacks ``dataset_id`` or ``isthing``.
     """
     ids = vocabulary.dataset_ids
     if vocabulary.isthing is None or ids is None or not all(type(each) is int for each in ids):
@@ -139,7 +139,7 @@ def category_ids(vocabulary: Vocabulary) -> dict[int, int]:
 
 
 def our_category(name: str, json_file: Path, category: int, ids: Mapping[int, int]) -> int:
-    """The class id of a category of a JSON file, or UserError if there is none."""
+    """Return the class id of a category of a JSON file; raise UserError if there is none."""
     if category not in ids:
         raise UserError(
             f"{json_file} has the category id {category!r}, which is none of the {len(ids)} "

@@ -1,5 +1,5 @@
-"""The label maps of a registered data set: written where they are missing, kept where they are
-whole, and counted at the end."""
+"""Write the label maps of a registered data set: valid ones are kept, missing ones are made, and
+the result is compared with the published numbers."""
 
 import functools
 import os
@@ -22,15 +22,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Where the label maps of a data set belong, and what they may hold.
+    """The folder of a data set's label maps, and their valid values.
 
     Attributes:
         name: of the data set.
         folder, suffix: of the label maps.
         image_folder, image_suffix: of the images.
-        num_values: what is stored is 0 ... ``num_values`` - 1, or ``ignore_label``.
-        ignore_label: of pixels without a class, as it is stored.
-        published: how many images the benchmark has.
+        num_values: stored values are 0 ... ``num_values`` - 1, or ``ignore_label``.
+        ignore_label: of pixels without a class, as stored.
+        published: number of images of the benchmark.
     """
 
     name: str
@@ -44,7 +44,7 @@ class LabelMaps:
 
     @classmethod
     def of(cls, name: str, root: Path, key: str = "labels") -> "LabelMaps":
-        """Those of a data set that a vocabulary lists; ``key`` is the entry of their folder."""
+        """Build from a data set that a vocabulary lists; ``key`` is the entry of the folder."""
         table = next(
             table
             for table in map(vocabulary_table, registered_names())
@@ -52,9 +52,9 @@ class LabelMaps:
         )
         entry = table["datasets"][name]
         num_classes = len(table["classes"])
-        if "background" in table:  # the classes from there on are one
+        if "background" in table:  # the classes from this one on are one
             num_classes = table["background"]["first"] + 1
-        first_label = entry.get("first_label", 0)  # what class 0 is stored as; below it is no class
+        first_label = entry.get("first_label", 0)  # stored value of class 0; smaller ones: no class
         return cls(
             name,
             root / entry[key],
@@ -67,11 +67,11 @@ class LabelMaps:
         )
 
     def path(self, stem: str) -> Path:
-        """The label map of the image ``stem``, a path below the folder without its ending."""
+        """Return the label map of the image ``stem``, a path below the folder without suffix."""
         return join_inside(self.folder, f"{stem}{self.suffix}", self.name)
 
     def holds(self, stem: str) -> bool:
-        """Whether the label map is there, can be read, and has no value that it must not have."""
+        """Return whether the label map exists, can be read, and has valid values only."""
         path = self.path(stem)
         try:
             if path.is_file():
@@ -82,7 +82,7 @@ class LabelMaps:
         return False
 
     def check(self, labels: np.ndarray, source: Path) -> None:
-        """Refuse labels (H, W) with a value that they must not have; ``source`` is where it is."""
+        """Raise UserError, which names ``source``, for an invalid value in labels (H, W)."""
         check_labels(labels, self.num_values, self.ignore_label, source)
 
 
@@ -92,12 +92,12 @@ def make_label_maps(
     make: Callable[[Item], np.ndarray | None],
     workers: int,
 ) -> None:
-    """Write the label maps that are not there yet, and tell how many there are in the end.
+    """Write the missing label maps, and print the number of all.
 
     Args:
-        maps: where they belong.
-        items: stem of an image -> what its label map is made of.
-        make: makes (H, W) uint8 or uint16 of it, or None where the image is left out.
+        maps: their folder and valid values.
+        items: stem of an image -> source of its label map.
+        make: returns (H, W) uint8 or uint16 for a source, or None to leave the image out.
         workers: processes.
 
     Raises:
@@ -105,13 +105,13 @@ def make_label_maps(
     """
     made = for_all(functools.partial(_make, maps, make), items.items(), workers, maps.name)
     print(f"{maps.name}: {sum(made)} label maps in {maps.folder}")
-    there = {stem for stem, is_made in zip(items, made, strict=True) if is_made}
-    for sentence in _differences(maps, there):
-        print(f"warning: {maps.name}: {printable(sentence)}", file=sys.stderr)
+    complete = {stem for stem, is_made in zip(items, made, strict=True) if is_made}
+    for difference in _differences(maps, complete):
+        print(f"warning: {maps.name}: {printable(difference)}", file=sys.stderr)
 
 
 def _make(maps: LabelMaps, make: Callable, named: tuple[str, Item]) -> bool:
-    """Whether the image has a label map now."""
+    """Make the label map of an image if missing; return whether the image has one now."""
     stem, item = named
     if maps.holds(stem):
         return True
@@ -124,17 +124,17 @@ def _make(maps: LabelMaps, make: Callable, named: tuple[str, Item]) -> bool:
 
 
 def _differences(maps: LabelMaps, made: set[str]) -> list[str]:
-    """What is not as it was published, in sentences."""
+    """Return the differences from the published data set, as warnings."""
     found = []
     if len(made) != maps.published:
         found.append(
-            f"the benchmark has {maps.published} images, here are {len(made)}: scores of another "
-            "set of images are not comparable"
+            f"the benchmark has {maps.published} images, but there are {len(made)}: scores on "
+            "another set of images are not comparable"
         )
     others = stems(maps.folder, maps.suffix) - made
     if others:
         found.append(
-            f"{len(others)} label maps there, {min(others)}{maps.suffix} for one, are not of this "
+            f"{len(others)} label maps, such as {min(others)}{maps.suffix}, are not of this "
             "download: remove them, or they are evaluated too"
         )
     lacking = made - stems(maps.image_folder, maps.image_suffix)
@@ -147,13 +147,13 @@ def _differences(maps: LabelMaps, made: set[str]) -> list[str]:
 
 
 def stems(folder: Path, suffix: str) -> set[str]:
-    """The files *suffix of a folder and of the folders in it: paths below it without the suffix.
+    """Return the files *suffix of a folder and its subfolders, as paths below it without suffix.
 
-    Hidden files, which some systems add, are left out; a folder that is not there has no files.
+    Hidden files, which some systems add, are left out; a missing folder has no files.
     """
     found = set()
-    for place, _, names in os.walk(folder):  # several times as fast as Path.rglob
-        below = Path(place).relative_to(folder).as_posix().removeprefix(".")
+    for parent, _, names in os.walk(folder):  # several times as fast as Path.rglob
+        below = Path(parent).relative_to(folder).as_posix().removeprefix(".")
         for name in names:
             if name.endswith(suffix) and not name.startswith("."):
                 found.add(f"{below}/{name.removesuffix(suffix)}".removeprefix("/"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from segcore.annotations.panoptic_png import PanopticFile
 from segcore.datasets.instance import category_ids, describe_image, our_category
-from segcore.datasets.registering import check_places, register, vocabulary_reference
+from segcore.datasets.registering import check_paths, register, vocabulary_reference
 from segcore.vocabulary import Vocabulary
 
-LABEL_DIVISOR = 1000  # Detectron2's convention; nothing here reads it
+LABEL_DIVISOR = 1000  # Detectron2's convention; unused here
 
 
 def register_panoptic_dataset(
@@ -24,10 +24,10 @@ def register_panoptic_dataset(
     evaluator_type: str = "coco_panoptic_seg",
     **metadata: object,
 ) -> None:
-    """Make images with segments known under a name; nothing is read yet.
+    """Register images with segments under a name; they are read on first use.
 
-    A name that is registered already, by Detectron2 itself for instance, is accepted when it stands
-    for the same classes; its reader and its metadata are kept, and what it lacks of ours is added.
+    A name that is already registered, by Detectron2 for instance, is accepted if its classes are
+    the same; its reader and its metadata are kept, and missing metadata is added.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
@@ -37,11 +37,11 @@ def register_panoptic_dataset(
             JSON file; anything that :meth:`Vocabulary.load` takes.
         semantic_dir: label maps with the names of the PNG files, for semantic scores.
         instance_json: objects in COCO's format, for scores of instances.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
     Raises:
-        UserError: the classes do not say what they are, or the name stands for others already.
+        UserError: the classes lack ids or things, or the name is registered with other classes.
     """
     vocabulary = Vocabulary.load(vocabulary)
     ids = category_ids(vocabulary)
@@ -49,7 +49,7 @@ def register_panoptic_dataset(
         {theirs: ours for theirs, ours in ids.items() if vocabulary.isthing[ours] is kind}
         for kind in (True, False)
     )
-    # Both lists are indexed by class ids, so both have all classes, as Detectron2's own have.
+    # Both lists are indexed by class ids, so both have all classes, as in Detectron2.
     fields = {
         "thing_classes": list(vocabulary.names),
         "thing_colors": list(vocabulary.colors),
@@ -65,9 +65,9 @@ def register_panoptic_dataset(
         "panoptic_json": str(panoptic_json),
         "vocabulary": vocabulary_reference(vocabulary),
     } | metadata
-    for key, place in (("sem_seg_root", semantic_dir), ("json_file", instance_json)):
-        if place is not None:
-            fields[key] = str(place)
+    for key, path in (("sem_seg_root", semantic_dir), ("json_file", instance_json)):
+        if path is not None:
+            fields[key] = str(path)
     read = functools.partial(
         read_panoptic_records,
         name,
@@ -90,8 +90,8 @@ def read_panoptic_records(
     stuff: Mapping[int, int],
     semantic_dir: Path | None = None,
 ) -> list[dict]:
-    """Detectron2 dataset dicts with ``pan_seg_file_name`` and ``segments_info``, in the order of
-    the file's images, and with ``sem_seg_file_name`` where there is such a folder.
+    """Return Detectron2 dataset dicts with ``pan_seg_file_name`` and ``segments_info``, in the
+    order of the file's images, and with ``sem_seg_file_name`` if ``semantic_dir`` is given.
 
     Args:
         name: of the data set, for messages.
@@ -101,11 +101,11 @@ def read_panoptic_records(
         semantic_dir: label maps with the names of the PNG files.
 
     Raises:
-        UserError: a place is missing, the file is wrong, or a category is neither among ``things``
+        UserError: a path is missing, the file is wrong, or a category is neither among ``things``
             nor among ``stuff``.
     """
     folders = [image_dir, panoptic_dir] + ([] if semantic_dir is None else [semantic_dir])
-    check_places(name, *folders, panoptic_json)
+    check_paths(name, *folders, panoptic_json)
     file, ids = PanopticFile(panoptic_json, panoptic_dir, image_dir), {**things, **stuff}
     records = []
     for image in file.images:

@@ -1,4 +1,4 @@
-"""What the scripts that prepare downloads share: tables of labels, segments, files."""
+"""Common parts of the scripts that prepare downloads: tables of labels, segments, files."""
 
 import argparse
 import math
@@ -28,7 +28,7 @@ FORMATS = {
 
 
 def preparing_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of ``--workers`` and ``--root``, which every script of this kind takes."""
+    """Return a parser of ``--workers`` and ``--root``, which all these scripts take."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,14 +40,14 @@ def preparing_parser(description: str) -> argparse.ArgumentParser:
 
 
 def run(prepare: Callable, parser: argparse.ArgumentParser) -> None:
-    """What a script does: ``prepare`` gets the options; what goes wrong ends in one sentence."""
+    """Call ``prepare`` with the parsed options; a user error ends the script with its message."""
     options = vars(parser.parse_args())
     with exit_on_user_error(": the same command goes on from here"):
         prepare(**options)
 
 
 def find_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder, in order of name.
+    """Return the files of a folder, in order of name.
 
     Raises:
         UserError: there is no such folder, or no such file in it.
@@ -61,10 +61,10 @@ def find_files(folder: Path, suffix: str) -> list[Path]:
 
 
 def read_names(path: Path) -> list[str]:
-    """The names of a list, one a line.
+    """Read a list of file names, one a line.
 
     Raises:
-        UserError: there is no such list, or a line is more than the name of a file.
+        UserError: there is no such list, or a line is no file name.
     """
     try:
         names = path.read_text("utf-8").split("\n")
@@ -77,14 +77,14 @@ def read_names(path: Path) -> list[str]:
 
 
 def check_name(name: object, source: Path) -> str:
-    """A name from ``source`` that becomes part of a path: it must not lead out of its folder."""
+    """Return a file name from ``source``; raise UserError if it leads out of its folder."""
     return check_file_name(name, str(source))
 
 
 def read_mat_labels(path: Path, key: str) -> np.ndarray:
-    """A label map of a MATLAB file (version 5, which holds arrays and executes nothing).
+    """Read a label map of a MATLAB file (version 5, which holds arrays and executes nothing).
 
-    The size is looked at before anything is unpacked.
+    The size is checked before anything is unpacked.
 
     Args:
         path: the file.
@@ -112,9 +112,10 @@ def read_mat_labels(path: Path, key: str) -> np.ndarray:
 
 
 def label_table(ids: Mapping[int, int], ignore_label: int) -> np.ndarray:
-    """A table of all label values, (65536,) uint8 or uint16: values without an id are ignored.
+    """Return a lookup table of all label values, (65536,) uint8 or uint16.
 
-    Looking values up cannot go wrong where renaming them one after the other would.
+    Values without an id become ``ignore_label``. A lookup is correct where replacing values one
+    after the other could replace one twice.
     """
     largest = max(ignore_label, *ids.values())
     table = np.full(MOST_VALUES, ignore_label, np.min_scalar_type(largest))
@@ -123,10 +124,10 @@ def label_table(ids: Mapping[int, int], ignore_label: int) -> np.ndarray:
 
 
 def relabel(labels: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
-    """Labels (H, W) looked up in a table.
+    """Map labels (H, W) through a lookup table.
 
     Raises:
-        UserError: there is a value beyond the table; the sentence names ``path``.
+        UserError: a value is beyond the table; the message names ``path``.
     """
     if labels.min() < 0 or labels.max() >= len(table):
         raise UserError(f"{path} holds a value outside of 0..{len(table) - 1}: it is no label map")
@@ -134,7 +135,7 @@ def relabel(labels: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
 
 
 def write_image(path: Path, pixels: np.ndarray, **options: object) -> None:
-    """Write beside the place and rename: ``path`` never holds half a file.
+    """Write an image to a temporary file and rename it: ``path`` never holds half a file.
 
     Args:
         path: ``.png`` and ``.tif`` are lossless; ``.jpg`` takes 8-bit colours.
@@ -148,7 +149,7 @@ def write_image(path: Path, pixels: np.ndarray, **options: object) -> None:
 
 
 def describe_mask(mask: np.ndarray) -> dict:
-    """``area`` and ``bbox`` (x, y, width, height) of a mask (H, W) that has a pixel."""
+    """Return ``area`` and ``bbox`` (x, y, width, height) of a non-empty mask (H, W)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
@@ -156,7 +157,7 @@ def describe_mask(mask: np.ndarray) -> dict:
 
 
 def for_all(function: Callable, items: Iterable, workers: int, title: str) -> list:
-    """The results of a function for all items in order, with a progress bar.
+    """Return the results of a function for all items in order, with a progress bar.
 
     Raises:
         UserError: a file cannot be read or written.

@@ -1,4 +1,4 @@
-"""Which classes an image or a video shows, by its ground truth."""
+"""Find the classes that are present in an image or a video, by its ground truth."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from segcore.videos import read_frame_labels
 
 
 def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """The classes of an image in its own size, so that small things count.
+    """Return the classes of an image as stored, so that small objects count.
 
     Args:
         record: a dataset dict with ``segments_info``, ``sem_seg_file_name`` or ``annotations``;
-            where it has several, the first of these is looked at.
+            of several, the first in this order is read.
         num_classes: C, of the model.
         ignore_label: of label maps.
 
@@ -22,8 +22,8 @@ def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> n
         (n,) int64, ascending.
 
     Raises:
-        UserError: the record does not tell, its label map cannot be read, or it shows a class that
-            is not in 0 ... C - 1.
+        UserError: the record has none of these, its label map cannot be read, or a class is not in
+            0 ... C - 1.
     """
     name = record["file_name"]
     if "sem_seg_file_name" in record and "segments_info" not in record:
@@ -34,15 +34,15 @@ def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> n
         objects = record.get("segments_info", record.get("annotations"))
         if objects is None:
             raise UserError(
-                f"nothing tells which classes {name} shows: its data set has neither label maps "
-                "nor segments nor annotations"
+                f"the classes of {name} are unknown: its data set has neither label maps nor "
+                "segments nor annotations"
             )
         ids = np.unique([each["category_id"] for each in objects])
     return _checked(ids, num_classes, name)
 
 
 def shown_in_video(record: dict, num_classes: int, ignore_label: int | None) -> np.ndarray:
-    """The classes that any frame of a video shows.
+    """Return the classes in any frame of a video.
 
     Args:
         record: a dataset dict with ``sem_seg_file_names`` or ``frame_annotations``.
@@ -65,18 +65,18 @@ def shown_in_video(record: dict, num_classes: int, ignore_label: int | None) -> 
         found = ([each["category_id"] for each in frame] for frame in record["frame_annotations"])
     else:
         raise UserError(
-            f"nothing tells which classes {name} shows: its data set has neither label maps nor "
-            "annotations"
+            f"the classes of {name} are unknown: its data set has neither label maps "
+            "nor annotations"
         )
     return _checked({int(id) for frame in found for id in frame}, num_classes, name)
 
 
 def _checked(ids: Iterable[int], num_classes: int, name: str) -> np.ndarray:
-    """Class ids in order, all of which the model knows."""
+    """Return class ids in order; raise UserError for one that the model lacks."""
     ids = np.array(sorted(ids), dtype=np.int64)
     if (ids >= num_classes).any() or (ids < 0).any():
         raise UserError(
-            f"{name} shows class {ids.max()}, but the model knows {num_classes}: give the model "
-            "the classes of the data set"
+            f"{name} has class {ids.max()}, but the model has {num_classes} classes: give the "
+            "model the classes of the data set"
         )
     return ids

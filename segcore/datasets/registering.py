@@ -1,4 +1,4 @@
-"""Names in Detectron2's catalogs, some of which Detectron2 itself has taken before us."""
+"""Register names in Detectron2's catalogs, which has registered some of them itself."""
 
 import difflib
 import functools
@@ -15,16 +15,16 @@ from segcore.vocabulary import Vocabulary, clean, registered_names
 def register(
     name: str, read: Callable[[], list[dict]], vocabulary: Vocabulary, fields: dict[str, object]
 ) -> None:
-    """Make a data set known, or fill up what is known of it.
+    """Register a data set, or add missing metadata if it is registered already.
 
     Args:
         name: the data set's; it may be registered already.
-        read: makes its dataset dicts.
+        read: returns its dataset dicts.
         vocabulary: its classes, in the order of ``stuff_classes`` or ``thing_classes``.
         fields: its metadata.
 
     Raises:
-        UserError: the name stands for other classes or another ignore label already.
+        UserError: the name is registered with other classes or another ignore label.
     """
     known = MetadataCatalog.get(name)
     if name not in DatasetCatalog.list():
@@ -37,7 +37,7 @@ def register(
 
 
 def _accept(name: str, vocabulary: Vocabulary, fields: dict[str, object]) -> None:
-    """A name that is taken by the same classes keeps its reader, whose errors become sentences."""
+    """Keep the reader of a registered name with the same classes; its errors become UserErrors."""
     known = MetadataCatalog.get(name)
     if "stuff_classes" in fields:
         check_agreement(name, vocabulary, known.get("stuff_classes", ()), fields["stuff_classes"])
@@ -45,11 +45,11 @@ def _accept(name: str, vocabulary: Vocabulary, fields: dict[str, object]) -> Non
     else:
         check_agreement(name, vocabulary, known.get("thing_classes", ()), fields["thing_classes"])
     theirs = DatasetCatalog[name]
-    if getattr(theirs, "func", None) is not _read_as_they_do:
-        DatasetCatalog[name] = functools.partial(_read_as_they_do, name, theirs)
+    if getattr(theirs, "func", None) is not _read_with_user_errors:
+        DatasetCatalog[name] = functools.partial(_read_with_user_errors, name, theirs)
 
 
-def _read_as_they_do(name: str, read: Callable[[], list[dict]]) -> list[dict]:
+def _read_with_user_errors(name: str, read: Callable[[], list[dict]]) -> list[dict]:
     try:
         return read()
     except UserError:
@@ -63,11 +63,7 @@ def _read_as_they_do(name: str, read: Callable[[], list[dict]]) -> list[dict]:
 
 
 def check_registered(names: Iterable[str]) -> None:
-    """For entry points: are all these data sets known?
-
-    Raises:
-        UserError: one is not; the sentence tells the nearest name.
-    """
+    """Raise UserError, which suggests the nearest name, unless all data sets are registered."""
     known = DatasetCatalog.list()
     for name in names:
         if name not in known:
@@ -77,7 +73,7 @@ def check_registered(names: Iterable[str]) -> None:
 
 
 def first_training_metadata(cfg: CfgNode) -> Metadata:
-    """The metadata of the first data set of ``DATASETS.TRAIN``.
+    """Return the metadata of the first data set of ``DATASETS.TRAIN``.
 
     Raises:
         UserError: there is none, or it is unknown.
@@ -88,27 +84,23 @@ def first_training_metadata(cfg: CfgNode) -> Metadata:
     return MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
 
 
-def check_places(name: str, *places: Path) -> None:
-    """Are the folders and files of a data set there?
-
-    Raises:
-        UserError: one is not; the sentence names it.
-    """
-    for place in places:
+def check_paths(name: str, *paths: Path) -> None:
+    """Raise UserError, which names the path, unless all folders and .json files exist."""
+    for path in paths:
         try:
-            found = place.is_file() if place.suffix == ".json" else place.is_dir()
-        except OSError:  # a name that is longer than names can be
+            found = path.is_file() if path.suffix == ".json" else path.is_dir()
+        except OSError:  # the name is too long
             found = False
         if not found:
-            kind = "file" if place.suffix == ".json" else "folder"
+            kind = "file" if path.suffix == ".json" else "folder"
             raise UserError(
-                f"dataset {name!r} has no {kind} {place}: prepare it as datasets/README.md says, "
+                f"dataset {name!r} has no {kind} {path}: prepare it as datasets/README.md says, "
                 "or set DETECTRON2_DATASETS to the folder that holds the data sets"
             )
 
 
 def vocabulary_reference(vocabulary: Vocabulary) -> str | Vocabulary:
-    """What :meth:`Vocabulary.load` finds this vocabulary by: its name if it is a registered one."""
+    """Return what :meth:`Vocabulary.load` takes for it: the name of a registered one, or itself."""
     known = vocabulary.name in registered_names()
     return (
         vocabulary.name
@@ -120,18 +112,19 @@ def vocabulary_reference(vocabulary: Vocabulary) -> str | Vocabulary:
 def check_agreement(
     name: str, vocabulary: Vocabulary, theirs: Sequence[str], ours: Sequence[str]
 ) -> None:
-    """Does the registered data set of this name have our classes?
+    """Raise UserError unless the registered data set of this name has our classes.
 
-    Two lists of names go round for some benchmarks, so a class agrees in any of its words.
+    Some benchmarks have two published lists of names, so classes agree if they have one name in
+    common.
     """
     more = zip(vocabulary.names, vocabulary.prompts, vocabulary.synonyms, strict=True)
     more = {class_name: (prompt, *synonyms) for class_name, prompt, synonyms in more}
 
-    def words(class_name: str) -> set[str]:
+    def all_names(class_name: str) -> set[str]:
         return set(map(clean, (class_name, *class_name.split(", "), *more.get(class_name, ()))))
 
     if len(theirs) != len(ours) or any(
-        words(their).isdisjoint(words(our)) for their, our in zip(theirs, ours, strict=True)
+        all_names(their).isdisjoint(all_names(our)) for their, our in zip(theirs, ours, strict=True)
     ):
         raise UserError(
             f"dataset {name!r} is registered already with other classes: choose another name"

@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.data import Metadata, MetadataCatalog
 
 from segcore.datasets.registering import (
-    check_places,
+    check_paths,
     check_registered,
     register,
     vocabulary_reference,
@@ -32,26 +32,25 @@ def register_semantic_dataset(
     evaluator_type: str = "sem_seg",
     **metadata: object,
 ) -> None:
-    """Make a folder of images with label maps known under a name.
+    """Register a folder of images with label maps under a name; they are read on first use.
 
-    Nothing is read yet. An image and a label map belong together when their paths below the two
-    folders are equal but for the suffixes. A name that is registered already, by Detectron2 itself
-    for instance, is accepted when it stands for the same classes; its reader and its metadata are
-    kept, and what it lacks of ours is added.
+    An image and a label map are a pair if their paths below the two folders are equal without the
+    suffixes. A name that is already registered, by Detectron2 for instance, is accepted if its
+    classes are the same; its reader and its metadata are kept, and missing metadata is added.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         image_dir, label_dir: the two folders, searched with all their subfolders.
         vocabulary: the classes, in the order of the label values; anything that
             :meth:`Vocabulary.load` takes.
-        image_suffix, label_suffix: how the files' names end, dot included; None takes all images.
+        image_suffix, label_suffix: ends of the files' names, dot included; None takes all images.
         ignore_label: label value of pixels without a class; None takes the vocabulary's.
-        first_label: what class 0 is stored as; smaller values are pixels without a class.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
-        metadata: further entries for ``MetadataCatalog``; they win over the ones made here.
+        first_label: stored value of class 0; smaller values are pixels without a class.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
+        metadata: further entries for ``MetadataCatalog``; they override the ones made here.
 
     Raises:
-        UserError: the name stands for other classes or another ignore label already.
+        UserError: the name is registered with other classes or another ignore label.
     """
     vocabulary = Vocabulary.load(vocabulary)
     fields = {
@@ -80,10 +79,10 @@ def read_pairs(
     label_suffix: str | None,
     first_label: int = 0,
 ) -> list[dict]:
-    """Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of name, and
-    with ``first_label`` where that is not 0.
+    """Return Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of
+    name, and with ``first_label`` if that is not 0.
 
-    Sizes are left to the reader of the images: opening 100,000 headers here would take minutes.
+    They have no sizes: opening 100,000 headers here would take minutes.
 
     Raises:
         UserError: a folder is missing, no image has a label map, or one has several.
@@ -112,7 +111,7 @@ def read_pairs(
 
 
 def semantic_metadata(name: str) -> Metadata:
-    """The metadata of a data set that has ``stuff_classes`` and an ``ignore_label``.
+    """Return the metadata of a data set that has ``stuff_classes`` and an ``ignore_label``.
 
     Raises:
         UserError: it is not registered, or not a semantic one.
@@ -125,12 +124,12 @@ def semantic_metadata(name: str) -> Metadata:
 
 
 def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[str]]:
-    """The files of a data set, by what images and label maps have in common.
+    """Return the files of a data set by the path that an image and its label map share.
 
     Args:
         name: of the data set, for messages.
         folder: searched with its subfolders; hidden files, which some systems add, are left out.
-        suffix: how the names end; None takes every image.
+        suffix: end of the names; None takes every image.
 
     Returns:
         path below the folder without the suffix -> full paths, in order; more than one only where
@@ -139,7 +138,7 @@ def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[st
     Raises:
         UserError: there is no such folder.
     """
-    check_places(name, folder)
+    check_paths(name, folder)
     files: dict[str, list[str]] = {}
     for path in list_images(folder, below=True, suffix=suffix):
         below = path.relative_to(folder).as_posix().removesuffix(suffix or path.suffix)
@@ -148,12 +147,12 @@ def list_files(name: str, folder: Path, suffix: str | None) -> dict[str, list[st
 
 
 def _single_files(name: str, folder: Path, suffix: str | None) -> dict[str, str]:
-    """As :func:`list_files`, where every name stands for one file."""
+    """Return :func:`list_files` with one file a name; raise UserError for several."""
     files = list_files(name, folder, suffix)
     for paths in files.values():
         if len(paths) > 1:
             raise UserError(
                 f"dataset {name!r}: {paths[0]} and {paths[1]} differ in their endings only: remove "
-                "one of them, or say which ending counts (image_suffix, label_suffix)"
+                "one of them, or set image_suffix or label_suffix to the right ending"
             )
     return {below: paths[0] for below, paths in files.items()}

@@ -1,4 +1,4 @@
-"""What of the registered data sets is on the disk: places and counts, no content."""
+"""Report which registered data sets are on the disk, by their paths and counts, not contents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ LABEL_FOLDERS = ("labels", "semantic_labels")
 
 @dataclass(frozen=True)
 class Status:
-    """What there is of a data set.
+    """The files of a data set on the disk.
 
     Attributes:
         name: the registered one.
-        group: the benchmark that it belongs to: the name of a vocabulary, or of a collection.
-        unit: what is counted, ``"images"`` or ``"videos"``.
-        found: how many have all files that the data set reads.
-        published: how many the benchmark has; None where that is up to who makes it.
-        lacking: files and folders that are not there, relative to the root.
+        group: its benchmark: the name of a vocabulary, or of a collection.
+        unit: of the counts, ``"images"`` or ``"videos"``.
+        found: number of those with all files that the data set reads.
+        published: number in the benchmark; None for data sets of any size.
+        lacking: missing files and folders, relative to the root.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Status:
 
     @property
     def state(self) -> str:
-        """``"ready"``, ``"other"``, where the number is not the published one, or ``"missing"``."""
+        """``"ready"``, ``"missing"``, or ``"other"`` if the number is not the published one."""
         if self.lacking or not self.found:
             return "missing"
         return "ready" if self.published in (None, self.found) else "other"
 
 
 def all_statuses(root: Path) -> list[Status]:
-    """One of every data set that a vocabulary lists, in order of the vocabularies."""
+    """Return the status of every data set that a vocabulary lists, in their order."""
     list_folder = cache(partial(_stems_below, root))  # several data sets share their folders
     return [
         _status(name, group_of(vocabulary), entry, root, list_folder)
@@ -55,7 +55,7 @@ def all_statuses(root: Path) -> list[Status]:
 
 
 def group_of(vocabulary: str) -> str:
-    """The name of the collection that a vocabulary belongs to, or its own."""
+    """Return the name of a vocabulary's collection, or of the vocabulary if it has none."""
     return vocabulary_table(vocabulary).get("benchmark", {}).get("name", vocabulary)
 
 
@@ -64,14 +64,14 @@ def _status(
 ) -> Status:
     of_videos = "video_list" in entry or "track_json" in entry
     needed = [entry[key] for key in ("images", *LABEL_FOLDERS, *FILES) if key in entry]
-    needed = [place.partition(VIDEO)[0].rstrip("/") for place in needed]  # of videos their parent
-    lacking = tuple(dict.fromkeys(place for place in needed if not (root / place).exists()))
+    needed = [path.partition(VIDEO)[0].rstrip("/") for path in needed]  # of videos their parent
+    lacking = tuple(dict.fromkeys(path for path in needed if not (root / path).exists()))
     if lacking:
         found = 0
     elif "video_list" in entry:
         found = _count_listed_videos(entry, root)
     elif "num_videos" in entry:  # published files of tracks take long to read
-        found = sum(place.is_dir() for place in (root / entry["images"]).iterdir())
+        found = sum(path.is_dir() for path in (root / entry["images"]).iterdir())
     elif "track_json" in entry:
         found = _count_described_videos(root / entry["track_json"])
     else:
@@ -93,18 +93,18 @@ def _stems_below(root: Path, folder: str, suffix: str) -> frozenset[str]:
 
 
 def _count_described_videos(path: Path) -> int:
-    """How many videos a file of tracks describes."""
+    """Return the number of videos in a file of tracks; 0 if it cannot be read."""
     try:
         return len(fields.entries(read_annotations(path), "videos", str(path)))
-    except UserError:  # as below
+    except UserError:  # its reader raises the error when the data set is used
         return 0
 
 
 def _count_listed_videos(entry: dict, root: Path) -> int:
-    """How many videos of a list have their folders."""
+    """Return the number of listed videos whose folders exist; 0 if the list cannot be read."""
     try:
         names = read_names(root / entry["video_list"])
-    except UserError:  # who uses it is told what is wrong with it
+    except UserError:  # its reader raises the error when the data set is used
         return 0
     patterns = [entry[key] for key in ("images", "labels") if key in entry]
     return sum(

@@ -1,5 +1,5 @@
-"""The ``datasets`` entry of a vocabulary's JSON file: which folders hold its classes' labels, which
-tables hold captions of its images, and which files and folders its videos."""
+"""Register the data sets of a vocabulary's JSON file, whose entry ``datasets`` lists their folders
+and files."""
 
 from pathlib import Path
 
@@ -19,23 +19,23 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
 
     Args:
         table: ``datasets`` maps a name to its folders and files; ``evaluator_type`` and
-            ``background`` are those of all of them. What they have tells the kind:
+            ``background`` are those of all of them. Their entries determine the kind:
 
             - ``captions``, a table: images with captions;
-            - ``panoptic_json`` and ``labels``, where given ``semantic_labels`` and
+            - ``panoptic_json`` and ``labels``, optionally ``semantic_labels`` and
               ``instance_json``: panoptic;
             - ``instance_json`` alone: instances;
-            - ``track_json``, where given ``category_offset``: videos with objects;
-            - ``video_list`` and, where they are public, ``labels``, where given ``piece_frames``:
-              videos with label maps; in the folders ``<video>`` stands for a video's name;
-            - ``labels``, where given ``image_suffix``, ``label_suffix``, ``first_label``: semantic.
+            - ``track_json``, optionally ``category_offset``: videos with objects;
+            - ``video_list``, optionally ``labels`` and ``piece_frames``: videos with label maps;
+              in the folders ``<video>`` stands for a video's name;
+            - ``labels``, optionally ``image_suffix``, ``label_suffix``, ``first_label``: semantic.
 
             All have ``images``.
         vocabulary: the classes of the same table.
-        root: the folder that the others are relative to.
+        root: the folder that all paths are relative to.
 
     Raises:
-        UserError: as the functions that register one of the kind.
+        UserError: as the functions that register one data set.
     """
     for name, files in table.get("datasets", {}).items():
         images = root / files["images"]
@@ -90,7 +90,7 @@ def _register_panoptic(
 
 
 def _background(vocabulary: Vocabulary) -> dict:
-    """Metadata where the labels know fewer classes than the model is prompted with."""
+    """Return the metadata of labels with fewer classes than the model's prompts."""
     background = vocabulary.background
     if background is None:
         return {}

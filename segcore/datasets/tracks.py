@@ -8,7 +8,7 @@ from detectron2.structures import BoxMode
 
 from segcore.annotations import AnnotatedTrack, AnnotatedVideo, read_track_file
 from segcore.datasets.instance import our_category, thing_fields
-from segcore.datasets.registering import check_places, register, vocabulary_reference
+from segcore.datasets.registering import check_paths, register, vocabulary_reference
 from segcore.outlines import outline_box
 from segcore.vocabulary import Vocabulary
 
@@ -23,23 +23,23 @@ def register_track_dataset(
     evaluator_type: str = "ytvis",
     **metadata: object,
 ) -> None:
-    """Make videos with annotated objects known under a name; nothing is read yet.
+    """Register videos with annotated objects under a name; they are read on first use.
 
     The classes of a model are the things of the vocabulary, counted from 0.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         image_dir: the folder that the frames' names in the JSON file are relative to.
-        track_json: videos, and where they are public the tracks of their objects, in YouTube-VIS's
+        track_json: videos, and if they are public the tracks of their objects, in YouTube-VIS's
             format.
         vocabulary: the classes; anything that :meth:`Vocabulary.load` takes.
-        category_offset: by how much the category ids of the file exceed the ``dataset_ids`` of the
-            vocabulary.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        category_offset: added to ``dataset_ids`` of the vocabulary, gives the category ids of the
+            file.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
     Raises:
-        UserError: the classes do not say what they are, or the name stands for others already.
+        UserError: the classes lack ids or things, or the name is registered with other classes.
     """
     vocabulary = Vocabulary.load(vocabulary)
     things = thing_fields(vocabulary, category_offset)
@@ -61,7 +61,7 @@ def register_track_dataset(
 def read_track_records(
     name: str, image_dir: Path, track_json: Path, ids: Mapping[int, int]
 ) -> list[dict]:
-    """Dataset dicts of videos, in the order of the file.
+    """Return dataset dicts of videos, in the order of the file.
 
     Args:
         name: of the data set, for messages.
@@ -71,15 +71,15 @@ def read_track_records(
 
     Returns:
         dicts with ``video_id``, ``file_names``, ``height``, ``width``, ``length`` and, unless the
-        file has no tracks at all, ``frame_annotations``: for every frame the objects that are seen
-        there, each with ``id`` (of its track, which is its place in the file), ``category_id``,
-        ``iscrowd``, ``segmentation``, ``bbox``, ``bbox_mode`` and, where the file has it, ``area``.
-        (Detectron2 takes ``annotations`` for one list, that of an image.)
+        file has no tracks at all, ``frame_annotations``: for every frame its visible objects, each
+        with ``id`` (the index of its track in the file), ``category_id``, ``iscrowd``,
+        ``segmentation``, ``bbox``, ``bbox_mode`` and, if the file has it, ``area``. (Detectron2
+        expects ``annotations`` to be the list of an image.)
 
     Raises:
-        UserError: a place is missing, or the file is wrong: the sentence names the video or track.
+        UserError: a path is missing, or the file is wrong: the message names the video or track.
     """
-    check_places(name, image_dir, track_json)
+    check_paths(name, image_dir, track_json)
     videos, tracks = read_track_file(track_json, image_dir)
     if tracks is None:
         return [_describe(video) for video in videos]
@@ -93,7 +93,7 @@ def read_track_records(
 
 
 def _by_frame(track: AnnotatedTrack) -> Iterator[dict | None]:
-    """What a dataset dict tells of an object in every frame, None where it is not seen."""
+    """Yield an object's annotation in every frame, None in frames without the object."""
     for frame, outline in enumerate(track.outlines):
         if outline is None:
             yield None

@@ -1,4 +1,4 @@
-"""Semantic data sets of videos, as VSPW has them: a list of videos, folders of frames and of label
+"""Semantic data sets of videos in VSPW's format: a list of videos, folders of frames and of label
 maps."""
 
 import functools
@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from segcore.datasets.registering import check_places, register, vocabulary_reference
+from segcore.datasets.registering import check_paths, register, vocabulary_reference
 from segcore.errors import UserError
 from segcore.images.folders import list_images, natural_order
 from segcore.runtime.files import join_inside
 from segcore.videos import frame_size
 from segcore.vocabulary import Vocabulary
 
-VIDEO = "<video>"  # stands for the name of a video in the pattern of its folder
+VIDEO = "<video>"  # placeholder of a video's name in the pattern of its folder
 MAX_LIST_BYTES = 16 * 2**20
 logger = logging.getLogger(__name__)
 
@@ -30,22 +30,22 @@ def register_video_semantic_dataset(
     evaluator_type: str = "video_semantic",
     **metadata: object,
 ) -> None:
-    """Make videos with label maps known under a name; nothing is read yet.
+    """Register videos with label maps under a name; they are read on first use.
 
     Args:
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         video_list: a text file, the name of a video a line.
-        frame_dirs: the folder of a video's frames, with ``VIDEO`` in place of its name.
-        label_dirs: likewise of its label maps, which hold class id + 1, and 0 or 255 for none; None
-            where they are not public.
+        frame_dirs: the folder of a video's frames, with ``VIDEO`` for its name.
+        label_dirs: the folder of its label maps, likewise; they hold class id + 1, and 0 or 255 for
+            no class. None if they are not public.
         vocabulary: the classes; anything that :meth:`Vocabulary.load` takes.
-        piece_frames: longer videos are cut into pieces of so many frames, the last one shorter;
-            None leaves them whole.
-        evaluator_type: what :func:`segcore.evaluation.build_evaluator` builds.
+        piece_frames: longer videos are cut into pieces of this many frames, the last one shorter;
+            None keeps them whole.
+        evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``.
 
     Raises:
-        UserError: the name stands for other classes or another ignore label already.
+        UserError: the name is registered with other classes or another ignore label.
     """
     vocabulary = Vocabulary.load(vocabulary)
     fields = {
@@ -66,7 +66,7 @@ def register_video_semantic_dataset(
 
 
 def read_videos(name: str, video_list: Path, frame_dirs: str, label_dirs: str | None) -> list[dict]:
-    """Dataset dicts of videos, in the order of the list.
+    """Return dataset dicts of videos, in the order of the list.
 
     Args:
         name: of the data set, for messages.
@@ -75,19 +75,19 @@ def read_videos(name: str, video_list: Path, frame_dirs: str, label_dirs: str | 
     Returns:
         dicts with ``video_id`` (the name of the video), ``file_names`` in the order of
         :func:`segcore.images.folders.list_images`, ``height`` and ``width`` of the first frame,
-        ``length``, ``first_frame`` 0, and with ``label_dirs`` ``sem_seg_file_names``; then frames
-        without a label map are left out.
+        ``length``, ``first_frame`` 0, and with ``label_dirs`` ``sem_seg_file_names``: frames
+        without a label map are then left out.
 
     Raises:
         UserError: the list or a folder is missing, a video has no frames, or none with a label map.
     """
-    check_places(name, Path(frame_dirs.partition(VIDEO)[0]))
+    check_paths(name, Path(frame_dirs.partition(VIDEO)[0]))
     videos = read_video_list(name, video_list)
     return [_describe_video(name, video, frame_dirs, label_dirs) for video in videos]
 
 
 def read_video_list(name: str, path: Path) -> list[str]:
-    """The names of videos in a text file, one a line; empty lines do not count.
+    """Read the names of videos in a text file, one a line; empty lines are skipped.
 
     Raises:
         UserError: the file is missing or no text, it names no video, one twice, or one outside of
@@ -116,9 +116,9 @@ def read_video_list(name: str, path: Path) -> list[str]:
 
 
 def cut(video: dict, piece_frames: int) -> Iterator[dict]:
-    """Dataset dicts of at most ``piece_frames`` frames that follow each other: together the video.
+    """Yield dataset dicts of consecutive pieces of a video, of at most ``piece_frames`` frames.
 
-    ``first_frame`` is the place of a piece in the video; ``length`` is the piece's own.
+    ``first_frame`` is the index in the video of a piece's first frame; ``length`` is the piece's.
     """
     for start in range(0, video["length"], piece_frames):
         lists = {
@@ -163,8 +163,8 @@ def _describe_video(name: str, video: str, frame_dirs: str, label_dirs: str | No
 
 
 def _files_by_stem(name: str, folder: Path) -> dict[str, str]:
-    """The images of a folder in natural order."""
-    check_places(name, folder)
+    """Return the images of a folder in natural order."""
+    check_paths(name, folder)
     files: dict[str, str] = {}
     for path in list_images(folder):
         if path.stem in files:

@@ -299,7 +299,7 @@ def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path
     out = tmp_path / "out"
     assert not run(check, *arguments(*two), "--output", out, "--ignore-label", 9)
     page = (out / "index.html").read_text("utf-8")
-    for part in ("There is something to mend", "holds 77", "grass", "20 x 12"):
+    for part in ("There are errors to fix", "holds 77", "grass", "20 x 12"):
         assert part in page
     assert len(list((out / "images").iterdir())) == 2 * 3
     report = json.loads((out / "report.json").read_text("utf-8"))

@@ -245,7 +245,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\(2, 2\), but .*00000048\.jpg has \(2, 3\)"):
         prepare("foodseg103", tmp_path, workers=1)
     save(path, [[255] * 3] * 2)
-    with pytest.raises(UserError, match="shows a class: take the right download"):
+    with pytest.raises(UserError, match="has a class: take the right download"):
         prepare("foodseg103", tmp_path, workers=1)
 
 

@@ -180,7 +180,7 @@ class TestEveryScript:
             found = registered_labels(dataset, tmp_path)
             assert next(iter(found.values())).tolist() == labels
             published = LabelMaps.of(dataset, tmp_path).published
-            assert f"{dataset}: the benchmark has {published} images, here are" in said.err
+            assert f"{dataset}: the benchmark has {published} images, but there are" in said.err
 
     def test_what_is_whole_is_kept_and_what_is_not_is_mended(
         self, script: str, tmp_path: Path
@@ -265,7 +265,7 @@ def test_label_maps_of_another_preparation_are_told_of(
     (folder / "JPEGImages/2007_000033.jpg").unlink()
     load("prepare_voc").prepare(tmp_path, workers=1)
     said = capsys.readouterr().err
-    assert "1 label maps there, 2007_000001.png for one, are not of this download" in said
+    assert "1 label maps, such as 2007_000001.png, are not of this download" in said
     assert "1 label maps have no image in" in said
 
 

@@ -1,10 +1,10 @@
-"""What is wrong with a data set, found before a model is trained on it.
+"""Check a data set for errors before a model is trained on it.
 
-``findings``  the kinds of faults, and which of them stop a training run or spoil it
+``findings``  the kinds of findings, and which of them are errors
 ``pair``      one image with its label map
 ``objects``   segments and objects as label maps
-``survey``    all pairs of a data set together, and two data sets beside each other
-``sample``    which pairs to look at, and the page that shows them
+``survey``    all pairs of a data set, and the comparison of two data sets
+``sample``    sample pairs, and the page that shows them
 """
 
 from segcore.datasets.checking.findings import KINDS, Finding, has_errors

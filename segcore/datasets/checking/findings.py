@@ -1,4 +1,4 @@
-"""What can be wrong, in words."""
+"""The kinds of findings of a check."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding: its heading, and whether it stops or spoils a training run."""
+    """A kind of finding: its heading, and whether it is an error, which would spoil training."""
 
     title: str
     is_error: bool
@@ -22,14 +22,14 @@ KINDS = {
     "lossy": Kind("label maps in a lossy format", True),
     "colours": Kind("label maps that hold colours instead of class ids", True),
     "size": Kind("label maps of another size than their image", True),
-    "rotation": Kind("images that EXIF turns, with label maps that are not turned", True),
+    "rotation": Kind("images that EXIF rotates, with label maps that are not rotated", True),
     "values": Kind("label values that are no class", True),
     "numbering": Kind("class ids that seem to be shifted", True),
     "shared": Kind("images that training and test have in common", True),
     "unlabelled": Kind("images without a label map, which are not used", False),
-    "orientation": Kind("images that EXIF turns or mirrors: look whether the labels fit", False),
+    "orientation": Kind("images that EXIF rotates or flips: check that the labels fit", False),
     "nearly_empty": Kind("label maps with hardly a labelled pixel", False),
-    "duplicate": Kind("images that are there more than once", False),
+    "duplicate": Kind("images that occur more than once", False),
     "absent": Kind("classes that never occur", False),
     "rare": Kind("classes that hardly occur", False),
 }
@@ -37,11 +37,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding of a check.
 
     Attributes:
         kind: a key of ``KINDS``.
-        text: what is the matter, with the names of the files.
+        text: its description, with the names of the files.
         files: the files that it concerns.
     """
 
@@ -55,11 +55,12 @@ class Finding:
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
+    """Return whether any finding is an error."""
     return any(finding.is_error for finding in findings)
 
 
 def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    """Findings by their kind, in the order of ``KINDS``: errors first."""
+    """Group findings by kind, in the order of ``KINDS``: errors first."""
     groups: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
     for finding in findings:
         groups[finding.kind].append(finding)

@@ -1,4 +1,4 @@
-"""Segments and annotated objects as a label map, so that they are checked like one."""
+"""Convert segments and annotated objects to label maps, which have the same checks."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from segcore.outlines import draw_outline
 
 
 def paint_record(record: dict, ignore_label: int) -> np.ndarray:
-    """The classes that the ground truth of a dataset dict has at every pixel.
+    """Return the ground truth of a dataset dict as a label map.
 
     Args:
-        record: with ``segments_info`` or ``annotations``; where objects overlap, later ones win.
-        ignore_label: for pixels of none.
+        record: with ``segments_info`` or ``annotations``; of overlapping objects, the last counts.
+        ignore_label: of pixels without an object.
 
     Returns:
         (H, W) int64.

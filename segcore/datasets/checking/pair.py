@@ -1,4 +1,4 @@
-"""One image with its label map: can they be read, do they fit, what do they hold?"""
+"""Check one image with its label map: both files, their sizes, and the label values."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from segcore.datasets.checking.objects import paint_record
 from segcore.errors import UserError
 from segcore.images import Header, from_first_label, read_header, read_image, read_labels
 
-NEARLY_EMPTY = 0.01  # share of the pixels that have a class
-FIRST_TURNED = 5  # EXIF orientations from here on swap width and height
-MOST_VALUES = 20  # wrong values that are told apart in one label map
+NEARLY_EMPTY = 0.01  # fraction of the pixels that have a class
+FIRST_ROTATED = 5  # EXIF orientations from this one on swap width and height
+MOST_VALUES = 20  # different wrong values that are counted in one label map
 
 
 class Pair(NamedTuple):
@@ -28,16 +28,16 @@ class Pair(NamedTuple):
 
 @dataclass
 class Examined:
-    """What is known of a pair; ``None`` where its file could not be read.
+    """The result of checking a pair; entries of a file that could not be read are None.
 
     Attributes:
         pair: the two files.
         size: (width, height) of the upright image.
         digest: of the image's pixels; equal images have equal ones.
-        pixels: pixels by class id, of the classes that occur.
-        ignored: pixels with the ignore label.
-        wrong: pixels by label value, where that is no class: the most frequent values.
-        findings: what is the matter with it.
+        pixels: number of pixels by class id, of the classes that occur.
+        ignored: number of pixels with the ignore label.
+        wrong: number of pixels by label value that is no class, of the most frequent values.
+        findings: those of the pair.
     """
 
     pair: Pair
@@ -53,15 +53,15 @@ class Examined:
 
 
 def examine(pair: Pair, num_classes: int, ignore_label: int) -> Examined:
-    """Read both files of a pair and look for faults."""
+    """Read both files of a pair and check them."""
     result = Examined(pair)
-    turned, image_size = _examine_image(result)
+    header, image_size = _examine_image(result)
     labels = _read_label_map(result, ignore_label)
     if labels is None:
         return result
     _count(result, labels, num_classes, ignore_label)
     if image_size is not None:
-        _compare_sizes(result, labels.shape[::-1], turned)
+        _compare_sizes(result, labels.shape[::-1], header)
     return result
 
 
@@ -79,7 +79,7 @@ def _examine_image(result: Examined) -> tuple[Header | None, tuple[int, int] | N
 
 
 def read_pair_labels(pair: Pair, ignore_label: int) -> np.ndarray:
-    """The label map of a pair, (H, W) integers.
+    """Return the label map of a pair, (H, W) integers.
 
     Raises:
         UserError: a file cannot be read, or does not agree with the dataset dict.
@@ -138,27 +138,30 @@ def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label:
 
 
 def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
-    """``size`` is that of the label map, ``header`` the image's."""
+    """Compare the label map's ``size`` with that of the image, whose header is given."""
     image, labels, _, record = result.pair
     if size != result.size:
-        if header.orientation >= FIRST_TURNED and size == (header.width, header.height):
+        if header.orientation >= FIRST_ROTATED and size == (header.width, header.height):
             text = (
-                f"{image} is stored lying and EXIF turns it upright, {labels} still lies: turn the "
-                "label map too"
+                f"EXIF rotates {image} by a quarter turn, but {labels} has the size before it: "
+                "rotate the label map too"
             )
             result.note("rotation", text)
         else:
             text = f"{labels} is {_times(size)}, its image {image} is {_times(result.size)}"
             result.note("size", text)
-    elif record is None and _may_be_turned(header) and read_header(labels).orientation == 1:
+    elif record is None and _may_be_rotated(header) and read_header(labels).orientation == 1:
         text = f"{image} has the EXIF orientation {header.orientation}, {labels} has none"
         result.note("orientation", text)
 
 
-def _may_be_turned(header: Header) -> bool:
-    """Whether labels of its size may lie otherwise: unequal sides that change places would tell."""
-    tells = header.orientation >= FIRST_TURNED and header.width != header.height
-    return header.orientation != 1 and not tells
+def _may_be_rotated(header: Header) -> bool:
+    """Return whether labels of the same size may have another orientation than the image.
+
+    Unequal sides that are swapped would show in the size.
+    """
+    shows = header.orientation >= FIRST_ROTATED and header.width != header.height
+    return header.orientation != 1 and not shows
 
 
 def _times(size: tuple[int, int]) -> str:

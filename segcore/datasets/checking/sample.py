@@ -1,4 +1,4 @@
-"""Pairs to look at, on a page with what was found."""
+"""Write the page of a check: its findings, and overlays of sample pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,19 +25,19 @@ def write_check_page(
 
     Args:
         surveys: one a data set.
-        between: what was found between them.
-        folder: where it goes; made if absent.
-        samples: pairs of each data set to show.
+        between: findings that concern several data sets.
+        folder: of the page; created if missing.
+        samples: number of shown pairs of each data set.
 
     Returns:
-        the page.
+        the path of the page.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    page = Page(folder, "Data sets, checked")
+    page = Page(folder, "Check of data sets")
     findings = [*between, *(finding for known in surveys for finding in known.findings)]
-    page.note("There is something to mend." if has_errors(findings) else "Nothing to mend.")
+    page.note("There are errors to fix." if has_errors(findings) else "No errors.")
     try:
         if between:
             page.heading("Between the data sets")
@@ -50,7 +50,7 @@ def write_check_page(
 
 
 def choose_pairs(known: Survey, number: int) -> list[Examined]:
-    """Pairs that can be drawn: the rarest classes first, then evenly from the whole set."""
+    """Choose pairs without errors: the rarest classes first, then evenly from the whole set."""
     sound = [pair for pair in known.pairs if pair.pixels and pair.size and not _faulty(pair)]
     chosen: dict[str, Examined] = {}
     for class_id in np.argsort(known.class_pixels, kind="stable").tolist():
@@ -61,8 +61,8 @@ def choose_pairs(known: Survey, number: int) -> list[Examined]:
                 chosen[best.pair.image] = best
     left = [pair for pair in sound if pair.pair.image not in chosen]
     lacking = min(number - len(chosen), len(left))
-    places = np.linspace(0, len(left) - 1, lacking).round().astype(int)
-    return [*chosen.values(), *(left[place] for place in places)]
+    indices = np.linspace(0, len(left) - 1, lacking).round().astype(int)
+    return [*chosen.values(), *(left[index] for index in indices)]
 
 
 def _faulty(pair: Examined) -> bool:
@@ -78,7 +78,7 @@ def _write_survey(page: Page, known: Survey, samples: int) -> None:
     _write_findings(page, known.findings)
     if known.wrong_values:
         rows = [[str(number) for number in row] for row in known.wrong_values[:MOST_LINES]]
-        page.table(["value that is no class", "pixels", "label maps"], rows)
+        page.table(["invalid label value", "pixels", "label maps"], rows)
     page.cards([_card(pair, known.source) for pair in choose_pairs(known, samples)])
     order = np.argsort(-known.class_pixels, kind="stable").tolist()
     page.table(
@@ -87,7 +87,7 @@ def _write_survey(page: Page, known: Survey, samples: int) -> None:
             [
                 known.source.classes[i],
                 str(i),
-                f"{known.class_shares[i]:.3%}",
+                f"{known.class_fractions[i]:.3%}",
                 str(known.class_images[i]),
             ]
             for i in order
@@ -112,8 +112,8 @@ def _card(pair: Examined, source: Source) -> Card:
     labels = overlays.fit(read_pair_labels(pair.pair, source.ignore_label), SIDE)
     drawn = overlays.overlay(image, labels, source.colors, ignore_label=source.ignore_label)
     entries = [
-        LegendEntry(source.classes[class_id], source.colors[class_id], share)
-        for class_id, share in overlays.present_classes(labels, source.ignore_label)
+        LegendEntry(source.classes[class_id], source.colors[class_id], fraction)
+        for class_id, fraction in overlays.present_classes(labels, source.ignore_label)
     ]
     images = [("image", image), ("label map", drawn)]
     return Card(Path(pair.pair.image).name, images, [("classes:", entries)], side=SIDE)

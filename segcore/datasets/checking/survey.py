@@ -1,4 +1,4 @@
-"""All pairs of a data set together."""
+"""Check all pairs of a data set, and compare two data sets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from segcore.datasets.checking.findings import Finding
 from segcore.datasets.checking.pair import Examined, Pair, examine
-from segcore.datasets.registering import check_places, check_registered
+from segcore.datasets.registering import check_paths, check_registered
 from segcore.datasets.semantic import list_files, semantic_metadata
 from segcore.errors import UserError
 from segcore.runtime.processes import process_map
@@ -23,19 +23,18 @@ VIDEO_KINDS = ("video_semantic", "ytvis")  # evaluator_type of data sets of vide
 
 @dataclass(frozen=True)
 class Source:
-    """What to check.
+    """A data set to check.
 
     Attributes:
-        name: what the data set is called in the report.
+        name: of the data set in the report.
         image_dir, label_dir: its two folders; of objects the latter is their JSON file.
-        image_suffix, label_suffix: how its files' names end; None takes every image.
+        image_suffix, label_suffix: ends of its files' names; None takes every image.
         classes, colors: one a class, in the order of the label values.
         ignore_label: label value of pixels without a class.
-        may_be_partial: whether images without a label map are nothing to mend.
-        first_label: what class 0 is stored as; smaller values are pixels without a class.
-        records: dataset dicts that list segments or objects, which then take the place of the
-            files in the two folders.
-        fault: why the file that lists them cannot be read.
+        may_be_partial: whether images without a label map are allowed.
+        first_label: stored value of class 0; smaller values are pixels without a class.
+        records: dataset dicts of segments or objects, which replace the files in the two folders.
+        fault: the error of reading the file that lists them.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Source:
         image_suffix: str | None = None,
         label_suffix: str | None = None,
     ) -> "Source":
-        """Two folders; ``ignore_label`` is the vocabulary's unless given."""
+        """Build from two folders; ``ignore_label`` is the vocabulary's unless given."""
         ignored = vocabulary.ignore_label if ignore_label is None else ignore_label
         if ignored is None:
             raise UserError(
@@ -81,13 +80,13 @@ class Source:
 
     @classmethod
     def registered(cls, name: str, may_be_partial: bool = True) -> "Source":
-        """A data set that this project has registered, of label maps, segments or objects."""
+        """Build from a data set that this project has registered: label maps, segments, objects."""
         check_registered([name])
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") in VIDEO_KINDS:
             raise UserError(
                 f"dataset {name!r} holds videos, not images: datasets/prepare_vspw.py and "
-                "datasets/prepare_youtubevis.py look at those of the benchmarks"
+                "datasets/prepare_youtubevis.py check those of the benchmarks"
             )
         if metadata.get("panoptic_json") or metadata.get("json_file"):
             return cls._of_records(name, metadata)
@@ -112,7 +111,7 @@ class Source:
         stuff = bool(metadata.get("panoptic_json"))
         images = Path(metadata.image_root)
         labels = Path(metadata.panoptic_root if stuff else metadata.json_file)
-        check_places(name, images, labels, Path(metadata.panoptic_json if stuff else labels))
+        check_paths(name, images, labels, Path(metadata.panoptic_json if stuff else labels))
         try:
             records, fault = tuple(DatasetCatalog.get(name)), None
         except UserError as error:
@@ -131,7 +130,7 @@ class Source:
         )
 
     def find_pairs(self) -> tuple[list[Pair], tuple[int, int], list[Finding]]:
-        """The pairs in order, the numbers of images and label maps, and what has no partner.
+        """Return the pairs in order, the numbers of images and label maps, and unpaired files.
 
         Raises:
             UserError: a folder is missing.
@@ -154,13 +153,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found in a data set.
+    """The result of checking a data set.
 
     Attributes:
-        source: what was checked.
-        num_images, num_labels: files in the two folders.
-        pairs: what is known of each pair, in order of name.
-        findings: everything that is the matter.
+        source: the checked data set.
+        num_images, num_labels: numbers of files in the two folders.
+        pairs: the result of each pair, in order of name.
+        findings: those of all pairs and of the whole data set.
     """
 
     source: Source
@@ -180,13 +179,13 @@ class Survey:
 
     @cached_property
     def class_images(self) -> np.ndarray:
-        """(K,) images that show each class."""
+        """(K,) images that contain each class."""
         shown = [class_id for pair in self.pairs for class_id in pair.pixels or ()]
         return np.bincount(np.array(shown, dtype=np.int64), minlength=len(self.source.classes))
 
     @property
-    def class_shares(self) -> np.ndarray:
-        """(K,) share of each class in the pixels that have one."""
+    def class_fractions(self) -> np.ndarray:
+        """(K,) fraction of each class in the labelled pixels."""
         return self.class_pixels / max(1, self.class_pixels.sum())
 
     @cached_property
@@ -208,17 +207,17 @@ def survey(source: Source, *, workers: int = 1, rare: float = 0.0) -> Survey:
     """Examine every pair of a data set, with a progress bar.
 
     Args:
-        source: what to check.
+        source: the data set.
         workers: processes.
-        rare: classes with a smaller share of the labelled pixels are noted.
+        rare: classes with a smaller fraction of the labelled pixels are reported.
 
     Raises:
         UserError: a folder is missing.
     """
     pairs, numbers, findings = source.find_pairs()
-    look = partial(examine, num_classes=len(source.classes), ignore_label=source.ignore_label)
+    check = partial(examine, num_classes=len(source.classes), ignore_label=source.ignore_label)
     with process_map(workers) as parallel_map:
-        results = parallel_map(look, pairs)
+        results = parallel_map(check, pairs)
         examined = list(tqdm(results, desc=source.name, total=len(pairs), unit="pair"))
     known = Survey(source, *numbers, examined, findings)
     findings += [finding for pair in examined for finding in pair.findings]
@@ -227,22 +226,22 @@ def survey(source: Source, *, workers: int = 1, rare: float = 0.0) -> Survey:
 
 
 def find_shared_images(first: Survey, second: Survey) -> list[Finding]:
-    """Images that two data sets have in common, such as training and test."""
-    there = {pair.digest: pair.pair.image for pair in first.pairs if pair.digest}
+    """Find images that two data sets have in common, such as training and test."""
+    known = {pair.digest: pair.pair.image for pair in first.pairs if pair.digest}
     found = []
     for pair in second.pairs:
-        if pair.digest in there:
-            files = (there[pair.digest], pair.pair.image)
+        if pair.digest in known:
+            files = (known[pair.digest], pair.pair.image)
             found.append(Finding("shared", f"{files[1]} is the same image as {files[0]}", files))
     return found
 
 
 def _find_partners(source: Source, images: dict, labels: dict) -> list[Finding]:
-    lonely = "unlabelled" if source.may_be_partial else "no_label_map"
+    no_labels = "unlabelled" if source.may_be_partial else "no_label_map"
     found = []
-    for kind, here, there in ((lonely, images, labels), ("no_picture", labels, images)):
-        alone = sorted(here.keys() - there.keys())
-        found += [Finding(kind, path, (path,)) for key in alone for path in here[key]]
+    for kind, files, others in ((no_labels, images, labels), ("no_picture", labels, images)):
+        unpaired = sorted(files.keys() - others.keys())
+        found += [Finding(kind, path, (path,)) for key in unpaired for path in files[key]]
     for files in (*images.values(), *labels.values()):
         if len(files) > 1:
             found.append(Finding("ambiguous", " and ".join(files), tuple(files)))
@@ -271,19 +270,19 @@ def _find_duplicates(examined: Sequence[Examined]) -> list[Finding]:
 def _judge_classes(known: Survey, rare: float) -> list[Finding]:
     source, found = known.source, []
     if not known.class_pixels.any() and not known.wrong_values:
-        return found  # nothing could be read, which was told already
-    for class_id, share in enumerate(known.class_shares):
+        return found  # nothing could be read, which other findings report
+    for class_id, fraction in enumerate(known.class_fractions):
         name = f"{class_id} {source.classes[class_id]}"
-        if share == 0:
+        if fraction == 0:
             found.append(Finding("absent", name))
-        elif share < rare:
+        elif fraction < rare:
             images = known.class_images[class_id]
-            found.append(Finding("rare", f"{name}: {share:.3%} of the pixels, {images} images"))
+            found.append(Finding("rare", f"{name}: {fraction:.3%} of the pixels, {images} images"))
     return found + _judge_numbering(known)
 
 
 def _judge_numbering(known: Survey) -> list[Finding]:
-    """Two ways of numbering that are common elsewhere."""
+    """Detect two conventions of other projects: class ids from 1, and 255 as the second class."""
     num_classes, ignored = len(known.source.classes), known.source.ignore_label
     wrong = {value for value, _, _ in known.wrong_values}
     present = set(np.flatnonzero(known.class_pixels).tolist())

@@ -1,7 +1,7 @@
-"""The 22 data sets of MESS: how what their authors give out becomes what is registered here.
+"""Prepare the 22 data sets of MESS from their authors' downloads.
 
 ``recipes`` is the table of the sets, ``sources`` lists the files of a download, ``labels`` and
-``images`` read them, ``preparation`` runs a recipe and checks what came out.
+``images`` read them, ``preparation`` runs a recipe and checks the result.
 """
 
 from segcore.datasets.mess.preparation import Summary, download_folder, prepare

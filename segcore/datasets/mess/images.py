@@ -1,4 +1,4 @@
-"""Images of the downloads, as arrays; and their tiles."""
+"""Read images of the downloads, and cut them into tiles."""
 
 import math
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ BAND_DEVIATIONS = np.array([2500.47885249, 2811.78109878, 2794.09579088], dtype=
 
 
 def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
-    """An image without regard to its EXIF orientation: label maps were drawn on these pixels.
+    """Read an image without its EXIF orientation: label maps were drawn on these pixels.
 
     Args:
-        mode: Pillow's name of what to convert to, ``"RGB"`` or ``"L"`` (grey).
+        mode: Pillow's mode of the result, ``"RGB"`` or ``"L"`` (grey).
 
     Returns:
         (H, W, 3) or (H, W) uint8.
@@ -36,9 +36,9 @@ def stored_pixels(path: Path, mode: str = "RGB") -> np.ndarray:
 
 
 def false_colours(path: Path) -> np.ndarray:
-    """An image of Sentinel-2 with infrared as red, red as green and blue as blue.
+    """Read an image of Sentinel-2 with infrared as red, red as green and blue as blue.
 
-    A band is as bright as 1 where it reaches its mean and one standard deviation.
+    A band's mean plus one standard deviation becomes full brightness.
 
     Args:
         path: a TIFF file of 13 bands.
@@ -62,14 +62,14 @@ def false_colours(path: Path) -> np.ndarray:
             bands = _bands(file.pages.first, path)
     except UserError:
         raise
-    except Exception as error:  # as above; without imagecodecs the message says so
+    except Exception as error:  # damaged bytes raise anything; a missing imagecodecs is named
         raise UserError(f"cannot read {path}: {error}") from error
     bright = bands.astype(np.float32) / (BAND_MEANS + BAND_DEVIATIONS)
     return (bright.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _bands(page, path: Path) -> np.ndarray:
-    """The ``BANDS`` (H, W, 3) of a page whose bands are stored together or one after the other."""
+    """Return the ``BANDS`` (H, W, 3) of a page with interleaved or consecutive bands."""
     axis = page.axes.find("S")
     if sorted(page.axes) != ["S", "X", "Y"] or page.shape[axis] != NUM_BANDS:
         raise UserError(
@@ -81,7 +81,7 @@ def _bands(page, path: Path) -> np.ndarray:
 
 
 def tiles(pixels: np.ndarray, fill: int, size: int = TILE) -> Iterator[np.ndarray]:
-    """Windows side by side from the top left, row by row; what hangs over the border is filled.
+    """Yield adjacent tiles from the top left, row by row, padded at the border.
 
     Args:
         pixels: (H, W, ...).
@@ -99,5 +99,5 @@ def tiles(pixels: np.ndarray, fill: int, size: int = TILE) -> Iterator[np.ndarra
 
 
 def num_tiles(height: int, width: int, size: int = TILE) -> int:
-    """How many :func:`tiles` an image has."""
+    """Return the number of :func:`tiles` of an image."""
     return math.ceil(height / size) * math.ceil(width / size)

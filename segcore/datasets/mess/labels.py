@@ -1,7 +1,7 @@
-"""Labels of the downloads: each function turns those of a source into class ids (H, W) uint8.
+"""Convert labels of the downloads: each function returns a source's class ids, (H, W) uint8.
 
-255 is "no class". Where colours or values stand for classes, ``dataset_id`` in the file of the
-set's vocabulary says which; others become 255.
+255 is "no class". ``dataset_id`` in the set's vocabulary lists the colours or values of the
+classes; others become 255.
 """
 
 import functools
@@ -22,17 +22,17 @@ WHITE = 255
 
 
 def by_value(name: str, source: Source) -> np.ndarray:
-    """A map of the values that stand for the classes of a set."""
+    """Read a map of the values of a set's classes."""
     (path,) = source.labels
     return relabel(read_labels(path), _table(name), path)
 
 
 def by_colour(name: str, source: Source, *, threshold: int | None = None) -> np.ndarray:
-    """A map of the colours that stand for the classes of a set.
+    """Read a map of the colours of a set's classes.
 
     Args:
-        threshold: where given, channels above it are full and the others empty: some maps have
-            soft borders.
+        threshold: channels above it become 255 and the others 0, for maps with soft borders; None
+            keeps them.
     """
     (path,) = source.labels
     pixels = stored_pixels(path)
@@ -42,7 +42,7 @@ def by_colour(name: str, source: Source, *, threshold: int | None = None) -> np.
 
 
 def colours_to_ids(pixels: np.ndarray, colours: Sequence[Sequence[int]]) -> np.ndarray:
-    """Class ids (H, W) uint8 of a map of colours (H, W, 3) uint8; other colours become 255.
+    """Return class ids (H, W) uint8 of colours (H, W, 3) uint8; other colours become 255.
 
     Args:
         colours: RGB of the classes, at most 255.
@@ -53,19 +53,19 @@ def colours_to_ids(pixels: np.ndarray, colours: Sequence[Sequence[int]]) -> np.n
 
 
 def _colour_codes(colours: np.ndarray) -> np.ndarray:
-    """One number for each colour (..., 3)."""
+    """Return one number for each colour (..., 3)."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
 
 def white(source: Source) -> np.ndarray:
-    """1 where a mask is white. Greys are 0, as in the published preparation."""
+    """Return 1 where a mask is white; greys are 0, as in the published preparation."""
     (path,) = source.labels
     return (stored_pixels(path)[..., 0] == WHITE).astype(np.uint8)
 
 
 def without_invalid(name: str, source: Source) -> np.ndarray:
-    """As :func:`by_value`; where the mask of the second label file is white there is no class."""
+    """Return :func:`by_value` of the first label file, without pixels that the second has white."""
     path, invalid = source.labels
     ids, mask = relabel(read_labels(path), _table(name), path), stored_pixels(invalid, "L")
     _check_shapes(ids, mask, invalid)
@@ -73,7 +73,7 @@ def without_invalid(name: str, source: Source) -> np.ndarray:
 
 
 def largest(name: str, source: Source) -> np.ndarray:
-    """As :func:`by_value`, of the largest value that several maps have at a pixel."""
+    """Return :func:`by_value` of the maximum of several maps at each pixel."""
     maps = [read_labels(path) for path in source.labels]
     for labels, path in zip(maps, source.labels, strict=True):
         _check_shapes(maps[0], labels, path)
@@ -81,8 +81,8 @@ def largest(name: str, source: Source) -> np.ndarray:
 
 
 def class_of_folder(source: Source) -> np.ndarray:
-    """Where the mask is brighter than half, the number that the name of the image's folder begins
-    with; else 0. Five people drew each bird, and a pixel is as bright as those who took it in."""
+    """Return the class, which the name of the image's folder begins with, where the mask is
+    brighter than half, else 0. Five annotators drew each bird: the brightness is their mean."""
     (path,) = source.labels
     number = source.image.parent.name.partition(".")[0]
     if not (number.isascii() and number.isdigit() and int(number) < IGNORED):
@@ -91,7 +91,7 @@ def class_of_folder(source: Source) -> np.ndarray:
 
 
 def plane(index: int, source: Source) -> np.ndarray:
-    """One mask of a stack (n, H, W) in a ``.npy`` file; only its own bytes are read."""
+    """Read one mask of a stack (n, H, W) in a ``.npy`` file, without loading the others."""
     (path,) = source.labels
     if not path.is_file():
         raise UserError(f"no file at {path}")
@@ -114,7 +114,7 @@ def _check_shapes(labels: np.ndarray, other: np.ndarray, path: Path) -> None:
 
 @functools.cache
 def _table(name: str) -> np.ndarray:
-    """Value -> class id, for :func:`relabel`; several values may stand for a class."""
+    """Return the table of value -> class id for :func:`relabel`; classes may have several."""
     ids = {}
     for id, values in enumerate(_dataset_ids(name)):
         ids |= dict.fromkeys(values if isinstance(values, tuple) else (values,), id)

@@ -1,4 +1,4 @@
-"""Prepare a set of MESS, and look at what came out."""
+"""Prepare a set of MESS, and check the result."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from segcore.vocabulary import vocabulary_table
 
 @dataclass(frozen=True)
 class Summary:
-    """What a set turned out to hold.
+    """A prepared set.
 
     Attributes:
-        maps: where it lies, and what was published.
-        num_images: of images with labels.
-        classes: ids of those that the labels show.
+        maps: its folders, and the published number of images.
+        num_images: number of images with labels.
+        classes: ids of the classes in the labels.
     """
 
     maps: LabelMaps
@@ -33,20 +33,20 @@ class Summary:
 
 
 def label_maps(name: str, root: Path) -> LabelMaps:
-    """Where the images and labels of one of the ``RECIPES`` belong."""
+    """Return the folders of the images and labels of one of the ``RECIPES``."""
     (dataset,) = vocabulary_table(f"mess_{name}")["datasets"]
     return LabelMaps.of(dataset, root)
 
 
 def download_folder(name: str, root: Path) -> Path:
-    """Where the download belongs."""
+    """Return the folder of the download."""
     return root / label_maps(name, root).image_folder.relative_to(root).parts[0]
 
 
 def prepare(name: str, root: Path, *, workers: int) -> Summary:
-    """Write what is missing of a set, then look at all of it.
+    """Write the missing files of a set, then check all of it.
 
-    A set that is complete is only looked at, so that it need not keep its download.
+    A complete set is only checked, so that it need not keep its download.
 
     Args:
         name: one of the ``RECIPES``.
@@ -54,7 +54,7 @@ def prepare(name: str, root: Path, *, workers: int) -> Summary:
         workers: processes.
 
     Raises:
-        UserError: files are missing or wrong, cannot be written, or show no class at all.
+        UserError: files are missing or wrong, cannot be written, or contain no class at all.
     """
     recipe, maps, folder = RECIPES[name], label_maps(name, root), download_folder(name, root)
     if not folder.is_dir():
@@ -67,7 +67,7 @@ def prepare(name: str, root: Path, *, workers: int) -> Summary:
 
 
 def convert(recipe: Recipe, maps: LabelMaps, source: Source) -> None:
-    """Write the files that a source becomes, unless all of them are there.
+    """Write the files of a source, unless all of them exist.
 
     Raises:
         UserError: a file of the source is missing or wrong.
@@ -98,7 +98,7 @@ def _all_exist(paths: list[Path]) -> bool:
 
 
 def _write(paths: list[Path], pixels: np.ndarray, fill: int, recipe: Recipe) -> None:
-    """One image, or its tiles.
+    """Write an image, or its tiles.
 
     Raises:
         UserError: there are more or fewer tiles than paths.
@@ -115,10 +115,10 @@ def _write(paths: list[Path], pixels: np.ndarray, fill: int, recipe: Recipe) -> 
 
 
 def check(maps: LabelMaps, *, workers: int) -> Summary:
-    """Look at all pairs of a prepared set: sizes, and values of the labels.
+    """Check all pairs of a prepared set: sizes, and values of the labels.
 
     Raises:
-        UserError: there is no pair, one is wrong, or the labels show no class.
+        UserError: there is no pair, one is wrong, or the labels contain no class.
     """
     pairs = _pairs(maps)
     if not pairs:
@@ -129,17 +129,17 @@ def check(maps: LabelMaps, *, workers: int) -> Summary:
     shown = for_all(partial(_shown, maps), pairs, workers, f"check {maps.name}")
     classes = frozenset().union(*shown)
     if not classes:
-        raise UserError(f"no label map in {maps.folder} shows a class: take the right download")
+        raise UserError(f"no label map in {maps.folder} has a class: take the right download")
     return Summary(maps, len(pairs), classes)
 
 
 def _pairs(maps: LabelMaps) -> list[str]:
-    """The stems of the images that have labels, in order."""
+    """Return the stems of the images that have labels, in order."""
     return sorted(stems(maps.image_folder, maps.image_suffix) & stems(maps.folder, maps.suffix))
 
 
 def _shown(maps: LabelMaps, stem: str) -> set[int]:
-    """The classes that the labels of an image show."""
+    """Check a pair, and return the classes in its labels."""
     path, image = maps.path(stem), _image(maps, stem)
     labels, header = read_labels(path), read_header(image)
     upright = header.orientation < 5

@@ -1,4 +1,4 @@
-"""The table of the sets: which files each is made of, and what is done to them."""
+"""The table of the sets: the files of each, and their conversion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from segcore.datasets.mess.sources import Source, by_pattern
 
 # Planes of PAXRay's stacks of masks; the four parts overlap, so each is a set of two classes.
 PAXRAY_PLANES = {"lungs": 0, "mediastinum": 10, "bones": 24, "diaphragm": 163}
-# CryoNuSeg names this folder twice, one in the other.
+# CryoNuSeg has a folder of this name in a folder of the same name.
 ANNOTATOR = "Annotator 1 (biologist second round of manual marks up)"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a set is made of its download.
+    """The conversion of a download into a set.
 
     Attributes:
         sources: folder of the set -> the images that are evaluated.
         labels: source -> class ids (H, W) uint8.
-        image: file of an image -> (H, W, 3) uint8; None: images stay as downloaded.
-        tiled: images and labels are cut into tiles.
+        image: file of an image -> (H, W, 3) uint8; None keeps images as downloaded.
+        tiled: whether images and labels are cut into tiles.
     """
 
     sources: Callable[[Path], list[Source]]
@@ -46,7 +46,7 @@ def _colours(name: str) -> Callable:
     return partial(labels.by_colour, name)
 
 
-# None: the download is what is registered.
+# None: the downloaded files are used as they are.
 RECIPES: dict[str, Recipe | None] = {
     "atlantis": Recipe(
         _pattern("images/test/*/*.jpg", "masks/test/{below}/{name}.png"),

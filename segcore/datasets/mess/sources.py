@@ -1,4 +1,4 @@
-"""The files of a download: which of them are evaluated, and which belong together."""
+"""List the evaluated images of a download, with the files of their labels."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from segcore.errors import UserError
 
 # The 21 of the 60 images of CWFID that its authors test on.
 CWFID_TEST = (1, 3, 4, 9, 10, 13, 15, 21, 22, 26, 28, 29, 30, 32, 35, 39, 44, 47, 48, 54, 60)
-# Rows and columns of the 14 of the 38 images of Potsdam whose labels the contest held back.
+# Rows and columns of the 14 of the 38 images of Potsdam whose labels the contest withheld.
 POTSDAM_TEST = {
     2: (13, 14),
     3: (13, 14),
@@ -28,9 +28,9 @@ class Source:
     """A downloaded image.
 
     Attributes:
-        stem: how the names of the files begin that it becomes.
+        stem: beginning of the names of the prepared files.
         image: its file.
-        labels: the files that its labels are made of; most sets have one.
+        labels: the files of its labels; most sets have one.
     """
 
     stem: str
@@ -41,19 +41,19 @@ class Source:
 def by_pattern(
     folder: Path, images: str, labels: Sequence[str] = (), stem: str = "{name}"
 ) -> list[Source]:
-    """The images that a pattern finds, in order.
+    """Return the images that match a pattern, in order.
 
     Args:
         folder: of the set.
         images: a pattern as for :meth:`pathlib.Path.glob`.
-        labels: for each label file a template of its place. It may use ``{name}``, that of the
-            image without what follows the last ``*`` of the pattern, ``{below}``, the folders
-            between that before the first ``*`` and the image, ``{parent}`` and ``{grandparent}``,
-            the names of the folders that it is in.
-        stem: a template too.
+        labels: for each label file a template of its path. It may use ``{name}``, the image's name
+            without the end that follows the last ``*`` of the pattern, ``{below}``, the folders
+            between the one before the first ``*`` and the image, ``{parent}`` and
+            ``{grandparent}``, the names of the image's folders.
+        stem: a template of the stem.
 
     Raises:
-        UserError: no image is there.
+        UserError: no image matches.
     """
     base, ending = folder / images.partition("*")[0].rpartition("/")[0], images.rpartition("*")[2]
     sources = []
@@ -66,20 +66,23 @@ def by_pattern(
             "parent": path.parent.name,
             "grandparent": path.parent.parent.name,
         }
-        places = tuple(folder / template.format(**fields) for template in labels)
-        sources.append(Source(stem.format(**fields), path, places))
+        paths = tuple(folder / template.format(**fields) for template in labels)
+        sources.append(Source(stem.format(**fields), path, paths))
     if not sources:
         raise UserError(f"there is no {folder / images}: unpack the download there")
     return sources
 
 
 def chase_db1(folder: Path) -> list[Source]:
-    """All but the first images; the labels are the first observer's."""
+    """Return all but the first images; the labels are the first observer's."""
     return by_pattern(folder, "*.jpg", ["{name}_1stHO.png"])[CHASE_TRAINING:]
 
 
 def cub_200(folder: Path) -> list[Source]:
-    """``images.txt`` and ``train_test_split.txt`` have lines of a number and a value."""
+    """Return the images of the test: ``images.txt`` and ``train_test_split.txt`` list them.
+
+    Both have lines of a number and a value.
+    """
     path = folder / "images.txt"
     training = _numbered(folder / "train_test_split.txt")
     sources = []
@@ -92,14 +95,14 @@ def cub_200(folder: Path) -> list[Source]:
 
 
 def cwfid(folder: Path) -> list[Source]:
-    """The images of the test."""
+    """Return the images of the test."""
     names = {f"{number:03}_" for number in CWFID_TEST}
     sources = by_pattern(folder, "images/*image.png", ["annotations/{name}annotation.png"])
     return [source for source in sources if source.stem in names]
 
 
 def isaid(folder: Path) -> list[Source]:
-    """Listed by their masks, ``<image>_instance_color_RGB.png``."""
+    """Return the images that have a mask, ``<image>_instance_color_RGB.png``."""
     masks = by_pattern(folder, "raw_val/images/*.png")
     stems = [mask.stem.partition("_")[0] for mask in masks]
     return [
@@ -109,14 +112,14 @@ def isaid(folder: Path) -> list[Source]:
 
 
 def isprs_potsdam(folder: Path) -> list[Source]:
-    """The images of the test, in infrared, red and green."""
+    """Return the images of the test, in infrared, red and green."""
     names = {f"top_potsdam_{row}_{column}" for row in POTSDAM_TEST for column in POTSDAM_TEST[row]}
     sources = by_pattern(folder, "3_Ortho_IRRG/*_IRRG.tif", ["Labels/{name}_label.tif"])
     return [source for source in sources if source.stem in names]
 
 
 def kvasir_instrument(folder: Path) -> list[Source]:
-    """``test.txt`` lists names without endings."""
+    """Return the images of ``test.txt``, which lists names without endings."""
     return [
         Source(name, folder / "images" / f"{name}.jpg", (folder / "masks" / f"{name}.png",))
         for name in read_names(folder / "test.txt")
@@ -124,7 +127,7 @@ def kvasir_instrument(folder: Path) -> list[Source]:
 
 
 def mhp_v1(folder: Path) -> list[Source]:
-    """``test_list.txt`` lists names; an image has a mask for each person on it."""
+    """Return the images of ``test_list.txt``; each has a mask for each person."""
     masks = defaultdict(list)
     for path in sorted((folder / "annotations").glob("*_*.png")):
         masks[path.name.partition("_")[0]].append(path)
@@ -136,23 +139,19 @@ def mhp_v1(folder: Path) -> list[Source]:
 
 
 def paxray(folder: Path) -> list[Source]:
-    """``paxray.json`` lists the images of the test with their stacks of masks."""
+    """Return the images of the test in ``paxray.json``, with their stacks of masks."""
     path = folder / "paxray.json"
     try:
         entries = read_annotations(path)["test"]
-        places = [(str(entry["image"]), str(entry["target"])) for entry in entries]
+        paths = [(str(entry["image"]), str(entry["target"])) for entry in entries]
     except (KeyError, TypeError) as error:
         raise UserError(f'{path} lists no "test" of "image" and "target": {error!r}') from error
-    pairs = [[_listed(folder, place, path) for place in pair] for pair in places]
+    pairs = [[_listed(folder, name, path) for name in pair] for pair in paths]
     return [Source(image.stem, image, (stack,)) for image, stack in pairs]
 
 
 def check_stems(sources: Sequence[Source]) -> None:
-    """Do all sources become files of their own?
-
-    Raises:
-        UserError: two would become the same.
-    """
+    """Raise UserError if two sources have the same stem."""
     seen: dict[str, Path] = {}
     for source in sources:
         if source.stem in seen:
@@ -160,13 +159,13 @@ def check_stems(sources: Sequence[Source]) -> None:
         seen[source.stem] = source.image
 
 
-def _listed(folder: Path, place: str, source: Path) -> Path:
-    """A file that a list of the download names; it must not lead out of the folder."""
-    return folder.joinpath(*(check_name(part, source) for part in place.split("/")))
+def _listed(folder: Path, name: str, source: Path) -> Path:
+    """Return the path of a listed file; raise UserError if it leads out of the folder."""
+    return folder.joinpath(*(check_name(part, source) for part in name.split("/")))
 
 
 def _numbered(path: Path) -> dict[str, str]:
-    """Lines of a number and a value, as a table.
+    """Read lines of a number and a value as a table.
 
     Raises:
         UserError: the file cannot be read, or a line is of another kind.

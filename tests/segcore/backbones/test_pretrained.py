@@ -86,8 +86,8 @@ def test_an_address_of_a_released_config(caches) -> None:
 
 @pytest.mark.skipif(not detectron2.__version__.endswith("+lite"), reason="Detectron2 fetches it")
 def test_an_address_whose_file_is_not_there(caches) -> None:
-    sentence = rf"{ADDRESS} cannot be .*R-50\.pkl and save it as {caches.parent}"
-    with pytest.raises(UserError, match=sentence):
+    message = rf"{ADDRESS} cannot be .*R-50\.pkl and save it as {caches.parent}"
+    with pytest.raises(UserError, match=message):
         start(R50)
 
 
@@ -138,6 +138,6 @@ def test_swin(tmp_path, suffix: str) -> None:
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sentence = r"the checkpoint R-101\.pkl is no file: set MODEL\.WEIGHTS"
-    with pytest.raises(UserError, match=sentence):
+    message = r"the checkpoint R-101\.pkl is no file: set MODEL\.WEIGHTS"
+    with pytest.raises(UserError, match=message):
         start(R50, **{"MODEL.WEIGHTS": "R-101.pkl"})

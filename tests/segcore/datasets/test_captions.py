@@ -108,8 +108,8 @@ def test_what_python_writes_is_read(read, tmp_path: Path) -> None:
 def test_wrong_tables(read, tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read(content)
-    sentence = str(caught.value)
-    assert says in sentence and str(tmp_path / "table.tsv") in sentence and "\n" not in sentence
+    message = str(caught.value)
+    assert says in message and str(tmp_path / "table.tsv") in message and "\n" not in message
 
 
 def test_a_line_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:

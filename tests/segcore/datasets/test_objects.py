@@ -246,7 +246,7 @@ def test_a_taken_name_that_cannot_be_read(drawn: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_data_sets_that_are_not_there(name: str) -> None:
-    """Whoever reads them: one sentence that names the data set and says what to do."""
+    """Whoever reads them: one message that names the data set and says what to do."""
     if Path(MetadataCatalog.get(name).image_root).is_dir():
         pytest.skip("this data set is there")
     with pytest.raises(UserError, match=rf"'{name}' .*: prepare it as datasets/README\.md says"):
@@ -372,7 +372,7 @@ class TestFaults:
                 read(folder)
 
     @pytest.mark.parametrize(
-        ("entry", "sentence"),
+        ("entry", "message"),
         [
             ({"file_name": "../../a.jpg"}, r"images\[0\]: 'file_name': \.\./\.\./a\.jpg leads out"),
             ({"file_name": "/etc/a.jpg"}, r"images\[0\]: 'file_name': /etc/a\.jpg leads out of"),
@@ -383,9 +383,9 @@ class TestFaults:
             ({"id": "b"}, r"has no segments of the image 'b'"),
         ],
     )
-    def test_images(self, folder: Path, entry: dict, sentence: str) -> None:
+    def test_images(self, folder: Path, entry: dict, message: str) -> None:
         self.change(folder / "panoptic.json", lambda content: content["images"][0].update(entry))
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             self.read(folder)
 
     def test_vocabularies(self, folder: Path, name: str) -> None:

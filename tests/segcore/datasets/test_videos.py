@@ -170,10 +170,10 @@ def test_classes_that_a_video_shows(drawn: Path, name: str) -> None:
     every = shown_in_video(video, 60, 65535)
     assert every.dtype == np.int64 and len(every) >= 2
     assert shown_in_video(record, 54, None).tolist() == [id for id in every.tolist() if id < 54]
-    with pytest.raises(UserError, match=r"video 1 shows class .* but the model knows 1"):
+    with pytest.raises(UserError, match=r"video 1 has class .* but the model has 1"):
         shown_in_video(record, 1, None)
     del record["frame_annotations"]
-    with pytest.raises(UserError, match="nothing tells which classes video 1 shows"):
+    with pytest.raises(UserError, match="the classes of video 1 are unknown"):
         shown_in_video(record, 54, None)
 
 
@@ -255,7 +255,7 @@ class TestFaultsOfFolders:
             self.read(folder)
 
     @pytest.mark.parametrize(
-        ("content", "sentence"),
+        ("content", "message"),
         [
             (b"\n \n", "names no video"),
             (b"../cat", r"val\.txt: video 1: ../cat leads out of"),
@@ -266,9 +266,9 @@ class TestFaultsOfFolders:
             (b"\xff\xfe", "is not UTF-8 text"),
         ],
     )
-    def test_a_list_that_is_wrong(self, folder: Path, content: bytes, sentence: str) -> None:
+    def test_a_list_that_is_wrong(self, folder: Path, content: bytes, message: str) -> None:
         (folder / "val.txt").write_bytes(content)
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             self.read(folder)
 
 
@@ -323,7 +323,7 @@ class TestFaultsOfTracks:
             self.read(folder)
 
     @pytest.mark.parametrize(
-        ("edit", "sentence"),
+        ("edit", "message"),
         [
             (
                 lambda _, video, track: track["segmentations"].append(None),
@@ -391,7 +391,7 @@ class TestFaultsOfTracks:
             ),
         ],
     )
-    def test_a_file_that_is_wrong(self, folder: Path, edit: Callable, sentence: str) -> None:
+    def test_a_file_that_is_wrong(self, folder: Path, edit: Callable, message: str) -> None:
         self.change(folder, edit)
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             self.read(folder)

@@ -132,7 +132,7 @@ def test_ground_truth_of_each_kind(tmp_path: Path, register, kind: str) -> None:
     assert scores == {"mAP": 100, "mAP-image": 100, "recall@1": 50, "precision@1": 100}
     report = json.loads((tmp_path / "multilabel_evaluation.json").read_text("utf-8"))
     assert report["scores"] == scores
-    with pytest.raises(UserError, match=r"holds the value 2|shows class 2, but"):
+    with pytest.raises(UserError, match=r"holds the value 2|has class 2, but"):
         evaluator.process([item], [{"category_scores": torch.zeros(2)}])
 
 

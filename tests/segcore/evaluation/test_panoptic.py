@@ -305,7 +305,7 @@ def test_faults_of_the_ground_truth(tiny: Path, register) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "message"),
     [
         (
             '"category_id": 7',
@@ -343,10 +343,10 @@ def test_faults_of_the_ground_truth(tiny: Path, register) -> None:
         ("{", "[", "is not valid JSON"),
     ],
 )
-def test_faults_of_the_json_file(tiny: Path, old: str, new: str, sentence: str) -> None:
+def test_faults_of_the_json_file(tiny: Path, old: str, new: str, message: str) -> None:
     content = (tiny / "gt.json").read_text()
     (tiny / "gt.json").write_text(content.replace(old, new))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         PanopticFile(tiny / "gt.json", tiny / "png")
 
 

@@ -234,7 +234,7 @@ class TestAll:
         assert output["image"].shape == (3, 80, 120)
 
     @pytest.mark.parametrize("mapper", MAPPERS)
-    def test_oracles_are_told_the_classes(self, config, mapper: str) -> None:
+    def test_oracles_get_the_classes(self, config, mapper: str) -> None:
         cfg = config(mapper)
         cfg.MODEL.RANKSEG = CfgNode({"FLAG": False, "USE_GT": True, "ORACLE": False})
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, cfg.INPUT.MIN_SIZE_TEST = 4, 4
@@ -242,9 +242,9 @@ class TestAll:
         shown = [CAT, DOG] if "instance" in mapper else [CAT, DOG, GRASS]
         assert output["instances"].gt_classes.tolist() == shown
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 1
-        with pytest.raises(UserError, match=r"1\.png (shows class|holds the value) "):
+        with pytest.raises(UserError, match=r"1\.png (has class|holds the value) "):
             build_mapper(cfg, is_train=False)(record(cfg))
-        with pytest.raises(UserError, match="nothing tells which classes"):
+        with pytest.raises(UserError, match=r"the classes of .* are unknown"):
             build_mapper(cfg, is_train=False)({"file_name": record(cfg)["file_name"]})
 
 
@@ -356,16 +356,16 @@ class TestPanoptic:
             np.testing.assert_array_equal(masks[number, :HEIGHT, :WIDTH], expected)
 
     @pytest.mark.parametrize(
-        ("change", "sentence"),
+        ("change", "message"),
         [
             ({"pan_seg_file_name": None}, r"1\.png has no segments: this needs a panoptic"),
             ({"segments_info": []}, r"1\.png holds the segment id \d+, which the JSON file"),
             ({"pan_seg_file_name": "nowhere.png"}, r"no file at nowhere\.png"),
         ],
     )
-    def test_faults(self, config, change: dict, sentence: str) -> None:
+    def test_faults(self, config, change: dict, message: str) -> None:
         cfg = config("mask_former_panoptic")
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             build_mapper(cfg, is_train=True)(record(cfg) | change)
 
     def test_png_and_list_disagree(self, config, tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ class TestInstance:
         assert objects.gt_masks.shape == (0, 64, 64) and objects.gt_classes.shape == (0,)
 
     @pytest.mark.parametrize(
-        ("outline", "sentence"),
+        ("outline", "message"),
         [
             (None, r"an object of .*1\.png is neither a list of polygons nor an RLE"),
             ([[0, 0, 1e7, 0, 5, 5]], r"an object of .*1\.png: a polygon lies outside"),
@@ -415,10 +415,10 @@ class TestInstance:
             ({"size": [40, 60], "counts": "?"}, r"1\.png: the RLE is damaged"),
         ],
     )
-    def test_faults_of_outlines(self, config, outline: object, sentence: str) -> None:
+    def test_faults_of_outlines(self, config, outline: object, message: str) -> None:
         cfg = config("mask_former_instance")
         item = record(cfg) | {"annotations": [{"category_id": CAT, "segmentation": outline}]}
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             build_mapper(cfg, is_train=True)(item)
 
     def test_no_annotations(self, config) -> None:
@@ -437,7 +437,7 @@ class TestSemantic:
 
 
 @pytest.mark.parametrize(
-    ("mapper", "dataset", "sentence"),
+    ("mapper", "dataset", "message"),
     [
         ("mask_former_panoptic", "test_semantic", "'test_semantic' has no segments: use"),
         ("coco_instance_lsj", "test_semantic", "'test_semantic' has no instances: use"),
@@ -445,10 +445,10 @@ class TestSemantic:
         ("mask_former_semantic", "test_instance", "'test_instance' is no semantic one"),
     ],
 )
-def test_data_sets_of_another_kind(config, mapper: str, dataset: str, sentence: str) -> None:
+def test_data_sets_of_another_kind(config, mapper: str, dataset: str, message: str) -> None:
     cfg = config(mapper)
     cfg.DATASETS.TRAIN = (dataset,)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         build_mapper(cfg, is_train=True)
 
 

@@ -310,7 +310,7 @@ class TestAugmentations:
 
 class TestFaults:
     @pytest.mark.parametrize(
-        ("inputs", "sentence"),
+        ("inputs", "message"),
         [
             ({"MIN_SIZE_TRAIN_SAMPLING": "choice"}, r"use 'choice_by_clip' or 'range_by_clip'"),
             ({"RANDOM_FLIP": "horizontal"}, r"RANDOM_FLIP is 'horizontal', .*'flip_by_clip'"),
@@ -319,8 +319,8 @@ class TestFaults:
             ({"SAMPLING_FRAME_NUM": 0}, r"SAMPLING_FRAME_NUM is 0: it has to be at least 1"),
         ],
     )
-    def test_keys(self, inputs: dict, sentence: str) -> None:
-        with pytest.raises(UserError, match=sentence):
+    def test_keys(self, inputs: dict, message: str) -> None:
+        with pytest.raises(UserError, match=message):
             build_mapper(config(SEMANTIC, **inputs), True)
 
     def test_a_crop_that_looks_at_labels(self) -> None:
@@ -359,7 +359,7 @@ class TestFaults:
             build_mapper(config(mapper), True)(video)
 
     @pytest.mark.parametrize(
-        ("key", "edit", "sentence"),
+        ("key", "edit", "message"),
         [
             ("file_names", lambda path: path.unlink(), r"no file at .*2\.png"),
             (
@@ -380,13 +380,13 @@ class TestFaults:
         ],
     )
     def test_a_file_of_a_frame(
-        self, tmp_path: Path, key: str, edit: Callable, sentence: str
+        self, tmp_path: Path, key: str, edit: Callable, message: str
     ) -> None:
         video, path = record(SEMANTIC), tmp_path / "2.png"
         path.write_bytes(Path(video[key][2]).read_bytes())
         video[key][2] = str(path)
         edit(path)
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             build_mapper(config(SEMANTIC), True)(video)
 
     def test_an_outline_of_another_size(self) -> None:

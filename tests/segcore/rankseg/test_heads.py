@@ -64,7 +64,7 @@ def test_every_parameter_learns(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"kind": "mlp"}, "there is no multi-label head 'mlp'"),
         ({"kind": "encoder", "shared_width": 256}, "MODEL.RANKSEG.HIDDEN_DIM 256"),
@@ -72,8 +72,8 @@ def test_every_parameter_learns(kind: str) -> None:
         ({"kind": "gap", "shared_width": 512}, "no class embeddings to share"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(options: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_what_does_not_fit_is_one_sentence(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         build_multilabel_head(width=256, num_classes=10, **options)
 
 

@@ -230,15 +230,15 @@ class TestWriting:
         assert write_scenes(tmp_path, SCENES_60, TINY) == tiny[1]
 
     @pytest.mark.parametrize(
-        ("settings", "sentence"),
+        ("settings", "message"),
         [
             (Settings(6, 4, size=48, seed=3), "holds images of seed 0, not 3"),
             (Settings(6, 4, size=64), "holds images of size 48, not 64"),
             (Settings(5, 4, size=48), "6 train images, more than 5"),
         ],
     )
-    def test_settings_are_not_mixed(self, tiny, settings, sentence):
-        with pytest.raises(UserError, match=sentence):
+    def test_settings_are_not_mixed(self, tiny, settings, message):
+        with pytest.raises(UserError, match=message):
             write_scenes(tiny[0].parent, SCENES_60, settings)
 
     def test_a_damaged_settings_file_is_told(self, tmp_path):
@@ -260,7 +260,7 @@ class TestWriting:
             write_scenes(tmp_path, SCENES_60, TINY, workers=workers)
 
     @pytest.mark.parametrize(
-        ("settings", "sentence"),
+        ("settings", "message"),
         [
             ({"size": 8}, "--size 8"),
             ({"size": 10**6}, "--size 1000000"),
@@ -268,8 +268,8 @@ class TestWriting:
             ({"num_train": -1}, "--num-images"),
         ],
     )
-    def test_impossible_settings_are_told(self, settings, sentence):
-        with pytest.raises(UserError, match=sentence):
+    def test_impossible_settings_are_told(self, settings, message):
+        with pytest.raises(UserError, match=message):
             Settings(**{"num_train": 1, "num_test": 1, **settings})
 
 

@@ -212,24 +212,24 @@ class TestWriting:
         assert write_videos(folder.parents[1], CATALOGUES[folder.parent.name], SETTINGS) == hashes
 
     @pytest.mark.parametrize(
-        ("settings", "sentence"),
+        ("settings", "message"),
         [
             ({"num_frames": 7}, "holds videos of frames 6, not 7"),
             ({"num_test": 3}, "4 test videos, more than 3"),
         ],
     )
-    def test_settings_are_not_mixed(self, videos, settings, sentence):
+    def test_settings_are_not_mixed(self, videos, settings, message):
         root = videos[0].parents[1]
         changed = {"num_train": 2, "num_test": 4, "num_frames": 6, "size": 48} | settings
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             write_videos(root, CATALOGUES[videos[0].parent.name], VideoSettings(**changed))
 
     @pytest.mark.parametrize(
-        ("settings", "sentence"),
+        ("settings", "message"),
         [({"num_frames": 1}, "--num-frames 1"), ({"num_test": -1}, "--num-videos")],
     )
-    def test_impossible_settings_are_told(self, settings, sentence):
-        with pytest.raises(UserError, match=sentence):
+    def test_impossible_settings_are_told(self, settings, message):
+        with pytest.raises(UserError, match=message):
             VideoSettings(**{"num_train": 1, "num_test": 1, **settings})
 
 
