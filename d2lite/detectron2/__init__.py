@@ -1,7 +1,7 @@
 """A small stand-in for Detectron2: the part of its interface that CatRank uses.
 
 Import paths, signatures, defaults, file formats and numbers are those of Detectron2 0.6. What is
-left out fails with one sentence that says to install Detectron2 itself.
+left out raises one message that says to install Detectron2 itself.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Placeholders for the arrays and tensors in a pickle, and the names that make them.
 
-Each is checked against the bytes that are in the file before numpy or PyTorch make the value.
+Each is checked against the bytes of the file before numpy or PyTorch create the value.
 
 Detectron2's stand-in (``d2lite``) has this file too, word for word: neither imports the other.
 """
@@ -33,7 +33,7 @@ def are_sizes(value: Any) -> bool:
 
 
 def _are(kinds: tuple[type, ...], value: Any) -> bool:
-    """Whether this is a tuple of nothing but such values, so that comparing it is quick."""
+    """Whether this is a tuple of values of these types only, so that comparing it is fast."""
     return type(value) is tuple and all(type(part) in kinds for part in value)
 
 
@@ -72,7 +72,7 @@ class _Array(Placeholder):
         self.made: np.ndarray | None = None
 
     def make(self, budget: Budget) -> np.ndarray:
-        """The array, writable and in the byte order of this machine."""
+        """Return the array, writable and in the byte order of this machine."""
         if self.made is None:
             budget.take(len(self.data))
             data = self.data.encode("latin1") if type(self.data) is str else self.data
@@ -82,7 +82,7 @@ class _Array(Placeholder):
 
 
 class _EmptyArray(Placeholder):
-    """An array as numpy writes it first, its state still to follow."""
+    """An array whose state follows in the stream."""
 
     def __init__(self, _: Budget, kind: Any, shape: Any, code: Any) -> None:
         if kind is not _NDARRAY:
@@ -95,28 +95,28 @@ class _EmptyArray(Placeholder):
         self.array = _Array(dtype, shape, fortran, data)
 
     def make(self, budget: Budget) -> np.ndarray:
-        """The array."""
+        """Return the array."""
         return super().make(budget) if self.array is None else self.array.make(budget)
 
 
 class _Scalar(_Array):
-    """A number of numpy's."""
+    """A numpy scalar."""
 
     def __init__(self, _: Budget, dtype: Any, data: Any) -> None:
         super().__init__(dtype, (), False, data)
 
     def make(self, budget: Budget) -> np.generic:
-        """The number."""
+        """Return the number."""
         return super().make(budget)[()]
 
 
 def _from_buffer(_: Budget, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    """An array as protocol 5 writes it."""
+    """Read an array of protocol 5."""
     return _Array(dtype, shape, type(order) is str and order == "F", data)
 
 
 def _encode(budget: Budget, text: Any, encoding: Any) -> bytes:
-    """Bytes as protocols before 3 write them."""
+    """Read bytes of protocols before 3."""
     if type(text) is not str or type(encoding) is not str or encoding not in ("latin1", "latin-1"):
         raise UnpicklingError("it wants to run another codec than latin1")
     budget.take(len(text))
@@ -124,7 +124,7 @@ def _encode(budget: Budget, text: Any, encoding: Any) -> bytes:
 
 
 def _no_bytes(_: Budget) -> bytes:
-    """The data of an array without numbers, before protocol 3."""
+    """Return the data of an empty array, before protocol 3."""
     return b""
 
 
@@ -139,7 +139,7 @@ class StorageKind:
 
 
 class Storage(Placeholder):
-    """The numbers that tensors show; unknown until :meth:`fill`."""
+    """The memory of tensors; empty until :meth:`fill`."""
 
     def __init__(self, dtype: torch.dtype, count: int) -> None:
         self.dtype, self.count = dtype, count
@@ -148,26 +148,26 @@ class Storage(Placeholder):
 
     @classmethod
     def described(cls, pid: Any) -> tuple[str, "Storage"]:
-        """The key, and the storage, of ("storage", kind, key, device, count[, None])."""
+        """Return the key and the storage of ("storage", kind, key, device, count[, None])."""
         if not _are((str, int, type(None), StorageKind), pid) or not 5 <= len(pid) <= 6:
             raise UnpicklingError("it refers to something outside of the file")
-        word, kind, key, _, count, *view = pid
-        plain = word == "storage" and type(kind) is StorageKind and view in ([], [None])
+        tag, kind, key, _, count, *view = pid
+        plain = tag == "storage" and type(kind) is StorageKind and view in ([], [None])
         if not plain or type(key) is not str or not are_sizes((count,)):
             raise UnpicklingError("it refers to a storage that PyTorch would not write")
         return key, cls(kind.dtype, count)
 
     def same(self, other: "Storage") -> "Storage":
-        """Return this one; all that a file says of a storage must agree."""
+        """Return this storage; refuse another description of it in the same file."""
         if (self.dtype, self.count) != (other.dtype, other.count):
             raise UnpicklingError("it is damaged: a storage has two sizes")
         return self
 
     def fill(self, buffer: bytearray | mmap, start: int) -> None:
-        """Show the bytes of a buffer from ``start`` on."""
+        """Refer to the bytes of a buffer from ``start`` on."""
         if start + self.nbytes > len(buffer):
             raise UnpicklingError("it is cut short: numbers of a tensor are lacking")
-        if start % 8 and self.nbytes:  # numbers lie at multiples of their size
+        if start % 8 and self.nbytes:  # PyTorch needs aligned numbers
             buffer, start = bytearray(buffer[start : start + self.nbytes]), 0
         self.content = torch.empty(0, dtype=torch.uint8)
         if self.nbytes:
@@ -193,7 +193,7 @@ class _Tensor(Placeholder):
         self.made: torch.Tensor | None = None
 
     def make(self, budget: Budget) -> torch.Tensor:
-        """The tensor; those of one storage share its memory."""
+        """Return the tensor; tensors of one storage share its memory."""
         if self.storage.content is None:
             raise UnpicklingError("it is cut short: numbers of a tensor are lacking")
         if self.made is None:
@@ -206,7 +206,7 @@ class _Tensor(Placeholder):
 
 
 def _tensor(_: Budget, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> _Tensor:
-    """Whether it requires gradients, hooks (none) and, in version 3, its dtype are the rest."""
+    """Read a tensor; ``rest``: requires_grad, hooks (none) and, in version 3, its dtype."""
     dtype = rest[2] if len(rest) > 2 and isinstance(rest[2], torch.dtype) else None
     if not isinstance(storage, Storage):
         raise UnpicklingError("it holds a tensor that PyTorch would not write")
@@ -223,7 +223,7 @@ def _parameter(_: Budget, tensor: Any, *rest: Any) -> _Tensor:
 
 
 def _ordered_dict(budget: Budget, items: Any = ()) -> dict:
-    """A dict, which is ordered too; Python 2 hands the entries over as a list of pairs."""
+    """Read an ordered dict as a dict; Python 2 passes the entries as a list of pairs."""
     budget.step(len(items))
     made: dict = {}
     set_items(made, ((key, value) for key, value in items))

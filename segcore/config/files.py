@@ -147,7 +147,7 @@ class _SafeLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         if is_reference and node.end_mark is None:  # PyYAML sets it when a list or mapping ends
-            raise yaml.YAMLError("a reference (*name) stands in what it refers to")
+            raise yaml.YAMLError("a reference (*name) is inside of what it refers to")
         return node
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:

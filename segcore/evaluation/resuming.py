@@ -101,7 +101,7 @@ class ResumableEvaluation(DatasetEvaluator):
             return
         try:
             with zipfile.ZipFile(self.path) as archive:
-                if archive.testzip() is not None:  # check sums, which PyTorch does not look at
+                if archive.testzip() is not None:  # checksums, which PyTorch does not look at
                     raise UserError("it is damaged")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = saved["fingerprint"]

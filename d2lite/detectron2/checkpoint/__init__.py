@@ -1,4 +1,4 @@
-"""Saving and loading, safely."""
+"""Saving and loading checkpoints, without executing code from a file."""
 
 from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
 

@@ -1,4 +1,4 @@
-"""The checkpointer: fvcore's, reading more formats and running no code from a file."""
+"""The checkpointer: fvcore's, with more formats, and without executing code from a file."""
 
 import pickle
 from typing import Any
@@ -8,23 +8,23 @@ import safetensors.torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.checkpoint.matching import match_by_suffix
 from detectron2.checkpoint.restricted_pickle import load_pickle, load_torch
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 _MATCHING = "matching_heuristics"
-# Buffers of the top module that hold no learned value: files may lack them.
+# Buffers of the top module that are not trained: files may lack them.
 _OPTIONAL_BUFFERS = ("pixel_mean", "pixel_std")
 _IGNORED_ENTRY = "anchor_generator.cell_anchors"
 
 
 class DetectionCheckpointer(Checkpointer):
-    """Saves a model with whatever has a ``state_dict``; loads .pth, .safetensors and zoos' .pkl.
+    """Saves a model and other objects with a ``state_dict``; loads .pth, .safetensors and .pkl.
 
-    Nothing in a file is executed: pickles are read by a reader of ours, which knows arrays, tensors
-    and plain containers. ``path?matching_heuristics=True`` fits names by their endings.
+    Nothing in a file is executed: a restricted reader of pickles knows arrays, tensors and plain
+    containers only. ``path?matching_heuristics=True`` matches names by their suffixes.
 
     Args:
         model: the model.
@@ -59,7 +59,7 @@ class DetectionCheckpointer(Checkpointer):
         query = parse_qs(parts.query)
         self._match_names = query.pop(_MATCHING, ["False"]) == ["True"]
         if query:
-            raise ValueError(f"{path} asks for {', '.join(query)}; only {_MATCHING} is known")
+            raise ValueError(f"{path} has the query {', '.join(query)}; only {_MATCHING} is known")
         return super().load(parts._replace(query="").geturl(), *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class DetectionCheckpointer(Checkpointer):
             raise pickle.UnpicklingError(f"{filename} holds no weights")
         if filename.endswith(".pkl"):
             if not {"model", "__author__"} <= set(content):
-                raise pickle.UnpicklingError(sentence(f"The Caffe2 format of {filename}"))
+                raise pickle.UnpicklingError(absent_message(f"The Caffe2 format of {filename}"))
         elif "model" not in content:
             content = {"model": content}
         if self._match_names:

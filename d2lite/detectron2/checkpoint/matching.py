@@ -1,4 +1,4 @@
-"""Fitting the names of a foreign checkpoint to those of a model."""
+"""Matching the names of a third-party checkpoint with those of a model."""
 
 import logging
 from collections import defaultdict
@@ -12,12 +12,11 @@ def match_by_suffix(
 ) -> dict[str, Any]:
     """Rename checkpoint entries to the model's names.
 
-    An entry fits every model name that equals its own or ends with a dot and its own; a model name
-    takes the longest entry that fits, if the shapes agree. Entries that nothing takes keep their
-    names.
+    An entry matches every model name that equals its name or ends with a dot and its name; a model
+    name takes the longest match, if the shapes agree. Entries without a match keep their names.
 
     Raises:
-        ValueError: two model names take the same entry.
+        ValueError: two model names match the same entry.
     """
     logger = logging.getLogger("detectron2.checkpoint.c2_model_loading")
     taken: dict[str, str] = {}
@@ -44,7 +43,7 @@ def match_by_suffix(
 
 
 def _longest_suffix(name: str, entries: dict[str, Any]) -> str | None:
-    """The first of ``a.b.c``, ``b.c``, ``c`` that is an entry."""
+    """Return the first of ``a.b.c``, ``b.c``, ``c`` that is an entry; None if there is none."""
     while name not in entries:
         _, dot, name = name.partition(".")
         if not dot:

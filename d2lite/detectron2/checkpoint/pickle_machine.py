@@ -1,9 +1,9 @@
 """Read pickles with a fixed vocabulary: nothing in a stream is imported, called or changed.
 
 A pickle is a program for a stack machine, and Python's own machine imports and calls whatever the
-program names. This one knows the opcodes of plain values and containers; a name has to stand in the
-vocabulary of the caller, where it means a constant or a constructor of a placeholder of ours. What
-a stream claims is bounded by a :class:`Budget`, and what it builds must be a tree.
+program names. This one knows the opcodes of plain values and containers; a name must be in the
+vocabulary of the caller, which maps it to a constant or a constructor of a placeholder. A
+:class:`Budget` bounds what a stream claims, and what it builds must be a tree.
 
 Detectron2's stand-in (``d2lite``) has this file too, word for word: neither imports the other.
 """
@@ -21,7 +21,7 @@ MAX_DEPTH = 32  # of containers in containers; optimizers have the deepest, 8
 
 
 class Budget:
-    """What reading a file of ``size`` bytes may cost; bounds memory and time.
+    """Limits of memory and time for reading a file of ``size`` bytes.
 
     A step is an opcode or a value of the result, at most some 100 bytes of memory.
     """
@@ -31,13 +31,13 @@ class Budget:
         self.bytes = (1 << 20) + 6 * size
 
     def step(self, count: int = 1) -> None:
-        """Pay for a number of opcodes or values."""
+        """Charge a number of opcodes or values."""
         self.steps -= count
         if self.steps < 0:
             raise pickle.UnpicklingError("it claims more values than a file of its size can hold")
 
     def take(self, count: int) -> None:
-        """Pay for bytes that are copied, or that a tensor shows."""
+        """Charge bytes that are copied, or that a tensor refers to."""
         self.bytes -= count
         if self.bytes < 0:
             raise pickle.UnpicklingError("it claims more bytes than a file of its size can hold")
@@ -47,7 +47,7 @@ class Placeholder:
     """Stands for an array or a tensor while a stream is read."""
 
     def build(self, state: Any) -> None:
-        """Take the state that a stream gives an object; most take none."""
+        """Set the state from a stream; most placeholders have none."""
         raise pickle.UnpicklingError("it gives a state to something that has none")
 
     def make(self, budget: Budget) -> Any:
@@ -64,7 +64,7 @@ class Constructor:
 
 @contextmanager
 def damage_is_one_error() -> Iterator[None]:
-    """Damaged bytes surface as anything, a stack too short, no text ...: all become one kind."""
+    """Convert every error that damaged bytes can cause into an UnpicklingError."""
     try:
         yield
     except (pickle.UnpicklingError, MemoryError):
@@ -82,10 +82,10 @@ def read_tree(
     """Return what one pickle of a stream describes, with placeholders in it.
 
     Args:
-        stream: has ``read`` and ``readline``; is left behind the pickle.
+        stream: has ``read`` and ``readline``; its position afterwards is the end of the pickle.
         vocabulary: dotted name to a :class:`Constructor` or to a constant.
         budget: is charged.
-        persistent: what a persistent id stands for; without it there may be none.
+        persistent: maps a persistent id to a placeholder; None: there must be no persistent id.
 
     Raises:
         pickle.UnpicklingError: the stream uses an opcode or a name that is not in the vocabulary,
@@ -116,7 +116,7 @@ def finish(value: Any, budget: Budget, depth: int = 0) -> Any:
 
 
 def set_items(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
-    """Fill a dict whose keys are text or integers: to hash others can take for ever."""
+    """Fill a dict whose keys are strings or integers: hashing others can take forever."""
     if type(target) is not dict:
         raise pickle.UnpicklingError("it sets entries of something that is no dict")
     for key, value in items:
@@ -126,7 +126,7 @@ def set_items(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
 
 
 def _read_old_string(stream: io.BufferedIOBase) -> str:
-    """A quoted line of protocol 0, where Python 2 put bytes."""
+    """Read a quoted line of protocol 0, which holds bytes of Python 2."""
     line = stream.readline().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise pickle.UnpicklingError("it is damaged: a text without quotes")
@@ -161,7 +161,7 @@ class _Machine:
         return items
 
     def ignore(self, argument: int) -> None:
-        """PROTO, FRAME: what follows says it all."""
+        """Skip PROTO and FRAME, which need no action."""
 
     def mark(self, _: None) -> None:
         self.below.append(self.stack)
@@ -212,8 +212,8 @@ class _Machine:
     def get(self, index: int) -> None:
         self.stack.append(self.memo[index])
 
-    def name(self, words: str) -> None:
-        self._push_name(*words.split(" ", 1))
+    def name(self, text: str) -> None:
+        self._push_name(*text.split(" ", 1))
 
     def stack_global(self, _: None) -> None:
         name, module = self.stack.pop(), self.stack.pop()
@@ -238,7 +238,7 @@ class _Machine:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Placeholder):
             target.build(state)
-        # Versions of the modules, which PyTorch hangs on a state dict, are left out.
+        # The versions of modules, which PyTorch attaches to a state dict, are ignored.
         elif type(target) is not dict or type(state) is not dict or set(state) - {"_metadata"}:
             raise pickle.UnpicklingError("it gives a state to something that has none")
 

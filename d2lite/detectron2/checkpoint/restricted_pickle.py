@@ -24,7 +24,7 @@ _VERSION = 1001
 
 
 class TorchScriptError(UnpicklingError):
-    """The file is a program with weights in it."""
+    """The file is a TorchScript program, not a checkpoint."""
 
 
 def load_pickle(file: IO[bytes]) -> Any:
@@ -34,8 +34,8 @@ def load_pickle(file: IO[bytes]) -> Any:
         file: open for reading bytes.
 
     Raises:
-        pickle.UnpicklingError: it holds anything but numbers, texts, containers, arrays and
-            tensors, is damaged, or claims more than is there.
+        pickle.UnpicklingError: it holds anything but numbers, strings, containers, arrays and
+            tensors, is damaged, or claims more data than the file has.
     """
     content = _content(file)
     budget = Budget(len(content))
@@ -44,16 +44,16 @@ def load_pickle(file: IO[bytes]) -> Any:
 
 
 def load_torch(file: IO[bytes]) -> Any:
-    """Read what ``torch.save`` wrote, a zip or what it wrote before; verify a zip's check sums.
+    """Read a file of ``torch.save``, a zip or the older format; verify a zip's checksums.
 
-    The tensors lie in the bytes that were read, without another copy.
+    The tensors refer to the bytes that were read, without another copy.
 
     Args:
         file: open for reading bytes.
 
     Raises:
         pickle.UnpicklingError: as of :func:`load_pickle`.
-        TorchScriptError: it is a program.
+        TorchScriptError: it is a TorchScript program.
     """
     content = _content(file)
     budget = Budget(len(content))
@@ -68,7 +68,7 @@ def load_torch(file: IO[bytes]) -> Any:
 
 
 def _content(file: IO[bytes]) -> bytearray | mmap:
-    """The bytes of a file, in memory of our own: a run may save over the file it goes on from."""
+    """Copy a file to memory: a run may overwrite the file that it resumes from."""
     size = file.seek(0, SEEK_END)
     file.seek(0)
     content = mmap(-1, size) if size else bytearray()
@@ -100,15 +100,15 @@ class _Archive:
         if len(heads) != 1 or sum(entry.file_size for entry in entries) > len(content):
             raise UnpicklingError("it is no checkpoint")
         self.head = heads[0].removesuffix("data.pkl")
-        # PyTorch can be set to leave out the check sums, and writes zeros then.
+        # PyTorch can be set to omit the checksums, and then writes zeros.
         self.has_sums = any(entry.CRC for entry in entries)
         if f"{self.head}byteorder" in self.entries and self.read("byteorder") != b"little":
             raise UnpicklingError("it was written on a machine with another byte order")
 
     def find(self, name: str) -> tuple[int, int]:
-        """Where the bytes of an entry begin and end; their check sum is verified."""
+        """Return the start and end of the bytes of an entry; verify their checksum."""
         entry = self.entries[self.head + name]
-        # A header of 30 bytes, which ends with the lengths of a name and of something more.
+        # A header of 30 bytes, which ends with the lengths of the name and of the extra field.
         header = self.content[entry.header_offset : entry.header_offset + 30]
         start = entry.header_offset + 30
         start += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
@@ -116,16 +116,16 @@ class _Archive:
         if header[:4] != b"PK\3\4" or end > len(self.content):
             raise UnpicklingError("it is cut short or damaged")
         if self.has_sums and zlib.crc32(memoryview(self.content)[start:end]) != entry.CRC:
-            raise UnpicklingError(f"it is damaged: the check sum of {name} is wrong")
+            raise UnpicklingError(f"it is damaged: the checksum of {name} is wrong")
         return start, end
 
     def read(self, name: str) -> bytes:
-        """The bytes of an entry."""
+        """Return the bytes of an entry."""
         start, end = self.find(name)
         return bytes(self.content[start:end])
 
     def storage(self, pid: Any) -> Storage:
-        """What a persistent id stands for."""
+        """Return the storage of a persistent id."""
         key, storage = Storage.described(pid)
         if key not in self.storages:
             start, end = self.find(f"data/{key}")
@@ -137,7 +137,7 @@ class _Archive:
 
 
 class _Bounded:
-    """A file for ``zipfile``, which would believe any size of the list of entries."""
+    """A file for ``zipfile`` that bounds the size of the list of entries."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.seek, self.tell = stream, stream.seek, stream.tell
@@ -150,7 +150,7 @@ class _Bounded:
 
 
 def _read_legacy(content: bytearray | mmap, vocabulary: Mapping[str, Any], budget: Budget) -> Any:
-    """The tree of what ``torch.save`` wrote before: five pickles, and then the numbers."""
+    """Read the older format of ``torch.save``: five pickles, followed by the numbers."""
     stream = _stream(content)
     storages: dict[str, Storage] = {}
 
@@ -175,7 +175,7 @@ def _read_legacy(content: bytearray | mmap, vocabulary: Mapping[str, Any], budge
 
 
 def _load_from_bytes(budget: Budget, data: bytes) -> Storage:
-    """A storage that was pickled by itself: a file of ``torch.save`` inside of this one."""
+    """Read a storage that was pickled alone: a file of ``torch.save`` inside of this one."""
     budget.take(len(data))
     storage = _read_legacy(bytearray(data), STORAGE_KINDS, budget)
     if not isinstance(storage, Storage):

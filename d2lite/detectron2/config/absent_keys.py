@@ -1,4 +1,4 @@
-"""The config keys of Detectron2 that are left out here: those of detectors."""
+"""The config keys of Detectron2 that d2lite leaves out: those of detectors."""
 
 from collections.abc import Mapping
 
@@ -34,5 +34,5 @@ def has(tree: Mapping, path: str) -> bool:
 
 
 def absent_key(other: Mapping, cfg: Mapping) -> str | None:
-    """The first key of a detector that ``other`` sets and ``cfg`` lacks; None if there is none."""
+    """Return the first key of a detector that ``other`` sets and ``cfg`` lacks; None if none."""
     return next((key for key in ABSENT if has(other, key) and not has(cfg, key)), None)

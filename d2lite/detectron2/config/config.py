@@ -11,7 +11,7 @@ from typing import Any
 from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreNode
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.config.absent_keys import ABSENT, absent_key
 from detectron2.config.version_1 import is_version_1, upgraded
 from detectron2.config.yaml_files import check_keys, read_yaml
@@ -65,7 +65,7 @@ class CfgNode(_FvcoreNode):
     def _read_with_bases(
         cls, filename: str, allow_unsafe: bool, read: dict[str, dict | None]
     ) -> dict[str, Any]:
-        """Read a file and its bases, each once: ``read`` keeps what came of one (None: not yet)."""
+        """Read a file and its bases, each once: ``read`` holds the results (None: in progress)."""
         if filename in read:
             if read[filename] is None:
                 raise ValueError(f"{filename} is its own {BASE_KEY}")
@@ -138,11 +138,11 @@ class CfgNode(_FvcoreNode):
     @staticmethod
     def _refuse(key: str | None) -> None:
         if key is not None:
-            raise KeyError(sentence(f"The config key {key}"))
+            raise KeyError(absent_message(f"The config key {key}"))
 
     def __getattr__(self, name: str) -> Any:
         if name not in self and any(key.rsplit(".", 1)[-1] == name for key in ABSENT):
-            raise AttributeError(sentence(f"The config key {name}"))
+            raise AttributeError(absent_message(f"The config key {name}"))
         return super().__getattr__(name)
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
@@ -151,7 +151,7 @@ class CfgNode(_FvcoreNode):
 
 
 def _nested(key: str) -> dict:
-    """A dict in which a dotted key leads to something."""
+    """Return nested dicts in which a dotted key leads to ``value``."""
     nested: Any = None
     for part in reversed(str(key).split(".")):
         nested = {part: nested}
@@ -159,7 +159,7 @@ def _nested(key: str) -> dict:
 
 
 def _beside(filename: str, base: str) -> str:
-    """Path of a base file: absolute, from the home folder, or relative to ``filename``."""
+    """Return the path of a base file, which may be relative to ``filename`` or the home folder."""
     if filename.startswith(_REMOTE):
         return f"{filename.rsplit('/', 1)[0]}/{base}"
     try:
@@ -185,7 +185,7 @@ def set_global_cfg(cfg: CfgNode) -> None:
 
 
 def _is_config(value: Any) -> bool:
-    """A config node, or OmegaConf's where that library is loaded."""
+    """Whether this is a config node, or one of OmegaConf where that library is loaded."""
     if isinstance(value, _FvcoreNode):
         return True
     return any(
@@ -242,7 +242,7 @@ def _configurable_function(function: Callable, from_config: Callable) -> Callabl
 def configurable(
     init_func: Callable | None = None, *, from_config: Callable | None = None
 ) -> Callable:
-    """Let a constructor or a function be called with a config in place of its arguments.
+    """Let a constructor or a function be called with a config instead of its arguments.
 
     Write ``@configurable`` on an ``__init__`` whose class has a classmethod
     ``from_config(cls, cfg, ...)`` returning its arguments as a dict, or

@@ -1,4 +1,4 @@
-"""The default values of every config key that this stand-in knows.
+"""The default values of every config key of d2lite.
 
 Keys of detectors (region proposals, box, mask and key point heads) are left out. A merge checks
 new values against the types found here, so 0.0 and 0 are different things.

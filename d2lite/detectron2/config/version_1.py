@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.config.absent_keys import has
 
 _RENAMED = {
@@ -19,16 +19,16 @@ _RENAMED = {
 
 
 def is_version_1(config: Mapping) -> bool:
-    """Guess the version of a config that does not say it."""
+    """Guess the version of a config without the key VERSION."""
     return has(config, "MODEL.WEIGHT") or has(config, "TEST.AUG_ON")
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config of version 1 with today's names.
+    """Return a config of version 1 with the current names.
 
     Raises:
-        KeyError: a key has today's name already, which version 1 did not know, or the old name of a
-            key that is left out here.
+        KeyError: a key has its current name already, which version 1 did not have, or the old name
+            of a key that is left out here.
     """
     config = deepcopy(config)
     config.pop("VERSION", None)
@@ -39,7 +39,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
         if has(config, old):
             _put(config, new, _take(config, old))
     if has(config, "MODEL.RPN_HEAD"):
-        raise KeyError(sentence("The config key MODEL.RPN_HEAD"))
+        raise KeyError(absent_message("The config key MODEL.RPN_HEAD"))
     return config
 
 

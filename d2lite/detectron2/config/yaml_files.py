@@ -1,4 +1,4 @@
-"""Reading the yaml of configs: nothing in it is executed, and no file takes long.
+"""Reading the yaml of configs: nothing in it is executed, and reading time is bounded.
 
 The limits are far from what configs hold. Beyond them, and where PyYAML stumbles over a value, an
 error names the file.
@@ -45,7 +45,7 @@ class _PlainLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         if is_reference and node.end_mark is None:  # set where a list or mapping ends
-            raise ValueError("a reference (*name) stands in what it refers to")
+            raise ValueError("a reference (*name) is inside of what it refers to")
         return node
 
     def construct_number(self, node: yaml.Node) -> int | float:
@@ -60,8 +60,8 @@ class _ConfigLoader(_PlainLoader):
 
     def construct_lengths(self, node: yaml.Node) -> list[int]:
         """Read ``[int(x * 0.1 * S) for x in range(a, b)]`` without evaluating anything."""
-        words = self.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
-        match = _RANGE_LIST.fullmatch(str(words[0]).strip()) if len(words) == 1 else None
+        items = self.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+        match = _RANGE_LIST.fullmatch(str(items[0]).strip()) if len(items) == 1 else None
         if match is None:
             raise ConstructorError(
                 None,
@@ -91,8 +91,8 @@ def read_yaml(file: TextIO, name: str, *, lengths: bool) -> dict[Hashable, Any]:
         lengths: also understand the list-of-lengths tag of published files.
 
     Raises:
-        yaml.YAMLError: it is no yaml, or has another tag that stands for Python.
-        ValueError: it holds no keys, goes beyond a limit, or has a value that is none.
+        yaml.YAMLError: it is not yaml, or has another Python tag.
+        ValueError: it holds no keys, exceeds a limit, or has an invalid value.
     """
     try:
         text = file.read(MAX_CHARACTERS + 1)
@@ -108,7 +108,7 @@ def read_yaml(file: TextIO, name: str, *, lengths: bool) -> dict[Hashable, Any]:
 
 
 def check_keys(content: dict[Hashable, Any], name: str) -> None:
-    """Refuse keys, also those of groups, that are no texts: no config has one.
+    """Refuse keys that are not strings, also in groups.
 
     Raises:
         KeyError: names the file and the key.

@@ -1,4 +1,4 @@
-"""From the names of data sets to loaders."""
+"""Data loaders for training and evaluation, built from a config or from data sets."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.utils.data as torchdata
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.config import CfgNode, configurable
 from detectron2.data.common import (
     AspectRatioGroupedDataset,
@@ -38,7 +38,7 @@ _SAMPLERS_LEFT_OUT = (
 
 
 def trivial_batch_collator(batch: list) -> list:
-    """A batch stays a list."""
+    """Return the batch as it is, a list."""
     return batch
 
 
@@ -47,7 +47,7 @@ def _first(batch: list) -> Any:
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
-    """Give every worker its own numbers for numpy and random too."""
+    """Seed numpy and random differently in every worker."""
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 
 
@@ -78,7 +78,7 @@ def build_batch_data_loader(
         num_workers: worker processes of this process.
         collate_fn: makes a batch out of a list of items; by default it stays a list.
         drop_last: whether an incomplete last batch is dropped (without grouping).
-        single_gpu_batch_size: batch of this process, in place of its share of the total.
+        single_gpu_batch_size: batch size of this process, instead of its part of the total.
         prefetch_factor: batches that every worker prepares ahead.
         persistent_workers: whether workers outlive an epoch.
         pin_memory: whether batches are put into page-locked memory.
@@ -86,8 +86,8 @@ def build_batch_data_loader(
         **kwargs: handed to ``torch.utils.data.DataLoader``.
     """
     if single_gpu_batch_size and total_batch_size:
-        raise ValueError("give total_batch_size or single_gpu_batch_size, not both")
-    batch_size = single_gpu_batch_size or _share_of(total_batch_size)
+        raise ValueError("pass total_batch_size or single_gpu_batch_size, not both")
+    batch_size = single_gpu_batch_size or _local_batch_size(total_batch_size)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
             raise AssertionError("a data set that is a stream takes no sampler")
@@ -119,8 +119,8 @@ def build_batch_data_loader(
     return batches if collate_fn is None else MapDataset(batches, collate_fn)
 
 
-def _share_of(total_batch_size: int) -> int:
-    """This process's part of a batch."""
+def _local_batch_size(total_batch_size: int) -> int:
+    """Return the batch size of this process."""
     world_size = get_world_size()
     if total_batch_size <= 0 or total_batch_size % world_size:
         raise AssertionError(
@@ -133,7 +133,7 @@ def _share_of(total_batch_size: int) -> int:
 def _mapped(
     dataset: Any, mapper: Mapper, sampler: torchdata.Sampler | None, default: type
 ) -> tuple[torchdata.Dataset, torchdata.Sampler | None]:
-    """A data set of mapped records, and its sampler: the default one where there is none."""
+    """Return a data set of mapped records, and its sampler, by default ``default``."""
     if isinstance(dataset, list):
         dataset = DatasetFromList(dataset, copy=False)
     if mapper is not None:
@@ -147,7 +147,7 @@ def _mapped(
 
 
 def _train_records(cfg: CfgNode, names: Sequence[str]) -> Any:
-    """The records of training datasets, filtered as ``cfg`` says."""
+    """Load the records of the training datasets, filtered as ``cfg`` says."""
     return get_detection_dataset_dicts(
         names,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
@@ -157,10 +157,10 @@ def _train_records(cfg: CfgNode, names: Sequence[str]) -> Any:
 
 
 def _train_sampler(cfg: CfgNode, dataset: Any) -> torchdata.Sampler:
-    """The sampler ``cfg.DATALOADER.SAMPLER_TRAIN``."""
+    """Build the sampler ``cfg.DATALOADER.SAMPLER_TRAIN``."""
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name in _SAMPLERS_LEFT_OUT:
-        raise NotImplementedError(sentence(f"DATALOADER.SAMPLER_TRAIN: {name}"))
+        raise NotImplementedError(absent_message(f"DATALOADER.SAMPLER_TRAIN: {name}"))
     if name != "TrainingSampler":
         raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name}, but takes TrainingSampler")
     return TrainingSampler(len(dataset), seed=cfg.SEED)
@@ -217,7 +217,7 @@ def _test_loader_from_config(
     cfg: CfgNode, dataset_name: str | list[str], mapper: Mapper = None
 ) -> dict[str, Any]:
     if cfg.MODEL.LOAD_PROPOSALS:
-        raise NotImplementedError(sentence("MODEL.LOAD_PROPOSALS True"))
+        raise NotImplementedError(absent_message("MODEL.LOAD_PROPOSALS True"))
     dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return {
         "dataset": dataset,
@@ -236,7 +236,7 @@ def build_detection_test_loader(
     num_workers: int = 0,
     collate_fn: Collate = None,
 ) -> torchdata.DataLoader:
-    """Build a loader that gives every record once, shared out among the processes."""
+    """Build a loader that yields every record once, distributed over the processes."""
     dataset, sampler = _mapped(dataset, mapper, sampler, InferenceSampler)
     options = {"batch_size": batch_size, "num_workers": num_workers, "drop_last": False}
     collate_fn = collate_fn or trivial_batch_collator

@@ -1,19 +1,19 @@
-"""What data sets there are, how to load each, and what is known about it."""
+"""Catalogs of the registered data sets and of their metadata."""
 
 import types
 from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 
 # Names of the datasets that Detectron2 registers begin so.
 _BUILTIN = ("coco_", "lvis_", "cityscapes_", "voc_20", "ade20k_sem_seg_", "keypoints_coco_")
 
 
 def _hint(name: str) -> str:
-    """Say where a dataset is that Detectron2 registers and d2lite does not."""
-    return f". {sentence(f'The dataset {name}')}" if name.startswith(_BUILTIN) else ""
+    """Return the hint that Detectron2 registers a dataset and d2lite does not."""
+    return f". {absent_message(f'The dataset {name}')}" if name.startswith(_BUILTIN) else ""
 
 
 class _DatasetCatalog(UserDict):
@@ -40,7 +40,7 @@ class _DatasetCatalog(UserDict):
         return list(self.keys())
 
     def remove(self, name: str) -> None:
-        """Forget a data set."""
+        """Remove a data set."""
         self.pop(name)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class _DatasetCatalog(UserDict):
 
 
 class Metadata(types.SimpleNamespace):
-    """Facts about one data set, as attributes; a fact once set cannot change silently."""
+    """Metadata of one data set, as attributes; an attribute once set cannot change silently."""
 
     name: str = "N/A"
 
@@ -80,22 +80,22 @@ class Metadata(types.SimpleNamespace):
         super().__setattr__(key, val)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a shallow copy of all facts."""
+        """Return a shallow copy of all attributes."""
         return dict(self.__dict__)
 
     def set(self, **kwargs: Any) -> "Metadata":
-        """Set several facts; returns itself."""
+        """Set several attributes; returns itself."""
         for key, value in kwargs.items():
             setattr(self, key, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a fact, or ``default`` where it is not known."""
+        """Return an attribute, or ``default`` where it is not set."""
         return getattr(self, key, default)
 
 
 class _MetadataCatalog(UserDict):
-    """The :class:`Metadata` of every data set; made empty when first asked for."""
+    """The :class:`Metadata` of every data set, created empty at the first access."""
 
     def get(self, name: str) -> Metadata:
         """Return the metadata of a data set, always the same object."""
@@ -110,7 +110,7 @@ class _MetadataCatalog(UserDict):
         return list(self.keys())
 
     def remove(self, name: str) -> None:
-        """Forget the metadata of a data set."""
+        """Remove the metadata of a data set."""
         self.pop(name)
 
     def __str__(self) -> str:

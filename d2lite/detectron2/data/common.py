@@ -14,7 +14,7 @@ from detectron2.utils.serialize import PicklableWrapper
 
 
 class _PackedList:
-    """Many small objects pickled into one array, which worker processes share without copies."""
+    """A list of objects, pickled to one array that worker processes share without copies."""
 
     def __init__(self, items: list) -> None:
         pickles = [pickle.dumps(item, protocol=-1) for item in items]
@@ -62,7 +62,7 @@ class DatasetFromList(torchdata.Dataset):
 
 
 class _MapIterableDataset(torchdata.IterableDataset):
-    """A function over a stream; items that it maps to None are left out."""
+    """An iterable dataset mapped by a function; items that it maps to None are skipped."""
 
     def __init__(self, dataset: Iterable, map_func: Callable) -> None:
         self._dataset, self._map_func = dataset, PicklableWrapper(map_func)
@@ -75,9 +75,9 @@ class _MapIterableDataset(torchdata.IterableDataset):
 
 
 class MapDataset(torchdata.Dataset):
-    """A function over a dataset; it may be a lambda, also for workers started by spawn.
+    """A dataset mapped by a function, which may be a lambda, also for workers started by spawn.
 
-    Where the function returns None, another item is drawn in its place, the same one in every run;
+    Where the function returns None, another item replaces it, the same one in every run;
     the index that failed is not drawn again. A stream becomes a stream without those items.
     """
 
@@ -119,12 +119,12 @@ class MapDataset(torchdata.Dataset):
 
 
 class ToIterableDataset(torchdata.IterableDataset):
-    """A data set read in the order of a sampler, as a stream.
+    """An iterable data set: a data set read in the order of a sampler.
 
     Args:
         dataset: a data set with indices.
         sampler: yields the indices, the same in every worker.
-        shard_sampler: whether the workers share the indices out among them.
+        shard_sampler: whether each worker takes its shard of the indices.
         shard_chunk_size: how many indices in a row go to one worker.
     """
 
@@ -154,14 +154,14 @@ class ToIterableDataset(torchdata.IterableDataset):
 
 
 def _shard(indices: Iterator[int], worker: int, workers: int, chunk: int) -> Iterator[int]:
-    """Every ``workers``-th chunk of ``chunk`` indices, beginning with number ``worker``."""
+    """Yield every ``workers``-th chunk of ``chunk`` indices, beginning with chunk ``worker``."""
     for number, index in enumerate(indices):
         if number // chunk % workers == worker:
             yield index
 
 
 class AspectRatioGroupedDataset(torchdata.IterableDataset):
-    """Batches of images that are all wide or all tall, which need less padding.
+    """Batches of images that are all landscape or all portrait, which need less padding.
 
     Args:
         dataset: stream of dicts with "width" and "height".

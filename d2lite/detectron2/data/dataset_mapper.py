@@ -1,4 +1,4 @@
-"""From a record of a data set to what a model gets."""
+"""The default mapper from a record of a data set to the input of a model."""
 
 import copy
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -48,7 +48,7 @@ class DatasetMapper:
         if cropped:
             augmentations.insert(0, T.RandomCrop(crop.TYPE, crop.SIZE))
         if cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS:
-            raise NotImplementedError(sentence("DatasetMapper for key points or proposals"))
+            raise NotImplementedError(absent_message("DatasetMapper for key points or proposals"))
         return {
             "is_train": is_train,
             "augmentations": augmentations,
@@ -63,7 +63,7 @@ class DatasetMapper:
 
         Returns:
             The record with "image", (C, H, W) uint8 in the mapper's format, and where it had a
-            "sem_seg_file_name" with "sem_seg", (H, W) int64, in its place.
+            "sem_seg_file_name", which "sem_seg" (H, W) int64 replaces.
         """
         record = copy.deepcopy(dataset_dict)
         image = utils.read_image(record["file_name"], format=self.image_format)
@@ -77,6 +77,6 @@ class DatasetMapper:
         if labels is not None:
             record["sem_seg"] = torch.as_tensor(both.sem_seg.astype("long"))
         if self.is_train and "annotations" in record:
-            raise NotImplementedError(sentence("DatasetMapper for boxes and masks"))
+            raise NotImplementedError(absent_message("DatasetMapper for boxes and masks"))
         record.pop("annotations", None)
         return record

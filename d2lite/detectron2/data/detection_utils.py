@@ -63,7 +63,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 
 
 def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
-    """Compare an image with "width" and "height" of its record; fills them in where absent.
+    """Check an image against "width" and "height" of its record; sets them where absent.
 
     Raises:
         SizeMismatchError: they differ.
@@ -81,7 +81,7 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """Resizing, and in training flipping, as ``cfg.INPUT`` says."""
+    """Return the augmentations of ``cfg.INPUT``: resizing, and in training flipping."""
     if not is_train:
         return [T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")]
     resize = T.ResizeShortestEdge(

@@ -8,12 +8,12 @@ from itertools import chain
 import torch.utils.data as torchdata
 from tabulate import tabulate
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 
 
 def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
-    """Keep the records with at least one annotation that is no crowd."""
+    """Keep the records with at least one annotation that is not a crowd."""
     kept = [r for r in dataset_dicts if any(not a.get("iscrowd", 0) for a in r["annotations"])]
     logging.getLogger(__name__).info(
         "%d images without objects other than crowds left out, %d kept",
@@ -45,7 +45,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
 
 
 def check_metadata_consistency(key: str, dataset_names: list[str]) -> None:
-    """Compare one fact of several datasets.
+    """Check that a metadata attribute is the same in several datasets.
 
     Raises:
         AttributeError: a dataset has no such metadata.
@@ -82,7 +82,7 @@ def get_detection_dataset_dicts(
     if not names:
         raise AssertionError("no data set is named: set DATASETS.TRAIN or DATASETS.TEST")
     if proposal_files or min_keypoints > 0:
-        raise NotImplementedError(sentence("Reading proposals and key points"))
+        raise NotImplementedError(absent_message("Reading proposals and key points"))
     parts = [DatasetCatalog.get(name) for name in names]
     if isinstance(parts[0], torchdata.Dataset):
         return torchdata.ConcatDataset(parts) if len(parts) > 1 else parts[0]

@@ -1,4 +1,4 @@
-"""What most training programs want: arguments, set-up, trainer, predictor."""
+"""Command-line arguments, set-up, trainer and predictor with sensible defaults."""
 
 import argparse
 import importlib.util
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import detectron2.data.transforms as T
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -62,13 +62,13 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
 
 
 def _default_port() -> int:
-    """A port that two users of a machine are unlikely to share."""
+    """Return a port that is likely different for every user of a machine."""
     user = os.getuid() if hasattr(os, "getuid") else 1
     return 2**15 + 2**14 + hash(user) % 2**14
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The flags that every training program understands."""
+    """Return a parser with the flags of every training script."""
     program = sys.argv[0]
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -141,7 +141,7 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
 
 class DefaultPredictor:
-    """One image in, the model's output for it out.
+    """Runs a model on single images.
 
     Builds the model of a config, loads MODEL.WEIGHTS, and prepares images as the test loader
     does. ``metadata`` is that of the first data set in DATASETS.TEST.
@@ -163,7 +163,7 @@ class DefaultPredictor:
         """Run the model on one image.
 
         Args:
-            original_image: (H, W, 3) uint8, blue first, whatever INPUT.FORMAT says; grey images,
+            original_image: (H, W, 3) uint8, BGR, independent of INPUT.FORMAT; grey images,
                 alpha channels and floats as :func:`predictor_input.as_bgr` says.
 
         Returns:
@@ -190,7 +190,7 @@ def _of_inner_trainer(name: str) -> property:
 
 
 class DefaultTrainer(TrainerBase):
-    """A trainer made from a config: model, optimizer, schedule, loader, hooks, checkpoints.
+    """A trainer built from a config: model, optimizer, schedule, loader, hooks, checkpoints.
 
     Each part comes from a ``build_*`` method that a subclass may replace.
     """
@@ -241,7 +241,7 @@ class DefaultTrainer(TrainerBase):
         """
         cfg = self.cfg
         if cfg.TEST.PRECISE_BN.ENABLED:
-            raise NotImplementedError(sentence("TEST.PRECISE_BN"))
+            raise NotImplementedError(absent_message("TEST.PRECISE_BN"))
 
         def evaluate() -> dict[str, Any]:
             self._last_eval_results = self.test(self.cfg, self.model)
@@ -310,7 +310,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """A subclass that wants results returns an evaluator here."""
+        """Return an evaluator; subclasses that evaluate override this."""
         raise NotImplementedError(
             f"{cls.__name__} has no build_evaluator: define it, or pass evaluators to test()"
         )
@@ -358,7 +358,7 @@ class DefaultTrainer(TrainerBase):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """Fit batch, rate and schedule to another number of processes.
+        """Scale batch size, learning rate and schedule to another number of processes.
 
         Returns:
             ``cfg`` itself where SOLVER.REFERENCE_WORLD_SIZE is 0 or ``num_workers``; else a copy

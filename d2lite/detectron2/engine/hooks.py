@@ -22,7 +22,7 @@ from detectron2.utils.events import EventWriter
 
 
 class CallbackHook(HookBase):
-    """A hook made of functions; each takes the trainer."""
+    """A hook that calls functions; each takes the trainer."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class CallbackHook(HookBase):
 
 
 class IterationTimer(HookBase):
-    """Puts the time of every iteration after the first few into the storage as "time"."""
+    """Stores the time of every iteration after the first few as "time"."""
 
     def __init__(self, warmup_iter: int = 3) -> None:
         self._warmup_iter = warmup_iter
@@ -80,7 +80,7 @@ class IterationTimer(HookBase):
             self._total_start = time.perf_counter()
 
     def after_train(self) -> None:
-        """Log two lines, which scripts look for in logs."""
+        """Log two lines, which scripts search in logs."""
         logger = logging.getLogger(__name__)
         total = time.perf_counter() - self._total_start
         counted = self.trainer.storage.iter + 1 - self.trainer.start_iter - self._warmup_iter
@@ -99,7 +99,7 @@ class IterationTimer(HookBase):
 
 
 class PeriodicWriter(HookBase):
-    """Lets writers write every so many iterations and after the last."""
+    """Runs the writers every ``period`` iterations and after the last."""
 
     def __init__(self, writers: list[EventWriter], period: int = 20) -> None:
         for writer in writers:
@@ -120,7 +120,7 @@ class PeriodicWriter(HookBase):
 
 
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
-    """Saves every so many iterations and after the last; see fvcore's class of this name."""
+    """Saves a checkpoint periodically and after the last iteration; see fvcore's class."""
 
     def before_train(self) -> None:
         self.max_iter = self.trainer.max_iter
@@ -130,7 +130,7 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
 
 class LRScheduler(HookBase):
-    """Steps the schedule after every iteration and puts the learning rate into the storage.
+    """Steps the schedule after every iteration and stores the learning rate.
 
     Args:
         optimizer: that of the trainer by default.
@@ -156,7 +156,7 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
-        """Index of the group whose rate stands for all: the largest.
+        """Return the index of the parameter group whose learning rate is logged: the largest.
 
         Where every group holds one parameter, the first with the most frequent rate.
         """
@@ -181,13 +181,13 @@ class LRScheduler(HookBase):
         return self.scheduler.state_dict() if isinstance(self.scheduler, _LRScheduler) else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go back to a saved state of the schedule."""
+        """Restore a saved state of the schedule."""
         if isinstance(self.scheduler, _LRScheduler):
             self.scheduler.load_state_dict(state_dict)
 
 
 class EvalHook(HookBase):
-    """Evaluates every so many iterations, and after the last.
+    """Evaluates every ``eval_period`` iterations and after the last.
 
     Args:
         eval_period: 0 evaluates after the last only.

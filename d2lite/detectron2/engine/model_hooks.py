@@ -10,12 +10,12 @@ from detectron2.engine.train_loop import HookBase, TrainerBase
 
 
 def is_due(period: int, trainer: TrainerBase) -> bool:
-    """Whether the step just done ends a period of so many, 0 for never."""
+    """Whether the last iteration completes a period; a period of 0 never ends."""
     return period > 0 and (trainer.iter + 1) % period == 0
 
 
 class BestCheckpointer(HookBase):
-    """Saves a checkpoint whenever a metric is better than all before; stands behind an EvalHook.
+    """Saves a checkpoint whenever a metric is better than before; register it after an EvalHook.
 
     Args:
         eval_period: that of the EvalHook.

@@ -1,10 +1,10 @@
-"""The arrays that the predictor takes for an image."""
+"""Conversion of the arrays that the predictor accepts as an image."""
 
 import numpy as np
 
 
 def as_bgr(image: np.ndarray) -> np.ndarray:
-    """Turn an array into an image of three channels, or refuse it.
+    """Convert an array to an image of three channels, or refuse it.
 
     Grey images get three equal channels, an alpha channel is dropped where it is opaque everywhere,
     integers of 0..255 become uint8. Floats are taken as 0..255; those of 0..1 look black to a model

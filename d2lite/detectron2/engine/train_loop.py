@@ -16,7 +16,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 
 
 class HookBase:
-    """Something that a trainer calls at certain moments; ``self.trainer`` is that trainer."""
+    """Base of hooks, which a trainer calls; ``self.trainer`` is that trainer."""
 
     trainer: "TrainerBase" = None
 
@@ -24,13 +24,13 @@ class HookBase:
         """Before the first iteration."""
 
     def after_train(self) -> None:
-        """After the last iteration, also where one failed."""
+        """After the last iteration, also after an error."""
 
     def before_step(self) -> None:
         """Before every iteration."""
 
     def after_backward(self) -> None:
-        """After the gradients of an iteration are there."""
+        """After the gradients of an iteration have been computed."""
 
     def after_step(self) -> None:
         """After every iteration."""
@@ -51,7 +51,7 @@ class TrainerBase:
         self.storage: EventStorage
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Add hooks, which run in this order; None is passed over."""
+        """Add hooks, which run in this order; None is skipped."""
         hooks = [hook for hook in hooks if hook is not None]
         for hook in hooks:
             if not isinstance(hook, HookBase):
@@ -75,7 +75,7 @@ class TrainerBase:
                 self.after_train()
 
     def _run_all(self, iterations: range) -> None:
-        """Run the iterations between the hooks; ``iter`` ends one behind the last."""
+        """Run the iterations between the hooks; ``iter`` ends at ``max_iter``."""
         self.before_train()
         for self.iter in iterations:
             self.before_step()
@@ -110,7 +110,7 @@ class TrainerBase:
         self._call_hooks("after_step")
 
     def run_step(self) -> None:
-        """One iteration."""
+        """Run one iteration."""
         raise NotImplementedError(f"{type(self).__name__} has no run_step")
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class TrainerBase:
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self.iter = state_dict["iteration"]
         by_name: dict[str, HookBase] = {}
         for hook in self._hooks:
@@ -175,12 +175,12 @@ class SimpleTrainer(TrainerBase):
         return self._data_loader_iter_obj
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable]) -> None:
-        """Drop the loader, and only then make another, so that memory does not double."""
+        """Free the loader before building a new one, so that memory does not double."""
         self.data_loader = self._data_loader_iter_obj = None
         self.data_loader = data_loader_builder()
 
     def run_step(self) -> None:
-        """Forward, backward, step; the numbers go to the open storage."""
+        """Run forward, backward and the optimizer step; store the metrics."""
         data, seconds = self._next_batch()
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
@@ -193,7 +193,7 @@ class SimpleTrainer(TrainerBase):
         self.optimizer.step()
 
     def _next_batch(self) -> tuple[Any, float]:
-        """The next batch, and how many seconds it took."""
+        """Return the next batch and the seconds that it took."""
         if not self.model.training:
             raise AssertionError("the model was put into evaluation mode during training")
         start = time.perf_counter()
@@ -201,14 +201,14 @@ class SimpleTrainer(TrainerBase):
         return data, time.perf_counter() - start
 
     def _losses(self, data: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The model's losses by name, and their sum."""
+        """Return the model's losses by name, and their sum."""
         losses = self.model(data)
         if isinstance(losses, torch.Tensor):
             return {"total_loss": losses}, losses
         return losses, sum(losses.values())
 
     def _report(self, losses: dict[str, torch.Tensor], seconds: float) -> None:
-        """Call :meth:`_write_metrics`, in the other thread where the trainer is asked to."""
+        """Call :meth:`_write_metrics`, in another thread with ``async_write_metrics``."""
         if self.async_write_metrics:
             write = self._write_metrics
             self.concurrent_executor.submit(write, losses, seconds, iter=self.iter)
@@ -222,7 +222,7 @@ class SimpleTrainer(TrainerBase):
         prefix: str = "",
         iter: int | None = None,
     ) -> None:
-        """Write the numbers of an iteration if it is one of every ``gather_metric_period``.
+        """Write the metrics of every ``gather_metric_period``-th iteration.
 
         Trainers of other projects call this in their ``run_step``.
         """
@@ -234,7 +234,7 @@ class SimpleTrainer(TrainerBase):
     def write_metrics(
         loss_dict: dict[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = ""
     ) -> None:
-        """Put the losses, averaged over the processes, and the loading time into the storage.
+        """Store the losses, averaged over the processes, and the data loading time.
 
         Raises:
             FloatingPointError: the total is infinite or not a number.
@@ -305,7 +305,7 @@ class AMPTrainer(SimpleTrainer):
         self.log_grad_scaler = log_grad_scaler
 
     def run_step(self) -> None:
-        """Forward under autocast, scaled backward, step."""
+        """Run forward under autocast, scaled backward and the optimizer step."""
         if not torch.cuda.is_available():
             raise AssertionError("SOLVER.AMP.ENABLED needs a CUDA device: switch it off")
         data, seconds = self._next_batch()

@@ -1,4 +1,4 @@
-"""Running a model over a data set. The evaluators themselves live with those who use this."""
+"""Running a model over a data set, and the base class of evaluators."""
 
 from detectron2.evaluation.evaluator import (
     DatasetEvaluator,

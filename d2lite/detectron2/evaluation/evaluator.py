@@ -1,4 +1,4 @@
-"""What an evaluator is, and the loop over a data set that feeds it."""
+"""Base class of evaluators, and the inference loop over a data set."""
 
 import datetime
 import logging
@@ -17,20 +17,20 @@ _SECONDS_BETWEEN_LINES = 5
 
 
 class DatasetEvaluator:
-    """Collects a model's outputs over a data set and turns them into numbers."""
+    """Collects a model's outputs over a data set and computes metrics."""
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start a new evaluation."""
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take one batch: what the model got and what it gave, in the same order."""
+        """Add one batch: inputs and outputs of the model, in the same order."""
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Return the results as {task: {metric: number}}; None on processes without any."""
 
 
 class DatasetEvaluators(DatasetEvaluator):
-    """Several evaluators as one."""
+    """Several evaluators combined."""
 
     def __init__(self, evaluators: Sequence[DatasetEvaluator]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class DatasetEvaluators(DatasetEvaluator):
             evaluator.process(inputs, outputs)
 
     def evaluate(self) -> dict[str, Any]:
-        """Join the results of all; each task must come from one evaluator."""
+        """Merge the results of all; each task must come from one evaluator."""
         results: dict[str, Any] = OrderedDict()
         for evaluator in self._evaluators:
             part = evaluator.evaluate()
@@ -60,7 +60,7 @@ class DatasetEvaluators(DatasetEvaluator):
 
 @contextmanager
 def inference_context(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for a while."""
+    """Put a model into evaluation mode inside the ``with`` block."""
     was_training = model.training
     model.eval()
     try:
@@ -79,19 +79,19 @@ class _Stopwatch:
         self.begin(self._warmup)
 
     def begin(self, index: int) -> None:
-        """Forget what was counted so far, once the warm-up is over."""
+        """Reset the counts at the end of the warm-up."""
         if index == self._warmup:
             self._start = time.perf_counter()
             self._stages = {"Dataloading": 0.0, "Inference": 0.0, "Eval": 0.0}
 
     def add(self, stage: str, since: float) -> float:
-        """Count the time since a moment to a stage; returns the present moment."""
+        """Add the time since ``start`` to a stage; returns the current time."""
         now = time.perf_counter()
         self._stages[stage] += now - since
         return now
 
     def report(self, index: int) -> None:
-        """Log a line now and then."""
+        """Log the progress, every few seconds."""
         now = time.perf_counter()
         if index < 2 * self._warmup or now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
@@ -133,7 +133,7 @@ def inference_on_dataset(
         callbacks: functions called at "on_start", "before_inference", "after_inference", "on_end".
 
     Returns:
-        What the evaluator returns, ``{}`` in place of None.
+        The results of the evaluator, ``{}`` instead of None.
     """
     if evaluator is None or isinstance(evaluator, MutableSequence):
         evaluator = DatasetEvaluators(evaluator or [])

@@ -1,4 +1,4 @@
-"""Printing results, and comparing them with what was expected."""
+"""Printing results, and comparing them with expected ones."""
 
 import logging
 import sys

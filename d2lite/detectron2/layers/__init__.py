@@ -1,4 +1,4 @@
-"""Layers with a normalisation and an activation built in."""
+"""Layers with built-in normalisation and activation."""
 
 from detectron2.layers.batch_norm import FrozenBatchNorm2d, get_norm
 from detectron2.layers.blocks import CNNBlockBase

@@ -1,4 +1,4 @@
-"""Normalisations by name, and the batch norm that does not learn."""
+"""Normalisation layers by name, and frozen batch norm."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -66,7 +66,7 @@ class FrozenBatchNorm2d(nn.Module):
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """The other way round, to batch norms that learn."""
+        """Replace frozen batch norms by trainable ones with the same numbers."""
         return _convert(module, (cls,), lambda norm: nn.BatchNorm2d(norm.num_features, norm.eps))
 
 
@@ -96,7 +96,7 @@ _LEFT_OUT = ("LN", "naiveSyncBN", "naiveSyncBN_N")
 
 
 def get_norm(norm: str | Callable | None, out_channels: int) -> nn.Module | None:
-    """Make a normalisation.
+    """Build a normalisation layer.
 
     Args:
         norm: "BN", "SyncBN", "nnSyncBN" (the same), "FrozenBN", "GN" (32 groups), a function of the
@@ -108,7 +108,7 @@ def get_norm(norm: str | Callable | None, out_channels: int) -> nn.Module | None
     if not isinstance(norm, str):
         return norm(out_channels)
     if norm in _LEFT_OUT:
-        raise KeyError(sentence(f"The normalisation {norm}"))
+        raise KeyError(absent_message(f"The normalisation {norm}"))
     if norm not in _NORMS:
         raise KeyError(f"normalisation {norm} is unknown; known: {', '.join(_NORMS)}")
     return _NORMS[norm](out_channels)

@@ -1,4 +1,4 @@
-"""What the blocks of convolutional networks share."""
+"""Base class of the blocks of convolutional networks."""
 
 from torch import nn
 
@@ -17,7 +17,7 @@ class CNNBlockBase(nn.Module):
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
 
     def freeze(self) -> "CNNBlockBase":
-        """Stop learning: no gradients, and statistics of batch norms that stay. Returns itself."""
+        """Freeze the parameters and the statistics of batch norms. Returns itself."""
         self.requires_grad_(False)
         FrozenBatchNorm2d.convert_frozen_batchnorm(self)
         return self

@@ -1,4 +1,4 @@
-"""What is known of a feature map before there is one."""
+"""The shape of a feature map."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Registries of models and their parts, and residual networks. Models live with their users."""
+"""Registries of models and their parts, and residual networks."""
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import (

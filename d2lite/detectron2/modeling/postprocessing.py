@@ -1,4 +1,4 @@
-"""From a model's output to the size that was asked for."""
+"""Resizing a model's output to the requested size."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Optimizers and schedules from a config."""
+"""Builders of optimizers and learning-rate schedules."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -27,21 +27,21 @@ _NORMS = (
 
 
 class GradientClipType(Enum):
-    """How a gradient is limited, for each parameter by itself."""
+    """How a gradient is clipped, for each parameter alone."""
 
     VALUE = "value"
     NORM = "norm"
 
 
 def _clipper(cfg: CfgNode) -> Callable[[nn.Parameter], Any]:
-    """The function that limits the gradient of one parameter; ``cfg`` is CLIP_GRADIENTS."""
+    """Return the function that clips the gradient of a parameter; ``cfg`` is CLIP_GRADIENTS."""
     if GradientClipType(cfg.CLIP_TYPE) is GradientClipType.VALUE:
         return partial(nn.utils.clip_grad_value_, clip_value=cfg.CLIP_VALUE)
     return partial(nn.utils.clip_grad_norm_, max_norm=cfg.CLIP_VALUE, norm_type=cfg.NORM_TYPE)
 
 
 def _with_clipping(kind: type[torch.optim.Optimizer], clip: Callable) -> type:
-    """A subclass that clips every parameter's gradient before it steps."""
+    """Return a subclass that clips every parameter's gradient before a step."""
 
     def step(self: torch.optim.Optimizer, closure: Callable | None = None) -> Any:
         for group in self.param_groups:
@@ -55,7 +55,7 @@ def _with_clipping(kind: type[torch.optim.Optimizer], clip: Callable) -> type:
 def maybe_add_gradient_clipping(
     cfg: CfgNode, optimizer: torch.optim.Optimizer | type[torch.optim.Optimizer]
 ) -> torch.optim.Optimizer | type[torch.optim.Optimizer]:
-    """Make an optimizer, or a class of them, clip gradients if SOLVER.CLIP_GRADIENTS says so.
+    """Make an optimizer, or an optimizer class, clip gradients if SOLVER.CLIP_GRADIENTS says so.
 
     Raises:
         ValueError: CLIP_TYPE is neither "value" nor "norm".
@@ -70,7 +70,7 @@ def maybe_add_gradient_clipping(
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum over all trainable parameters, grouped by rate and weight decay."""
+    """Build SGD with momentum, with parameters grouped by learning rate and weight decay."""
     solver = cfg.SOLVER
     groups = get_default_optimizer_params(
         model,
@@ -136,7 +136,7 @@ def _with_bias(
     factor: float | None,
     weight_decay: float | None,
 ) -> dict[str, dict[str, float]]:
-    """Add what the two arguments about biases say to the overrides."""
+    """Add the two arguments for biases to the overrides."""
     bias: dict[str, float] = {}
     if factor is not None and factor != 1.0:
         if base_lr is None:
@@ -193,7 +193,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
 
 
 def _schedule(solver: CfgNode) -> ParamScheduler:
-    """The schedule over 0..1, without warm-up, as factors on the base rate."""
+    """Build the schedule over 0..1, without warm-up, as factors of the base learning rate."""
     name = solver.LR_SCHEDULER_NAME
     if name == "WarmupMultiStepLR":
         steps = [step for step in solver.STEPS if step <= solver.MAX_ITER]

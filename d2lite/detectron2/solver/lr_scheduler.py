@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
-    """A schedule over 0..1 with a warm-up in front.
+    """A schedule over 0..1 that starts with a warm-up.
 
     The warm-up goes in a line (or stays, "constant") from ``warmup_factor`` times the schedule's
     first value to the value that the schedule has where the warm-up ends.
@@ -21,9 +21,9 @@ class WarmupParamScheduler(CompositeParamScheduler):
     Args:
         scheduler: the schedule.
         warmup_factor: where to start.
-        warmup_length: share of the whole.
+        warmup_length: fraction of the whole.
         warmup_method: "linear" or "constant".
-        rescale_interval: squeeze the schedule into the rest, in place of cutting its beginning.
+        rescale_interval: scale the schedule to the rest, instead of cutting its beginning.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
 
 
 class LRMultiplier(LRScheduler):
-    """Every group's first learning rate times a schedule over the share of iterations done."""
+    """Every group's initial learning rate times a schedule over the fraction of iterations done."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Only what cannot be had from the config."""
+        """Return what the config does not determine."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float]:
@@ -78,7 +78,7 @@ class LRMultiplier(LRScheduler):
 def _get_warmup_factor_at_iter(
     method: str, iter: int, warmup_iters: int, warmup_factor: float
 ) -> float:
-    """Factor of the warm-up at an iteration, 1 behind its end; published schedules import this.
+    """Return the warm-up factor at an iteration, 1 after its end; published schedules import this.
 
     Args:
         method: "constant" or "linear".

@@ -1,4 +1,4 @@
-"""What models pass around: batches of images, objects and their boxes."""
+"""Data structures: batches of images, objects and their boxes."""
 
 from detectron2.structures.boxes import Boxes, BoxMode
 from detectron2.structures.image_list import ImageList

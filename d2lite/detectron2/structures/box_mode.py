@@ -1,4 +1,4 @@
-"""The ways in which a box may be written, and how to turn one into another."""
+"""Box formats, and conversion between them."""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 
 
 class BoxMode(IntEnum):
-    """How the numbers of a box are meant; the number stands in datasets."""
+    """Format of a box; datasets store the number."""
 
     XYXY_ABS = 0  # x0, y0, x1, y1 in pixels
     XYWH_ABS = 1  # x0, y0, width, height in pixels
-    XYXY_REL = 2  # as shares of the image's size: known by name only
+    XYXY_REL = 2  # relative to the image's size: only the name is known
     XYWH_REL = 3
     XYWHA_ABS = 4  # rotated boxes: known by name only
 
     @staticmethod
     def convert(box: Any, from_mode: "BoxMode", to_mode: "BoxMode") -> Any:
-        """Write a box or several in another way.
+        """Convert a box or several to another format.
 
         Args:
             box: a list or a tuple of 4 numbers, or an (N, 4) array or tensor, which is not changed.
@@ -41,7 +41,7 @@ class BoxMode(IntEnum):
             raise AssertionError("boxes relative to the image cannot be converted")
         convert = _CONVERSIONS.get((from_mode, to_mode))
         if convert is None:
-            raise NotImplementedError(sentence(f"Turning {from_mode!r} into {to_mode!r}"))
+            raise NotImplementedError(absent_message(f"Turning {from_mode!r} into {to_mode!r}"))
         if isinstance(box, list | tuple):
             if len(box) != 4:
                 raise AssertionError(f"a box has 4 numbers, not {len(box)}")

@@ -1,4 +1,4 @@
-"""Rectangles with sides along the axes."""
+"""Axis-aligned boxes."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ class Boxes:
         return Boxes(self.tensor.clone())
 
     def to(self, device: torch.device) -> "Boxes":
-        """On another device."""
+        """Return the boxes on another device."""
         return Boxes(self.tensor.to(device=device))
 
     def area(self) -> torch.Tensor:
@@ -38,7 +38,7 @@ class Boxes:
         return sides[:, 0] * sides[:, 1]
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Cut off what lies outside an image of (height, width), in place."""
+        """Clip the boxes to an image of (height, width), in place."""
         if not self.tensor.isfinite().all():
             raise AssertionError("the boxes hold a number that is not finite")
         height, width = box_size
@@ -61,13 +61,13 @@ class Boxes:
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     def scale(self, scale_x: float, scale_y: float) -> None:
-        """Stretch by two factors, in place."""
+        """Scale by two factors, in place."""
         self.tensor[:, 0::2] *= scale_x
         self.tensor[:, 1::2] *= scale_y
 
     @classmethod
     def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
-        """All boxes in a row; of an empty list no box."""
+        """Concatenate boxes; of an empty list no box."""
         if not isinstance(boxes_list, list | tuple):
             raise AssertionError("cat takes a list of Boxes")
         tensors = [boxes.tensor for boxes in boxes_list]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 
 class ImageList:
-    """A padded batch that remembers the sizes.
+    """A padded batch of images, and their sizes.
 
     Attributes:
         tensor: (N, ..., H, W).
@@ -48,7 +48,7 @@ class ImageList:
             tensors: each (..., H, W), alike in everything but H and W.
             size_divisibility: the common size is rounded up to a multiple; 0 is 1.
             pad_value: value of the padding.
-            padding_constraints: "size_divisibility" in place of the argument, and "square_size",
+            padding_constraints: "size_divisibility" instead of the argument, and "square_size",
                 the side of a square to pad to.
         """
         divisor, square = size_divisibility, 0

@@ -1,4 +1,4 @@
-"""What is known of the objects of an image."""
+"""The objects of an image and their fields."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -15,7 +15,7 @@ class Instances:
 
     Args:
         image_size: (height, width) of the image.
-        **kwargs: the fields, tensors or whatever has a length and can be indexed by one.
+        **kwargs: the fields, tensors or other sequences that a tensor can index.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""What drawing needs: the canvas, masks of every form, colours."""
+"""Parts of drawing: the canvas, masks, colours."""
 
 import colorsys
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class VisImage:
         self.reset_image(img)
 
     def reset_image(self, img: np.ndarray) -> None:
-        """Begin again with another image of the same size."""
+        """Replace the image by another one of the same size."""
         self.img = img
         size = max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1)
         canvas = Image.fromarray(np.ascontiguousarray(img).clip(0, 255).astype(np.uint8))
@@ -85,7 +85,7 @@ class VisImage:
         self.canvas.paste(to_rgb(color), mask=coverage.point(lambda value: round(value * alpha)))
 
     def save(self, filepath: str) -> None:
-        """Write the image to a file; its ending says the format."""
+        """Write the image to a file in the format of its suffix."""
         self.canvas.save(Path(filepath))
 
     def get_image(self) -> np.ndarray:
@@ -94,14 +94,14 @@ class VisImage:
 
 
 def to_rgb(color: Color) -> tuple[int, int, int]:
-    """A colour as three numbers in 0..255."""
+    """Convert a colour to three numbers in 0..255."""
     if isinstance(color, str):
         return ImageColor.getrgb(_LETTERS.get(color, color))[:3]
     return tuple(round(255 * min(max(float(value), 0.0), 1.0)) for value in list(color)[:3])
 
 
 def distinct_color(index: int) -> tuple[float, float, float]:
-    """The colour of the object of this number: neighbours have distant hues."""
+    """Return the colour of the object of an index; consecutive ones have distant hues."""
     return colorsys.hsv_to_rgb(index * _GOLDEN % 1.0, 0.75, 0.95)
 
 
@@ -110,5 +110,5 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def lighter(color: Color) -> tuple[float, ...]:
-    """Return the colour of a text on black that belongs to something of this colour."""
+    """Return the colour of a text on black that labels an object of this colour."""
     return tuple(0.4 + 0.6 * value / 255 for value in to_rgb(color))

@@ -1,4 +1,4 @@
-"""A report of the versions and devices at hand."""
+"""A report of versions and devices."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Communication between processes; every function also works where there is only one.
+"""Collective operations of processes; every function also works with a single process.
 
 The group of the processes on this machine is set once by :func:`create_local_process_group`
 (``detectron2.engine.launch`` does it).
@@ -29,7 +29,7 @@ def get_rank() -> int:
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Form the groups of processes that share a machine; every process must call it once."""
+    """Create the process groups of each machine; every process must call it once."""
     global _local_group
     if _local_group is not None:
         raise AssertionError("the local process group exists already")
@@ -63,12 +63,12 @@ def get_local_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and talks to the user."""
+    """Whether this is the process that writes files and prints to the terminal."""
     return get_rank() == 0
 
 
 def synchronize() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has reached this call."""
     if get_world_size() == 1:
         return
     if dist.get_backend() == dist.Backend.NCCL:
@@ -79,7 +79,7 @@ def synchronize() -> None:
 
 @functools.lru_cache
 def _default_object_group() -> dist.ProcessGroup:
-    """A group over all processes that can move objects of the CPU."""
+    """Return a group of all processes that can transfer objects on the CPU."""
     return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
 
 
@@ -105,7 +105,7 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 
 
 def shared_random_seed() -> int:
-    """A random number on which all processes agree, drawn by the first from numpy's generator."""
+    """Return a random number, the same in all processes, from numpy's generator of the first."""
     return all_gather(int(np.random.randint(2**31)))[0]
 
 

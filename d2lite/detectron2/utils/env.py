@@ -1,4 +1,4 @@
-"""Random state and the environment's oddities."""
+"""Random seeds and the environment."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ TORCH_VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 def seed_all_rng(seed: int | None = None) -> None:
-    """Seed torch, numpy, random and the hashes of processes started from here with one number.
+    """Seed torch, numpy, random and the hashes of child processes with one number.
 
     Args:
         seed: a random one where it is None.

@@ -1,4 +1,4 @@
-"""Numbers of a training run: kept in an EventStorage, written out by writers."""
+"""Metrics of a training run: an EventStorage holds them, writers write them."""
 
 import datetime
 import json
@@ -97,11 +97,11 @@ class EventStorage:
         self._histograms.append(histogram)
 
     def clear_images(self) -> None:
-        """Forget the images."""
+        """Drop the images."""
         self._vis_data = []
 
     def clear_histograms(self) -> None:
-        """Forget the histograms."""
+        """Drop the histograms."""
         self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
@@ -144,7 +144,7 @@ class EventStorage:
         return self._smoothing_hints
 
     def step(self) -> None:
-        """Go to the next iteration."""
+        """Advance to the next iteration."""
         self._iter += 1
 
     @property
@@ -181,18 +181,18 @@ class EventStorage:
 
 
 class EventWriter:
-    """Something that carries the numbers of the open storage to somewhere."""
+    """Base of writers, which write the metrics of the current storage."""
 
     def write(self) -> None:
         """Write what is new."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Free what the writer holds."""
+        """Release the writer's resources."""
 
 
 def _scalars_since(last: int, window_size: int) -> dict[int, dict[str, float]]:
-    """What the open storage got after iteration ``last``, by iteration and name."""
+    """Return the scalars of the current storage since iteration ``last``, by iteration and name."""
     found: dict[int, dict[str, float]] = defaultdict(dict)
     scalars = get_event_storage().latest_with_smoothing_hint(window_size)
     for name, (value, iteration) in scalars.items():
@@ -272,7 +272,7 @@ class CommonMetricPrinter(EventWriter):
     def write(self) -> None:
         storage = get_event_storage()
         if storage.iter == self._max_iter:
-            return  # called once more after training: nothing new
+            return  # called again after training: there is nothing to write
         eta = self._eta(storage)
         rate = f"{storage.history('lr').latest():.5g}" if "lr" in storage.latest() else "N/A"
         memory = ""
@@ -298,7 +298,7 @@ class CommonMetricPrinter(EventWriter):
         )
 
     def _times(self, storage: EventStorage) -> dict[str, float]:
-        """Seconds by field, of those that were put: the first few iterations are not timed."""
+        """Return the seconds by field, of the stored ones: the first iterations are not timed."""
         times, known = {}, storage.latest()
         if "time" in known:
             history = storage.history("time")
@@ -310,7 +310,7 @@ class CommonMetricPrinter(EventWriter):
         return times
 
     def _eta(self, storage: EventStorage) -> str | None:
-        """Time left; None without ``max_iter`` and while nothing is known of the speed."""
+        """Return the remaining time; None without ``max_iter`` and before a speed is known."""
         if self._max_iter is None:
             return None
         left = self._max_iter - storage.iter - 1

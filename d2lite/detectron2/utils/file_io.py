@@ -11,7 +11,7 @@ _ORIGIN = "https://dl.fbaipublicfiles.com/detectron2/"
 
 
 class Detectron2Handler(PathHandler):
-    """``detectron2://NAME``: the file where Detectron2 keeps it once it was fetched.
+    """Resolve ``detectron2://NAME`` to Detectron2's cached download of it.
 
     Nothing is fetched here. ``$FVCORE_CACHE`` moves the folder, as in Detectron2.
     """

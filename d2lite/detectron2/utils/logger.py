@@ -15,7 +15,7 @@ _DATE = "%m/%d %H:%M:%S"
 
 
 class _ShortNames(logging.Formatter):
-    """Abbreviates the package in logger names; on a terminal marks what is worth a look."""
+    """Abbreviates the package in logger names; on a terminal highlights warnings and errors."""
 
     def __init__(self, form: str, name: str, short: str, mark: bool = False) -> None:
         super().__init__(form, datefmt=_DATE)

@@ -1,4 +1,4 @@
-"""Going on when a GPU's memory is not enough."""
+"""Retrying after an out-of-memory error of a GPU."""
 
 import functools
 import logging
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def _ignore_torch_cuda_oom() -> Iterator[None]:
-    """Swallow CUDA's out-of-memory error and nothing else."""
+    """Suppress CUDA's out-of-memory error and no other."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Names for classes and functions, so that a config can choose them."""
+"""Registries of classes and functions that a config selects by name."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from detectron2._absent import WHERE
 
 
 class ModelRegistry(Registry):
-    """A registry of models or their parts, of which Detectron2 itself has more."""
+    """A registry of models or their parts; Detectron2 itself has more entries."""
 
     def get(self, name: str) -> Any:
-        """Return what is registered under a name; KeyError where nothing is."""
+        """Return the entry of a name; KeyError where there is none."""
         try:
             return super().get(name)
         except KeyError:

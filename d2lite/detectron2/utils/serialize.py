@@ -1,10 +1,10 @@
-"""Pickling of functions that pickle itself refuses: lambdas and functions inside of functions."""
+"""Pickling of functions that pickle refuses: lambdas and nested functions."""
 
 from typing import Any
 
 
 class PicklableWrapper:
-    """A callable that behaves like the wrapped one and can be pickled; unpickled, it is that one.
+    """A picklable wrapper of a callable, which unpickles to the callable itself.
 
     Wrapping twice is the same as wrapping once.
     """

@@ -18,7 +18,7 @@ _PATIENCE = 8  # frames that an object may be out of sight
 
 @dataclass
 class _Seen:
-    """An object of the frames before."""
+    """An object of the previous frames."""
 
     label: int
     region: np.ndarray
@@ -60,7 +60,7 @@ class VideoVisualizer:
             visualizer.output.reset_image(visualizer._create_grayscale_image(found))
         names = visualizer.metadata.get("thing_classes")
         return visualizer.overlay_instances(
-            boxes=boxes if masks is None else None,  # masks say it better
+            boxes=boxes if masks is None else None,  # masks show it better
             masks=masks,
             labels=_create_text_labels(classes, scores, names),
             assigned_colors=colors,
@@ -96,7 +96,7 @@ class VideoVisualizer:
         )
 
     def _colors_of(self, labels: Sequence[int], regions: Any) -> list[Color]:
-        """The colours of the objects of the next frame: those that they had, or new ones."""
+        """Return the colours of the objects of the next frame: the previous ones, or new ones."""
         self._frame += 1
         free = [each for each in self._seen if self._frame - each.frame <= _PATIENCE]
         colors, kept = [], []

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -35,7 +35,7 @@ _OFF_WHITE = (1.0, 1.0, 240 / 255)  # of the edges between classes
 
 @unique
 class ColorMode(Enum):
-    """How instances are coloured: each its own, by class, or on an image without colours."""
+    """How instances are coloured: one colour each, by class, or on a grey image."""
 
     IMAGE = 0
     SEGMENTATION = 1
@@ -48,7 +48,7 @@ def _create_text_labels(
     class_names: Sequence[str] | None,
     is_crowd: Sequence[bool] | None = None,
 ) -> list[str] | None:
-    """What stands at objects: "cat 97%"; the number of a class that has no name."""
+    """Return the labels of objects, like "cat 97%"; the id of a class without a name."""
     labels = None
     if classes is not None:
         names = class_names or ()
@@ -63,7 +63,7 @@ def _create_text_labels(
 
 
 class Visualizer:
-    """Draws what a model predicts, or what a data set says, on an image.
+    """Draws predictions of a model, or annotations of a data set, on an image.
 
     Args:
         img_rgb: (H, W, 3), RGB, 0..255.
@@ -92,7 +92,7 @@ class Visualizer:
     def __getattr__(self, name: str) -> Any:
         text = f"{type(self).__name__} has no attribute {name!r}"
         if name.startswith(("draw_", "overlay_")):
-            text = sentence(f"{type(self).__name__}.{name}")
+            text = absent_message(f"{type(self).__name__}.{name}")
         raise AttributeError(text)
 
     def get_output(self) -> VisImage:
@@ -135,8 +135,8 @@ class Visualizer:
         labels = as_array(sem_seg)
         names = self.metadata.get("stuff_classes") or ()
         ids, areas = np.unique(labels, return_counts=True)
-        for place in np.argsort(-areas, kind="stable"):
-            label = int(ids[place])
+        for index in np.argsort(-areas, kind="stable"):
+            label = int(ids[index])
             if label < 0 or (names and label >= len(names)):
                 continue
             self.draw_binary_mask(
@@ -199,7 +199,7 @@ class Visualizer:
         return self.output
 
     def draw_dataset_dict(self, dic: dict) -> VisImage:
-        """Draw what a record in Detectron2's format says."""
+        """Draw the annotations of a record in Detectron2's format."""
         annotations = dic.get("annotations")
         if annotations:
             outlines = [each.get("segmentation") for each in annotations]
@@ -247,7 +247,7 @@ class Visualizer:
             alpha: opacity of masks.
         """
         if keypoints is not None:
-            raise NotImplementedError(sentence("Drawing key points"))
+            raise NotImplementedError(absent_message("Drawing key points"))
         boxes = None if boxes is None else self._convert_boxes(boxes)
         masks = None if masks is None else self._convert_masks(masks)
         given = [each for each in (boxes, masks, labels) if each is not None]
@@ -257,19 +257,19 @@ class Visualizer:
         if any(len(each) != number for each in given):
             raise AssertionError(f"boxes, masks and labels differ in number: {[*map(len, given)]}")
         colors = assigned_colors or [distinct_color(index) for index in range(number)]
-        places = [mask.bbox() for mask in masks] if boxes is None and masks else boxes
+        corners = [mask.bbox() for mask in masks] if boxes is None and masks else boxes
         areas = np.zeros(number)
-        if places is not None:
-            places = np.asarray(places)
-            areas = (places[:, 2:] - places[:, :2]).prod(axis=1)
+        if corners is not None:
+            corners = np.asarray(corners)
+            areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
         for index in np.argsort(-areas, kind="stable"):
             if masks is not None:
                 self.draw_binary_mask(masks[index].mask, colors[index], alpha=alpha)
             if boxes is not None:
                 self.draw_box(boxes[index], edge_color=colors[index])
         for index in np.argsort(-areas, kind="stable"):  # no object hides a label
-            if labels is not None and places is not None:
-                self._label_box(labels[index], places[index], areas[index], colors[index])
+            if labels is not None and corners is not None:
+                self._label_box(labels[index], corners[index], areas[index], colors[index])
         return self.output
 
     # ---- shapes
@@ -305,8 +305,8 @@ class Visualizer:
         if text is not None and mask.sum() >= (area_threshold or 0):
             rows, columns = mask.nonzero()
             middle = np.abs(rows - np.median(rows)) + np.abs(columns - np.median(columns))
-            place = middle.argmin()  # a point of the mask, which the centre of a ring is not
-            self.draw_text(text, (columns[place], rows[place]), color=lighter(color))
+            nearest = middle.argmin()  # a point of the mask, which the centre of a ring is not
+            self.draw_text(text, (columns[nearest], rows[nearest]), color=lighter(color))
         return self.output
 
     def draw_polygon(
@@ -397,7 +397,7 @@ class Visualizer:
     def _shape(
         self, kind: str, points: Any, color: Color, alpha: float, width: int | None = None
     ) -> VisImage:
-        """A shape of PIL's; without ``width`` it is filled."""
+        """Draw a shape of PIL; without ``width`` it is filled."""
         coverage = Image.new("L", self.output.canvas.size)
         draw = getattr(ImageDraw.Draw(coverage), kind)
         if kind == "line":
@@ -432,7 +432,7 @@ class Visualizer:
         return distinct_color(label)
 
     def _jitter(self, color: Sequence[float]) -> tuple[float, ...]:
-        """A colour near another one, so that objects of a class differ."""
+        """Return a similar colour, so that objects of a class differ."""
         shift = np.random.uniform(-0.15, 0.15, 3)
         return tuple(np.clip(np.asarray(color[:3]) + shift, 0, 1).tolist())
 

@@ -100,7 +100,7 @@ def main(number: int) -> None:
         function, content = draw.choice(files)
         mutated = mutate(draw, content, files)
         if function == "load_torch" and draw.random() < 0.5:
-            # Of a zip only the pickle in it; its check sum is right then.
+            # Of a zip only the pickle in it; its checksum is right then.
             function, (_, content) = "load_torch", draw.choice(files)
             mutated = corpus.archive(mutate(draw, content, files), {"data/0": bytes(8)})
         faulthandler.dump_traceback_later(SECONDS_A_FILE, exit=True)

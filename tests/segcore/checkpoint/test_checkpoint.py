@@ -357,7 +357,7 @@ def test_matching_heuristics_by_query(tmp_path):
 
 
 def test_no_flipped_bit_changes_what_is_read(tmp_path):
-    """It is harmless, or the file is refused: the zip's check sums are verified."""
+    """It is harmless, or the file is refused: the zip's checksums are verified."""
     path = tmp_path / "a.pth"
     torch.save({"model": weights(), "iteration": 7}, path)
     content, refused = path.read_bytes(), 0
@@ -399,7 +399,7 @@ def test_resuming_goes_back_to_a_checkpoint_that_is_whole(run, caplog):
         caplog.clear()
         assert Checkpointer(model, str(run)).resume_or_load("")["iteration"] == left
         assert same(model.state_dict())
-        assert f"{damaged}.pth cannot be read: it is damaged: the check sum" in caplog.text
+        assert f"{damaged}.pth cannot be read: it is damaged: the checksum" in caplog.text
         assert f"the run goes on from model_{left:07}.pth, which is whole" in caplog.text
     flip_a_bit_of_the_weights(run / "model_0000001.pth")
     with pytest.raises(UserError, match=r"final\.pth is damaged, and .* no earlier checkpoint"):

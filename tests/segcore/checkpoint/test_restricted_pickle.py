@@ -136,7 +136,7 @@ def test_says_what_is_wrong(reader):
     }.items():
         with pytest.raises(pickle.UnpicklingError, match=sentence):
             reader.load_pickle(io.BytesIO(bad[name]))
-    with pytest.raises(pickle.UnpicklingError, match="the check sum of data/0 is wrong"):
+    with pytest.raises(pickle.UnpicklingError, match="the checksum of data/0 is wrong"):
         reader.load_torch(io.BytesIO(files["a flipped bit"]))
     with pytest.raises(reader.TorchScriptError, match="a program"):
         reader.load_torch(io.BytesIO(files["a program"]))

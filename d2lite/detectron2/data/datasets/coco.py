@@ -7,7 +7,7 @@ from detectron2.utils.file_io import PathManager
 
 
 def _files(root: str, suffix: str) -> list[str]:
-    """Paths of the folder's own files with the suffix, by name without the last suffix."""
+    """Return the files of a folder (not of its subfolders) with a suffix, by name without it."""
     names = [name for name in PathManager.ls(root) if name.endswith(suffix)]
     return [os.path.join(root, n) for n in sorted(names, key=lambda n: os.path.splitext(n)[0])]  # noqa: PTH118, PTH122
 
@@ -21,7 +21,7 @@ def load_sem_seg(
 ) -> list[dict]:
     """Pair the images of one folder with the label maps of another.
 
-    Equally many files are paired in the order of their names, whatever the names are; otherwise
+    Equal numbers of files are paired in the order of their names, whatever they are; otherwise
     those are kept that both folders have, with a warning.
 
     Returns:

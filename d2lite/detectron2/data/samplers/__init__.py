@@ -1,3 +1,3 @@
-"""Which items, in which order, on which process."""
+"""Samplers: which items, in which order, on which process."""
 
 from detectron2.data.samplers.distributed_sampler import InferenceSampler, TrainingSampler

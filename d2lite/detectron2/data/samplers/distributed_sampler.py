@@ -1,4 +1,4 @@
-"""Samplers that share the work out among the processes."""
+"""Samplers that distribute the indices over the processes."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,7 +10,7 @@ from detectron2.utils import comm
 
 
 class TrainingSampler(Sampler):
-    """All indices again and again in one endless stream, of which each process takes every n-th.
+    """An infinite stream of all indices, of which each process takes every n-th.
 
     Args:
         size: number of items.
@@ -40,7 +40,7 @@ class TrainingSampler(Sampler):
 
 
 class InferenceSampler(Sampler):
-    """Every index exactly once over all processes, each process a block of neighbours."""
+    """Every index exactly once over all processes, a contiguous block for each process."""
 
     def __init__(self, size: int) -> None:
         if size <= 0:

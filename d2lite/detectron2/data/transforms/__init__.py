@@ -1,4 +1,4 @@
-"""Transforms, which are fixed, and augmentations, which draw a transform at random."""
+"""Deterministic transforms, and augmentations, which sample a transform."""
 
 from fvcore.transforms.transform import *  # noqa: F403
 

@@ -1,4 +1,4 @@
-"""What an augmentation is, and what it is applied to."""
+"""Base class of augmentations, lists of them, and their input."""
 
 import inspect
 import pprint
@@ -10,7 +10,7 @@ from fvcore.transforms.transform import Transform, TransformList
 
 
 class Augmentation:
-    """A rule for drawing a transform, possibly after a look at the input.
+    """A rule that samples a transform, possibly depending on the input.
 
     A subclass defines ``get_transform`` with the parameters it wants to see; they are found on the
     input by name ("image", "sem_seg", "boxes"); a single one is the image, whatever its name, also
@@ -20,11 +20,11 @@ class Augmentation:
     input_args: tuple[str, ...] | None = None
 
     def get_transform(self, *args: Any) -> Transform:
-        """Draw a transform for this input."""
+        """Sample a transform for this input."""
         raise NotImplementedError
 
     def __call__(self, aug_input: "AugInput") -> Transform:
-        """Draw a transform, apply it to the input in place, and return it."""
+        """Sample a transform, apply it to the input in place, and return it."""
         names = self.input_args
         if names is None:
             names = self.input_args = _parameter_names(self.get_transform)
@@ -38,17 +38,17 @@ class Augmentation:
         return transform
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
-        """Keep the local variables of a constructor as attributes."""
+        """Set the local variables of a constructor as attributes."""
         for name, value in (params or {}).items():
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
 
     def _rand_range(self, low: float = 1.0, high: float | None = None, size: Any = None) -> Any:
-        """Uniform numbers from ``low`` to ``high``, or from 0 to ``low``."""
+        """Sample uniformly from ``low`` to ``high``, or from 0 to ``low``."""
         return np.random.uniform(*((0, low) if high is None else (low, high)), size)
 
     def __repr__(self) -> str:
-        """Show the arguments of the constructor, where they are attributes, but the defaults."""
+        """Show the constructor's arguments that are attributes and differ from the defaults."""
         shown = []
         for name, parameter in inspect.signature(self.__init__).parameters.items():
             if parameter.kind in _VARIADIC or not hasattr(self, name):
@@ -75,7 +75,7 @@ def _parameter_names(get_transform: Any) -> tuple[str, ...]:
 
 
 class _FixedTransform(Augmentation):
-    """An augmentation that always gives the same transform."""
+    """An augmentation that always returns the same transform."""
 
     def __init__(self, transform: Transform) -> None:
         self.tfm = transform
@@ -90,7 +90,7 @@ class _FixedTransform(Augmentation):
 
 
 def as_augmentation(item: Augmentation | Transform) -> Augmentation:
-    """Turn a transform into the augmentation that always gives it."""
+    """Turn a transform into the augmentation that always returns it."""
     if isinstance(item, Augmentation):
         return item
     if isinstance(item, Transform):
@@ -99,7 +99,7 @@ def as_augmentation(item: Augmentation | Transform) -> Augmentation:
 
 
 class AugmentationList(Augmentation):
-    """Augmentations one after the other; each sees what the one before has made."""
+    """A sequence of augmentations; the input of each is the output of the previous one."""
 
     def __init__(self, augs: Sequence[Augmentation | Transform]) -> None:
         self.augs = [as_augmentation(item) for item in augs]
@@ -114,7 +114,7 @@ class AugmentationList(Augmentation):
 
 
 class AugInput:
-    """What belongs together and is augmented alike; changed in place.
+    """An image with its labels and boxes, which are augmented together, in place.
 
     Args:
         image: (H, W) or (H, W, C), uint8 in 0..255 or float.
@@ -146,7 +146,7 @@ class AugInput:
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]
     ) -> TransformList:
-        """Apply augmentations in turn; returns the transforms that they drew."""
+        """Apply augmentations in turn; returns the transforms that they sampled."""
         return AugmentationList(augmentations)(self)
 
 

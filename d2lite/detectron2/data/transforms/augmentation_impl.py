@@ -45,7 +45,7 @@ class Resize(Augmentation):
 
 
 class ResizeShortestEdge(Augmentation):
-    """Resize the short side to a drawn length, the aspect ratio kept.
+    """Resize the short side to a sampled length and keep the aspect ratio.
 
     Args:
         short_edge_length: one length; or lengths to choose from ("choice"); or the smallest and
@@ -101,7 +101,7 @@ class ResizeShortestEdge(Augmentation):
 
 
 class FixedSizeCrop(Augmentation):
-    """Crop at a random place to a fixed size, and pad what is too small.
+    """Crop at a random position to a fixed size, and pad smaller images.
 
     Args:
         crop_size: (height, width).
@@ -138,10 +138,10 @@ class FixedSizeCrop(Augmentation):
 
 
 class RandomCrop(Augmentation):
-    """Crop a window of a fixed or drawn size at a random place.
+    """Crop a window of a fixed or sampled size at a random position.
 
     Args:
-        crop_type: "relative" (share of the image), "relative_range" (a share drawn from
+        crop_type: "relative" (fraction of the image), "relative_range" (a fraction drawn from
             ``crop_size`` to 1), "absolute" (pixels) or "absolute_range" (pixels, each side drawn
             from the smaller to the larger number). Sizes are limited to the image's.
         crop_size: two numbers, height first.
@@ -163,7 +163,7 @@ class RandomCrop(Augmentation):
         return fixed.CropTransform(x, y, crop_w, crop_h)
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Draw the window's (height, width) for an image's."""
+        """Sample the window's (height, width) for an image's."""
         if self.crop_type == "absolute":
             return tuple(map(min, self.crop_size, image_size))
         if self.crop_type == "absolute_range":
@@ -173,20 +173,20 @@ class RandomCrop(Augmentation):
             return tuple(
                 np.random.randint(min(side, low), min(side, high) + 1) for side in image_size
             )
-        shares = self.crop_size
+        fractions = self.crop_size
         if self.crop_type == "relative_range":
-            lowest = np.asarray(shares, dtype=np.float32)  # rounds alike
-            shares = lowest + np.random.rand(2) * (1 - lowest)
-        return tuple(int(side * s + 0.5) for side, s in zip(image_size, shares, strict=True))
+            lowest = np.asarray(fractions, dtype=np.float32)  # same rounding as Detectron2
+            fractions = lowest + np.random.rand(2) * (1 - lowest)
+        return tuple(int(side * f + 0.5) for side, f in zip(image_size, fractions, strict=True))
 
 
 class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """Like :class:`RandomCrop`, drawn again while one label fills too much of the window.
+    """Like :class:`RandomCrop`, sampled again while one label fills too much of the window.
 
     Args:
         crop_type, crop_size: see :class:`RandomCrop`.
-        single_category_max_area: the largest label must hold less than this share of the labelled
-            pixels; 1 and more switches the check off.
+        single_category_max_area: the largest label must hold less than this fraction of the
+            labelled pixels; 1 and more switches the check off.
         ignored_category: label that counts as unlabelled.
     """
 

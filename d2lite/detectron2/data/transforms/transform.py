@@ -58,11 +58,11 @@ class ResizeTransform(Transform):
         return self.apply_image(segmentation, interp=Image.NEAREST)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Scale points, (N, 2) as x, y, in place; integers are cut off to integers."""
+        """Scale points, (N, 2) as x, y, in place; integer results are truncated."""
         for axis, factor in enumerate((self.new_w / self.w, self.new_h / self.h)):
             coords[:, axis] = coords[:, axis] * factor
         return coords
 
     def inverse(self) -> "ResizeTransform":
-        """The resize back."""
+        """Return the resize back to the original size."""
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)

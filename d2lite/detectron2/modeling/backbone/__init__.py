@@ -1,4 +1,4 @@
-"""Backbones: from an image to feature maps."""
+"""Backbones: from images to feature maps."""
 
 from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY, build_backbone

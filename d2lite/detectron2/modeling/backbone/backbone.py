@@ -1,4 +1,4 @@
-"""What a backbone is."""
+"""Base class of backbones."""
 
 from abc import ABCMeta, abstractmethod
 
@@ -29,7 +29,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Wishes for padding, see ``ImageList.from_tensors``."""
+        """Constraints for padding, see ``ImageList.from_tensors``."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:

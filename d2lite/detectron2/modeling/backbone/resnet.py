@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectron2._absent import sentence
+from detectron2._absent import absent_message
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone.backbone import Backbone
@@ -29,7 +29,7 @@ _NUM_BLOCKS = {
 def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm: Any, **kwargs: Any
 ) -> Conv2d:
-    """A convolution without a bias and its normalisation."""
+    """Build a convolution without bias and with normalisation."""
     return Conv2d(
         in_channels,
         out_channels,
@@ -41,10 +41,10 @@ def conv_norm(
 
 
 def fill(*convs: Conv2d | None) -> None:
-    """Initialise convolutions for the ReLU behind them, in this order; None is passed over.
+    """Initialise convolutions for a following ReLU, in this order; None is skipped.
 
-    A block makes all of its convolutions, which draw numbers too, before it fills any: a seed gives
-    the same weights as in Detectron2.
+    A block creates all of its convolutions, which draw random numbers too, before it fills any: a
+    seed gives the same weights as in Detectron2.
     """
     for conv in convs:
         if conv is not None:
@@ -52,7 +52,7 @@ def fill(*convs: Conv2d | None) -> None:
 
 
 class _ResidualBlock(CNNBlockBase):
-    """A shortcut, with a projection where the numbers of channels differ, around convolutions."""
+    """Convolutions with a shortcut, which is a projection where the numbers of channels differ."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Any) -> None:
         super().__init__(in_channels, out_channels, stride)
@@ -272,7 +272,7 @@ class ResNet(Backbone):
 
 
 def _last_needed(out_features: Sequence[str] | None, num_stages: int) -> int:
-    """Number of the last stage that anything asks for: later ones are not built."""
+    """Return the index of the last stage in ``out_features``: later ones are not built."""
     numbers = [int(name[3:]) for name in out_features or () if name.startswith("res")]
     asked_for_all = not out_features or "linear" in out_features
     return num_stages + 1 if asked_for_all else max(numbers, default=2)
@@ -280,7 +280,7 @@ def _last_needed(out_features: Sequence[str] | None, num_stages: int) -> int:
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The network that ``MODEL.RESNETS`` describes, frozen up to ``MODEL.BACKBONE.FREEZE_AT``."""
+    """Build the network of ``MODEL.RESNETS``, frozen up to ``MODEL.BACKBONE.FREEZE_AT``."""
     node = cfg.MODEL.RESNETS
     if node.RES5_DILATION not in (1, 2):
         raise AssertionError(f"MODEL.RESNETS.RES5_DILATION is {node.RES5_DILATION}, not 1 or 2")
@@ -303,13 +303,13 @@ def stages_from_config(
 
     Args:
         in_channels: channels of the stem.
-        res4_dilation: dilation of res4, in place of its stride.
+        res4_dilation: dilation of res4, instead of its stride.
         res5_multi_grid: factors of the dilation for the blocks of res5.
     """
     node = cfg.MODEL.RESNETS
     counts = _NUM_BLOCKS[node.DEPTH]
     if any(node.DEFORM_ON_PER_STAGE):
-        raise NotImplementedError(sentence("MODEL.RESNETS.DEFORM_ON_PER_STAGE True"))
+        raise NotImplementedError(absent_message("MODEL.RESNETS.DEFORM_ON_PER_STAGE True"))
     is_basic = node.DEPTH < 50
     if is_basic and (
         node.RES2_OUT_CHANNELS != 64 or node.RES5_DILATION != 1 or node.NUM_GROUPS != 1

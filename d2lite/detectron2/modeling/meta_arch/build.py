@@ -1,4 +1,4 @@
-"""The registry of whole models."""
+"""The registry of meta-architectures."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The schedule builder that knows the polynomial schedule too."""
+"""The builder of schedules, including the polynomial schedule."""
 
 import torch
 

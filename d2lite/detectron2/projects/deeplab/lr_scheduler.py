@@ -1,4 +1,4 @@
-"""The polynomial schedule."""
+"""The polynomial learning-rate schedule."""
 
 from torch.optim import Optimizer
 
@@ -6,7 +6,7 @@ from detectron2.solver.lr_scheduler import LRScheduler, _get_warmup_factor_at_it
 
 
 class WarmupPolyLR(LRScheduler):
-    """The share of iterations left to a power, times a warm-up, times the base rate.
+    """The base learning rate times a warm-up times a power of the fraction of iterations left.
 
     Args:
         optimizer: whose rates are set.

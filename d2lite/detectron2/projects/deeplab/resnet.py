@@ -1,4 +1,4 @@
-"""ResNet as DeepLab builds it: another stem, and dilation in place of strides."""
+"""ResNet of DeepLab: another stem, and dilation instead of strides."""
 
 import torch
 import torch.nn.functional as F

@@ -59,9 +59,9 @@ def _bgr_from_hsv(img: np.ndarray) -> np.ndarray:
 
 
 class ColorAugSSDTransform(Transform):
-    """Distort the colours of an image as SSD does; labels and points stay.
+    """Distort the colours of an image as SSD does; labels and points do not change.
 
-    It draws anew each time it is applied. The result is uint8.
+    It samples again each time it is applied. The result is uint8.
 
     Args:
         img_format: "RGB" or "BGR".
@@ -111,11 +111,11 @@ class ColorAugSSDTransform(Transform):
         return img
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """Scale and shift grey levels, cut to 0..255."""
+        """Scale and shift grey levels, clipped to 0..255."""
         return np.clip(img.astype(np.float32) * alpha + beta, 0, 255).astype(np.uint8)
 
     def brightness(self, img: np.ndarray) -> np.ndarray:
-        """Add the same to all pixels, in half of the calls."""
+        """Add a constant to all pixels, in half of the calls."""
         if not random.randrange(2):
             return img
         return self.convert(img, beta=random.uniform(-self.brightness_delta, self.brightness_delta))
@@ -136,7 +136,7 @@ class ColorAugSSDTransform(Transform):
         return _bgr_from_hsv(hsv)
 
     def hue(self, img: np.ndarray) -> np.ndarray:
-        """Turn the colour circle, in half of the calls."""
+        """Rotate the hue, in half of the calls."""
         if not random.randrange(2):
             return img
         hsv = _hsv_from_bgr(img)
