@@ -20,18 +20,16 @@ import catrank.interrupts  # noqa: F401  before all that takes time to load
 
 import argparse
 import sys
-from collections.abc import Sequence
 from fractions import Fraction
 
-from files import find_images, name_outputs
-from predictor import Segmenter
 from result_checks import ResultChecks, blank_color
-from results import ResultFolder
 from resuming import Progress, settings_hash
 from tqdm import tqdm
 from video import check_output, segment_video
 
-from catrank import load_config
+from catrank import Model, Result, load_config
+from catrank.exports.folder import ResultFolder
+from catrank.inputs import find_images, name_outputs
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
 from segcore.images import read_image
 from segcore.runtime.files import path_argument
@@ -92,28 +90,28 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def load_segmenter(args: argparse.Namespace) -> Segmenter:
+def load_model(args: argparse.Namespace) -> Model:
     """Load the model of the command line with its vocabulary."""
     cfg = load_config(args.config_file, args.opts)
     vocabulary = Vocabulary.load(args.vocabulary) if args.vocabulary is not None else None
-    return Segmenter(cfg, vocabulary, args.min_score)
+    return Model(cfg, vocabulary, args.min_score)
 
 
 def run_images(args: argparse.Namespace) -> list[str]:
     """Segment every image; return an error message for each that could not be read."""
     names = name_outputs(find_images(args.input))
-    segmenter = load_segmenter(args)
-    if segmenter.reads_videos:
+    model = load_model(args)
+    if model.reads_videos:
         raise UserError(f"{args.config_file} is a video model: give it a video by --video-input")
     hold(args.output, "--output")
-    results = ResultFolder(args.output, segmenter.vocabulary, args.overwrite)
-    progress = Progress(args.output, settings_hash(segmenter, args.alpha))
+    results = ResultFolder(args.output, model.vocabulary, args.overwrite)
+    progress = Progress(args.output, settings_hash(model, args.alpha))
     if args.overwrite:
         progress.forget()
     results.prepare([name for name in names.values() if name not in progress.names])
     progress.begin(names)
 
-    failures, checks = [], ResultChecks(segmenter.vocabulary)
+    failures, checks = [], ResultChecks(model.vocabulary)
     for path, name in tqdm(names.items(), desc="segmenting", unit="image"):
         if progress.holds(name, path) and results.hold(name):
             continue
@@ -124,15 +122,12 @@ def run_images(args: argparse.Namespace) -> list[str]:
             continue
         if color := blank_color(image):
             tqdm.write(f"warning: {printable(path)} is all {color}", file=sys.stderr)
-        prediction = segmenter(image)
-        checks.add(prediction)
-        results.write(name, image, prediction, args.alpha)
+        result = model.segment(image)
+        checks.add(result)
+        results.write(name, result, args.alpha)
         progress.add(name, path)
-        if prediction.category_scores is not None:
-            tqdm.write(
-                f"{printable(name)}: "
-                f"{top_categories(prediction.category_scores, segmenter.vocabulary)}"
-            )
+        if result.category_scores is not None:
+            tqdm.write(f"{printable(name)}: {top_categories(result)}")
     progress.finish()
     for line in checks.warnings():
         print(f"warning: {line}", file=sys.stderr)
@@ -147,7 +142,7 @@ def run_video(args: argparse.Namespace) -> list[str]:
     check_output(args.output, args.overwrite)
     rate = args.frame_rate or video.rate
     failure = segment_video(
-        load_segmenter(args),
+        load_model(args),
         video,
         args.output,
         rate=rate,
@@ -157,11 +152,11 @@ def run_video(args: argparse.Namespace) -> list[str]:
     return [failure] if failure else []
 
 
-def top_categories(category_scores: Sequence[float], vocabulary: Vocabulary) -> str:
+def top_categories(result: Result) -> str:
     """Return the categories that RankSeg scores at least 0.5, in the order of their ranks."""
-    order = sorted(range(len(category_scores)), key=lambda i: -category_scores[i])
-    present = [i for i in order if category_scores[i] >= 0.5]
-    names = [f"{vocabulary.names[i]} {category_scores[i]:.0%}" for i in present[:MAX_CATEGORIES]]
+    ranked = result.top_categories(len(result.vocabulary))
+    present = [(name, score) for name, score in ranked if score >= 0.5]
+    names = [f"{name} {score:.0%}" for name, score in present[:MAX_CATEGORIES]]
     more = f" and {len(present) - MAX_CATEGORIES} more" if len(present) > MAX_CATEGORIES else ""
     return f"RankSeg ranks {', '.join(names) or 'no category above 50%'}{more}"
 

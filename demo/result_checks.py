@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from predictor import Prediction
 
+from catrank import Result
 from segcore.vocabulary import Vocabulary
 
 TOLERANCE = 3  # levels of 255: 16-bit images that hold 10 bits are black to the eye, too
@@ -30,14 +30,11 @@ class ResultChecks:
         self._classes: set[int] = set()
         self._empty = 0  # predictions without a segment
 
-    def add(self, prediction: Prediction) -> None:
-        """Add the prediction for one more image."""
+    def add(self, result: Result) -> None:
+        """Add the result of one more image."""
         self._count += 1
-        if prediction.segments is None:
-            self._classes.update(np.unique(prediction.labels).tolist())
-        else:
-            self._classes.update(segment.class_id for segment in prediction.segments)
-            self._empty += not prediction.segments
+        self._classes.update(segment.class_id for segment in result.segments)
+        self._empty += not result.segments
 
     def warnings(self) -> Iterator[str]:
         """Yield warnings about all predictions together; none about a single one."""

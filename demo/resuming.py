@@ -5,9 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from files import unwritable
-from predictor import Segmenter
-
+from catrank import Model
+from catrank.exports.files import unwritable
 from segcore.errors import UserError
 from segcore.evaluation.resuming import config_hash, weights_hash
 from segcore.runtime.files import write_text
@@ -87,13 +86,13 @@ class Progress:
             self.forget()
 
 
-def settings_hash(segmenter: Segmenter, alpha: float) -> str:
+def settings_hash(model: Model, alpha: float) -> str:
     """Return a hash of all that determines the results of an image."""
     settings = [
-        config_hash(segmenter.cfg),
-        weights_hash(segmenter.model),
-        segmenter.vocabulary.to_table(),
-        segmenter.min_score,
+        config_hash(model.cfg),
+        weights_hash(model.network),
+        model.vocabulary.to_table(),
+        model.min_score,
         alpha,
     ]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()

@@ -9,19 +9,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from files import name_outputs
-from predictor import Prediction, Segmenter
 from result_checks import ResultChecks
-from results import ResultFolder, regions_of
 from tqdm import tqdm
-from video_predictor import clip_by_clip, count_frames, frame_by_frame
 
-from segcore.drawing.segments import draw_regions
+from catrank import Model, Result
+from catrank.exports.folder import ResultFolder
+from catrank.inputs import name_outputs
 from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
 from segcore.video_files.writing import VideoWriter, check_output_file
 
-Write = Callable[[np.ndarray, Prediction], None]
+Write = Callable[[Result], None]
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -40,7 +38,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 
 def segment_video(
-    segmenter: Segmenter,
+    model: Model,
     video: Video,
     output: Path,
     *,
@@ -51,7 +49,7 @@ def segment_video(
     """Segment a video and write each frame as soon as it is predicted.
 
     Args:
-        segmenter: with an image model or a video model.
+        model: of images or of videos.
         video: to segment.
         output: a file, or a folder for overlay and label map of every frame.
         rate: frames per second of an output file.
@@ -65,25 +63,18 @@ def segment_video(
     Raises:
         UserError: no frame can be read, or the output cannot be written.
     """
-    length, failure = video.length, None
-    if segmenter.reads_videos:  # such models need the number of frames in advance
-        length, failure = count_frames(video)
-        predictions = clip_by_clip(segmenter, video, length)
-    else:
-        predictions = frame_by_frame(segmenter, video)
+    failure = None
     if _is_file_name(output):
-        opened = _file(segmenter, VideoWriter(output, rate, video.pixel_aspect), alpha)
+        opened = _file(VideoWriter(output, rate, video.pixel_aspect), alpha)
     else:
-        results = ResultFolder(output, segmenter.vocabulary, overwrite)
-        opened = _folder(results, video, alpha, tell_apart=segmenter.reads_videos)
-    done, checks = 0, ResultChecks(segmenter.vocabulary)
+        opened = _folder(ResultFolder(output, model.vocabulary, overwrite), video, alpha)
+    done, checks = 0, ResultChecks(model.vocabulary)
     try:
         with opened as write:
-            for frame, prediction in tqdm(
-                predictions, total=length, desc="segmenting", unit="frame"
-            ):
-                write(frame, prediction)
-                checks.add(prediction)
+            results = model.segment_video(video)
+            for result in tqdm(results, total=video.length, desc="segmenting", unit="frame"):
+                write(result)
+                checks.add(result)
                 done += 1
     except BrokenVideo as error:
         if not done:
@@ -102,30 +93,17 @@ def _is_file_name(output: Path) -> bool:
 
 
 @contextmanager
-def _file(segmenter: Segmenter, file: VideoWriter, alpha: float) -> Iterator[Write]:
+def _file(file: VideoWriter, alpha: float) -> Iterator[Write]:
     """Write frames with their predictions drawn on them to a video file."""
     with file as writer:
-
-        def write(frame: np.ndarray, prediction: Prediction) -> None:
-            regions = regions_of(
-                prediction, segmenter.vocabulary, tell_apart=segmenter.reads_videos
-            )
-            writer.write(draw_regions(frame, regions, alpha=alpha))
-
-        yield write
+        yield lambda result: writer.write(np.asarray(result.overlay(alpha=alpha)))
 
 
 @contextmanager
-def _folder(
-    results: ResultFolder, video: Video, alpha: float, *, tell_apart: bool
-) -> Iterator[Write]:
+def _folder(results: ResultFolder, video: Video, alpha: float) -> Iterator[Write]:
     """Write overlay, label map and segments of every frame, named like it or by its index."""
     results.prepare([])
     names = (f"{number:06d}" for number in itertools.count())
     if isinstance(video, FrameFolder):
         names = iter(name_outputs(video.images).values())
-
-    def write(frame: np.ndarray, prediction: Prediction) -> None:
-        results.write_frame(next(names), frame, prediction, alpha, tell_apart=tell_apart)
-
-    yield write
+    yield lambda result: results.write_frame(next(names), result, alpha)

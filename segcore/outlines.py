@@ -206,3 +206,9 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     columns_first = np.asfortranarray(masks.bool().permute(1, 2, 0).cpu().numpy(), dtype=np.uint8)
     encoded = library.encode(columns_first)
     return [{"size": each["size"], "counts": each["counts"].decode("ascii")} for each in encoded]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encode a mask (H, W) bool as COCO's compressed RLE."""
+    encoded = library.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}

@@ -15,7 +15,7 @@ MASK2FORMER = (
     "configs/mask2former_rankseg/scenes*",
     "configs/mask2former_rankseg/parts/*",
 )
-SEGMENTING = ("demo/demo.py", "demo/files.py", "demo/predictor.py", "demo/results.py")
+SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py")
 
 
 def train(config: str, target: Path, *options: str) -> list[str]:

@@ -43,7 +43,7 @@ STEPS = [
             name=f"video-{name}",
             title=f"Mask2Former on videos: segment {name}",
             command=_segment(name),
-            sources=(*commands.SEGMENTING, "demo/video.py", "demo/video_predictor.py"),
+            sources=(*commands.SEGMENTING, "demo/video.py"),
             output=OUTPUT / name,
         )
         for name in SHOWN

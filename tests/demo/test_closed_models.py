@@ -1,6 +1,5 @@
 """Mask2Former's three tasks by the command line, and the class names of its predictions."""
 
-import importlib
 import json
 
 import numpy as np
@@ -10,8 +9,10 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 import mask2former_rankseg  # noqa: F401
+from catrank import Model
 from segcore.config import load_config
 from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
 
 SMALL = {
     "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
@@ -97,29 +98,26 @@ def test_semantic(segment):
 
 
 def test_a_model_of_many_tasks_predicts_the_most_detailed_one(closed):
-    predictor = importlib.import_module("predictor")
     config = "scenes_60_panoptic_rankseg.yaml"
     opts = closed(config)[3:]
     cfg = load_config(f"mask2former_rankseg/{config}", opts)
     cfg.MODEL.MASK_FORMER.TEST.SEMANTIC_ON = cfg.MODEL.MASK_FORMER.TEST.INSTANCE_ON = True
-    tasks = predictor.Segmenter(cfg).model.tasks
+    tasks = Model(cfg).network.tasks
     assert tasks.panoptic and not tasks.semantic and not tasks.instance
     assert cfg.MODEL.MASK_FORMER.TEST.SEMANTIC_ON  # the caller's config stays as it is
 
 
 def test_a_model_without_class_names_is_refused(closed):
-    predictor = importlib.import_module("predictor")
     config = "scenes_60_instance.yaml"
     cfg = load_config(f"mask2former_rankseg/{config}", closed(config)[3:])
     cfg.DATASETS.TEST = ("unknown_data_set",)
     with pytest.raises(UserError, match=r"nothing names the classes .* --vocabulary"):
-        predictor.Segmenter(cfg)
+        Model(cfg)
 
 
 def test_another_number_of_class_names_is_refused(closed):
-    predictor = importlib.import_module("predictor")
     config = "scenes_60_instance.yaml"
     cfg = load_config(f"mask2former_rankseg/{config}", closed(config)[3:])
-    vocabulary = predictor.Vocabulary.from_words(["sky", "tree"])
+    vocabulary = Vocabulary.from_words(["sky", "tree"])
     with pytest.raises(UserError, match=r"has 2 names, but MODEL.SEM_SEG_HEAD.NUM_CLASSES"):
-        predictor.Segmenter(cfg, vocabulary)
+        Model(cfg, vocabulary)

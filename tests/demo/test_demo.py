@@ -1,6 +1,5 @@
 """The command line of the demo: results, error messages of one line, exit codes."""
 
-import importlib
 import json
 import re
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from catrank import Model
 from segcore.config import load_config
 from segcore.inference.predictions import PredictionKind
 from segcore.vocabulary import Vocabulary
@@ -86,14 +86,13 @@ def test_a_written_vocabulary_gives_the_same_labels(demo, model, album, tmp_path
 
 
 def test_a_call_takes_a_vocabulary_of_its_own(tiny_model):
-    predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     cfg = load_config(config, ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
-    segmenter = predictor.Segmenter(cfg, Vocabulary.load("sky, tree"))
+    model = Model(cfg, Vocabulary.load("sky, tree"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    assert segmenter(noise, Vocabulary.load("sky")).labels.max() == 0
-    other = segmenter(noise, Vocabulary.load("tree, sky")).labels
-    assert (other == 1 - segmenter(noise).labels).all()
+    assert model.segment(noise, "sky").labels.max() == 0
+    other = model.segment(noise, ["tree", "sky"]).labels
+    assert (other == 1 - model.segment(noise).labels).all()
 
 
 def test_success_is_0_and_results_are_not_replaced(demo, model, album, tmp_path, capsys):
@@ -112,19 +111,18 @@ def interrupted(demo, model, album, tmp_path, monkeypatch, capsys):
     """Call the command line, interrupted after so many images; returns the shapes segmented."""
     config, opts = model
     segmented = []
-    script = importlib.import_module("predictor")
-    call = script.Segmenter.__call__
+    call = Model.segment
 
     def run(*arguments, after=None, code=0) -> list:
         segmented.clear()
 
-        def segment(segmenter, image):
+        def segment(model, image):
             if len(segmented) == after:
                 raise KeyboardInterrupt
             segmented.append(image.shape)
-            return call(segmenter, image)
+            return call(model, image)
 
-        monkeypatch.setattr(script.Segmenter, "__call__", segment)
+        monkeypatch.setattr(Model, "segment", segment)
         source = ["--input", album / "a.png", album / "b.png", album / "grey.jpg"]
         found = demo(*config, *source, "--output", tmp_path / "out", *arguments, *opts)
         assert found == code, capsys.readouterr().err
@@ -221,26 +219,24 @@ def test_a_checkpoint_of_another_model_is_refused(demo, model, tiny_model, album
 
 
 def test_labels_are_those_of_the_highest_scores(tiny_model):
-    predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     cfg = load_config(config, ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
-    segmenter = predictor.Segmenter(cfg)
+    model = Model(cfg)
     assert cfg.TEST.SEM_SEG_OUTPUT == "scores"  # the caller's config stays as it is
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    labels = segmenter(image).labels
-    assert labels.dtype == np.int64
-    segmenter.model.prediction_kind = PredictionKind("scores")
-    scores = segmenter.model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
+    labels = model.segment(image).labels
+    assert labels.dtype == np.int32
+    model.network.prediction_kind = PredictionKind("scores")
+    scores = model.network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
     assert (labels == scores[0]["sem_seg"].argmax(dim=0).numpy()).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (900, 1)])
 def test_thin_images_are_segmented(tiny_model, shape):
-    predictor = importlib.import_module("predictor")
     config, weights = tiny_model
     opts = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"]
-    segmenter = predictor.Segmenter(load_config(config, opts))
-    assert segmenter(np.zeros((*shape, 3), dtype=np.uint8)).labels.shape == shape
+    model = Model(load_config(config, opts))
+    assert model.segment(np.zeros((*shape, 3), dtype=np.uint8)).labels.shape == shape
 
 
 def test_help(repository):

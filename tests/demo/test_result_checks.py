@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catrank import Result
 from segcore.drawing.segments import Segment
 from segcore.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.load("sky, tree, dog")
+IMAGE = np.zeros((4, 5, 3), dtype=np.uint8)
+
+
+def semantic(labels: np.ndarray) -> Result:
+    return Result.semantic("it", IMAGE, VOCABULARY, labels)
 
 
 @pytest.fixture
@@ -28,16 +34,16 @@ def test_images_without_content(checks, low: int, high: int, color: str | None) 
     assert checks.blank_color(image) == color
 
 
-def warnings_of(checks, vocabulary: Vocabulary, *predictions) -> list[str]:
+def warnings_of(checks, vocabulary: Vocabulary, *results: Result) -> list[str]:
     run = checks.ResultChecks(vocabulary)
-    for prediction in predictions:
-        run.add(prediction)
+    for result in results:
+        run.add(result)
     return list(run.warnings())
 
 
 def test_one_class_in_all_results(checks) -> None:
-    trees = checks.Prediction(np.ones((4, 5), dtype=np.int64))
-    mixed = checks.Prediction(np.arange(2).repeat(10).reshape(4, 5))
+    trees = semantic(np.ones((4, 5), dtype=np.int64))
+    mixed = semantic(np.arange(2).repeat(10).reshape(4, 5))
     (line,) = warnings_of(checks, VOCABULARY, trees, trees)
     assert line.startswith("all 2 results hold 'tree' and nothing else")
     assert not warnings_of(checks, VOCABULARY, trees), "a single image may be all tree"
@@ -47,8 +53,8 @@ def test_one_class_in_all_results(checks) -> None:
 
 def test_results_without_segments(checks) -> None:
     numbers = np.zeros((4, 5), dtype=np.int64)
-    empty = checks.Prediction(numbers, ())
-    dog = checks.Prediction(numbers + 1, (Segment(1, 2),))
+    empty = Result("empty", IMAGE, VOCABULARY, "panoptic", numbers, ())
+    dog = Result("dog", IMAGE, VOCABULARY, "panoptic", numbers + 1, (Segment(1, 2),))
     assert warnings_of(checks, VOCABULARY, empty, empty) == [
         "no segment was found in any of 2 images"
     ]

@@ -7,14 +7,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from PIL import Image
 from torch import nn
 
 import mask2former_rankseg  # noqa: F401
+from catrank import Model
 from segcore.config import load_config
 from segcore.video_files import open_video
 from segcore.video_files.writing import VideoWriter
+from segcore.vocabulary import Vocabulary
 
 pytest.importorskip("av", reason="videos are read by PyAV: pip install av")
 
@@ -165,13 +168,12 @@ class Tracks(nn.Module):
 
 @pytest.fixture
 def tracker():
-    """A segmenter around such a model."""
-    predictor = importlib.import_module("predictor")
-    segmenter = object.__new__(predictor.Segmenter)
-    segmenter.model, segmenter.min_score, segmenter.format = Tracks(), 0.5, "RGB"
-    segmenter.vocabulary = predictor.Vocabulary.from_words(["sky", "thing"])
-    segmenter.resize = predictor.ResizeShortestEdge([64, 64], 64)
-    return segmenter
+    """A model around such a network."""
+    model = object.__new__(Model)
+    model.network, model.min_score, model.format = Tracks(), 0.5, "RGB"
+    model.vocabulary = Vocabulary.from_words(["sky", "thing"])
+    model.resize = ResizeShortestEdge([64, 64], 64)
+    return model
 
 
 def test_tracks_keep_number_and_colour(tracker, clip, tmp_path):
@@ -179,7 +181,7 @@ def test_tracks_keep_number_and_colour(tracker, clip, tmp_path):
     video = open_video(clip)
     run = {"rate": video.rate, "alpha": 1.0}
     assert script.segment_video(tracker, video, tmp_path / "out", **run) is None
-    assert tracker.model.requested == [*range(8)]
+    assert tracker.network.requested == [*range(8)]
     labels = labels_of(tmp_path / "out")
     for number in range(8):
         assert labels[number, 30, 4 * number + 10] == 1  # the square moved so far

@@ -1,0 +1,402 @@
+"""Models as an application uses them: :func:`load`, :class:`Model`."""
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import build_model
+from PIL import Image
+from torch import Tensor
+
+from catrank.classes import settle_vocabulary
+from catrank.inputs import ImageLike, Input, InputFrames, Source, is_single, open_inputs
+from catrank.loading import ModelName, find_model, for_labels
+from catrank.outputs import read_output
+from catrank.results import Result
+from catrank.streaming import CLIP_FRAMES, clip_by_clip, count_frames
+from segcore.checkpoint import Checkpointer
+from segcore.errors import UserError, printable
+from segcore.runtime.files import user_path
+from segcore.video_files import Video, open_video
+from segcore.vocabulary import Vocabulary
+
+ON_ERROR = ("raise", "skip")
+SHOWN_CLASSES = 3
+
+Classes = Vocabulary | str | Path | Iterable[str]
+Named = tuple[str, np.ndarray]
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    model: ModelName,
+    *,
+    config: str | os.PathLike[str] | CfgNode | None = None,
+    classes: Classes | None = None,
+    device: str = "auto",
+    min_score: float = 0.5,
+    opts: Sequence[Any] = (),
+) -> "Model":
+    """Load a trained model.
+
+    Args:
+        model: a config (a file, or the name of one that comes with CatRank), whose
+            ``MODEL.WEIGHTS`` names the checkpoint; or a checkpoint that says its config.
+        config: of a checkpoint that does not say its own.
+        classes: class names, whatever ``Vocabulary.load`` takes; None: those of the config. A
+            model with fixed classes only takes the names of these, in their order.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
+        min_score: objects with a lower score are left out, 0 to 1.
+        opts: keys and values of the config in turn, ``["TEST.AMP", True]``.
+
+    Raises:
+        UserError: there is no such model, its checkpoint does not fit its config, or the class
+            names cannot be used.
+    """
+    vocabulary = None if classes is None else Vocabulary.load(classes)
+    cfg = find_model(model, config, device=device, opts=opts)
+    return Model(cfg, vocabulary, min_score)
+
+
+class Model:
+    """A trained model. Several threads may use it at once.
+
+    Attributes:
+        cfg: its config.
+        network: the module that Detectron2's ``build_model`` makes of it.
+        vocabulary: the classes of calls that name none.
+        min_score: of the objects of calls that name none.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, vocabulary: Vocabulary | None = None, min_score: float = 0.5
+    ) -> None:
+        """
+        Args:
+            cfg: a whole config; MODEL.WEIGHTS names the checkpoint, every parameter of which must
+                fit.
+            vocabulary: the classes; None: those of the config or of its first data set.
+            min_score: objects with a lower score are left out.
+
+        Raises:
+            UserError: no checkpoint is named or it is not of this model, or nothing names the
+                classes.
+        """
+        self.cfg = cfg
+        self.network: Any = build_model(for_labels(cfg)).eval()
+        Checkpointer(self.network).load_for_use(cfg.MODEL.WEIGHTS)
+        self.vocabulary = settle_vocabulary(self.network, cfg, vocabulary)
+        self.min_score = check_score(min_score)
+        if self.reads_videos:
+            self.network.clip_frames = self.network.clip_frames or CLIP_FRAMES
+        self.format = cfg.INPUT.FORMAT
+        self.resize = ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of calls that name none."""
+        return self.vocabulary.label_names
+
+    @property
+    def open_vocabulary(self) -> bool:
+        """Whether each call may name its classes."""
+        return hasattr(self.network, "set_vocabulary")
+
+    @property
+    def reads_videos(self) -> bool:
+        """Whether the model reads clips; an image is a clip of one frame."""
+        return hasattr(self.network, "stream")
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        device: torch.device = next(self.network.parameters()).device
+        return device
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:SHOWN_CLASSES])
+        more = ", ..." if len(self.class_names) > SHOWN_CLASSES else ""
+        kind = "open vocabulary" if self.open_vocabulary else "fixed classes"
+        name = self.cfg.MODEL.META_ARCHITECTURE
+        return f"Model({name} on {self.device}, {kind}, {len(self.class_names)}: {names}{more})"
+
+    @overload
+    def segment(
+        self,
+        source: Image.Image | np.ndarray | Tensor,
+        classes: Classes | None = None,
+        *,
+        batch_size: int = ...,
+        min_score: float | None = ...,
+        on_error: str = ...,
+    ) -> Result: ...
+
+    @overload
+    def segment(
+        self,
+        source: str | os.PathLike[str],
+        classes: Classes | None = None,
+        *,
+        batch_size: int = ...,
+        min_score: float | None = ...,
+        on_error: str = ...,
+    ) -> Any: ...  # a result of a file, an iterator of a folder
+
+    @overload
+    def segment(
+        self,
+        source: Iterable[ImageLike],
+        classes: Classes | None = None,
+        *,
+        batch_size: int = ...,
+        min_score: float | None = ...,
+        on_error: str = ...,
+    ) -> Iterator[Result]: ...
+
+    def segment(
+        self,
+        source: Source,
+        classes: Classes | None = None,
+        *,
+        batch_size: int = 8,
+        min_score: float | None = None,
+        on_error: str = "raise",
+    ) -> Result | Iterator[Result]:
+        """Segment an image, or many.
+
+        Args:
+            source: an image: a path, an address of fsspec, a PIL image, an array (H, W, 3) uint8,
+                RGB, or a tensor (3, H, W), uint8 or floats from 0 to 1, RGB. Or many: a folder, a
+                pattern such as ``photos/*.jpg``, or an iterable of images, of any sizes.
+            classes: class names for this call alone, whatever ``Vocabulary.load`` takes; None:
+                those of the model.
+            batch_size: how many of many images are in memory; those that the network reads in one
+                size pass it together.
+            min_score: objects with a lower score are left out; None: ``self.min_score``.
+            on_error: of many images, "raise" an error for one that cannot be read, or "skip" it
+                and log a warning.
+
+        Returns:
+            the result of an image; of many, an iterator that reads and segments when it is asked.
+
+        Raises:
+            UserError: an image cannot be read, or the class names cannot be used.
+        """
+        if on_error not in ON_ERROR:
+            raise UserError(f"on_error is {on_error!r}: use {' or '.join(map(repr, ON_ERROR))}")
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}: use 1 or more")
+        vocabulary = self._vocabulary_of(classes)
+        score = self.min_score if min_score is None else check_score(min_score)
+        inputs = open_inputs(source)
+        if not is_single(source):
+            return self._segment_all(inputs, vocabulary, batch_size, score, on_error == "skip")
+        image = next(inputs)
+        return self._predict([(image.name, image.read())], vocabulary, score)[0]
+
+    def segment_video(
+        self,
+        source: str | os.PathLike[str] | Iterable[ImageLike] | Video,
+        classes: Classes | None = None,
+        *,
+        batch_size: int = 1,
+        min_score: float | None = None,
+    ) -> Iterator[Result]:
+        """Segment a video frame by frame.
+
+        A model of videos reads it clip by clip and gives an object the same id in all frames
+        (``result.track_ids``); a model of images knows nothing of the frames before.
+
+        Args:
+            source: a video file, a folder of frames, or an iterable of images of one size.
+            classes, min_score: as of :meth:`segment`.
+            batch_size: frames that pass a model of images together.
+
+        Returns:
+            an iterator of results, whose ``frame`` counts from 0.
+
+        Raises:
+            UserError: the video cannot be opened, or the class names cannot be used. While
+                iterating, after the frames before: a frame cannot be read.
+        """
+        vocabulary = self._vocabulary_of(classes)
+        score = self.min_score if min_score is None else check_score(min_score)
+        video = source
+        if isinstance(source, str | os.PathLike):
+            video = open_video(user_path(source))
+        elif not isinstance(source, Video):
+            # A model of videos reads it twice: once to count.
+            video = InputFrames([*source] if self.reads_videos else source)
+        assert isinstance(video, Video)
+        if self.reads_videos:
+            return self._segment_clips(video, vocabulary, score)
+        return self._segment_frames(video, vocabulary, batch_size, score)
+
+    # ---- behind them -------------------------------------------------------------------------
+
+    def _vocabulary_of(self, classes: Classes | None) -> Vocabulary:
+        """The classes of a call.
+
+        Raises:
+            UserError: there are none for a model with fixed classes to choose.
+        """
+        if classes is None:
+            return self.vocabulary
+        vocabulary = Vocabulary.load(classes)
+        if not self.open_vocabulary:
+            names = ", ".join(printable(name, 40) for name in self.class_names[:SHOWN_CLASSES])
+            raise UserError(
+                f"{self.cfg.MODEL.META_ARCHITECTURE} knows only the {len(self.class_names)} "
+                f"classes of its training ({names}, ...): leave out classes, or load a model with "
+                "an open vocabulary, such as catseg-vitb"
+            )
+        return vocabulary
+
+    def _segment_all(
+        self,
+        inputs: Iterator[Input],
+        vocabulary: Vocabulary,
+        batch_size: int,
+        min_score: float,
+        skip: bool,
+    ) -> Iterator[Result]:
+        for batch in batches(inputs, batch_size, skip=skip):
+            yield from self._predict(batch, vocabulary, min_score)
+
+    def _segment_frames(
+        self, video: Video, vocabulary: Vocabulary, batch_size: int, min_score: float
+    ) -> Iterator[Result]:
+        name = str(video.path)
+        frames = (Input(name, lambda frame=frame: frame) for frame in video.frames())
+        number = 0
+        for batch in batches(frames, batch_size):
+            results = self._predict(batch, vocabulary, min_score, first_frame=number)
+            number += len(results)
+            yield from results
+
+    def _segment_clips(
+        self, video: Video, vocabulary: Vocabulary, min_score: float
+    ) -> Iterator[Result]:
+        length, failure = count_frames(video)  # such networks want to know it before
+        yield from clip_by_clip(
+            self.network,
+            video.frames(),
+            length,
+            self.prepare,
+            name=str(video.path),
+            vocabulary=vocabulary,
+            min_score=min_score,
+        )
+        if failure is not None:
+            raise failure
+
+    @torch.inference_mode()
+    def _predict(
+        self,
+        images: Sequence[Named],
+        vocabulary: Vocabulary,
+        min_score: float,
+        first_frame: int | None = None,
+    ) -> list[Result]:
+        """Segment images in memory; ``first_frame`` is the number of the first one of a video."""
+        if self.reads_videos:
+            return [self._one_frame(*image, vocabulary, min_score) for image in images]
+        requests = [self._request(image, vocabulary) for _, image in images]
+        # Networks pad a batch to its largest image, and padding changes predictions: only images
+        # of one size pass together.
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            groups[tuple(request["image"].shape)].append(index)
+        results: dict[int, Result] = {}
+        for group in groups.values():
+            outputs = self.network([requests[index] for index in group])
+            for index, output in zip(group, outputs, strict=True):
+                frame = None if first_frame is None else first_frame + index
+                results[index] = read_output(
+                    output, *images[index], vocabulary, min_score, frame=frame
+                )
+        return [results[index] for index in range(len(images))]
+
+    def _one_frame(
+        self, name: str, image: np.ndarray, vocabulary: Vocabulary, min_score: float
+    ) -> Result:
+        """An image, as a clip of one frame."""
+        (result,) = clip_by_clip(
+            self.network,
+            [image],
+            1,
+            self.prepare,
+            name=name,
+            vocabulary=vocabulary,
+            min_score=min_score,
+        )
+        return result
+
+    def _request(self, image: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+        """The input of the network for an image (H, W, 3)."""
+        height, width = image.shape[:2]
+        request: dict[str, Any] = {"image": self.prepare(image), "height": height, "width": width}
+        if self.open_vocabulary:
+            request["vocabulary"] = vocabulary
+        return request
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """An image (H, W, 3) uint8, RGB, as the network reads it: (3, h, w) uint8."""
+        transform = self.resize.get_transform(image)
+        # The limit on the longer side takes the shorter one of a very thin image below a pixel.
+        transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        resized = transform.apply_image(image)
+        ordered = resized if self.format == "RGB" else resized[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
+
+
+def batches(inputs: Iterable[Input], size: int, *, skip: bool = False) -> Iterator[list[Named]]:
+    """Read images and yield them as lists of ``size`` (name, pixels); the last may be shorter.
+
+    Args:
+        inputs: what to read.
+        size: of a batch.
+        skip: leave out what cannot be read, with a warning.
+
+    Raises:
+        UserError: something cannot be read; what was read before is yielded first.
+    """
+    batch: list[Named] = []
+    try:
+        for each in inputs:
+            try:
+                batch.append((each.name, each.read()))
+            except UserError as error:
+                if not skip:
+                    raise
+                logger.warning("skipped: %s", error)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except UserError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def check_score(score: float) -> float:
+    """Return a score from 0 to 1.
+
+    Raises:
+        UserError: it is another number.
+    """
+    if not 0 <= score <= 1:
+        raise UserError(f"min_score is {score}: use a number from 0 to 1")
+    return score
