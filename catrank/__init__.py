@@ -1,7 +1,7 @@
 """Segment images and videos over large and open vocabularies.
 
     import catrank
-    model = catrank.load("catseg_d2/scenes_60.yaml", opts=["MODEL.WEIGHTS", "model.pth"])
+    model = catrank.load("catseg-vitb")
     result = model.segment("photo.jpg", classes=["sky", "tree", "my dog"])
     result.overlay().save("out.png")
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from catrank.families import FAMILIES, import_families, load_config
     from catrank.model import Model, load
+    from catrank.models import list_models
     from catrank.results import Result
 
 import segcore  # noqa: F401  lets an app `import detectron2` behind this line; loads nothing else

@@ -48,8 +48,9 @@ def load(
     """Load a trained model.
 
     Args:
-        model: a config (a file, or the name of one that comes with CatRank), whose
-            ``MODEL.WEIGHTS`` names the checkpoint; or a checkpoint that says its config.
+        model: a name of the model zoo, such as "catseg-vitb"; a config (a file, or the name of
+            one that comes with CatRank), whose ``MODEL.WEIGHTS`` names the checkpoint; or a
+            checkpoint that says its config.
         config: of a checkpoint that does not say its own.
         classes: class names, whatever ``Vocabulary.load`` takes; None: those of the config. A
             model with fixed classes only takes the names of these, in their order.
@@ -62,8 +63,10 @@ def load(
             names cannot be used.
     """
     vocabulary = None if classes is None else Vocabulary.load(classes)
-    cfg = find_model(model, config, device=device, opts=opts)
-    return Model(cfg, vocabulary, min_score)
+    found = find_model(model, config, device=device, opts=opts)
+    if vocabulary is None and found.class_names is not None:
+        vocabulary = Vocabulary.load(found.class_names)
+    return Model(found.cfg, vocabulary, min_score)
 
 
 class Model:
