@@ -229,7 +229,7 @@ def test_a_config_names_its_checkpoint(checkpoint):
     model = catrank.load("catseg_d2/scenes_60.yaml", opts=opts, device="cpu", classes="sky, tree")
     assert model.class_names == ("sky", "tree") and model.open_vocabulary
     assert str(model.device) == "cpu" and "open vocabulary, 2: sky, tree" in repr(model)
-    cfg = load_config("catseg_d2/scenes_60.yaml", opts)
+    cfg = load_config("catseg_d2/scenes_60.yaml", [*map(str, opts)])
     assert catrank.load(cfg, device="cpu").cfg.MODEL.WEIGHTS == cfg.MODEL.WEIGHTS
 
 
