@@ -2,7 +2,7 @@
 
 Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR 2024.
 Importing the package adds its keys to the configs, registers the meta-architectures ``CATSeg`` and
-``ContrastiveCLIP``, which pre-trains the towers of the former, and the data sets of
+``ContrastiveCLIP``, which pre-trains the CLIP encoders of the former, and the data sets of
 ``segcore.datasets``.
 """
 

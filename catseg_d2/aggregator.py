@@ -1,9 +1,9 @@
-"""Cost aggregation: from dense image features and words to a logit per class and position.
+"""Cost aggregation: from dense image and text embeddings to a logit per class and position.
 
 Source: CAT-Seg (CVPR 2024), sections 3.1 to 3.3.
 
-Shapes: B crops, T classes, P sentences a class, (H, W) the feature grid, C joint width of CLIP,
-E width of the volume.
+Shapes: B crops, T classes, P prompts a class, (H, W) the feature grid, C joint embedding width of
+CLIP, E width of the volume.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from .memory import CPU_BUDGET, Chunk, by_chunks, recomputed, return_freed_memor
 from .spatial import SpatialAggregation
 
 OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"
-DROPPED_LOGIT = -100.0  # of classes that did not enter the aggregation: a score of zero
+DROPPED_LOGIT = -100.0  # of classes outside of the aggregation: a score of zero
 
 
 def cost_volume(features: Tensor, text: Tensor) -> Tensor:
-    """Cosine of every position with every sentence.
+    """Compute the cosine similarity of every position with every prompt.
 
     Args:
-        features: (B, C, H, W), of any length.
+        features: (B, C, H, W), not normalised.
         text: (T, P, C), unit-norm.
     Returns:
         (B, T, P, H, W) in [-1, 1].
@@ -34,7 +34,7 @@ def cost_volume(features: Tensor, text: Tensor) -> Tensor:
 
 
 def strongest_classes(cost: Tensor, number: int) -> Tensor:
-    """The ``number`` classes of each crop with the highest maximum, ids ascending.
+    """Return the ``number`` classes of each crop with the highest maximum cost, ids ascending.
 
     cost (B, T, P, H, W) -> (B, min(number, T)) int64.
     """
@@ -43,12 +43,12 @@ def strongest_classes(cost: Tensor, number: int) -> Tensor:
 
 
 def select_classes(values: Tensor, classes: Tensor) -> Tensor:
-    """Each crop's own classes: values (B, T, ...), classes (B, K) ids -> (B, K, ...)."""
+    """Gather the classes of each crop: values (B, T, ...), classes (B, K) ids -> (B, K, ...)."""
     return values[torch.arange(len(classes), device=classes.device)[:, None], classes]
 
 
 def scatter_logits(logits: Tensor, kept: Tensor, num_classes: int) -> Tensor:
-    """logits (B, K, h, w) of the classes ``kept`` (B, K) -> (B, T, h, w), filled where dropped."""
+    """Scatter logits (B, K, h, w) of classes ``kept`` (B, K) to all: (B, T, h, w)."""
     if kept.shape[1] == num_classes:
         return logits
     full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), DROPPED_LOGIT)
@@ -56,7 +56,7 @@ def scatter_logits(logits: Tensor, kept: Tensor, num_classes: int) -> Tensor:
 
 
 class AggregationLayer(nn.Module):
-    """Spatial, then class aggregation."""
+    """Spatial aggregation, followed by class aggregation."""
 
     def __init__(self, spatial: SpatialAggregation, category: ClassAggregation) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class CostAggregator(nn.Module):
     ) -> None:
         """
         Args:
-            joint_width: C, width of CLIP's joint space.
+            joint_width: C, width of CLIP's joint embedding space.
             vision_width: width of the guidance features.
             num_prompts: P.
             width: E, width of the volume.
@@ -104,11 +104,11 @@ class CostAggregator(nn.Module):
             decoder_widths: output of each decoder stage.
             upsampled_widths, decoder_guidance_widths: of each stage's guidance before and after its
                 projection.
-            padded_classes: number that class attention fills fewer classes up to.
-            class_chunk: classes that pass together where no activations are kept for a gradient;
-                any number gives the same result; 0 = as many as ``chunk_memory`` holds.
-            chunk_memory: bytes.
-            checkpointing: in training, compute activations again instead of keeping them.
+            padded_classes: class attention pads fewer classes to this number.
+            class_chunk: classes per chunk where no activations are kept for a gradient; the result
+                does not depend on it; 0 = as many as ``chunk_memory`` holds.
+            chunk_memory: bytes of the temporaries of a chunk.
+            checkpointing: recompute activations in the backward pass instead of keeping them.
         """
         super().__init__()
         upsampled = 16 * resolution[0] * resolution[1] * decoder_widths[-1]
@@ -138,20 +138,20 @@ class CostAggregator(nn.Module):
     def forward(
         self, features: Tensor, guidance: Sequence[Tensor], cost: Tensor, text: Tensor
     ) -> Tensor:
-        """Logits of the classes whose costs are given.
+        """Return the logits of the classes of a cost volume.
 
         Args:
             features: dense features (B, C, H, W), not normalised.
-            guidance: two intermediate features, each (B, D, H, W).
+            guidance: intermediate features of two blocks, each (B, D, H, W).
             cost: (B, T, P, H, W).
             text: (B, T, P, C), unit-norm.
         Returns:
             (B, T, 4H, 4W).
         """
         appearance = F.relu(self.appearance_projection(features)).permute(0, 2, 3, 1)
-        words = F.normalize(text.mean(dim=2), dim=-1)
-        words = F.relu(self.text_projection(words))  # (B, T, G)
-        images = [
+        text_guidance = F.normalize(text.mean(dim=2), dim=-1)
+        text_guidance = F.relu(self.text_projection(text_guidance))  # (B, T, G)
+        decoder_guidance = [
             F.relu(project(upsample(x)))
             for project, upsample, x in zip(
                 self.decoder_projections, self.upsample, guidance, strict=True
@@ -164,8 +164,8 @@ class CostAggregator(nn.Module):
         for layer in self.layers:
             spatial = layer.spatial
             volume = by_chunks(lambda x, f=spatial: self._run(f, x, appearance), volume, chunk)
-            volume = self._run(layer.category, volume, words, chunk)
-        return by_chunks(lambda x: self._run(self.decoder, x, *images), volume, chunk)
+            volume = self._run(layer.category, volume, text_guidance, chunk)
+        return by_chunks(lambda x: self._run(self.decoder, x, *decoder_guidance), volume, chunk)
 
     def _run(self, layer: nn.Module, *inputs: Tensor | int) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
@@ -176,6 +176,6 @@ class CostAggregator(nn.Module):
         return result
 
     def _embed(self, cost: Tensor) -> Tensor:
-        """(B, T, P, H, W) -> (B, T, H, W, E), each class on its own."""
+        """Embed the cost volume, each class alone: (B, T, P, H, W) -> (B, T, H, W, E)."""
         embedded = self.cost_embedding(cost.flatten(0, 1))
         return embedded.permute(0, 2, 3, 1).contiguous().unflatten(0, cost.shape[:2])

@@ -1,4 +1,4 @@
-"""Class aggregation: at each position the classes compare themselves with one another.
+"""Class aggregation: attention between the classes at each position.
 
 Source: CAT-Seg (CVPR 2024), section 3.2; linear attention after Katharopoulos et al. (ICML 2020).
 
@@ -20,8 +20,8 @@ from .spatial import GuidedLinear
 class ClassAggregation(nn.Module):
     """Attention over the class axis, and an MLP.
 
-    Published models always attend over ``padded_classes`` classes: fewer are filled up with a
-    learned padding token. All these are equal, so one is computed and counted by its number.
+    Published models attend over at least ``padded_classes`` classes: fewer are padded with a
+    trainable padding token. All paddings are equal, so one is computed and weighted by its number.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class ClassAggregation(nn.Module):
         self.padding_guidance = nn.Parameter(torch.zeros(1, 1, guidance_width))
 
     def forward(self, volume: Tensor, guidance: Tensor, chunk: int) -> Tensor:
-        """Let the classes see each other, ``chunk`` of them at a time.
+        """Aggregate over the classes, ``chunk`` of them at a time.
 
         Args:
             volume: (B, T, H, W, C).
             guidance: (B, T, G).
-            chunk: classes per pass; any number gives the same result.
+            chunk: classes per chunk; the result does not depend on it.
         Returns:
             (B, T, H, W, C).
         """
@@ -112,13 +112,13 @@ class LinearAttention:
     def summarise(
         keys_values: Iterable[tuple[Tensor, Tensor]], pad: tuple[Tensor, Tensor, int]
     ) -> tuple[Tensor, Tensor]:
-        """Collect what queries need to know.
+        """Summarise keys and values for the queries.
 
         Args:
             keys_values: key and value of a chunk of classes, each (B, t, h, w, heads, d).
-            pad: key and value (heads, d) of the padding token, and how often it counts.
+            pad: key and value (heads, d) of the padding token, and the number of paddings.
         Returns:
-            sum of key times value (B, h, w, heads, d, d), and of keys (B, h, w, heads, d).
+            Sum of key times value (B, h, w, heads, d, d), and of keys (B, h, w, heads, d).
         """
         pad_key, pad_value, padding = pad
         pad_key = F.elu(pad_key) + 1
@@ -140,15 +140,15 @@ class LinearAttention:
 
 
 class SoftmaxAttention:
-    """Ordinary attention, with the interface of :class:`LinearAttention`."""
+    """Softmax attention, with the interface of :class:`LinearAttention`."""
 
     @staticmethod
     def summarise(
         keys_values: Iterable[tuple[Tensor, Tensor]], pad: tuple[Tensor, Tensor, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values (B, h, w, heads, T + 1, d), and what is added to the T + 1 scores.
+        """Return keys and values (B, h, w, heads, T + 1, d), and a bias of the T + 1 scores.
 
-        One padding key with log(padding) added to its score weighs as much as ``padding`` keys.
+        One padding key with log(padding) added to its score has the weight of ``padding`` keys.
         """
         keys, values = zip(*keys_values, strict=True)
         *pad_tokens, padding = pad
@@ -156,16 +156,16 @@ class SoftmaxAttention:
             torch.cat([*parts, pad_token.expand_as(parts[0][:, :1])], dim=1).movedim(1, -2)
             for parts, pad_token in zip((keys, values), pad_tokens, strict=True)
         )
-        added = keys.new_zeros(keys.shape[-2])
-        added[-1] = math.log(padding) if padding else -math.inf
-        return keys, values, added
+        bias = keys.new_zeros(keys.shape[-2])
+        bias[-1] = math.log(padding) if padding else -math.inf
+        return keys, values, bias
 
     @staticmethod
     def attend(query: Tensor, context: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """query (B, t, h, w, heads, d) -> (B, t, h, w, heads, d)."""
-        keys, values, added = context
+        keys, values, bias = context
         query = query.movedim(1, -2)
-        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=added[None])
+        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias[None])
         return attended.movedim(-2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Names in published CAT-Seg checkpoints, and CLIP towers from other people's files."""
+"""Load published CAT-Seg checkpoints, and CLIP encoders from OpenAI's and open_clip's files."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .clip import PUBLISHED_NAMES, DenseCLIP, split_fused_attention
 
 
 def _fragments() -> list[tuple[str, str]]:
-    """(published, ours) pieces of names, to be replaced in this order; backwards the other way."""
+    """Return pairs (published, ours) of name fragments, replaced in this order, or in reverse."""
     pairs = [
         ("sem_seg_head.predictor.clip_model.", "clip."),
         ("clip.visual.transformer.prompt_tokens", "clip.prompt_tokens"),
@@ -57,8 +57,8 @@ def _fragments() -> list[tuple[str, str]]:
             ("conv.double_conv.4.", "norm2."),
         ):
             pairs.append((stage[0] + inner[0], stage[1] + inner[1]))
-    for letter, word in (("q", "query"), ("k", "key"), ("v", "value")):
-        pairs.append((f".attention.attention.{letter}.", f".category.{word}."))
+    for letter, name in (("q", "query"), ("k", "key"), ("v", "value")):
+        pairs.append((f".attention.attention.{letter}.", f".category.{name}."))
     return pairs
 
 
@@ -66,23 +66,23 @@ FRAGMENTS = _fragments()
 
 
 def from_published(name: str) -> str:
-    """Our name of a published parameter."""
+    """Return our name of a published parameter."""
     for published, ours in FRAGMENTS:
         name = name.replace(published, ours)
     return name
 
 
 def to_published(name: str) -> str:
-    """The published name of one of our parameters."""
+    """Return the published name of one of our parameters."""
     for published, ours in reversed(FRAGMENTS):
         name = name.replace(ours, published)
     return name
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A ``load_state_dict`` pre-hook of the whole model: published names become ours, in place.
+    """Rename published parameters to ours, in place: a ``load_state_dict`` pre-hook of the model.
 
-    The shift masks that published files hold are derived from the geometry; they are left out.
+    The attention masks of shifted windows in published files are left out: the model computes them.
     """
     for key in [key for key in state_dict if key.startswith(prefix)]:
         name = key.removeprefix(prefix)
@@ -94,15 +94,15 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
 
 
 def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
-    """Fill the towers from a file, or from a tag that open_clip's hub code downloads.
+    """Load the CLIP encoders from a file, or from a tag that open_clip downloads.
 
     Args:
-        clip: towers of the model ``name``.
+        clip: encoders of the model ``name``.
         source: path to a state dict with OpenAI's names (.pth, .pt, .safetensors), to a checkpoint
-            of :class:`ContrastiveCLIP`, whose names have ``clip.`` in front, or a tag that
+            of :class:`ContrastiveCLIP`, whose names begin with ``clip.``, or a tag that
             open_clip lists for this model, such as "openai".
     Raises:
-        UserError: no such file or tag, or the file is of other towers.
+        UserError: no such file or tag, or the file is of other encoders.
     """
     model_name = PUBLISHED_NAMES.get(name, name)
     if Path(source).is_file():
@@ -114,8 +114,8 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
             state_dict = open_clip.create_model(model_name, pretrained=source).state_dict()
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"MODEL.CLIP_WEIGHTS {source} could not be downloaded: start once where there is a "
-                "network, or name a file."
+                f"MODEL.CLIP_WEIGHTS {source} could not be downloaded: start once with a network "
+                "connection, or name a file."
             ) from error
     else:
         raise UserError(
@@ -126,10 +126,10 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
 
 
 def _fill(clip: DenseCLIP, state_dict: dict[str, Tensor], source: str) -> None:
-    """Copy ``state_dict`` into the towers; every parameter must be there with its shape."""
-    own = clip.state_dict()
-    wanted = [key for key in own if not key.startswith("prompt_tokens")]
-    wrong = [k for k in wanted if k not in state_dict or state_dict[k].shape != own[k].shape]
+    """Copy ``state_dict`` to the encoders; refuse missing parameters and other shapes."""
+    current = clip.state_dict()
+    wanted = [key for key in current if not key.startswith("prompt_tokens")]
+    wrong = [k for k in wanted if k not in state_dict or state_dict[k].shape != current[k].shape]
     if wrong:
         raise UserError(
             f"{source} does not fit MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED: {len(wrong)} of "

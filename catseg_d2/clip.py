@@ -1,8 +1,8 @@
-"""CLIP encoders with dense predictions: a vector per patch beside the one per image.
+"""CLIP's image and text encoder with dense image embeddings: one per patch.
 
-The towers are open_clip's modules. Two things differ from running them as they come: query, key and
-value are three matrices instead of one (so that they can be fine-tuned apart), and the last vision
-block leaves attention out. Source: CAT-Seg (CVPR 2024), section 3.1, after MaskCLIP (ECCV 2022).
+The encoders are open_clip's modules with two changes: query, key and value are three matrices
+instead of one, so that they can be fine-tuned separately, and the last vision block omits
+attention. Source: CAT-Seg (CVPR 2024), section 3.1, after MaskCLIP (ECCV 2022).
 
 Shapes: B crops, N = h*w patches, D vision width, C joint width, L tokens, K prompts.
 """
@@ -41,7 +41,7 @@ class SplitAttention(nn.Module):
 
     @classmethod
     def from_fused(cls, fused: nn.MultiheadAttention) -> "SplitAttention":
-        """The same function as ``fused``, with its weights."""
+        """Convert a module with one fused matrix, with the same weights."""
         split = cls(fused.embed_dim, fused.num_heads)
         weights = fused.in_proj_weight.detach().chunk(3)
         with torch.no_grad():
@@ -52,7 +52,7 @@ class SplitAttention(nn.Module):
         return split
 
     def projections(self) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
-        """The matrices of query, key and value, each (width, width)."""
+        """Return the matrices of query, key and value, each (width, width)."""
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
     def forward(self, x: Tensor, is_causal: bool = False) -> Tensor:
@@ -65,24 +65,25 @@ class SplitAttention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def value_path(self, x: Tensor) -> Tensor:
-        """What a token gets when it attends to itself alone: x (B, L, width) -> (B, L, width)."""
+        """Attend to the token itself only: x (B, L, width) -> (B, L, width)."""
         value = F.linear(x, self.v_proj_weight, self.in_proj_bias.chunk(3)[2])
         if self.training:
-            # Query and key have no influence, yet distributed training wants a gradient, zero here.
+            # Query and key are not used, but distributed training needs a gradient: zero.
             value = value + 0.0 * (self.q_proj_weight.sum() + self.k_proj_weight.sum())
         return self.out_proj(value)
 
 
 def run_block(block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
-    """One pre-norm transformer block of open_clip on x (B, L, width)."""
+    """Run a pre-norm transformer block of open_clip on x (B, L, width)."""
     x = x + block.ls_1(block.attn(block.ln_1(x), is_causal=is_causal))
     return x + recomputed(lambda x: block.ls_2(block.mlp(block.ln_2(x))), x)
 
 
 class DenseCLIP(nn.Module):
-    """CLIP's image tower with a vector per patch, and its text tower.
+    """CLIP's image encoder with dense embeddings, and its text encoder.
 
-    Parameter names are those of OpenAI's and open_clip's checkpoints, but for the split attention.
+    Parameter names are those of OpenAI's and open_clip's checkpoints, except for the split
+    attention.
     """
 
     def __init__(
@@ -93,14 +94,15 @@ class DenseCLIP(nn.Module):
         prompt_depth: int = 0,
         checkpointing: bool = False,
     ) -> None:
-        """Build the towers with random weights.
+        """Build the encoders with random weights.
 
         Args:
             name: a published name ("ViT-B/16", "ViT-L/14@336px"), a model config of open_clip, or
                 one of ``catseg_d2/clip_models``.
-            prompt_length, prompt_depth: learned tokens put before each of the first blocks. Those
-                of the last block have no influence, since its dense form uses no attention.
-            checkpointing: in training, compute the blocks again instead of keeping what they hold.
+            prompt_length, prompt_depth: visual prompt tuning: ``prompt_length`` trainable tokens in
+                each of the first ``prompt_depth`` blocks. Those of the last block have no effect,
+                since its dense form has no attention.
+            checkpointing: recompute the blocks in the backward pass instead of keeping activations.
         """
         super().__init__()
         clip = _build_open_clip(name)
@@ -126,7 +128,7 @@ class DenseCLIP(nn.Module):
             if prompt_length and prompt_depth
             else None
         )
-        # The text after the first and the second third of the blocks guides the decoder.
+        # The features after one and two thirds of the blocks guide the decoder.
         self.guidance_blocks = (max(depth // 3 - 1, 0), max(2 * depth // 3 - 1, 0))
 
     @property
@@ -146,13 +148,13 @@ class DenseCLIP(nn.Module):
         return self.positional_embedding.shape[0]
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Dense features of normalised crops.
+        """Return dense embeddings of crops, and intermediate features that guide the decoder.
 
         Args:
-            images: (B, 3, H, W), CLIP-normalised, sides multiples of the patch size.
+            images: (B, 3, H, W), normalised for CLIP, sides multiples of the patch size.
         Returns:
-            features (B, C, h, w), not normalised, in the space of the text embeddings, and the
-            residual stream (B, D, h, w) after each of the two guidance blocks.
+            Embeddings (B, C, h, w), not of unit norm, in the joint space of CLIP; and the features
+            (B, D, h, w) after each of the two guidance blocks.
         """
         visual = self.visual
         x, (h, w) = self._embed_patches(images)
@@ -162,17 +164,18 @@ class DenseCLIP(nn.Module):
             x = self._run_prompted(block, x, index)
             if index in self.guidance_blocks:
                 guidance.append(_to_map(x, h, w))
-        # Dense form of the last block: no attention, and every position takes up the residual of
-        # the class token. This is what the published models were trained with.
+        # Dense form of the last block: no attention, and the residual of every position is that of
+        # the class token. The published models were trained this way.
         residual = x[:, :1] + last.ls_1(last.attn.value_path(last.ln_1(x)))
         x = residual + last.ls_2(last.mlp(last.ln_2(residual)))
         x = visual.ln_post(x) @ visual.proj  # (B, 1 + N, C)
         return _to_map(x, h, w), (guidance[0], guidance[-1])
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """CLIP's own prediction, which the class token gathers by attention in every block.
+        """Return CLIP's global image embeddings (B, C), unit-norm, from the class token.
 
-        images (B, 3, H, W) as in :meth:`encode_image` -> unit-norm embeddings (B, C).
+        Args:
+            images: (B, 3, H, W) as in :meth:`encode_image`.
         """
         x, _ = self._embed_patches(images)
         for index, block in enumerate(self.visual.transformer.resblocks):
@@ -180,12 +183,12 @@ class DenseCLIP(nn.Module):
         return F.normalize(self.visual.ln_post(x[:, 0]) @ self.visual.proj, dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Unit-norm embeddings (K, C) of token rows (K, L), zero-padded behind the end marker.
+        """Return unit-norm embeddings (K, C) of token ids (K, L), zero-padded after end of text.
 
-        Columns that are padding in every row are not computed: attention is causal, so what stands
-        behind the end marker has no influence on it.
+        Columns that are padding in every row are not computed: attention is causal, so tokens after
+        the end-of-text token do not affect it.
         """
-        end = tokens.argmax(dim=-1)  # the end marker has the largest id
+        end = tokens.argmax(dim=-1)  # end of text has the largest id
         length = int(end.max()) + 1
         x = self.token_embedding(tokens[:, :length]) + self.positional_embedding[:length]
         for block in self.transformer.resblocks:
@@ -194,7 +197,7 @@ class DenseCLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)
 
     def _embed_patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Tokens (B, 1 + N, D) that enter the first block, and their grid (h, w)."""
+        """Return the tokens (B, 1 + N, D) of the first block, and their grid (h, w)."""
         patches = self.visual.conv1(images)  # (B, D, h, w)
         h, w = patches.shape[-2:]
         x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
@@ -202,7 +205,7 @@ class DenseCLIP(nn.Module):
         return self.visual.ln_pre(x + self._positions(h, w)), (h, w)
 
     def _positions(self, h: int, w: int) -> Tensor:
-        """Positional embedding (1 + N, D), resized bicubically to an (h, w) grid."""
+        """Return positional embeddings (1 + N, D), resized bicubically to an (h, w) grid."""
         class_position, grid = self.visual.positional_embedding.split(
             [1, len(self.visual.positional_embedding) - 1]
         )
@@ -218,7 +221,7 @@ class DenseCLIP(nn.Module):
         return run(lambda x: run_block(block, x, is_causal), x)
 
     def _run_prompted(self, block: nn.Module, x: Tensor, index: int) -> Tensor:
-        """A vision block, with the learned prompt of its depth beside the tokens if it has one."""
+        """Run a vision block, with the visual prompt of its depth if it has one."""
         if self.prompt_tokens is None or index >= len(self.prompt_tokens):
             return self._run(block, x)
         prompt = self.prompt_tokens[index].expand(len(x), -1, -1)
@@ -227,12 +230,12 @@ class DenseCLIP(nn.Module):
 
 
 def _to_map(tokens: Tensor, h: int, w: int) -> Tensor:
-    """Tokens (B, 1 + N, width) -> (B, width, h, w) without the class token."""
+    """Reshape tokens (B, 1 + N, width) without the class token to (B, width, h, w)."""
     return tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w))
 
 
 def _build_open_clip(name: str) -> open_clip.CLIP:
-    """open_clip's model ``name`` with random weights, if it can predict densely."""
+    """Build open_clip's model ``name`` with random weights; refuse one without a dense form."""
     model_name = PUBLISHED_NAMES.get(name, name)
     config = open_clip.get_model_config(model_name)
     if config is None:
@@ -249,14 +252,14 @@ def _build_open_clip(name: str) -> open_clip.CLIP:
     )
     if special:
         raise UserError(
-            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED is '{name}', whose towers have no dense form "
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED is '{name}', whose encoders have no dense form "
             "here: use a CLIP of plain vision and text transformers, such as ViT-B/16."
         )
     return open_clip.CLIP(**config)
 
 
 def split_fused_attention(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the fused ``in_proj_weight`` (3w, w) of OpenAI's and open_clip's files to three."""
+    """Split the fused ``in_proj_weight`` (3w, w) of OpenAI's and open_clip's files into three."""
     split = {}
     for key, value in state_dict.items():
         if key.endswith("attn.in_proj_weight"):

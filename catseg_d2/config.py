@@ -1,4 +1,4 @@
-"""Configs of CAT-Seg: the keys that it adds, and what they build. Released yaml files merge."""
+"""Config keys of CAT-Seg, and what is built from them. The published yaml files merge."""
 
 from detectron2.config import CfgNode
 
@@ -16,21 +16,21 @@ from .text import prompt_templates
 
 @register_config_keys
 def add_catseg_config(cfg: CfgNode) -> None:
-    """Add every key that files of CAT-Seg use; the defaults are those of the published code.
+    """Add every key of CAT-Seg's configs, with the defaults of the published code.
 
-    Nothing else has to be called before :meth:`merge_from_file`; calling it again changes nothing.
+    Call nothing else before :meth:`merge_from_file`; a second call changes nothing.
     """
     add_shared_keys(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_patch_inference_keys(cfg.TEST)
 
-    # Mean and deviation of CLIP's training images, RGB, 0..255.
+    # Mean and standard deviation of CLIP's training images, RGB, 0..255.
     cfg.MODEL.CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
     cfg.MODEL.CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
-    # Where the towers start when MODEL.WEIGHTS is empty: "" (random), a file, or a tag of
-    # open_clip's registry such as "openai", which its hub code downloads.
+    # Initial weights of the CLIP encoders when MODEL.WEIGHTS is empty: "" (random), a file, or a
+    # tag of open_clip such as "openai", which it downloads.
     cfg.MODEL.CLIP_WEIGHTS = ""
-    # Sentence templates: "single" or "imagenet" (80 sentences a class).
+    # Prompt templates: "single" or "imagenet" (80 prompts a class).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
 
     # Declared by the published code; nothing here reads them.
@@ -39,26 +39,28 @@ def add_catseg_config(cfg: CfgNode) -> None:
     add_swin_config(cfg)
 
 
-# Under this name the published scripts import it.
+# The published scripts import it under this name.
 add_cat_seg_config = add_catseg_config
 
 
-def check_reads_words(cfg: CfgNode, config_file: str) -> None:
-    """Refuse the config of another model than CAT-Seg, whose classes no words change.
+def check_open_vocabulary(cfg: CfgNode, config_file: str) -> None:
+    """Refuse the config of a model other than CAT-Seg, whose classes are fixed.
 
     Raises:
         UserError: it is one; the message names ``config_file``.
     """
     if cfg.MODEL.META_ARCHITECTURE != "CATSeg":
-        raise UserError(f"{config_file} is of a model that reads no words: name a CAT-Seg's")
+        raise UserError(
+            f"{config_file} is of a model with a fixed vocabulary: name a config of CAT-Seg"
+        )
 
 
 def _add_head_keys(head: CfgNode) -> None:
     head.CLIP_PRETRAINED = "ViT-B/16"
-    # A registered vocabulary, a JSON file, or (test only) "" for the evaluated dataset's own words.
+    # A registered vocabulary, a JSON file, or (test only) "": the class names of the dataset.
     head.TRAIN_CLASS_JSON = "ade20k_847"
     head.TEST_CLASS_JSON = "ade20k_847"
-    # Which CLIP parameters learn: attention, full, all, prompt or frozen.
+    # Which CLIP parameters are trained: attention, full, all, prompt or frozen.
     head.CLIP_FINETUNE = "attention"
     head.PROMPT_DEPTH = 0
     head.PROMPT_LENGTH = 0
@@ -79,20 +81,20 @@ def _add_head_keys(head: CfgNode) -> None:
     head.DECODER_GUIDANCE_PROJ_DIMS = [32, 16]
     # Classes that enter the aggregation of a crop; the others score 0.
     head.MAX_CLASSES = 256
-    # Classes that pass through a per-class layer together where nothing is kept for a gradient;
-    # 0 = as many as CHUNK_MEMORY holds.
+    # Classes per chunk of a per-class layer where no activations are kept for a gradient; 0 = as
+    # many as CHUNK_MEMORY holds.
     head.CLASS_CHUNK = 0
-    # Megabytes that the temporaries of a chunk of classes, crops or sentences may take; 0 = 64 on
-    # the CPU, an eighth of what is free on a GPU.
+    # Megabytes of the temporaries of a chunk of classes, crops or prompts; 0 = 64 on the CPU, an
+    # eighth of the free memory of a GPU.
     head.CHUNK_MEMORY = 0
-    # Training: compute the per-class layers again in the backward pass instead of keeping them.
+    # Training: recompute the activations of the per-class layers in the backward pass.
     head.ACTIVATION_CHECKPOINTING = False
 
-    # Training. Ignored pixels count as negatives of every class in the published loss.
+    # Training. In the published loss, ignored pixels are negatives of every class.
     head.MASK_IGNORED_PIXELS = False
     head.MASK_LOSS_WEIGHT = 1.0
-    # Cross-entropy of every pixel against the words on the raw cost volume, for training from
-    # scratch (0 = off, as published), and the classes that compete in an image (0 = all).
+    # Weight of the cross-entropy of the cost volume, for training from scratch (0 = off, as
+    # published), and number of candidate classes of an image (0 = all).
     head.COST_LOSS_WEIGHT = 0.0
     head.TRAIN_CANDIDATES = 0
 
@@ -104,25 +106,26 @@ def _add_head_keys(head: CfgNode) -> None:
 def _add_patch_inference_keys(test: CfgNode) -> None:
     test.SLIDING_WINDOW = False
     test.PATCH_INFERENCE = CfgNode()
-    # Side of the resized image, its shorter side where the aspect ratio is kept; 0 = as it is.
-    # Side of a tile, share of a tile that its neighbour covers too, in pixels of that image.
+    # OUTPUT_SIZE: side of the resized image, its shorter side where the aspect ratio is kept; 0 =
+    # do not resize. TILE: side of a tile in its pixels. OVERLAP: fraction of a tile that the next
+    # one covers too.
     test.PATCH_INFERENCE.OUTPUT_SIZE = 640
     test.PATCH_INFERENCE.TILE = 384
     test.PATCH_INFERENCE.OVERLAP = 0.333
     test.PATCH_INFERENCE.KEEP_ASPECT_RATIO = False
-    # Average the tiles with the whole image at the size of one tile.
+    # Average the tiles with the whole image, resized to one tile.
     test.PATCH_INFERENCE.GLOBAL_VIEW = True
 
 
 def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
-    """The aggregator that ``cfg`` describes, for the towers ``clip``."""
+    """Build the aggregator that ``cfg`` describes, for the CLIP encoders ``clip``."""
     head = cfg.MODEL.SEM_SEG_HEAD
     _check_head(head)
     for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
         if head[key] != clip.joint_width:
             raise UserError(
-                f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the towers of "
-                f"{head.CLIP_PRETRAINED} meet in {clip.joint_width} dimensions: set it to that."
+                f"MODEL.SEM_SEG_HEAD.{key} is {head[key]}, but the embeddings of "
+                f"{head.CLIP_PRETRAINED} have {clip.joint_width} dimensions: set it to that."
             )
     return CostAggregator(
         joint_width=clip.joint_width,
@@ -147,7 +150,7 @@ def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
 
 
 def _check_head(head: CfgNode) -> None:
-    """Refuse what the layers could only meet with an error of their own, or not at all."""
+    """Refuse settings that the layers would not notice or would refuse less clearly."""
     side, window, pooling = head.FEATURE_RESOLUTION, head.WINDOW_SIZES, head.POOLING_SIZES
     whole_windows = len(side) == 2 and window > 0 and all(s % min(window, *side) == 0 for s in side)
     rules = {
@@ -178,7 +181,7 @@ def _check_head(head: CfgNode) -> None:
         "TRAIN_CANDIDATES": (head.TRAIN_CANDIDATES >= 0, "a number of classes, 0 for all"),
         "MASK_LOSS_WEIGHT": (
             head.MASK_LOSS_WEIGHT > 0 or head.COST_LOSS_WEIGHT > 0,
-            "positive where COST_LOSS_WEIGHT is not: nothing would learn",
+            "positive where COST_LOSS_WEIGHT is not: nothing would be trained",
         ),
     }
     for key, (kept, demand) in rules.items():
@@ -187,12 +190,12 @@ def _check_head(head: CfgNode) -> None:
 
 
 def chunk_memory(cfg: CfgNode) -> int:
-    """Bytes that the temporaries of a chunk may take."""
+    """Return the bytes that the temporaries of a chunk may take."""
     return (cfg.MODEL.SEM_SEG_HEAD.CHUNK_MEMORY << 20) or memory_budget(cfg.MODEL.DEVICE)
 
 
 def patches_from_config(cfg: CfgNode) -> PatchGeometry:
-    """The geometry of patch inference that ``cfg`` describes."""
+    """Build the geometry of patch inference that ``cfg`` describes."""
     node = cfg.TEST.PATCH_INFERENCE
     return PatchGeometry(
         output_size=node.OUTPUT_SIZE,

@@ -1,9 +1,9 @@
-"""The meta-architecture ``ContrastiveCLIP``: CLIP's towers learn from images and their captions.
+"""The meta-architecture ``ContrastiveCLIP``: contrastive pre-training of CLIP's encoders.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
 ICML 2021; the loss is open_clip's.
 
-Shapes: B images of a process, C joint width, L tokens.
+Shapes: B images of a process, C joint embedding width, L tokens.
 """
 
 import logging
@@ -30,7 +30,7 @@ MAX_LOGIT_SCALE = 100.0
 
 @META_ARCH_REGISTRY.register()
 class ContrastiveCLIP(nn.Module):
-    """Two towers, all of whose parameters learn which caption belongs to which image."""
+    """Image and text encoder, trained to match images with their captions."""
 
     @configurable
     def __init__(
@@ -43,14 +43,14 @@ class ContrastiveCLIP(nn.Module):
     ) -> None:
         """
         Args:
-            clip: the two towers.
+            clip: the two encoders.
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
-            clip_weights: name of the towers, and what :meth:`load_pretrained` fills them from.
+            clip_weights: name of the CLIP model, and the source of :meth:`load_pretrained`.
         """
         super().__init__()
         self.clip = clip
         self.clip_weights = clip_weights
-        self._has_cut_captions = False
+        self._has_truncated = False
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -66,7 +66,7 @@ class ContrastiveCLIP(nn.Module):
         }
 
     def load_pretrained(self) -> None:
-        """Start the towers from ``clip_weights``: for training that starts from no checkpoint."""
+        """Load ``clip_weights`` into the encoders, where training starts without a checkpoint."""
         name, source = self.clip_weights
         if source:
             load_clip_weights(self.clip, name, source)
@@ -80,14 +80,14 @@ class ContrastiveCLIP(nn.Module):
 
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), RGB, 0..255, of one size in a
-                batch, sides multiples of the patch size; "caption", cut where the text tower's
-                context ends.
+                batch, sides multiples of the patch size; "caption", truncated to the context length
+                of the text encoder.
         Returns:
             training: "loss_contrastive", over the images of all processes.
-            otherwise: one dict an image with "image_embedding" and "text_embedding" (C,), of unit
+            inference: one dict an image with "image_embedding" and "text_embedding" (C,), of unit
             norm.
         Raises:
-            UserError: the images do not fit each other or the towers.
+            UserError: the images differ in size, or do not fit the image encoder.
         """
         images = self._images(batched_inputs)
         tokens = self._tokens([item["caption"] for item in batched_inputs])
@@ -98,17 +98,17 @@ class ContrastiveCLIP(nn.Module):
             return [{"image_embedding": image, "text_embedding": text} for image, text in pairs]
 
     def _images(self, batched_inputs: list[dict]) -> Tensor:
-        """Normalised images (B, 3, H, W)."""
+        """Return normalised images (B, 3, H, W)."""
         shapes = {tuple(item["image"].shape[-2:]) for item in batched_inputs}
         if len(shapes) > 1:
             raise UserError(
                 f"the images of a batch differ in size {sorted(shapes)}: set "
-                "INPUT.DATASET_MAPPER_NAME image_caption, which makes equal squares of them"
+                "INPUT.DATASET_MAPPER_NAME image_caption, which makes squares of equal size of them"
             )
         patch = self.clip.patch_size
         if any(side % patch for side in next(iter(shapes))):
             raise UserError(
-                f"the images have (height, width) {next(iter(shapes))}, but the towers read "
+                f"the images have (height, width) {next(iter(shapes))}, but the image encoder has "
                 f"patches of {patch} pixels: set INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST to "
                 f"multiples of {patch}"
             )
@@ -116,12 +116,12 @@ class ContrastiveCLIP(nn.Module):
         return (images.to(self.device).float() - self.pixel_mean) / self.pixel_std
 
     def _tokens(self, captions: list[str]) -> Tensor:
-        """Token rows (B, L); the first caption that has to be cut is warned of."""
-        tokens, num_cut = tokenize_captions(captions, self.clip.context_length)
-        if num_cut and not self._has_cut_captions:
-            self._has_cut_captions = True
+        """Return token ids (B, L); warn once when a caption is truncated."""
+        tokens, num_truncated = tokenize_captions(captions, self.clip.context_length)
+        if num_truncated and not self._has_truncated:
+            self._has_truncated = True
             logger.warning(
-                "Captions of more than %d tokens are cut there; this is said once",
+                "Captions of more than %d tokens are truncated; this is logged once",
                 self.clip.context_length,
             )
         return tokens.to(self.device)
@@ -135,16 +135,15 @@ class ContrastiveCLIP(nn.Module):
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy: every image against all captions, every caption against all images.
+    """Return the symmetric cross-entropy of images and captions over all processes.
 
-    "All" are those of all processes. Each computes the rows of its own part, and gradients flow
-    back through what was gathered, so that their mean over the processes, which distributed
-    training takes, is the gradient of one process with the whole batch.
+    Each process computes the rows of its batch, and gradients flow through the gathered embeddings,
+    so that their mean over the processes is the gradient of one process with the whole batch.
 
     Args:
-        image, text: (B, C), unit norm; row i of one belongs to row i of the other. B is the same in
+        image, text: (B, C), unit norm; row i of one matches row i of the other. B is the same in
             all processes.
-        scale: factor of the cosines, a scalar.
+        scale: factor of the cosine similarities, a scalar.
     """
     loss = open_clip.ClipLoss(
         local_loss=True,
@@ -156,17 +155,17 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def tokenize_captions(captions: Sequence[str], context_length: int = 77) -> tuple[Tensor, int]:
-    """Token rows (len(captions), context_length), and how many captions had to be cut.
+    """Return token ids (len(captions), context_length), and the number of truncated captions.
 
-    Captions of the web may be of any length, other than the names of classes: of a long one the
-    first tokens are kept, and the end marker behind them.
+    Captions may be longer than the context, unlike the names of classes: the first tokens are kept,
+    followed by the end-of-text token.
     """
     start, end = tokenize([""])[0, :2].tolist()
     rows = torch.zeros(len(captions), context_length, dtype=torch.long)
-    num_cut = 0
+    num_truncated = 0
     for row, caption in zip(rows, captions, strict=True):
         ids = encode(caption)
-        num_cut += len(ids) > context_length - 2
+        num_truncated += len(ids) > context_length - 2
         ids = [start, *ids[: context_length - 2], end]
         row[: len(ids)] = torch.tensor(ids)
-    return rows, num_cut
+    return rows, num_truncated

@@ -1,4 +1,4 @@
-"""Decoder: every class's map grows from the feature grid to four times its side.
+"""Upsampling decoder: the map of every class grows from the feature grid to four times its side.
 
 Source: CAT-Seg (CVPR 2024), section 3.3.
 
@@ -14,7 +14,7 @@ from .memory import recomputed
 
 
 class Decoder(nn.Module):
-    """Up-sampling stages with image guidance, and a last convolution to one logit."""
+    """Upsampling stages with image guidance, and a convolution to one logit."""
 
     def __init__(
         self, width: int, stage_widths: Sequence[int], guidance_widths: Sequence[int]
@@ -27,7 +27,7 @@ class Decoder(nn.Module):
         self.logit = nn.Conv2d(stage_widths[-1], 1, 3, padding=1)
 
     def forward(self, volume: Tensor, *guidance: Tensor) -> Tensor:
-        """Logits of every class.
+        """Return the logits of every class.
 
         Args:
             volume: (B, T, H, W, C).
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
 
 
 class UpStage(nn.Module):
-    """Double the side, take in the guidance, two 3x3 convolutions with group norm."""
+    """Upsample by two, concatenate the guidance, two 3x3 convolutions with group norm."""
 
     def __init__(self, width: int, guidance_width: int, out_width: int) -> None:
         super().__init__()
@@ -64,22 +64,23 @@ class UpStage(nn.Module):
         return self.activate(self.convolve(x, guidance))
 
     def convolve(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """All but the last norm. Of each step only what a convolution has made is kept."""
+        """Apply all but the last norm; for the backward pass, keep outputs of convolutions only."""
         x = recomputed(self._enlarge, x, guidance)
         return recomputed(lambda x: self.conv2(F.relu(self.norm1(x))), x)
 
     def activate(self, x: Tensor) -> Tensor:
-        """The last norm."""
+        """Apply the last norm and activation."""
         return F.relu(self.norm2(x))
 
     def _enlarge(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """The first convolution, which reads the enlarged x and the guidance side by side.
+        """Upsample x and apply the first convolution, over the concatenation with the guidance.
 
-        It is linear, so the guidance's part is computed once a crop and added to every class.
+        It is linear, so the part of the guidance is computed once per crop and added to all
+        classes.
         """
         weight_x, weight_guidance = self.conv1.weight.split(
             [self.up_width, guidance.shape[1]], dim=1
         )
         x = F.conv2d(self.up(x), weight_x, padding=1)
-        steer = F.conv2d(guidance, weight_guidance, padding=1)
-        return x.unflatten(0, (len(guidance), -1)).add_(steer[:, None]).flatten(0, 1)
+        guided = F.conv2d(guidance, weight_guidance, padding=1)
+        return x.unflatten(0, (len(guidance), -1)).add_(guided[:, None]).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Which parameters of the CLIP towers learn."""
+"""Fine-tuning modes: which parameters of the CLIP encoders are trained."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ from segcore.errors import UserError
 
 from .clip import DenseCLIP
 
-# Mode -> does the parameter of this name learn? Only "transformer" blocks learn in published modes,
-# never the embeddings, outer norms and projections.
+# Mode -> whether the parameter of a name is trained. Published modes train "transformer" blocks
+# only, never the embeddings, outer norms and projections.
 MODES: dict[str, Callable[[str], bool]] = {
     "attention": lambda name: name.endswith(("q_proj_weight", "v_proj_weight")),
     "full": lambda name: "transformer" in name or "prompt" in name,
@@ -18,7 +18,7 @@ MODES: dict[str, Callable[[str], bool]] = {
 
 
 def set_trainable(clip: DenseCLIP, mode: str) -> None:
-    """Mark the parameters of ``clip`` that learn in ``mode``, one of ``MODES``.
+    """Make the parameters of ``clip`` trainable that ``mode``, one of ``MODES``, trains.
 
     Raises:
         UserError: unknown mode.

@@ -1,9 +1,9 @@
-"""Segmenting: images and words in, scores or labels out, in bounded memory.
+"""Inference of CAT-Seg in bounded memory: scores or labels of images.
 
-Crops pass through the image tower a few at a time, and through the aggregation one by one, on a GPU
-as many at a time as their classes fit; a window of the image is merged once its crops are there.
+Crops pass through the image encoder a few at a time, and through the aggregation one by one, on a
+GPU as many at a time as fit; a window of the image is merged once its crops have been predicted.
 
-Shapes: n crops, T classes, K of them that enter the aggregation, P sentences a class.
+Shapes: n crops, T classes, K of them that enter the aggregation, P prompts a class.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from segcore.inference.predictions import SemanticPrediction
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
-from .memory import joins_crops
+from .memory import batches_crops
 from .merging import CropLogits, UnmergedCrops, merge_crops
 from .patches import PatchPlan, WholeImage
 
@@ -26,38 +26,38 @@ from .patches import PatchPlan, WholeImage
 def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
     """Segment a batch of images with a ``CATSeg``; see its ``forward``."""
     results = []
-    for crops, plan, size, classes in _images(model, batched_inputs):
+    for crops, plan, size, classes in _crops_of_images(model, batched_inputs):
         prediction = SemanticPrediction(model.prediction_kind, classes, size, model.device)
         merge_crops(crops, plan, size, prediction, model.merge_chunk)
         results.append(prediction.result())
     return results
 
 
-def views(model: nn.Module, batched_inputs: list[dict]) -> list[UnmergedCrops]:
-    """What a ``CATSeg`` finds in images, before it becomes scores of pixels."""
+def unmerged_crops(model: nn.Module, batched_inputs: list[dict]) -> list[UnmergedCrops]:
+    """Return the un-merged predictions of a ``CATSeg`` for a batch of images."""
     return [
         UnmergedCrops(dict(enumerate(crops)), plan, size, classes)
-        for crops, plan, size, classes in _images(model, batched_inputs)
+        for crops, plan, size, classes in _crops_of_images(model, batched_inputs)
     ]
 
 
-def text_of_each(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
-    """Embeddings (T, P, C) of the vocabulary of each image: its own, or the model's.
+def text_embeddings(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
+    """Return embeddings (T, P, C) of the vocabulary of each image, by default the model's.
 
-    The model's is read once: another thread may give the model another one meanwhile.
+    The model's vocabulary is read once: another thread may change it meanwhile.
 
     Raises:
-        UserError: an image has no vocabulary and neither has the model, or it cannot be used.
+        UserError: neither an image nor the model has a vocabulary, or it is invalid.
     """
     of_model = model.vocabulary
-    embeddings: dict[str, Tensor] = {}  # one look into the cache for equal vocabularies
+    embeddings: dict[str, Tensor] = {}  # one access to the cache for equal vocabularies
     hashes = []
     for item in batched_inputs:
         vocabulary = item.get("vocabulary", of_model)
         if vocabulary is None:
             raise UserError(
                 "the model has no vocabulary: call set_vocabulary, set "
-                'MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON, or give each image one ("vocabulary")'
+                'MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON, or pass one with each image ("vocabulary")'
             )
         vocabulary = Vocabulary.load(vocabulary)
         if vocabulary.hash not in embeddings:
@@ -68,12 +68,14 @@ def text_of_each(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
     return [embeddings[each] for each in hashes]
 
 
-def _images(
+def _crops_of_images(
     model: nn.Module, batched_inputs: list[dict]
 ) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholeImage, tuple[int, int], int]]:
-    """For each image the logits of its crops, to be drawn before those of the next one, how it was
-    cut, the (height, width) that is asked for, and the number of its classes."""
-    texts = text_of_each(model, batched_inputs)
+    """Yield for each image the logits of its crops, its plan, the size of the prediction and T.
+
+    The iterator of an image must be consumed before that of the next one.
+    """
+    texts = text_embeddings(model, batched_inputs)
     images = [item["image"].to(model.device) for item in batched_inputs]
     sizes = [
         (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
@@ -94,7 +96,7 @@ def _images(
 
 
 def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> Iterator[CropLogits]:
-    """The logits of crops in turn: (3, H, W), RGB, 0..255, each with its text (T, P, C)."""
+    """Yield the logits of crops (3, H, W), RGB, 0..255, each with text embeddings (T, P, C)."""
     small = ((model.to_clip(crop[None]), text) for crop, text in crops)
     while batch := list(itertools.islice(small, model.crop_chunk.size)):
         crops_now, texts_now = zip(*batch, strict=True)
@@ -113,14 +115,14 @@ def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> I
 def _aggregate_crops(
     model: nn.Module, features: Tensor, guidance: list[Tensor], text: Tensor
 ) -> Iterator[CropLogits]:
-    """The logits of crops with one text (T, P, C): as many crops at a time as classes fit."""
+    """Yield the logits of crops that share text embeddings (T, P, C), in chunks of crops."""
     classes = min(model.max_classes or len(text), len(text))
     done = 0
     while done < len(features):
         here = slice(done, done + _crops_at_once(model, classes))
         costs, kept = [], []
         for crop in features[here].split(1):
-            cost = cost_volume(crop, text)  # of all classes: much larger than what is kept of it
+            cost = cost_volume(crop, text)  # of all classes: much larger than the kept part
             kept.append(strongest_classes(cost, classes))
             costs.append(select_classes(cost, kept[-1]))
             del cost
@@ -133,7 +135,7 @@ def _aggregate_crops(
 
 
 def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Logits (n, K, H, W) float32 of features, two of guidance, cost and text of n crops."""
+    """Return logits (n, K, H, W) float32 of the features, guidance, cost and text of n crops."""
     crops = _crops_at_once(model, inputs[-1].shape[1])
     logits = []
     for features, *guidance, cost, text in zip(*(x.split(crops) for x in inputs), strict=True):
@@ -142,12 +144,12 @@ def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 def _crops_at_once(model: nn.Module, classes: int) -> int:
-    """How many crops of so many classes pass together; of a single crop classes pass in parts."""
-    return max(model.class_chunk.size // classes, 1) if joins_crops(model.device) else 1
+    """Return the number of crops per chunk; the classes of a single crop pass in chunks."""
+    return max(model.class_chunk.size // classes, 1) if batches_crops(model.device) else 1
 
 
 def _encode(model: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Dense features of crops (n, 3, H, W), and the two guidance features, as many at a time."""
+    """Return dense features of crops (n, 3, H, W), and the two guidance features."""
     parts = [model.clip.encode_image(part) for part in crops.split(model.crop_chunk.size)]
     features, guidance = zip(*parts, strict=True)
     return torch.cat(features), [torch.cat(x) for x in zip(*guidance, strict=True)]

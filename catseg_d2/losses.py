@@ -1,7 +1,7 @@
-"""Losses of CAT-Seg, and the classes that compete while it learns.
+"""Training losses of CAT-Seg, and the choice of candidate classes.
 
-Shapes: B images, T classes, K classes that compete, (H, W) pixels, P sentences a class, C joint
-width.
+Shapes: B images, T classes, K candidate classes, (H, W) pixels, P prompts a class, C joint
+embedding width.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 
 def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = False) -> Tensor:
-    """Binary cross-entropy of every class at every pixel (CAT-Seg, section 4).
+    """Return the binary cross-entropy of every class at every pixel (CAT-Seg, section 4).
 
     Written as mean(softplus(x)) minus the logits at the labels, so no one-hot target is made.
 
@@ -18,8 +18,8 @@ def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = 
         logits: (B, T, H, W).
         labels: (B, H, W) int64, 0 ... T - 1 or ``ignore``.
         ignore: label of pixels without a class. In the published loss they are negatives of every
-            class and count in the mean.
-        mask_ignored: leave them out instead.
+            class.
+        mask_ignored: leave them out of the loss instead.
     """
     valid = labels != ignore
     at_label = logits.gather(1, labels.where(valid, 0)[:, None])[:, 0]
@@ -30,14 +30,14 @@ def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = 
 
 
 def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tensor:
-    """Cross-entropy of every pixel against the words, on the raw cost volume.
+    """Return the cross-entropy of every pixel over the classes, on the cost volume.
 
-    It teaches random towers which word belongs where, before there is anything to aggregate.
+    It trains encoders from scratch to align pixels and class names, before the aggregation.
 
     Args:
-        cost: cosines (B, T, P, h, w).
+        cost: cosine similarities (B, T, P, h, w).
         labels: (B, H, W) int64, 0 ... T - 1 or ``ignore``.
-        scale: factor of the cosines, a scalar.
+        scale: factor of the cosine similarities, a scalar.
     """
     logits = F.interpolate(
         scale * cost.mean(dim=2), labels.shape[-2:], mode="bilinear", align_corners=False
@@ -47,7 +47,7 @@ def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tenso
 
 
 def pixels_per_process(valid: Tensor) -> Tensor:
-    """How many of ``valid`` (bool) are true, averaged over the processes; at least 1.
+    """Return how many of ``valid`` (bool) are true, averaged over the processes; at least 1.
 
     Distributed training averages gradients over processes. Divided by this number, sums of losses
     give the gradients that one process would have with all images.
@@ -60,10 +60,10 @@ def pixels_per_process(valid: Tensor) -> Tensor:
 
 
 def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int) -> Tensor:
-    """Choose the classes that compete in each image.
+    """Choose the candidate classes of each image.
 
-    All that are present; half of the others are those whose words come nearest to a present one's,
-    the rest are drawn at random.
+    They are all present classes and, as hard negatives, those with the text embeddings most similar
+    to a present one's for half of the rest; the others are random.
 
     Args:
         labels: (B, H, W) int64; values outside 0 ... T - 1 are no class.
@@ -80,24 +80,24 @@ def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int
     for label in labels:
         present = torch.bincount(label[(label >= 0) & (label < classes)], minlength=classes) > 0
         present &= allowed
-        nearness = similarity[:, present].amax(dim=1) if present.any() else similarity[:, 0]
-        # Three tiers: present, near, drawn. A class's tier is the whole part of its rank score.
+        nearest = similarity[:, present].amax(dim=1) if present.any() else similarity[:, 0]
+        # Three tiers: present, similar, random. The tier is the integer part of a class's score.
         score = torch.rand(classes, device=text.device).masked_fill(~allowed, -1.0)
-        others = (nearness + 2).masked_fill(~allowed | present, -1.0)
-        near = others.topk(max(number - int(present.sum()), 0) // 2).indices
-        score[near] += 1.0 * allowed[near]
+        others = (nearest + 2).masked_fill(~allowed | present, -1.0)
+        similar = others.topk(max(number - int(present.sum()), 0) // 2).indices
+        score[similar] += 1.0 * allowed[similar]
         score[present] += 2.0
         chosen.append(score.topk(number).indices.sort().values)
     return torch.stack(chosen)
 
 
 def relabel(labels: Tensor, classes: Tensor, num_classes: int, ignore: int) -> Tensor:
-    """Labels as positions in each image's list of classes; those not in it become ``ignore``.
+    """Map labels to indices in each image's list of classes; others become ``ignore``.
 
     labels (B, H, W), classes (B, K) ids of 0 ... num_classes - 1 -> (B, H, W).
     """
     table = labels.new_full((len(labels), num_classes + 1), ignore)
-    positions = torch.arange(classes.shape[1], device=labels.device).expand_as(classes)
-    table.scatter_(1, classes, positions)
+    indices = torch.arange(classes.shape[1], device=labels.device).expand_as(classes)
+    table.scatter_(1, classes, indices)
     index = labels.where((labels >= 0) & (labels < num_classes), num_classes)
     return table.gather(1, index.flatten(1)).view_as(labels)

@@ -1,4 +1,4 @@
-"""How much passes at once: what a budget of memory holds, and less once memory has run out."""
+"""Chunk sizes from a memory budget, reduced after an out-of-memory error."""
 
 import ctypes
 import functools
@@ -17,21 +17,21 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-CPU_BUDGET = 64 << 20  # bytes; larger ones are mapped afresh each time, which takes as long
-GPU_SHARE = 1 / 8  # of what is free of a GPU's memory: small chunks leave most of it idle
+CPU_BUDGET = 64 << 20  # bytes; larger blocks are mapped again each time, which is slow
+GPU_FRACTION = 1 / 8  # of the free memory of a GPU: small chunks leave most of it idle
 
 
 def memory_budget(device: str | torch.device) -> int:
-    """Bytes that the temporaries of a chunk may take by default."""
+    """Return the bytes that the temporaries of a chunk may take by default."""
     device = torch.device(device)
     if device.type != "cuda":
         return CPU_BUDGET
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free * GPU_SHARE)
+    return int(free * GPU_FRACTION)
 
 
-def joins_crops(device: torch.device) -> bool:
-    """Whether the classes of several crops pass together: a GPU has too little to do with one's.
+def batches_crops(device: torch.device) -> bool:
+    """Whether several crops pass together: one crop does not occupy a GPU.
 
     A CPU is as fast with one crop at a time, and needs less memory.
     """
@@ -39,23 +39,23 @@ def joins_crops(device: torch.device) -> bool:
 
 
 class Chunk:
-    """How many items pass together. Any number gives the same result.
+    """Number of items that pass together; the result does not depend on it.
 
     Attributes:
-        size: the number; halved, for good, whenever memory runs out.
+        size: the number; permanently halved when memory runs out.
     """
 
     def __init__(self, size: int, advice: str) -> None:
         """
         Args:
-            size: the number to begin with, at least 1.
-            advice: what a user may do where memory runs out with a single item.
+            size: initial number, raised to 1.
+            advice: what a user can do when memory runs out with a single item.
         """
         self.size = max(size, 1)
         self.advice = advice
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """What ``function`` returns, which reads ``size``; in smaller chunks if memory runs out.
+        """Return what ``function`` returns, which reads ``size``; retry with a smaller size.
 
         Raises:
             UserError: memory ran out with a single item.
@@ -68,7 +68,7 @@ class Chunk:
                 if not is_out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())
-            # Only now, out of the handler, is what the attempt held free again.
+            # Outside of the handler, where the memory of the attempt is free again.
             if size == 1:
                 raise UserError(f"memory ran out: {self.advice} ({reason:.200})")
             self.size = min(self.size, size // 2)
@@ -76,9 +76,9 @@ class Chunk:
 
 
 def by_chunks(function: Callable[[Tensor], Tensor], volume: Tensor, chunk: int) -> Tensor:
-    """``function``, which treats every class alone, of (B, T, ...), ``chunk`` classes at a time.
+    """Apply a per-class function to a volume (B, T, ...), ``chunk`` classes at a time.
 
-    Each part is put in its place at once, so that parts and whole are never there together.
+    Each chunk is written to the result at once, so that memory does not double.
     """
     classes = volume.shape[1]
     if classes <= chunk:
@@ -93,10 +93,10 @@ def by_chunks(function: Callable[[Tensor], Tensor], volume: Tensor, chunk: int) 
 
 
 def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:
-    """``function(*inputs)``; where gradients flow, what it held is computed again for them.
+    """Return ``function(*inputs)``; recompute its activations in the backward pass.
 
-    The backward pass goes no further than the last thing that it needs: a function that ends with a
-    linear layer or a convolution does not compute that again.
+    The recomputation stops after the last activation that is needed: a final linear layer or
+    convolution of the function is not computed again.
     """
     if not torch.is_grad_enabled():
         return function(*inputs)
@@ -104,10 +104,10 @@ def recomputed(function: Callable[..., Result], *inputs: Any) -> Result:
 
 
 def return_freed_memory() -> None:
-    """Give what is free back to the system where the C library keeps it (glibc); else do nothing.
+    """Return free memory to the system where the C library is glibc; else do nothing.
 
-    Small objects that live on between large tensors that do not, such as the graph of checkpointed
-    layers, keep the free memory around them from being used again: gigabytes in a training step.
+    Small objects that outlive the large tensors around them, such as the graph of checkpointed
+    layers, fragment the memory: gigabytes in a training step.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -120,7 +120,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of PyTorch says that memory ran out, of a GPU or of the machine."""
+    """Whether an error of PyTorch is out-of-memory, of a GPU or of the machine."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "bad_alloc")
+        text in str(error) for text in ("can't allocate memory", "bad_alloc")
     )

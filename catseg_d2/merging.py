@@ -1,11 +1,11 @@
-"""From the logits of an image's crops to the scores of its pixels, a window at a time.
+"""Merge the logits of an image's crops to scores of its pixels, a window at a time.
 
 Source: CAT-Seg (CVPR 2024), section 3.4.
 
-A window needs the crops that reach into it and no other, and of each crop the classes that it kept.
-So neither the number of crops nor that of words decides how much memory an image takes.
+A window needs the crops that overlap it, and of each crop the classes that it kept. So memory
+depends neither on the number of crops nor on the size of the vocabulary.
 
-Shapes: K classes that a crop kept, t classes that pass together, (H, W) the prediction.
+Shapes: K classes that a crop kept, t classes of a chunk, (H, W) the prediction.
 """
 
 import itertools
@@ -27,11 +27,11 @@ MAX_WINDOW = 512  # side of a window
 
 @dataclass(frozen=True)
 class CropLogits:
-    """The prediction of one crop.
+    """Logits of one crop.
 
     Attributes:
         logits: (K, h, w).
-        classes: ids (K,) of the classes that it kept, ascending; the others score 0.
+        classes: ids (K,) of the kept classes, ascending; the others have score 0.
     """
 
     logits: Tensor
@@ -40,25 +40,24 @@ class CropLogits:
     def scores(
         self, classes: Tensor, side: int | None, size: tuple[int, int], window: Window
     ) -> tuple[Tensor, Tensor]:
-        """Scores of a part of the crop, for those of ``classes`` (t,), ascending, that it kept.
+        """Score a window of the crop, for those of ``classes`` (t,) that it kept.
 
         Args:
-            classes: ids.
-            side: of the crop; logits are brought to it before they become scores. None: they become
-                scores as they are.
-            size: size to which the scores are resized.
-            window: the part of ``size`` that is wanted.
+            classes: ids, ascending.
+            side: of the crop; logits are resized to it before the sigmoid. None: they are not.
+            size: (height, width) to which the scores are resized.
+            window: the part of ``size`` to compute.
         Returns:
-            places in ``classes``, and scores (places, h, w).
+            Indices (k,) in ``classes``, and scores (k, h, w).
         """
         row = torch.searchsorted(self.classes, classes).clamp(max=len(self.classes) - 1)
-        places = (self.classes[row] == classes).nonzero()[:, 0]
+        indices = (self.classes[row] == classes).nonzero()[:, 0]
         grid = self.logits.shape[-2:]
         sides = grid if side is None else (side, side)
         stretch = WindowResize(sides, size, window)
         enlarge = WindowResize(grid, sides, stretch.needs)
-        logits = enlarge(enlarge.needs.of(self.logits)[row[places]])
-        return places, stretch(logits.sigmoid_())
+        logits = enlarge(enlarge.needs.of(self.logits)[row[indices]])
+        return indices, stretch(logits.sigmoid_())
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ class UnmergedCrops:
 
     Attributes:
         crops: by index in the plan.
-        plan: how they were cut.
+        plan: of the crops.
         size: (H, W).
         num_classes: T.
-        category_scores: None, for CAT-Seg scores no class of an image as a whole.
+        category_scores: None: CAT-Seg has no image-level scores.
     """
 
     crops: Mapping[int, CropLogits]
@@ -81,11 +80,11 @@ class UnmergedCrops:
 
     @property
     def classes(self) -> Tensor:
-        """Ids of the classes that any crop kept."""
+        """Return the ids of the classes that any crop kept."""
         return torch.cat([crop.classes for crop in self.crops.values()]).unique()
 
     def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
-        """Classes (t,) -> scores (t, h, w) in the window."""
+        """Return a function from classes (t,) to their scores (t, h, w) in the window."""
         resize = WindowResize(self.plan.size, self.size, window)
         return lambda classes: resize(merged_window(self.crops, self.plan, classes, resize.needs))
 
@@ -97,24 +96,24 @@ def merge_crops(
     prediction: SemanticPrediction,
     elements: Chunk,
 ) -> None:
-    """Fill ``prediction`` with the scores of an image, all of them in [0, 1].
+    """Fill ``prediction`` with the scores of an image, in [0, 1].
 
     Args:
-        crops: in the order of the plan; drawn as late and let go as soon as can be.
-        plan: how the crops were cut.
+        crops: in the order of the plan; each is read as late and freed as early as possible.
+        plan: of the crops.
         size: (H, W).
         prediction: of that size.
-        elements: classes times pixels that are merged together.
+        elements: classes times pixels per chunk.
     """
     windows = list(_windows(plan, size))
     resizes = [WindowResize(plan.size, size, window) for window in windows]
     needed = [plan.crops_within(resize.needs) for resize in resizes]
     last_use = {crop: i for i, indices in enumerate(needed) for crop in indices}
     held: dict[int, CropLogits] = {}
-    drawn = enumerate(crops)
+    incoming = enumerate(crops)
     for i, (window, resize) in enumerate(zip(windows, resizes, strict=True)):
         while not held.keys() >= set(needed[i]):
-            held.update([next(drawn)])
+            held.update([next(incoming)])
         kept = torch.cat([held[crop].classes for crop in needed[i]])
         classes = prediction.order(kept)
         while len(classes):
@@ -131,7 +130,7 @@ def _next_scores(
     resize: WindowResize,
     elements: Chunk,
 ) -> Tensor:
-    """Scores of a window of the prediction for as many of ``classes`` as pass together."""
+    """Return the scores of a window for the next chunk of ``classes``."""
     height, width = resize.needs.size
     classes = classes[: max(elements.size // (height * width), 1)]
     return resize(merged_window(crops, plan, classes, resize.needs))
@@ -143,30 +142,30 @@ def merged_window(
     classes: Tensor,
     window: Window,
 ) -> Tensor:
-    """Scores (t, h, w) of ``classes`` (t,) in a window of the plan's image.
+    """Return scores (t, h, w) of ``classes`` (t,) in a window of the plan's image.
 
-    Tiles are averaged where they overlap, and the result with the global view.
+    Tiles are averaged where they overlap, and the result is averaged with the global view.
     """
     total = torch.zeros(len(classes), *window.size, device=classes.device)
-    tiles = [index for index in plan.crops_within(window) if plan.place_of(index)]
+    tiles = [index for index in plan.crops_within(window) if plan.tile_window(index)]
     if tiles:
         count = torch.zeros(window.size, device=classes.device)
         for index in tiles:
-            tile = plan.place_of(index)
+            tile = plan.tile_window(index)
             inner = window.within(tile)
-            place, part = inner.seen_from(window), inner.seen_from(tile)
-            places, scores = crops[index].scores(classes, plan.tile, tile.size, part)
-            place.of(total).index_add_(0, places, scores)
-            place.of(count).add_(1)
+            in_window, in_tile = inner.seen_from(window), inner.seen_from(tile)
+            indices, scores = crops[index].scores(classes, plan.tile, tile.size, in_tile)
+            in_window.of(total).index_add_(0, indices, scores)
+            in_window.of(count).add_(1)
         total /= count
     if plan.global_view:
-        places, scores = crops[0].scores(classes, plan.tile, plan.size, window)
-        total.index_add_(0, places, scores)
+        indices, scores = crops[0].scores(classes, plan.tile, plan.size, window)
+        total.index_add_(0, indices, scores)
     return total / 2 if tiles and plan.global_view else total
 
 
 def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int]) -> Iterator[Window]:
-    """Parts of ``size`` that begin where tiles begin, row-major, of at most MAX_WINDOW a side."""
+    """Yield windows of ``size`` that start where tiles start, row-major, sides <= MAX_WINDOW."""
     rows, columns = (
         _cuts(starts, side, target)
         for starts, side, target in zip(plan.starts, plan.size, size, strict=True)
@@ -177,7 +176,7 @@ def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int]) -> Iterator[Wi
 
 
 def _cuts(starts: Sequence[int], side: int, target: int) -> list[int]:
-    """Places 0 ... target where windows begin and end."""
+    """Return the positions 0 ... target where windows begin and end."""
     marks = sorted({round(start * target / side) for start in starts} | {target})
     cuts = [0]
     for first, last in itertools.pairwise(marks):

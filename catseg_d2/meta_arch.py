@@ -1,10 +1,10 @@
-"""The meta-architecture ``CATSeg``: images and words in, scores per class and pixel out.
+"""The meta-architecture ``CATSeg``: scores per class and pixel from images and class names.
 
 Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic Segmentation", CVPR
 2024.
 
-Shapes: B images, n crops, T classes, K of them that enter the aggregation, P sentences a class,
-C joint width of CLIP, (h, w) the feature grid.
+Shapes: B images, n crops, T classes, K of them that enter the aggregation, P prompts a class,
+C joint embedding width of CLIP, (h, w) the feature grid.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from .checkpoint import load_clip_weights, rename_published
 from .clip import DenseCLIP
 from .config import aggregator_from_config, chunk_memory, patches_from_config
 from .finetune import set_trainable
-from .inference import segment, views
+from .inference import segment, unmerged_crops
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .memory import CPU_BUDGET, Chunk
 from .merging import UnmergedCrops
@@ -71,22 +71,22 @@ class CATSeg(nn.Module):
     ) -> None:
         """
         Args:
-            clip: the two towers.
-            aggregator: from features and words to logits.
+            clip: image and text encoder.
+            aggregator: cost aggregation and decoder.
             resolution: (h, w); a crop is resized to h and w times the patch size.
-            train_vocabulary: source of the classes whose ids the training labels hold.
-            vocabulary: the words to predict; None until :meth:`set_vocabulary`.
-            templates: name of the sentence ensemble.
+            train_vocabulary: source of the vocabulary whose class ids the training labels hold.
+            vocabulary: of the predictions; None until :meth:`set_vocabulary`.
+            templates: name of the prompt templates.
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
             patches: geometry of patch inference, or None for whole images.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
-            prediction_kind: what is predicted outside training.
-            chunk_memory: bytes that the temporaries of crops, sentences and merging may take.
-            ignore_label: value of training pixels without a class.
+            prediction_kind: form of the prediction.
+            chunk_memory: bytes of the temporaries of crops, prompts and merging.
+            ignore_label: label of training pixels without a class.
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
-            train_candidates: classes that compete in a training image; 0 = all that are seen.
-            clip_weights: name of the towers, and what :meth:`load_pretrained` fills them from.
+            train_candidates: candidate classes of a training image; 0 = all seen classes.
+            clip_weights: name of the CLIP model, and the source of :meth:`load_pretrained`.
         """
         super().__init__()
         self.clip = clip
@@ -108,7 +108,7 @@ class CATSeg(nn.Module):
             "lower MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION",
         )
         self.merge_chunk = Chunk(
-            chunk_memory // 64, "set TEST.SEM_SEG_OUTPUT to labels, or ask for smaller predictions"
+            chunk_memory // 64, "set TEST.SEM_SEG_OUTPUT to labels, or predict at a smaller size"
         )
         self.text_cache = TextCache(chunk_memory=chunk_memory)
         self._train_vocabulary = train_vocabulary
@@ -155,7 +155,7 @@ class CATSeg(nn.Module):
         }
 
     def load_pretrained(self) -> None:
-        """Start the towers from ``clip_weights``: for training that starts from no checkpoint."""
+        """Load ``clip_weights`` into the encoders, where training starts without a checkpoint."""
         name, source = self.clip_weights
         if source:
             load_clip_weights(self.clip, name, source)
@@ -166,25 +166,25 @@ class CATSeg(nn.Module):
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The words that the model returns."""
+        """The vocabulary of the predictions."""
         return self._vocabulary
 
-    def set_vocabulary(self, words: Vocabulary | str | Sequence[str]) -> Vocabulary:
-        """Change the vocabulary of the model, for all calls that do not bring their own.
+    def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence[str]) -> Vocabulary:
+        """Set the default vocabulary of predictions.
 
-        A call that runs meanwhile in another thread keeps the old one. Threads that share a model
-        give each image its vocabulary instead: see :meth:`forward`.
+        A call that is running in another thread keeps the old one. Threads that share a model pass
+        a vocabulary with each image instead: see :meth:`forward`.
 
         Args:
-            words: a vocabulary, the name of a registered one, a path to a JSON file, a list of
-                words, or one string with commas between the words.
+            vocabulary: a vocabulary, the name of a registered one, a path to a JSON file, a list of
+                class names, or one string of class names separated by commas.
         Returns:
-            the vocabulary.
+            The vocabulary.
         Raises:
-            UserError: the words cannot be used, or one is too long for the text tower.
+            UserError: the vocabulary is invalid, or a class name is too long for the text encoder.
         """
-        vocabulary = Vocabulary.load(words)
-        self.text_cache.get(self.clip, vocabulary, self.templates)  # refuses before it is too late
+        vocabulary = Vocabulary.load(vocabulary)
+        self.text_cache.get(self.clip, vocabulary, self.templates)  # raises before it is set
         self._vocabulary = vocabulary
         return vocabulary
 
@@ -193,14 +193,14 @@ class CATSeg(nn.Module):
 
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), RGB, 0..255; "height" and "width"
-                of the prediction, by default those of "image"; "vocabulary", whatever
-                :meth:`set_vocabulary` takes, by default that of the model; in training "sem_seg"
+                of the prediction, by default those of "image"; "vocabulary", as for
+                :meth:`set_vocabulary`, by default that of the model; in training "sem_seg"
                 (H, W) int64.
         Returns:
             training: "loss_sem_seg" and/or "loss_cost".
-            otherwise: one dict an image. As ``prediction_kind`` says it holds "sem_seg" (T, height,
-            width), scores in [0, 1], each class on its own, or "sem_seg_labels" (height, width)
-            int64, their arg-max, for which they are never held all together.
+            inference: one dict an image. As ``prediction_kind`` says it holds "sem_seg" (T, height,
+            width), scores in [0, 1], a sigmoid per class, or "sem_seg_labels" (height, width)
+            int64, their arg-max, which is computed without holding all scores.
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -209,11 +209,11 @@ class CATSeg(nn.Module):
 
     @torch.no_grad()
     def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedCrops]:
-        """What is found in images, for who combines several; inputs as of :meth:`forward`."""
-        return views(self, batched_inputs)
+        """Return un-merged predictions, for test-time augmentation; see :meth:`forward`."""
+        return unmerged_crops(self, batched_inputs)
 
     def to_clip(self, crops: Tensor) -> Tensor:
-        """Normalise crops (n, 3, H, W), RGB 0..255, and bring them to the towers' size."""
+        """Normalise crops (n, 3, H, W), RGB 0..255, and resize them for the image encoder."""
         crops = (crops - self.pixel_mean) / self.pixel_std
         return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
 
@@ -229,7 +229,7 @@ class CATSeg(nn.Module):
         features, guidance = self.clip.encode_image(self.to_clip(images))
         text = embed_vocabulary(self.clip, self.train_vocabulary, self.templates)
         cost = cost_volume(features, text)  # (B, T, P, h, w)
-        classes = self._competing_classes(labels, text)  # (B, K)
+        classes = self._candidate_classes(labels, text)  # (B, K)
         if classes.shape[1] < len(text):
             labels = relabel(labels, classes, len(text), self.ignore_label)
         cost, text = select_classes(cost, classes), text[classes]
@@ -255,13 +255,13 @@ class CATSeg(nn.Module):
             )
             losses["loss_sem_seg"] = self.mask_loss_weight * loss
         else:
-            # Distributed training wants a gradient, zero here, for what was not used.
+            # Distributed training needs a gradient of unused parameters: zero.
             unused = sum(parameter.sum() for parameter in self.aggregator.parameters())
             losses["loss_cost"] = losses["loss_cost"] + 0.0 * unused
         return losses
 
     def _training_batch(self, batched_inputs: list[dict]) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) float and labels (B, H, W) int64."""
+        """Return images (B, 3, H, W) float and labels (B, H, W) int64."""
         shapes = {item["sem_seg"].shape for item in batched_inputs}
         if len(shapes) > 1:
             raise UserError(
@@ -274,17 +274,17 @@ class CATSeg(nn.Module):
                 raise UserError(
                     f"{item.get('file_name', 'a training image')} has the label {int(highest)}, "
                     f"but {self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: "
-                    "mend the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its words."
+                    "fix the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its vocabulary."
                 )
         images = torch.stack([item["image"] for item in batched_inputs])
         labels = torch.stack([item["sem_seg"] for item in batched_inputs])
         return images.to(self.device).float(), labels.to(self.device)
 
-    def _competing_classes(self, labels: Tensor, text: Tensor) -> Tensor:
-        """Ids (B, K) of the classes that each image's pixels are told apart from."""
+    def _candidate_classes(self, labels: Tensor, text: Tensor) -> Tensor:
+        """Return the ids (B, K) of the candidate classes of each image."""
         seen = self.train_vocabulary.seen or (True,) * len(text)
         seen = torch.tensor(seen, device=text.device)
         if self.train_candidates:
-            words = F.normalize(text.mean(dim=1), dim=-1)
-            return candidate_classes(labels, words, seen, self.train_candidates)
+            mean = F.normalize(text.mean(dim=1), dim=-1)
+            return candidate_classes(labels, mean, seen, self.train_candidates)
         return seen.nonzero()[:, 0].expand(len(labels), -1)

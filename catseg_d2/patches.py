@@ -1,4 +1,4 @@
-"""Patch inference: an image as overlapping tiles and one global view.
+"""Patch inference: split an image into overlapping tiles and one global view.
 
 Source: CAT-Seg (CVPR 2024), section 3.4 and table 3.
 
@@ -19,15 +19,15 @@ MAX_ASPECT_RATIO = 32  # of images that keep it; their tiles grow with it
 
 @dataclass(frozen=True, kw_only=True)
 class PatchGeometry:
-    """How images are cut. The defaults are the published ones.
+    """How images are split. The defaults are the published ones.
 
     Attributes:
         output_size: side of the resized image, its shorter side if the aspect ratio is kept;
-            0 cuts the image as it is, enlarged only where a side is shorter than a tile.
+            0 does not resize the image, unless a side is shorter than a tile.
         tile: side of a tile, in pixels of the resized image.
-        overlap: share of a tile that its neighbour covers too, in [0, 1).
-        keep_aspect_ratio: False squeezes every image into a square, as published.
-        global_view: average the tiles with the whole image at the size of one tile.
+        overlap: fraction of a tile that the next one covers too, in [0, 1).
+        keep_aspect_ratio: False resizes every image to a square, as published.
+        global_view: average the tiles with the whole image, resized to one tile.
     """
 
     output_size: int = 640
@@ -48,7 +48,7 @@ class PatchGeometry:
             )
 
     def plan(self, height: int, width: int) -> "PatchPlan":
-        """The tiles of an image of ``height`` x ``width`` pixels."""
+        """Plan the tiles of an image of ``height`` x ``width`` pixels."""
         size = self._size(height, width)
         rows, columns = (self._starts(side) for side in size)
         return PatchPlan(size, self.tile, (rows, columns), self.global_view)
@@ -59,14 +59,14 @@ class PatchGeometry:
         shorter, longer = sorted((height, width))
         if longer > MAX_ASPECT_RATIO * shorter:
             raise UserError(
-                f"an image of {width} x {height} pixels is too thin to be cut into tiles: set "
+                f"an image of {width} x {height} pixels is too narrow to be split into tiles: set "
                 "TEST.PATCH_INFERENCE.KEEP_ASPECT_RATIO False and OUTPUT_SIZE above 0."
             )
         scale = (self.output_size or max(shorter, self.tile)) / shorter
         return tuple(max(round(side * scale), self.tile) for side in (height, width))
 
     def _starts(self, side: int) -> tuple[int, ...]:
-        """Where tiles begin along a side; the last one ends at the border."""
+        """Return where tiles start along a side; the last one ends at the border."""
         stride = max(int(self.tile * (1 - self.overlap)), 1)
         steps = -(-(side - self.tile) // stride)  # rounded up
         return tuple(min(step * stride, side - self.tile) for step in range(steps + 1))
@@ -93,16 +93,16 @@ class PatchPlan:
         return self.global_view + len(rows) * len(columns)
 
     def cut(self, image: Tensor) -> Iterator[Tensor]:
-        """image (3, h, w), RGB, 0..255 -> its crops in turn, each (3, tile, tile) float."""
+        """Yield the crops (3, tile, tile) float of an image (3, h, w), RGB, 0..255."""
         if self.global_view:
             yield _resized(image, (self.tile, self.tile))
         if image.shape[1:] != self.size:
             image = _resized(image, self.size)
         for index in range(self.global_view, len(self)):
-            yield self.place_of(index).of(image).float()
+            yield self.tile_window(index).of(image).float()
 
     def crops_within(self, window: Window) -> list[int]:
-        """Indices of the crops that show a part of ``window``."""
+        """Return the indices of the crops that overlap ``window``."""
         spans = ((window.top, window.bottom), (window.left, window.right))
         rows, columns = (
             range(bisect_right(starts, first - self.tile), bisect_left(starts, last))
@@ -112,8 +112,8 @@ class PatchPlan:
         tiles = [self.global_view + row * across + column for row in rows for column in columns]
         return [0] * self.global_view + tiles
 
-    def place_of(self, index: int) -> Window | None:
-        """Where the tile of that index lies; None for the global view."""
+    def tile_window(self, index: int) -> Window | None:
+        """Return the window of the tile of that index; None for the global view."""
         if index < self.global_view:
             return None
         row, column = divmod(index - self.global_view, len(self.starts[1]))
@@ -123,10 +123,10 @@ class PatchPlan:
 
 @dataclass(frozen=True)
 class WholeImage:
-    """The trivial plan: a global view and no tiles, squeezed into CLIP's square later.
+    """The plan without tiles: the whole image, which is resized to CLIP's input later.
 
     Attributes:
-        size: of the prediction; scores are brought to it from the resolution of the logits.
+        size: of the prediction, to which the scores are resized from the size of the logits.
     """
 
     size: tuple[int, int]
@@ -138,17 +138,17 @@ class WholeImage:
         return 1
 
     def cut(self, image: Tensor) -> Iterator[Tensor]:
-        """image (3, h, w), RGB, 0..255 -> itself, float."""
+        """Yield the image (3, h, w), RGB, 0..255, itself, float."""
         yield image.float()
 
     def crops_within(self, window: Window) -> list[int]:
-        """The only one there is."""
+        """Return the index of the only crop."""
         return [0]
 
-    def place_of(self, index: int) -> None:
-        """It is no tile."""
+    def tile_window(self, index: int) -> None:
+        """Return None: the crop is not a tile."""
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """image (3, h, w) -> (3, *size) float."""
+    """Resize an image (3, h, w) to (3, *size) float."""
     return WindowResize(image.shape[1:], size, Window(0, size[0], 0, size[1]))(image)

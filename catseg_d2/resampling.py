@@ -1,9 +1,9 @@
-"""Bilinear resizing. Half-pixel centres, not antialiased, as everywhere in this project."""
+"""Bilinear resizing with half-pixel centres, without antialiasing."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) -> (B, C, *size)."""
+    """Resize maps (B, C, h, w) to (B, C, *size)."""
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)

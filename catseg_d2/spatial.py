@@ -1,4 +1,4 @@
-"""Spatial aggregation: each class's map gathers evidence from its surroundings (Swin blocks).
+"""Spatial aggregation: Swin blocks over the map of each class.
 
 Source: CAT-Seg (CVPR 2024), section 3.2; Swin Transformer (ICCV 2021).
 
@@ -14,9 +14,9 @@ from .memory import recomputed
 
 
 class SpatialAggregation(nn.Module):
-    """Two Swin blocks, the second with shifted windows, steered by the image's appearance.
+    """Two Swin blocks, the second with shifted windows, with appearance guidance.
 
-    Every class passes alone, so any subset of classes may pass at a time.
+    Classes do not interact, so they can pass in chunks.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SwinBlock(nn.Module):
 
 
 class GuidedWindowAttention(nn.Module):
-    """Window attention whose query and key read the guidance too, and whose value does not."""
+    """Window attention whose query and key read the guidance; its value does not."""
 
     def __init__(self, width: int, guidance_width: int, num_heads: int) -> None:
         super().__init__()
@@ -113,36 +113,35 @@ class GuidedWindowAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def heads(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """Query, key and value, made by one product.
+        """Compute query, key and value with one matrix product.
 
         x (B, T, n, s, C), guidance (B, 1, n, s, G) -> (3, B*T, n*heads, s, C / heads).
         """
-        query, steer_query = self.query.parts(guidance)
-        key, steer_key = self.key.parts(guidance)
-        steer = [steer_query, steer_key, self.value.bias.expand_as(steer_key)]
+        query, query_bias = self.query.parts(guidance)
+        key, key_bias = self.key.parts(guidance)
+        biases = [query_bias, key_bias, self.value.bias.expand_as(key_bias)]
         weight = torch.cat([query, key, self.value.weight])
-        joint = F.linear(x, weight).add_(torch.cat(steer, dim=-1))
+        joint = F.linear(x, weight).add_(torch.cat(biases, dim=-1))
         joint = joint.flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
         return joint.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Each (B*T, n*heads, s, d), mask (n, s, s) -> (B*T, n*heads, s, d)."""
         if mask is not None:
-            # Of four dimensions, since the fused kernels take no mask of three.
+            # Four dimensions: the fused kernels do not accept a mask of three.
             mask = mask.repeat_interleave(self.num_heads, dim=0)[None]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def join(self, attended: Tensor) -> Tensor:
-        """The heads' results, projected: (B*T, n*heads, s, d) -> (B*T, n, s, C)."""
+        """Concatenate and project the heads: (B*T, n*heads, s, d) -> (B*T, n, s, C)."""
         attended = attended.unflatten(1, (-1, self.num_heads)).transpose(2, 3).flatten(3)
         return self.output(attended)
 
 
 class GuidedLinear(nn.Linear):
-    """A linear layer over the concatenation (x, guidance), without making the concatenation.
+    """A linear layer of the concatenation (x, guidance), without concatenating.
 
-    The sum W_x x + (W_g g + b) is the same, and the second term is computed once for everything
-    that shares the guidance.
+    It computes W_x x + (W_g g + b); the second term is shared by all x with the same guidance.
     """
 
     def __init__(self, width: int, guidance_width: int, out_width: int) -> None:
@@ -150,21 +149,21 @@ class GuidedLinear(nn.Linear):
         self.widths = (width, guidance_width)
 
     def parts(self, guidance: Tensor) -> tuple[Tensor, Tensor]:
-        """The matrix of x, and what a guidance (..., guidance_width) adds (..., out_width)."""
+        """Return the matrix of x, and the term (..., out_width) of a guidance (..., width)."""
         weight_x, weight_guidance = self.weight.split(self.widths, dim=1)
         return weight_x, F.linear(guidance, weight_guidance, self.bias)
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """x (..., width), guidance (..., guidance_width), broadcast -> (..., out_width)."""
-        weight_x, steer = self.parts(guidance)
-        return F.linear(x, weight_x) + steer
+        weight_x, bias = self.parts(guidance)
+        return F.linear(x, weight_x) + bias
 
 
 def shift_mask(resolution: tuple[int, int], window: int, shift: int) -> Tensor:
-    """Which positions of a rolled map may attend to each other: (n, s, s) bool, True = may.
+    """Return the attention mask of shifted windows: (n, s, s) bool, true = may attend.
 
-    Rolling brings opposite borders together; attention stays within the regions that were
-    neighbours before.
+    The cyclic shift moves opposite borders next to each other; attention is limited to positions
+    that were neighbours before.
     """
     regions = [
         torch.bucketize(torch.arange(side), torch.tensor([side - window, side - shift]), right=True)

@@ -1,4 +1,4 @@
-"""From words to text embeddings: sentence templates, tokens, and a cache that cannot be stale.
+"""Text embeddings of class names: prompt templates, tokens, and a cache.
 
 Source: CAT-Seg (CVPR 2024), section 4 ("A photo of a {} in the scene"); CLIP's ImageNet templates.
 """
@@ -26,16 +26,16 @@ TEMPLATES: dict[str, Sequence[Callable[[str], str]]] = {
     "imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
 }
 
-OUT_OF_MEMORY = "give the model fewer words, or lower MODEL.SEM_SEG_HEAD.CHUNK_MEMORY"
+OUT_OF_MEMORY = "use a smaller vocabulary, or lower MODEL.SEM_SEG_HEAD.CHUNK_MEMORY"
 
 _MARKER = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
 
 
 def prompt_templates(name: str) -> Sequence[Callable[[str], str]]:
-    """The templates of an ensemble: functions from a word to a sentence.
+    """Return the prompt templates of a name: functions from a class name to a prompt.
 
     Raises:
-        UserError: the ensemble has no such name.
+        UserError: there is no such name.
     """
     if name not in TEMPLATES:
         raise UserError(
@@ -50,7 +50,10 @@ def _tokenizer() -> open_clip.tokenizer.SimpleTokenizer:
 
 
 def encode(text: str) -> list[int]:
-    """Token ids of ``text``, without start and end; CLIP's literal markers become their own ids."""
+    """Return the token ids of ``text``, without start and end of text.
+
+    The texts of CLIP's special tokens become their ids.
+    """
     tokenizer = _tokenizer()
     markers = {"<|startoftext|>": tokenizer.sot_token_id, "<|endoftext|>": tokenizer.eot_token_id}
     ids: list[int] = []
@@ -59,19 +62,19 @@ def encode(text: str) -> list[int]:
     return ids
 
 
-def tokenize(sentences: Sequence[str], context_length: int = 77) -> Tensor:
-    """Token rows (len(sentences), context_length): start, ids, end, zeros.
+def tokenize(prompts: Sequence[str], context_length: int = 77) -> Tensor:
+    """Return token ids (len(prompts), context_length): start of text, ids, end of text, zeros.
 
     Raises:
-        UserError: a sentence has more tokens than the context; it is never cut silently.
+        UserError: a prompt has more tokens than the context; it is never truncated.
     """
     tokenizer = _tokenizer()
-    rows = torch.zeros(len(sentences), context_length, dtype=torch.long)
-    for row, sentence in zip(rows, sentences, strict=True):
-        ids = [tokenizer.sot_token_id, *encode(sentence), tokenizer.eot_token_id]
+    rows = torch.zeros(len(prompts), context_length, dtype=torch.long)
+    for row, prompt in zip(rows, prompts, strict=True):
+        ids = [tokenizer.sot_token_id, *encode(prompt), tokenizer.eot_token_id]
         if len(ids) > context_length:
             raise UserError(
-                f"'{sentence[:60]}...' has {len(ids)} tokens, but the text tower reads "
+                f"'{prompt[:60]}...' has {len(ids)} tokens, but the text encoder reads "
                 f"{context_length}: use a shorter name for this class."
             )
         row[: len(ids)] = torch.tensor(ids)
@@ -81,10 +84,10 @@ def tokenize(sentences: Sequence[str], context_length: int = 77) -> Tensor:
 def embed_vocabulary(
     clip: DenseCLIP, vocabulary: Vocabulary, templates: str, memory: int = 0
 ) -> Tensor:
-    """Unit-norm embeddings (T, P, C) of a vocabulary, P as many as ``templates`` has sentences.
+    """Return unit-norm embeddings (T, P, C) of a vocabulary, for the P templates of a model.
 
-    A vocabulary with templates of its own is read in those. Where the model knows one sentence and
-    they are several, or the other way round, their mean stands for each.
+    The vocabulary's own templates take precedence. If their number is not P, the mean of their
+    embeddings is used for each of the P.
 
     Args:
         clip, templates, memory: as of :func:`embed_prompts`.
@@ -106,25 +109,24 @@ def embed_prompts(
     templates: str | Sequence[Callable[[str], str]],
     memory: int = 0,
 ) -> Tensor:
-    """Unit-norm embeddings (T, P, C) of T words in P sentences.
+    """Return unit-norm embeddings (T, P, C) of T class names in P templates.
 
     Args:
-        clip: towers whose text tower predictions.
-        prompts: the words, one a class.
-        templates: functions from a word to a sentence, or name of an ensemble in ``TEMPLATES``.
-        memory: bytes that the temporaries of the sentences may take that pass through the tower
-            together; 0 lets all pass together.
+        clip: its text encoder is used.
+        prompts: T class names.
+        templates: functions from a class name to a prompt, or a name in ``TEMPLATES``.
+        memory: bytes of the temporaries of a chunk of prompts; 0: one chunk.
     """
     ensemble = prompt_templates(templates) if isinstance(templates, str) else templates
-    sentences = [template(word) for word in prompts for template in ensemble]
-    tokens = tokenize(sentences, clip.context_length).to(clip.positional_embedding.device)
+    texts = [template(name) for name in prompts for template in ensemble]
+    tokens = tokenize(texts, clip.context_length).to(clip.positional_embedding.device)
     embeddings = _encode_in_chunks(clip, tokens, memory) if memory else clip.encode_text(tokens)
     return embeddings.unflatten(0, (len(prompts), len(ensemble)))
 
 
 def _encode_in_chunks(clip: DenseCLIP, tokens: Tensor, memory: int) -> Tensor:
-    """Embeddings of token rows, the longest first: those of one length waste no columns."""
-    lengths = tokens.argmax(dim=-1) + 1  # the end marker has the largest id
+    """Embed token ids, the longest first: chunks of similar lengths need little padding."""
+    lengths = tokens.argmax(dim=-1) + 1  # end of text has the largest id
     order = lengths.argsort(descending=True, stable=True)
     chunk = Chunk(memory // (64 * clip.positional_embedding.shape[1]), OUT_OF_MEMORY)
     embeddings = tokens.new_empty(len(tokens), clip.joint_width, dtype=torch.float32)
@@ -140,17 +142,17 @@ def _encode_in_chunks(clip: DenseCLIP, tokens: Tensor, memory: int) -> Tensor:
 
 
 class TextCache:
-    """Text embeddings by (weights, vocabulary, templates). Safe between threads.
+    """A thread-safe cache of text embeddings by (weights, vocabulary, templates).
 
-    The weights enter the key by their content: whatever changes them (a step of the optimizer, a
-    loaded checkpoint, an assignment to ``.data``) changes the key, so no entry can be stale.
+    A fingerprint of the weights is part of the key: any change of them (an optimizer step, a loaded
+    checkpoint, an assignment to ``.data``) changes the key, so no entry is outdated.
     """
 
     def __init__(self, size: int = 8, chunk_memory: int = CPU_BUDGET) -> None:
         """
         Args:
-            size: entries kept; the one used longest ago leaves first.
-            chunk_memory: bytes that the temporaries of sentences may take.
+            size: number of entries; the least recently used one is dropped first.
+            chunk_memory: bytes of the temporaries of a chunk of prompts.
         """
         self._size = size
         self._chunk_memory = chunk_memory
@@ -158,12 +160,12 @@ class TextCache:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple:
-        """Copied or pickled with its model, a cache starts empty."""
+        """Copy or pickle the cache without its entries."""
         return TextCache, (self._size, self._chunk_memory)
 
     @torch.no_grad()
     def get(self, clip: DenseCLIP, vocabulary: Vocabulary, templates: str) -> Tensor:
-        """Embeddings (T, P, C) of ``vocabulary`` in float32, without gradient."""
+        """Return embeddings (T, P, C) of ``vocabulary`` in float32, without gradient."""
         device = clip.positional_embedding.device
         key = (text_fingerprint(clip), vocabulary.hash, templates, device)
         with self._lock:
@@ -181,10 +183,10 @@ class TextCache:
 
 @torch.no_grad()
 def text_fingerprint(clip: DenseCLIP) -> int:
-    """A number that changes with the bits of the text tower's weights.
+    """Return a hash of the bits of the text encoder's weights.
 
-    A sum of 64-bit words, each times an odd number of its own, modulo 2**64: one pass over the
-    memory, so that it can be taken before every image.
+    It is a sum of 64-bit integers, each times a different odd number, modulo 2**64: one pass over
+    the memory, fast enough for every image.
     """
     total = torch.zeros((), dtype=torch.int64, device=clip.positional_embedding.device)
     factors = 2 * torch.arange(_PART, device=total.device) + 1
@@ -202,4 +204,4 @@ def text_fingerprint(clip: DenseCLIP) -> int:
     return int(total)
 
 
-_PART = 1 << 17  # words that stay in a processor's cache
+_PART = 1 << 17  # integers that fit the cache of a processor

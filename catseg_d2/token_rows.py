@@ -1,7 +1,7 @@
-"""A token table without the rows of words that a model never learned.
+"""Smaller checkpoints: a token embedding table with the trained rows only.
 
-CLIP's table has a row for each of 49,408 tokens. Of a model that was trained from scratch on a few
-hundred words nearly all rows are still noise; they would be most of its file.
+CLIP's table has a row for each of 49,408 tokens. A model that was trained from scratch on a few
+hundred class names has random values in nearly all of them, which would be most of its file.
 """
 
 from collections.abc import Sequence
@@ -18,30 +18,29 @@ TABLE = "clip.token_embedding.weight"
 ROWS, IDS = "clip.token_rows.weight", "clip.token_rows.ids"
 
 
-def keep_token_rows(state_dict: dict[str, Tensor], sentences: Sequence[str]) -> dict[str, Tensor]:
-    """Replace the table (tokens, width) by the rows that ``sentences`` use.
+def keep_token_rows(state_dict: dict[str, Tensor], prompts: Sequence[str]) -> dict[str, Tensor]:
+    """Replace the table (tokens, width) by the rows of the tokens of ``prompts``.
 
     Returns:
-        the other entries as they are, with the rows (R, width) and their ids (R,) int32.
+        The other entries, with the rows (R, width) and their ids (R,) int32.
 
     Raises:
         UserError: there is no table.
     """
     if TABLE not in state_dict:
         raise UserError(f"there is no {TABLE} in it: it is no CAT-Seg, or was made smaller before")
-    ids = tokenize(sentences).unique()
+    ids = tokenize(prompts).unique()
     kept = {name: value for name, value in state_dict.items() if name != TABLE}
     return kept | {ROWS: state_dict[TABLE][ids], IDS: ids.int()}
 
 
 def restore_token_rows(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A ``load_state_dict`` pre-hook of the whole model: rows become a table again, in place.
+    """Restore the table from its rows, in place: a ``load_state_dict`` pre-hook of the model.
 
-    The rows that are missing become zero: a word that the model never learned then stands for
-    nothing, where noise would stand for anything.
+    Missing rows become zero, so that untrained tokens have no effect.
 
     Raises:
-        UserError: the rows do not fit their ids, or the table of the model.
+        UserError: the rows do not match their ids, or the table of the model.
     """
     if prefix + ROWS not in state_dict:
         return
@@ -50,7 +49,7 @@ def restore_token_rows(module: nn.Module, state_dict: dict[str, Any], prefix: st
     if ids is None or rows.shape != (len(ids), shape[1]) or not _within(ids, shape[0]):
         raise UserError(
             f"the checkpoint's token rows {tuple(rows.shape)} do not fit their ids or the table "
-            f"{tuple(shape)} of this model's text tower: take the config that it was trained with"
+            f"{tuple(shape)} of this model's text encoder: use the config that it was trained with"
         )
     table = rows.new_zeros(shape)
     table[ids.long()] = rows

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures of all tests."""
 
 import json
 import os
@@ -26,13 +26,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The checkout's top folder."""
+    """Return the root folder of the repository."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Folder of reference outputs; the test is skipped where there is none."""
+    """Return the folder of reference outputs; skip the test where there is none."""
     folder = Path(os.environ.get("CATRANK_GOLDEN", REPOSITORY / ".." / "shared" / "golden"))
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}; set CATRANK_GOLDEN to their folder")
@@ -41,7 +41,7 @@ def golden() -> Path:
 
 @pytest.fixture
 def forget_datasets() -> Iterator[None]:
-    """Names of data sets that the test registers are free again after it."""
+    """Remove the data sets that the test registers."""
     before = set(DatasetCatalog.list())
     yield
     for name in set(DatasetCatalog.list()) - before:
@@ -51,7 +51,7 @@ def forget_datasets() -> Iterator[None]:
 
 @pytest.fixture
 def dataset_name(request: pytest.FixtureRequest, forget_datasets: None) -> Iterator[str]:
-    """A free data set name, forgotten after the test."""
+    """Return an unused data set name; remove its metadata after the test."""
     name = f"test_{request.node.name}"
     yield name
     MetadataCatalog.pop(name, None)
@@ -59,10 +59,10 @@ def dataset_name(request: pytest.FixtureRequest, forget_datasets: None) -> Itera
 
 @pytest.fixture
 def run_processes() -> Callable[[str, Path, int], list]:
-    """Run a program in several processes at once.
+    """Return a function that runs a program in several processes at once.
 
-    It gets a folder, its rank and the number of processes; what each prints last is JSON, and is
-    returned. Some gloos greet before.
+    The program gets a folder, its rank and the number of processes, and prints JSON in its last
+    line, which is returned. Some versions of gloo print a line before.
     """
 
     def run(program: str, folder: Path, size: int) -> list:
@@ -78,7 +78,7 @@ def run_processes() -> Callable[[str, Path, int], list]:
 
 
 def pytest_report_header() -> str:
-    """What the numbers of this run depend on."""
+    """Report the hardware and the versions that results depend on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     return (
         f"{_processor()}, {torch.backends.cpu.get_cpu_capability()} kernels, "
@@ -88,7 +88,7 @@ def pytest_report_header() -> str:
 
 
 def _processor() -> str:
-    """The model's name where the system says it, else the architecture."""
+    """Return the name of the processor where the system has it, else the architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -96,9 +96,9 @@ def _processor() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``gpu`` are skipped where PyTorch finds no CUDA device.
+    """Skip tests marked ``gpu`` where PyTorch finds no CUDA device.
 
-    CATRANK_GPU_TESTS_ON=cpu runs them there: what they ask is right on any device.
+    CATRANK_GPU_TESTS_ON=cpu runs them all the same, on the CPU.
     """
     if torch.cuda.is_available() or "CATRANK_GPU_TESTS_ON" in os.environ:
         return

@@ -1,4 +1,4 @@
-"""Weights and images that depend on names alone, so that any two implementations can share them.
+"""Weights and images that depend on names alone, so that two implementations can share them.
 
 A value is a hash of (name, flat index): the finaliser of 32-bit MurmurHash3, seeded with the CRC-32
 of the name, scaled to unit variance.
@@ -16,7 +16,7 @@ GOLDEN_RATIO, MIX_1, MIX_2 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
 def noise(name: str, shape: tuple[int, ...]) -> Tensor:
-    """float32 of ``shape``, uniform with mean 0 and variance 1."""
+    """Return uniform float32 of ``shape``, with mean 0 and variance 1."""
     index = torch.arange(math.prod(shape)).numpy().astype(np.uint32)
     bits = index * np.uint32(GOLDEN_RATIO) + np.uint32(zlib.crc32(name.encode()))
     for shift, factor in ((16, MIX_1), (13, MIX_2)):
@@ -27,7 +27,7 @@ def noise(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """A checkpoint: matrices and kernels of variance 1 / fan-in, norms near 1, vectors near 0."""
+    """Return a checkpoint: kernels of variance 1 / fan-in, norms near 1, biases near 0."""
     return {name: _weight(name, tuple(shape)) for name, shape in shapes.items()}
 
 
@@ -38,9 +38,9 @@ def _weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return 1 + 0.1 * value if name.endswith(".weight") else 0.05 * value
 
 
-# The reference drew its images in float32. Of these pixels, flat indices of (3, height, width), the
-# value lies within 1e-4 of a half, and there it was rounded to the other whole number.
-OTHER_SIDE = {
+# The images of the reference were computed in float32. The values of these pixels, flat indices of
+# (3, height, width), are within 1e-4 of a half, and were rounded to the other integer.
+ROUNDED_OTHERWISE = {
     ("m2f/train0", 128, 128): (12654, 22515, 40124),
     ("m2f/train1", 96, 128): (),
     ("m2f/input", 192, 256): (27960, 128171),
@@ -57,13 +57,13 @@ OTHER_SIDE = {
 
 
 def image(name: str, height: int, width: int) -> Tensor:
-    """A smooth image with noise: (3, height, width) float32, whole numbers 0 ... 255.
+    """Return a smooth image with noise: (3, height, width) float32, integers 0 ... 255.
 
-    Computed in float64: in float32 the sines of two processors differ in the last digit, and a
-    pixel close to a half would be another whole number on each. An image that ``OTHER_SIDE`` does
-    not list is drawn in float32, as its reference was: right on most processors.
+    It is computed in float64: in float32 the sines of two processors differ in the last digit, so
+    that a pixel close to a half would be rounded differently. An image that is not in
+    ``ROUNDED_OTHERWISE`` is computed in float32, like its reference: correct on most processors.
     """
-    others = OTHER_SIDE.get((name, height, width))
+    others = ROUNDED_OTHERWISE.get((name, height, width))
     if others is None:
         return _waves(name, height, width, torch.float32).round()
     exact = _waves(name, height, width, torch.float64).flatten()

@@ -1,4 +1,4 @@
-"""What the tests of the scripts that prepare downloads share."""
+"""Helpers for the tests of the scripts that prepare downloads."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "datasets"
 
 
 def load(name: str) -> ModuleType:
-    """A script of the folder datasets, which is no package."""
+    """Import a script of the folder datasets, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -24,16 +24,16 @@ def load(name: str) -> ModuleType:
 
 
 def save(path: Path, pixels: list | np.ndarray) -> Path:
-    """Write an image or a label map of 8 bits."""
+    """Write an 8-bit image or label map."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path)
     return path
 
 
 def registered_labels(name: str, root: Path) -> dict[str, np.ndarray]:
-    """Stem of an image -> its labels, read from where the registered data set looks for them.
+    """Return the labels by image stem, read from the folders of the registered data set.
 
-    Its folders are the registered ones, but for the root.
+    The folders are the registered ones, below another root.
     """
     metadata = semantic_metadata(name)
     folders = (_moved(metadata.image_root, root), _moved(metadata.sem_seg_root, root))

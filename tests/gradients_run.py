@@ -1,4 +1,4 @@
-"""Loss and gradients of a small model for one batch, dealt to however many processes there are.
+"""Loss and gradients of a small model for one batch, distributed over the processes.
 
 python gradients_run.py --config-file ... --num-gpus 2 OUTPUT_DIR out
 """
@@ -17,14 +17,14 @@ from segcore.engine.trainer import parallel
 
 def main(args):
     cfg = load_config(args.config_file, args.opts)
-    torch.manual_seed(comm.get_rank())  # the processes start apart; wrapping makes them agree
+    torch.manual_seed(comm.get_rank())  # weights differ; wrapping synchronizes them
     bare = Trainer.build_model(cfg).train()
     model = parallel(bare, torch.device(cfg.MODEL.DEVICE))
     generator = torch.Generator().manual_seed(5)
     images = torch.rand(4, 3, 96, 96, generator=generator) * 255
     labels = torch.randint(0, 60, (4, 12, 12), generator=generator).repeat_interleave(8, 1)
     labels = labels.repeat_interleave(8, 2)
-    labels[0, :50] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE  # the parts differ in ignored pixels
+    labels[0, :50] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE  # the shards differ in ignored pixels
     mine = range(comm.get_rank(), 4, comm.get_world_size())
     captions = ["a red circle", "a square on sand", "two blue triangles on grass", "wood"]
     parts = zip(images, labels, captions, strict=True)

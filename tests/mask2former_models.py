@@ -41,12 +41,12 @@ RANKED = {
 
 
 def build(config: str, *options: object) -> MaskFormer:
-    """The model of a config and options, without pre-trained weights, ready to predict."""
+    """Build the model of a config and options, without pre-trained weights, in evaluation mode."""
     return build_model(load_config(config, [*options, "MODEL.WEIGHTS", ""])).eval()
 
 
 def published_weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The checkpoint that the reference outputs were made with, under published names."""
+    """Return the checkpoint of the reference outputs, with published names."""
     state = {to_published(name): value for name, value in model.state_dict().items()}
     filled = deterministic.weights({name: value.shape for name, value in state.items()})
     for name, value in filled.items():
@@ -55,7 +55,7 @@ def published_weights(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _rescaled(name: str, value: Tensor, has_class_bias: bool) -> Tensor:
-    """What keeps queries apart: plain noise would collapse them into one."""
+    """Rescale the noise of a parameter, so that the queries do not collapse into one."""
     noise = deterministic.noise(name, tuple(value.shape))
     predictor = "sem_seg_head.predictor."
     if name.endswith("running_mean"):
@@ -85,5 +85,5 @@ def _rescaled(name: str, value: Tensor, has_class_bias: bool) -> Tensor:
 
 
 def read_keys(golden: Path, name: str) -> dict[str, list[int]]:
-    """Key -> shape of a published model."""
+    """Return the shape of every parameter of a published model."""
     return json.loads((golden / "mask2former_rankseg" / f"keys_{name}.json").read_text())

@@ -1,4 +1,4 @@
-"""The rules between the layers: entry points -> families -> segcore -> detectron2 / torch."""
+"""Imports between layers: entry points -> catrank -> families -> segcore -> detectron2 / torch."""
 
 import ast
 import re
@@ -11,10 +11,10 @@ import pytest
 FAMILIES = {"catseg_d2", "mask2former_rankseg"}
 PUBLIC = {"catrank"}  # above the families, below the entry points
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
-# Where a family may speak to Detectron2 and to all of segcore. The rest is its mathematics, which
-# is used and tested without a config.
+# Modules of a family that may import Detectron2 and all of segcore. The others are its mathematics,
+# which is used and tested without a config.
 SHELL = {"__init__", "config", "meta_arch", "video", "heads", "contrastive", "checkpoint"}
-# Of segcore: what knows neither configs nor Detectron2.
+# Modules of segcore that import neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (
     "torch",
     "segcore.inference.predictions",
@@ -23,12 +23,12 @@ MATHEMATICS_MAY_IMPORT = (
     "segcore.vocabulary",
     "segcore.inference.windows",
 )
-# The towers are open_clip's modules, and its tokenizer reads the words; scipy matches.
+# CLIP's encoders and tokenizer are open_clip's; scipy solves the assignment.
 LIBRARIES = {"clip": ("open_clip",), "text": ("open_clip",), "matcher": ("scipy",)}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Modules that a file imports, with all their dots: "segcore.errors", ".clip"."""
+    """Yield the modules that a file imports, with all their dots: "segcore.errors", ".clip"."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -39,7 +39,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def packages(path: Path) -> set[str]:
-    """Top-level names of the packages that a file imports, relative imports left out."""
+    """Return the top-level packages that a file imports, without relative imports."""
     return {name.split(".")[0] for name in imported(path)} - {""}
 
 
@@ -73,18 +73,18 @@ def may_import(family_file: Path, name: str) -> bool:
         ("from catseg_d2 import clip", False),
     ],
 )
-def test_the_rule_would_notice(tmp_path: Path, statement: str, allowed: bool) -> None:
+def test_the_rule_detects_violations(tmp_path: Path, statement: str, allowed: bool) -> None:
     path = tmp_path / "decoder.py"
     path.write_text(statement)
     assert all(may_import(path, name) for name in imported(path)) is allowed
 
 
-def test_towers_and_words_may_use_open_clip() -> None:
+def test_encoders_and_tokenizer_may_use_open_clip() -> None:
     assert may_import(Path("clip.py"), "open_clip") and may_import(Path("text.py"), "open_clip")
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_the_mathematics_of_a_family_stands_on_torch_alone(repository: Path, family: str) -> None:
+def test_the_mathematics_of_a_family_imports_torch_alone(repository: Path, family: str) -> None:
     files = [path for path in (repository / family).rglob("*.py") if path.stem not in SHELL]
     assert len(files) > 3
     for path in files:
@@ -93,36 +93,36 @@ def test_the_mathematics_of_a_family_stands_on_torch_alone(repository: Path, fam
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_families_know_neither_each_other_nor_entry_points(repository: Path, family: str) -> None:
+def test_families_import_neither_each_other_nor_entry_points(repository: Path, family: str) -> None:
     for path in (repository / family).rglob("*.py"):
         wrong = packages(path) & ((FAMILIES | PUBLIC | ENTRY_POINTS) - {family})
         assert not wrong, f"{path} imports {wrong}"
 
 
-def test_segcore_knows_no_family_and_no_entry_point(repository: Path) -> None:
+def test_segcore_imports_no_family_and_no_entry_point(repository: Path) -> None:
     for path in (repository / "segcore").rglob("*.py"):
         wrong = packages(path) & (FAMILIES | PUBLIC | ENTRY_POINTS)
         assert not wrong, f"{path} imports {wrong}"
 
 
-def test_what_stands_above_the_families_knows_no_entry_point(repository: Path) -> None:
+def test_catrank_imports_no_entry_point(repository: Path) -> None:
     files = list((repository / "catrank").rglob("*.py"))
     assert files
     for path in files:
         assert not packages(path) & ENTRY_POINTS, path
 
 
-def test_rankseg_knows_no_host(repository: Path) -> None:
+def test_rankseg_imports_no_family(repository: Path) -> None:
     files = list((repository / "segcore" / "rankseg").glob("*.py"))
     assert len(files) > 5
     for path in files:
-        foreign = {
+        wrong = {
             name
             for name in imported(path)
             if not name.startswith(("torch", "segcore.errors", "."))
             and name.split(".")[0] not in sys.stdlib_module_names
         }
-        assert not foreign and ".." not in "".join(imported(path)), f"{path} imports {foreign}"
+        assert not wrong and ".." not in "".join(imported(path)), f"{path} imports {wrong}"
 
 
 def test_nothing_imports_the_stand_in_by_its_folder(repository: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_stand_in_declares_what_it_imports(repository: Path) -> None:
     assert {distributions.get(name, name) for name in third_party} <= declared
 
 
-def test_the_rule_that_contributors_read_is_the_one_kept_here(repository: Path) -> None:
+def test_contributing_states_the_same_rule(repository: Path) -> None:
     text = (repository / "CONTRIBUTING.md").read_text()
     for name in (*SHELL, *LIBRARIES):
         assert f"`{name}.py`" in text

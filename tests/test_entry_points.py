@@ -1,4 +1,4 @@
-"""Every program explains itself, says nothing else, and ends in one line on Ctrl-C."""
+"""Every program has --help without warnings, and ends with one line on Ctrl-C."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ def test_the_programs_are_found():
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help(program):
-    """Nothing on the error stream: warnings of libraries as they are loaded help nobody."""
+    """Nothing on the error stream: no warnings of libraries as they are imported."""
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / program), "--help"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
@@ -36,7 +36,7 @@ def test_help(program):
 
 
 @pytest.mark.parametrize("program", sorted({*PROGRAMS} - {"tools/oldest.py"}))
-def test_interrupts_are_seen_to_before_anything_is_loaded(program):
+def test_interrupts_are_handled_before_other_imports(program):
     body = ast.parse((REPOSITORY / program).read_text()).body
     first = next(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
     assert ast.unparse(first) == "import catrank.interrupts"

@@ -1,4 +1,4 @@
-"""Families beside each other: each one's configs load while the other's keys are there."""
+"""Families together: the configs of each load, with the keys of the other present."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ def test_configs_load(config: str) -> None:
 
 
 def with_keys(*functions: Callable[[CfgNode], None]) -> CfgNode:
-    """The default config with the keys of families, in the order of published scripts."""
+    """Return the default config with the keys of families, in the order of published scripts."""
     cfg = get_cfg()
     for add_keys in (add_deeplab_config, *functions):
         add_keys(cfg)
@@ -67,7 +67,7 @@ PUBLISHED_KEYS = {
         ("catseg_d2", "MODEL: {SWIN: {EMBED_DIM: 128}, MASK_FORMER: {SIZE_DIVISIBILITY: 32}}"),
         ("mask2former_rankseg", "MODEL: {SWIN: {EMBED_DIM: 192, DEPTHS: [2, 2, 18, 2]}}"),
         ("mask2former_rankseg", "INPUT: {DATASET_MAPPER_NAME: coco_panoptic_lsj}"),
-        # Detectron2 takes neither 10 for 10.0 nor the other way round: the kind is the published.
+        # Detectron2 accepts neither 10 for 10.0 nor 10.0 for 10: the type is the published one.
         ("mask2former_rankseg", "MODEL: {RANKSEG: {FLAG: true, TOPK: 50, LOSS_WEIGHT: 10}}"),
         ("mask2former_rankseg", "MODEL: {RESNETS: {STEM_TYPE: basic, RES5_MULTI_GRID: [1, 1, 1]}}"),
         ("videos", "INPUT: {SAMPLING_FRAME_NUM: 2, SAMPLING_INTERVAL: 5, AUGMENTATIONS: []}"),
@@ -92,7 +92,7 @@ def assert_holds(cfg: CfgNode, tree: dict) -> None:
 
 @pytest.mark.parametrize("group", ["catseg", "rankseg_mask2former"])
 def test_every_key_of_the_published_files_is_there(golden: Path, group: str) -> None:
-    """With the keys of the one family, without Detectron2's ``add_deeplab_config`` before."""
+    """With the keys of one family, without Detectron2's ``add_deeplab_config``."""
     names = {"catseg": "catseg_d2", "rankseg_mask2former": "videos"}
     cfg = get_cfg()
     for add_keys in PUBLISHED_KEYS[names[group]]:
@@ -128,7 +128,7 @@ def test_the_oracle_has_two_names() -> None:
     assert is_oracle(cfg) and has_oracle(cfg)
 
 
-def test_load_config_reads_whole_numbers_and_fractions() -> None:
+def test_load_config_reads_integers_and_fractions() -> None:
     for value in ("10", "0.5"):
         cfg = load_config(CONFIG_OF_RANKSEG, ["MODEL.RANKSEG.LOSS_WEIGHT", value])
         assert float(value) == cfg.MODEL.RANKSEG.LOSS_WEIGHT
@@ -136,7 +136,7 @@ def test_load_config_reads_whole_numbers_and_fractions() -> None:
 
 @pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg"])
 def test_importing_a_family_registers_its_data_sets(family: str) -> None:
-    """In a process that imports nothing else, and without touching what Detectron2 has."""
+    """In a process that imports nothing else, and without changing Detectron2's data sets."""
     program = f"""
 from detectron2.data import DatasetCatalog, MetadataCatalog
 before = {{name: MetadataCatalog.get(name).as_dict() for name in DatasetCatalog.list()}}

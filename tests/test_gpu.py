@@ -1,4 +1,4 @@
-"""A GPU predicts, trains and counts as the CPU does: very small models of all families."""
+"""Predictions, training and evaluation on a GPU equal those on the CPU: very small models."""
 
 import copy
 import os
@@ -43,7 +43,7 @@ SIDE, CLASSES = 96, 60
 
 
 def build(config: str, device: str, *options: object) -> tuple:
-    """A config and the model of it; the weights do not depend on the device."""
+    """Return a config and its model; the weights do not depend on the device."""
     cfg = load_config(config, ["MODEL.DEVICE", "cpu", *options])
     torch.manual_seed(0)
     weights = build_model(cfg).state_dict()
@@ -58,7 +58,7 @@ def image(seed: int) -> Tensor:
 
 
 def objects() -> Instances:
-    """Three rectangles."""
+    """Return three rectangles."""
     masks = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
     for mask, (top, left) in zip(masks, [(0, 0), (30, 20), (60, 40)], strict=True):
         mask[top : top + 30, left : left + 50] = True
@@ -66,7 +66,7 @@ def objects() -> Instances:
 
 
 def example(name: str) -> dict:
-    """An input of a model of ``CONFIGS``, with what its training needs."""
+    """Return an input of a model of ``CONFIGS``, with the ground truth for training."""
     if name.startswith("video"):
         return {"image": [image(1), image(2)], "instances": [objects(), objects()]}
     labels = torch.randint(0, CLASSES, (12, 12), generator=torch.Generator().manual_seed(3))
@@ -75,7 +75,7 @@ def example(name: str) -> dict:
 
 
 def scores(name: str, device: str, *options: object) -> Tensor:
-    """What a model scores pixels with, on the CPU."""
+    """Return the scores of pixels of a model, on the CPU."""
     tasks = [] if name == "CAT-Seg" else SEMANTIC
     _, model = build(CONFIGS[name], device, "TEST.SEM_SEG_OUTPUT", "scores", *tasks, *options)
     return scores_of(model.eval(), name)
@@ -87,7 +87,7 @@ def scores_of(model: torch.nn.Module, name: str) -> Tensor:
 
 
 def assert_alike(one: Tensor, other: Tensor) -> None:
-    """Equal but for products in TF32, which keeps ten bits."""
+    """Compare with the tolerance of products in TF32, which has ten bits of mantissa."""
     assert one.std() > 1e-3, "something to compare"
     torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
 
@@ -120,7 +120,7 @@ def test_a_training_step_under_autocast(name: str) -> None:
         model.train()
         same_points(model)
         before = copy.deepcopy(model.state_dict())
-        # The CPU in float32, as the yardstick.
+        # The CPU in float32, as the reference.
         dtype = None if not losses else autocast_dtype(torch.device(device))
         batches = [[example(name)]]
         step = AutocastTrainer(model, batches, build_optimizer(cfg, model), dtype=dtype)
@@ -135,7 +135,7 @@ def test_a_training_step_under_autocast(name: str) -> None:
 
 
 def same_points(model: torch.nn.Module) -> None:
-    """Random numbers of two devices differ: everything that is drawn is drawn on the CPU."""
+    """Sample all random numbers on the CPU: the generators of two devices differ."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "DropPath":
             module.p = module.drop_prob = 0.0
@@ -148,8 +148,8 @@ def same_points(model: torch.nn.Module) -> None:
         points.uncertain = lambda logits: points.uniform(len(logits), logits.device)
 
 
-def test_memory_that_runs_out_halves_the_chunks() -> None:
-    """All classes of all crops at once need more than there is; fewer do, with the same scores."""
+def test_out_of_memory_halves_the_chunks() -> None:
+    """All classes of all crops at once need too much memory; smaller chunks give equal scores."""
     if DEVICE == "cpu":
         pytest.skip("the memory of a GPU can be limited, that of the machine is not")
     windows = ["TEST.SLIDING_WINDOW", "True", "MODEL.SEM_SEG_HEAD.MAX_CLASSES", "0"]
@@ -173,7 +173,7 @@ def test_memory_that_runs_out_halves_the_chunks() -> None:
 
 @pytest.fixture
 def one_process():
-    """A group of this process alone: NCCL on a GPU."""
+    """Create a process group of this process alone: NCCL on a GPU."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -203,7 +203,7 @@ def test_compiled(name: str) -> None:
     assert_alike(expected, scores_of(model, name))
 
 
-def test_the_evaluator_counts_alike(tmp_path) -> None:
+def test_the_evaluator_has_the_same_results(tmp_path) -> None:
     write_scenes(tmp_path, SCENES_60, Settings(num_train=0, num_test=4, size=32), workers=1)
     folder = tmp_path / "scenes-60" / "test"
     name = "scenes_for_the_gpu"

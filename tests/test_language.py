@@ -1,10 +1,10 @@
-"""The project speaks the field's language: what other words stand for has its usual name."""
+"""All files use the standard terms of the field, and none of the words that these replace."""
 
 import re
 
 import pytest
 
-REPLACED = {"picture": "image"}
+REPLACED = {"picture": "image", "mistake": "user error"}
 # Names that stand in files of users or of benchmarks, or that users type.
 ALLOWED = {
     "datasets/check.py",  # keys of report.json

@@ -1,4 +1,4 @@
-"""`make PYTHON=...` names what an interpreter lacks for a target before the target stops at it."""
+"""`make PYTHON=...` names the packages that a target needs and the interpreter lacks."""
 
 import shutil
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 
-def make(repository, *words: str) -> subprocess.CompletedProcess:
-    command = ["make", "-C", str(repository), *words]
+def make(repository, *arguments: str) -> subprocess.CompletedProcess:
+    command = ["make", "-C", str(repository), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -22,13 +22,13 @@ def make(repository, *words: str) -> subprocess.CompletedProcess:
         ("lint", {"ruff"}),
     ],
 )
-def test_what_a_target_needs_is_looked_for(repository, target, needs):
+def test_the_needs_of_a_target_are_checked(repository, target, needs):
     dry = make(repository, "-n", "PYTHON=python", target)
     (line,) = [line for line in dry.stdout.splitlines() if "find_spec" in line]
     assert needs <= set(line.split('"')[3].split())
 
 
-def test_what_lacks_is_named(repository):
+def test_missing_packages_are_named(repository):
     done = make(repository, "check", f"PYTHON={sys.executable}", "NEEDS=json no_such_package sys")
     assert done.returncode != 0
     assert f"error: {sys.executable} lacks no_such_package: {sys.executable} -m pip" in done.stderr

@@ -1,6 +1,6 @@
-"""Demos written in the way of the published ones run with this project's import line alone.
+"""Demos like the published ones run with this project's import line alone.
 
-``tests/published/`` holds them: what they call is Detectron2's, so that they are the same test on
+They are in ``tests/published/`` and call Detectron2's interface, so that they are the same test on
 Detectron2 and on d2lite.
 """
 
@@ -28,7 +28,7 @@ LINES = {
 
 @pytest.fixture(scope="module")
 def drawing(tmp_path_factory) -> tuple[Path, Counter]:
-    """A drawing of Scenes, and the areas of its classes by their names."""
+    """Return a synthetic image of Scenes, and the areas of its classes by name."""
     image = render(plan_scene(SCENES_60, 0, "train", 0), SIZE)
     path = tmp_path_factory.mktemp("scenes") / "drawing.png"
     Image.fromarray(image.image).save(path)
@@ -38,13 +38,13 @@ def drawing(tmp_path_factory) -> tuple[Path, Counter]:
 
 @pytest.fixture
 def run(repository, tmp_path):
-    """Runs a script of ``tests/published`` with a shipped model; returns the folder it wrote."""
+    """Return a function that runs a script of ``tests/published`` with a shipped model."""
 
     def call(script: str, family: str, model: str, *images: Path) -> Path:
         text = (repository / "tests" / "published" / script).read_text()
         program = tmp_path / script
         program.write_text(text.replace(OURS, LINES[family]))
-        # Detectron2's checkpointer reads no .safetensors, and these scripts hand it the file.
+        # Detectron2's checkpointer, which these scripts use, reads no .safetensors.
         weights = convert_for_detectron2(str(repository / f"demo/models/{model}.safetensors"))
         config = repository / "configs" / family / f"{model}.yaml"
         out = tmp_path / "out"
@@ -64,7 +64,7 @@ def run(repository, tmp_path):
 
 
 def assert_drawn(out: Path, image: Path, *kinds: str) -> None:
-    """Every drawing is of the image's size, and is not the image itself."""
+    """Check that every overlay has the image's size and differs from it."""
     before = np.asarray(Image.open(image).convert("RGB"))
     for kind in kinds:
         after = np.asarray(Image.open(out / f"{image.stem}_{kind}.png").convert("RGB"))
@@ -73,7 +73,7 @@ def assert_drawn(out: Path, image: Path, *kinds: str) -> None:
 
 
 def in_common(found: dict[str, int], ground_truth: Counter) -> float:
-    """The fraction of pixels that two lists of areas by class share at most."""
+    """Return an upper bound of the pixel accuracy, from the areas of classes."""
     return (Counter(found) & ground_truth).total() / ground_truth.total()
 
 

@@ -1,6 +1,6 @@
-"""The Python blocks of README.md and docs/ run, with models that ship for those that are published.
+"""The Python blocks of README.md and docs/ run, with shipped models instead of published ones.
 
-A page's blocks run one after another, as a reader would type them.
+The blocks of a page run in order, as a reader would type them.
 """
 
 import re
@@ -26,8 +26,8 @@ PAGES = [
     for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
     if BLOCK.search(page.read_text())
 ]
-# What stands in a block, and what ships in its place. `{models}` is replaced.
-IN_PLACE = {
+# Replacements in blocks: published file -> shipped file.
+REPLACED = {
     "catseg_d2/vitb_384.yaml": "catseg_d2/scenes_60.yaml",
     "model_base.pth": "{models}/scenes_60.safetensors",
     "mask2former_rankseg/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml": (
@@ -37,36 +37,36 @@ IN_PLACE = {
 }
 
 
-def words() -> dict[str, Any]:
-    """What the text of a page has named before its block: a CAT-Seg and an image (3, 96, 96)."""
+def catseg() -> dict[str, Any]:
+    """Return the names that the text of a page uses: a CAT-Seg and an image (3, 96, 96)."""
     weights = str(REPOSITORY / "demo/models/scenes_60.safetensors")
     opts = ["MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
     cfg = load_config("catseg_d2/scenes_60.yaml", opts)
     model = build_model(cfg).eval()
     DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    drawn = render(plan_scene(SCENES_60, 0, "train", 0), 96).image
-    return {"model": model, "image": torch.from_numpy(drawn).permute(2, 0, 1)}
+    rendered = render(plan_scene(SCENES_60, 0, "train", 0), 96).image
+    return {"model": model, "image": torch.from_numpy(rendered).permute(2, 0, 1)}
 
 
 def frames() -> dict[str, Any]:
-    """Three frames (3, 96, 96) of a video."""
-    drawn = [render(scene, 96).image for scene in plan_video(SCENES_60, 0, "train", 0, 3)]
-    return {"frames": [torch.from_numpy(frame).permute(2, 0, 1) for frame in drawn]}
+    """Return three frames (3, 96, 96) of a video."""
+    rendered = [render(scene, 96).image for scene in plan_video(SCENES_60, 0, "train", 0, 3)]
+    return {"frames": [torch.from_numpy(frame).permute(2, 0, 1) for frame in rendered]}
 
 
-NAMED_BEFORE = {"docs/catseg.md": words, "docs/vocabularies.md": words, "docs/video.md": frames}
+NAMED_BEFORE = {"docs/catseg.md": catseg, "docs/vocabularies.md": catseg, "docs/video.md": frames}
 
 
 @pytest.fixture
 def names(tmp_path, monkeypatch, request) -> dict[str, Any]:
-    """Runs the blocks of a page in a folder with ``image.jpg``; the names that they leave."""
+    """Run the blocks of a page in a folder with ``image.jpg``; return the names they define."""
     page = request.param
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((50, 80, 3), dtype=np.uint8)).save("image.jpg")
     names = NAMED_BEFORE.get(page, dict)()
     with torch.no_grad():
         for block in BLOCK.findall((REPOSITORY / page).read_text()):
-            for written, shipped in IN_PLACE.items():
+            for written, shipped in REPLACED.items():
                 block = block.replace(written, shipped.format(models=REPOSITORY / "demo/models"))
             exec(compile(block, page, "exec"), names)
     return names

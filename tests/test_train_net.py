@@ -1,4 +1,4 @@
-"""The entry point as a user runs it: a very small CAT-Seg on a handful of Scenes."""
+"""train_net.py as users run it: a very small CAT-Seg on a few Scenes."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The root of a Scenes data set; two processes get unequal parts of seven images."""
+    """Return the root of a Scenes data set; two processes get unequal shards of seven images."""
     root = tmp_path_factory.mktemp("datasets")
     write_scenes(root, SCENES_60, Settings(num_train=8, num_test=7), workers=1)
     return root
@@ -34,17 +34,17 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(data, repository, tmp_path_factory):
-    """Run train_net.py; returns its output folder and its error stream."""
+    """Return a function that runs train_net.py and returns its output folder and error stream."""
     folder = tmp_path_factory.mktemp("output")
 
-    def run(out, *words, launcher=(), code=0):
+    def run(out, *arguments, launcher=(), code=0):
         environment = os.environ | {
             "PYTHONPATH": str(repository),
             "OMP_NUM_THREADS": "1",
             "DETECTRON2_DATASETS": str(data),
         }
-        flags = [word for word in words if word.startswith("--")]
-        opts = [word for word in words if not word.startswith("--")]
+        flags = [argument for argument in arguments if argument.startswith("--")]
+        opts = [argument for argument in arguments if not argument.startswith("--")]
         small = [str(part) for pair in SMALL.items() for part in pair]
         command = [sys.executable, *launcher, str(repository / "train_net.py")]
         command += ["--config-file", "catseg_d2/scenes_60.yaml"]
@@ -92,7 +92,7 @@ def test_training_writes_a_checkpoint_and_scores(trained):
     ids=["num_gpus", "torchrun"],
 )
 def test_two_processes_evaluate_as_one(run, trained, flags, launcher):
-    """To the last digit; the evaluation after training was made by one process."""
+    """Bit for bit; one process ran the evaluation after training."""
     weights = ("MODEL.WEIGHTS", str(trained / "model_final.pth"))
     folder, _ = run("two", "--eval-only", *flags, *weights, launcher=launcher)
     assert scores(folder) == scores(trained)
@@ -100,7 +100,7 @@ def test_two_processes_evaluate_as_one(run, trained, flags, launcher):
 
 @pytest.mark.slow
 def test_two_processes_compute_the_gradients_of_one(repository, tmp_path):
-    """With the published loss, in which every pixel counts, so that all parts weigh alike."""
+    """With the published loss, in which every pixel counts: all shards have equal weight."""
     found = []
     for processes in ("1", "2"):
         path = tmp_path / f"{processes}.pth"
@@ -122,14 +122,14 @@ def test_two_processes_compute_the_gradients_of_one(repository, tmp_path):
 
 
 @pytest.mark.slow
-def test_resume_ends_where_it_was_told_to(run, trained):
+def test_resume_ends_at_max_iter(run, trained):
     folder, _ = run("trained", "--resume", "SOLVER.MAX_ITER", "4")
     state = torch.load(folder / "model_final.pth", weights_only=True)
     assert state["iteration"] == 3
     assert state["trainer"]["_trainer"]["optimizer"]["state"][0]["step"] == 4
 
 
-def test_a_error_is_one_sentence_and_exit_code_2(run):
+def test_a_user_error_is_one_message_and_exit_code_2(run):
     _, printed = run("wrong", "SOLVER.BASE_LRR", "1.0", code=2)
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert "the nearest is SOLVER.BASE_LR" in line and "Traceback" not in printed
@@ -140,7 +140,7 @@ def test_a_error_is_one_sentence_and_exit_code_2(run):
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
         (["--eval-only"], "--eval-only needs weights"),
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
@@ -150,7 +150,7 @@ def test_a_error_is_one_sentence_and_exit_code_2(run):
         (["--eval-only", "MODEL.WEIGHTS", "other.pth"], "does not fit the model of this config"),
     ],
 )
-def test_errors(repository, tmp_path, monkeypatch, words, sentence):
+def test_errors(repository, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
     torch.save({"model": {"w": torch.zeros(1000)}}, "other.pth")
@@ -158,9 +158,9 @@ def test_errors(repository, tmp_path, monkeypatch, words, sentence):
     spec = importlib.util.spec_from_file_location("train_net", repository / "train_net.py")
     train_net = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(train_net)
-    flags = [word for word in words if word.startswith("--")]
-    opts = [str(part) for pair in SMALL.items() for part in pair] + words[len(flags) :]
+    flags = [argument for argument in arguments if argument.startswith("--")]
+    opts = [str(part) for pair in SMALL.items() for part in pair] + arguments[len(flags) :]
     args = ["--config-file", "catseg_d2/scenes_60.yaml", *flags, "OUTPUT_DIR", "out", *opts]
     with pytest.raises(UserError) as caught:
         launch(train_net.main, default_argument_parser().parse_args(args))
-    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

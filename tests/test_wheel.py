@@ -1,4 +1,4 @@
-"""What is installed from a wheel works far from the source folder."""
+"""An installed wheel works outside of the source folder."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ print(len(Vocabulary.load("ade20k_150")), len(registered_names()))
 
 @pytest.fixture(scope="module")
 def installed(repository, tmp_path_factory):
-    """A folder that holds what the wheel installs."""
+    """Unpack the wheel and return the folder."""
     pytest.importorskip("hatchling", reason="the wheel is built with hatchling: pip install it")
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
@@ -32,7 +32,7 @@ def installed(repository, tmp_path_factory):
     return folder / "site"
 
 
-def test_configs_and_vocabularies_travel_along(repository, installed, tmp_path):
+def test_configs_and_vocabularies_are_included(repository, installed, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=tmp_path,
@@ -41,9 +41,9 @@ def test_configs_and_vocabularies_travel_along(repository, installed, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    place, words, closed, counts = done.stdout.splitlines()
-    assert place.startswith(str(installed))
-    assert words == "catseg_d2 CATSeg"
+    location, catseg, closed, counts = done.stdout.splitlines()
+    assert location.startswith(str(installed))
+    assert catseg == "catseg_d2 CATSeg"
     assert closed == "mask2former_rankseg MaskFormer"
     files = list((repository / "segcore" / "vocabularies").glob("*.json"))
     assert counts == f"150 {len(files)}"

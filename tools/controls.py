@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from catrank import load_config
-from catseg_d2.config import check_reads_words
+from catseg_d2.config import check_open_vocabulary
 from segcore.datasets import semantic_metadata
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
@@ -193,7 +193,7 @@ def main() -> None:
     # Of some thousand classes the scores at every pixel take longer than the model.
     labels = ["TEST.SEM_SEG_OUTPUT", "labels"]
     cfg = load_config(arguments.config_file, labels + arguments.opts)
-    check_reads_words(cfg, arguments.config_file)
+    check_open_vocabulary(cfg, arguments.config_file)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     logging.getLogger("fvcore").setLevel(logging.WARNING)

@@ -44,7 +44,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from catseg_d2.prompt_ensembles import SYNONYMS, reword
+from catseg_d2.prompt_ensembles import SYNONYMS, use_ensemble
 from catseg_d2.text import prompt_templates
 from segcore.benchmarks.page import write_page
 from segcore.benchmarks.passport import differences, read_passport, text_hash
@@ -267,7 +267,7 @@ def build(run: Run) -> nn.Module:
         model.templates,
         SYNONYMS[0],
     ):
-        reword(model, run.wording["templates"], run.wording["synonyms"])
+        use_ensemble(model, run.wording["templates"], run.wording["synonyms"])
     return model
 
 

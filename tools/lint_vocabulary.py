@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from catrank import load_config
-from catseg_d2.config import check_reads_words
+from catseg_d2.config import check_open_vocabulary
 from catseg_d2.text import encode, prompt_templates
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
@@ -96,7 +96,7 @@ def look_alikes(vocabulary: Vocabulary, text: Tensor, threshold: float) -> Itera
 def build(args: argparse.Namespace) -> "tuple[str, catseg_d2.CATSeg | None]":
     """The name of the sentence ensemble, and the model where there are weights."""
     cfg = load_config(args.config_file, ["MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", ""])
-    check_reads_words(cfg, args.config_file)
+    check_open_vocabulary(cfg, args.config_file)
     if not args.weights:
         return cfg.MODEL.PROMPT_ENSEMBLE_TYPE, None
     model = Trainer.build_model(cfg).eval()

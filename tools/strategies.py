@@ -29,7 +29,7 @@ import catseg_d2  # adds its model and its config keys
 from detectron2.config import CfgNode
 
 from catrank import load_config
-from catseg_d2.config import check_reads_words
+from catseg_d2.config import check_open_vocabulary
 from catseg_d2.patches import PatchGeometry
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     cfg = load_config(arguments.config_file, arguments.opts)
-    check_reads_words(cfg, arguments.config_file)
+    check_open_vocabulary(cfg, arguments.config_file)
     if len(cfg.DATASETS.TEST) != 1 or not cfg.MODEL.WEIGHTS:
         raise UserError("set MODEL.WEIGHTS, and DATASETS.TEST to one data set")
     model = Trainer.build_model(cfg)

@@ -22,14 +22,14 @@ TINY = "catseg_d2/scenes_60.yaml"
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_a_worker() -> None:
-    """Several test processes must not fight for the cores."""
+    """Parallel test processes must not compete for the cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def build_vitb() -> Callable[..., catseg_d2.CATSeg]:
-    """Makes ViT-B models with the weights that the reference outputs were made with."""
+    """Builds ViT-B models with the weights of the reference outputs."""
 
     def build(*options: str) -> catseg_d2.CATSeg:
         model = build_model(load_config(VITB, ["MODEL.CLIP_WEIGHTS", "", *options]))
@@ -48,7 +48,7 @@ def published_vitb(build_vitb) -> catseg_d2.CATSeg:
 
 @pytest.fixture
 def tiny() -> Callable[..., catseg_d2.CATSeg]:
-    """Makes very small models: ``tiny("MODEL.X", "value", ...)``, always the same weights."""
+    """Builds very small models: ``tiny("MODEL.X", "value", ...)``, always with the same weights."""
 
     def build(*options: object) -> catseg_d2.CATSeg:
         torch.manual_seed(0)

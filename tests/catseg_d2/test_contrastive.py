@@ -1,4 +1,4 @@
-"""Pre-training on captions: open_clip's outputs and loss; trained encoders are passed on."""
+"""Contrastive pre-training: outputs and loss of open_clip; CAT-Seg starts from its encoders."""
 
 import json
 import logging
@@ -28,8 +28,8 @@ DATASET, PAIRS = "test_contrastive", 16
 
 
 @pytest.fixture(scope="module")
-def towers() -> tuple[open_clip.CLIP, DenseCLIP]:
-    """The library's model and ours, with the same weights."""
+def encoders() -> tuple[open_clip.CLIP, DenseCLIP]:
+    """open_clip's model and ours, with the same weights."""
     torch.manual_seed(0)
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny")).eval()
     ours = DenseCLIP("scenes-tiny").eval()
@@ -49,31 +49,31 @@ def items(size: tuple[int, int] = (96, 96), number: int = 3) -> list[dict]:
     return [{"image": image, "caption": f"{i} red circles"} for i, image in enumerate(images)]
 
 
-# ---- open_clip's numbers ---------------------------------------------------------------------
+# ---- outputs of open_clip --------------------------------------------------------------------
 
 
-def test_image_embeddings_equal_open_clip(towers) -> None:
-    library, ours = towers
+def test_image_embeddings_equal_open_clip(encoders) -> None:
+    library, ours = encoders
     images = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     expected = library.encode_image(images, normalize=True)
     torch.testing.assert_close(ours.embed_image(images), expected, rtol=1e-4, atol=1e-5)
     assert (expected[0] - expected[1]).abs().max() > 0.01
 
 
-def test_the_class_token_is_not_the_dense_prediction(towers) -> None:
-    """In the dense form of the last block nothing is attended to."""
+def test_the_class_token_is_not_the_dense_prediction(encoders) -> None:
+    """The dense form of the last block has no attention."""
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-    dense, _ = towers[1].encode_image(images)
+    dense, _ = encoders[1].encode_image(images)
     pooled = torch.nn.functional.normalize(dense.mean(dim=(2, 3)), dim=-1)
-    assert (towers[1].embed_image(images) - pooled).abs().max() > 0.01
+    assert (encoders[1].embed_image(images) - pooled).abs().max() > 0.01
 
 
-def test_other_sizes_than_that_of_the_towers(towers) -> None:
-    assert towers[1].embed_image(torch.randn(2, 3, 64, 128)).shape == (2, 64)
+def test_images_of_another_size(encoders) -> None:
+    assert encoders[1].embed_image(torch.randn(2, 3, 64, 128)).shape == (2, 64)
 
 
-def test_model_in_evaluation(model, towers) -> None:
-    library = towers[0]
+def test_model_in_evaluation(model, encoders) -> None:
+    library = encoders[0]
     model.eval().clip.load_state_dict(split_fused_attention(library.state_dict()))
     batch = items()
     outputs = model(batch)
@@ -113,7 +113,7 @@ def test_logit_scale_is_at_most_100(model) -> None:
     assert model(items())["loss_contrastive"] == found
 
 
-def test_autocast_leaves_the_loss_precise(model) -> None:
+def test_the_loss_is_float32_under_autocast(model) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert model.train()(items())["loss_contrastive"].dtype == torch.float32
 
@@ -128,14 +128,14 @@ def test_loss_of_perfect_pairs() -> None:
 
 
 @pytest.mark.parametrize("length", [8, 77])
-def test_captions_are_cut_as_open_clip_cuts_them(length: int) -> None:
+def test_captions_are_truncated_as_in_open_clip(length: int) -> None:
     captions = ["a cat", "cat " * (length - 2), "cat " * (length - 1), "a dog, " * 200, "größe 犬"]
-    tokens, num_cut = tokenize_captions(captions, length)
+    tokens, num_truncated = tokenize_captions(captions, length)
     assert torch.equal(tokens, open_clip.tokenize(captions, length))
-    assert num_cut == (2 if length == 77 else 3)
+    assert num_truncated == (2 if length == 77 else 3)
 
 
-def test_cut_captions_are_warned_of_once(model, caplog) -> None:
+def test_truncated_captions_are_warned_of_once(model, caplog) -> None:
     batch = [items(number=1)[0] | {"caption": "cat " * 100}]
     with caplog.at_level(logging.WARNING, "catseg_d2.contrastive"):
         model.eval()(items())
@@ -193,16 +193,16 @@ def train(cfg, resume: bool = False) -> Trainer:
 
 
 @pytest.fixture(scope="module")
-def learned(dataset, tmp_path_factory) -> tuple[Path, dict]:
-    """The output of a short training on a handful of pairs, and its scores."""
-    folder = tmp_path_factory.mktemp("learned")
+def trained(dataset, tmp_path_factory) -> tuple[Path, dict]:
+    """The output folder of a short training on a few pairs, and its scores."""
+    folder = tmp_path_factory.mktemp("trained")
     train(configure(folder, SOLVER__MAX_ITER=40))
     report = folder / "inference" / DATASET / "retrieval_evaluation.json"
     return folder, json.loads(report.read_text())["scores"]
 
 
-def test_towers_learn_which_caption_belongs_to_which_image(learned) -> None:
-    folder, scores = learned
+def test_encoders_are_trained_to_match_captions_and_images(trained) -> None:
+    folder, scores = trained
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     losses = [line["total_loss"] for line in lines if "total_loss" in line]
     assert losses[-1] < 0.3 * math.log(PAIRS)
@@ -210,8 +210,8 @@ def test_towers_learn_which_caption_belongs_to_which_image(learned) -> None:
     assert scores["image_to_text_R@1"] >= 75 and scores["text_to_image_R@1"] >= 75
 
 
-def test_a_checkpoint_predictions_as_the_trained_model(learned) -> None:
-    folder, scores = learned
+def test_a_checkpoint_has_the_scores_of_the_trained_model(trained) -> None:
+    folder, scores = trained
     cfg = configure(folder)
     model = Trainer.build_model(cfg)
     assert all(name.startswith("clip.") for name in model.state_dict())
@@ -219,22 +219,22 @@ def test_a_checkpoint_predictions_as_the_trained_model(learned) -> None:
     assert Trainer.test(cfg, model)["retrieval"] == scores
 
 
-def test_cat_seg_starts_from_the_towers(learned, tiny) -> None:
-    path = learned[0] / "model_final.pth"
+def test_cat_seg_starts_from_the_encoders(trained, tiny) -> None:
+    path = trained[0] / "model_final.pth"
     model = tiny("MODEL.CLIP_WEIGHTS", path)
     model.load_pretrained()
-    trained = torch.load(path, weights_only=True)["model"]
-    own = model.clip.state_dict()
-    assert {f"clip.{name}" for name in own} == trained.keys()
-    assert all(torch.equal(value, trained[f"clip.{name}"]) for name, value in own.items())
+    weights = torch.load(path, weights_only=True)["model"]
+    found = model.clip.state_dict()
+    assert {f"clip.{name}" for name in found} == weights.keys()
+    assert all(torch.equal(value, weights[f"clip.{name}"]) for name, value in found.items())
 
 
-def test_pre_training_starts_from_towers_too(learned) -> None:
-    path = learned[0] / "model_final.pth"
-    model = build_model(configure(learned[0], MODEL__CLIP_WEIGHTS=str(path)))
+def test_pre_training_starts_from_encoders_too(trained) -> None:
+    path = trained[0] / "model_final.pth"
+    model = build_model(configure(trained[0], MODEL__CLIP_WEIGHTS=str(path)))
     model.load_pretrained()
-    trained = torch.load(path, weights_only=True)["model"]
-    assert all(torch.equal(value, trained[name]) for name, value in model.state_dict().items())
+    weights = torch.load(path, weights_only=True)["model"]
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_resuming_is_exact(dataset, tmp_path: Path) -> None:

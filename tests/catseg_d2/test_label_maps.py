@@ -1,4 +1,4 @@
-"""Labels, and the best classes of every pixel, without a tensor of all scores."""
+"""Label maps and top-k classes of every pixel, without a tensor of all scores."""
 
 import sys
 from pathlib import Path
@@ -25,12 +25,12 @@ def image(height: int, width: int) -> dict:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("words", VOCABULARIES)
-def test_labels_are_the_arg_max_at_every_pixel(tiny, words: str, mode: str) -> None:
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_labels_are_the_arg_max_at_every_pixel(tiny, vocabulary: str, mode: str) -> None:
     model, items = tiny(*MODES[mode]), [image(70, 110)]
-    model.set_vocabulary(words)
+    model.set_vocabulary(vocabulary)
     scores = [prediction["sem_seg"] for prediction in model(items)]
-    assert scores[0].shape == (VOCABULARIES[words], 70, 110)
+    assert scores[0].shape == (VOCABULARIES[vocabulary], 70, 110)
     model.prediction_kind = PredictionKind("labels")
     for prediction, expected in zip(model(items), scores, strict=True):
         assert prediction.keys() == {"sem_seg_labels"}
@@ -39,11 +39,13 @@ def test_labels_are_the_arg_max_at_every_pixel(tiny, words: str, mode: str) -> N
 
 
 @pytest.mark.parametrize("output", ["scores", "labels"])
-@pytest.mark.parametrize(("words", "max_classes", "k"), [("voc20", 2, 4), ("scenes_1k", 256, 3)])
-def test_top_k(tiny, words: str, max_classes: int, k: int, output: str) -> None:
+@pytest.mark.parametrize(
+    ("vocabulary", "max_classes", "k"), [("voc20", 2, 4), ("scenes_1k", 256, 3)]
+)
+def test_top_k(tiny, vocabulary: str, max_classes: int, k: int, output: str) -> None:
     """With two classes kept, dropped ones are among the best four: the lowest ids of score 0."""
     model, item = tiny("MODEL.SEM_SEG_HEAD.MAX_CLASSES", max_classes, *WINDOWS), image(70, 110)
-    model.set_vocabulary(words)
+    model.set_vocabulary(vocabulary)
     scores = model([item])[0]["sem_seg"]
     values, labels = scores.sort(dim=0, descending=True, stable=True)
     assert (values[k:] == 0).any()
@@ -55,7 +57,7 @@ def test_top_k(tiny, words: str, max_classes: int, k: int, output: str) -> None:
     assert ("sem_seg_labels" in prediction) == (output == "labels")
 
 
-def test_one_word_and_more_ranks_than_words(tiny) -> None:
+def test_one_class_and_more_ranks_than_classes(tiny) -> None:
     model = tiny("TEST.SEM_SEG_OUTPUT", "labels", "TEST.TOP_K", 5)
     model.set_vocabulary(["grass"])
     prediction = model([image(40, 50)])[0]
@@ -64,6 +66,6 @@ def test_one_word_and_more_ranks_than_words(tiny) -> None:
 
 
 @pytest.mark.parametrize(("setting", "key"), [(("names", 0), "OUTPUT"), (("labels", -1), "TOP_K")])
-def test_wrong_kinds_are_one_sentence(setting, key: str) -> None:
+def test_invalid_kinds_are_one_message(setting, key: str) -> None:
     with pytest.raises(UserError, match=f"TEST.*{key}"):
         PredictionKind(*setting)

@@ -1,4 +1,4 @@
-"""Each exact saving equals the plain formulation that it replaces."""
+"""Each exact optimisation equals a direct implementation."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ torch.manual_seed(0)
 
 
 def filled(module: nn.Module) -> nn.Module:
-    """Parameters that no symmetry hides."""
+    """Fill all parameters with random numbers, so that no symmetry hides an error."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     return module.requires_grad_(False)
@@ -23,14 +23,14 @@ def filled(module: nn.Module) -> nn.Module:
 def test_guided_linear_is_a_linear_over_the_concatenation() -> None:
     layer = filled(GuidedLinear(6, 4, 5))
     x, guidance = torch.randn(2, 3, 7, 6), torch.randn(2, 1, 7, 4)
-    plain = F.linear(torch.cat([x, guidance.expand(2, 3, 7, 4)], -1), layer.weight, layer.bias)
-    torch.testing.assert_close(layer(x, guidance), plain)
+    expected = F.linear(torch.cat([x, guidance.expand(2, 3, 7, 4)], -1), layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x, guidance), expected)
 
 
-def plain_class_aggregation(
+def direct_class_aggregation(
     layer: ClassAggregation, volume: Tensor, guidance: Tensor, attention: str
 ) -> Tensor:
-    """Every padding token is made, every guidance repeated, as the paper's text says it."""
+    """As described in the paper: with every padding token, and every guidance repeated."""
     batch, classes, height, width, _ = volume.shape
     maps = volume.flatten(0, 1).permute(0, 3, 1, 2)
     pooled = F.avg_pool2d(maps, layer.pooling)
@@ -64,18 +64,18 @@ def plain_class_aggregation(
 @pytest.mark.parametrize("attention", ["linear", "full"])
 @pytest.mark.parametrize("pooling", [(1, 1), (2, 2), (3, 3)])
 @pytest.mark.parametrize(("classes", "chunk"), [(5, 5), (5, 2), (12, 4), (15, 4)])
-def test_padding_counted_equals_padding_made(attention, pooling, classes, chunk) -> None:
+def test_weighted_padding_equals_repeated_padding(attention, pooling, classes, chunk) -> None:
     layer = filled(ClassAggregation(8, 6, 2, pooling, attention, padded_classes=12)).double()
     volume, guidance = (
         torch.randn(2, classes, 6, 6, 8).double(),
         torch.randn(2, classes, 6).double(),
     )
-    plain = plain_class_aggregation(layer, volume, guidance, attention)
-    torch.testing.assert_close(layer(volume, guidance, chunk), plain)
+    expected = direct_class_aggregation(layer, volume, guidance, attention)
+    torch.testing.assert_close(layer(volume, guidance, chunk), expected)
 
 
 @pytest.mark.parametrize("attention", ["linear", "full"])
-def test_relabelled_classes_permute_the_result(attention: str) -> None:
+def test_permuted_classes_permute_the_result(attention: str) -> None:
     layer = filled(ClassAggregation(8, 6, 2, (1, 1), attention, padded_classes=12))
     volume, guidance = torch.randn(1, 5, 4, 4, 8), torch.randn(1, 5, 6)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -84,14 +84,14 @@ def test_relabelled_classes_permute_the_result(attention: str) -> None:
     )
 
 
-def plain_swin_block(block: SwinBlock, x: Tensor, guidance: Tensor) -> Tensor:
-    """Attention among all positions, those of other windows or regions left out by a mask."""
+def direct_swin_block(block: SwinBlock, x: Tensor, guidance: Tensor) -> Tensor:
+    """Attention over all positions, with a mask of other windows or regions."""
     _, classes, height, width, _ = x.shape
     attention, window, shift = block.attention, block.window, block.shift
     y, z = torch.arange(height)[:, None], torch.arange(width)[None, :]
     rolled_y, rolled_z = (y - shift) % height, (z - shift) % width
     cell = (rolled_y // window) * width + rolled_z // window
-    # After rolling, what crossed a border is in the same window but in another region.
+    # After the shift, positions that crossed a border are in the same window but another region.
     crossed = (y < shift).long() * 2 + (z < shift).long() if shift else torch.zeros(1, 1).long()
     tag = (cell * 4 + crossed).expand(height, width).flatten()
     allowed = tag[:, None] == tag[None, :]
@@ -116,13 +116,13 @@ def plain_swin_block(block: SwinBlock, x: Tensor, guidance: Tensor) -> Tensor:
 def test_window_attention_equals_masked_attention(shift: int) -> None:
     block = filled(SwinBlock(8, 6, (8, 12), 2, 4, shift)).double()
     x, guidance = torch.randn(2, 3, 8, 12, 8).double(), torch.randn(2, 8, 12, 6).double()
-    torch.testing.assert_close(block(x, guidance), plain_swin_block(block, x, guidance))
+    torch.testing.assert_close(block(x, guidance), direct_swin_block(block, x, guidance))
 
 
 def test_shift_mask_of_the_published_geometry() -> None:
     mask = shift_mask((24, 24), 12, 6)
     assert mask.shape == (4, 144, 144)
-    assert mask[0].all()  # the first window holds neighbours only
+    assert mask[0].all()  # the first window contains neighbours only
     assert mask[1].float().mean() == 0.5  # two halves
     assert mask[3].float().mean() == 0.25  # four quarters
 
@@ -130,13 +130,13 @@ def test_shift_mask_of_the_published_geometry() -> None:
 def test_decoder_guidance_convolved_once() -> None:
     stage = filled(UpStage(8, 3, 16))
     x, guidance = torch.randn(2 * 4, 8, 5, 5), torch.randn(2, 3, 10, 10)
-    plain = torch.cat([stage.up(x), guidance.repeat_interleave(4, dim=0)], dim=1)
-    plain = F.relu(stage.norm1(stage.conv1(plain)))
-    plain = F.relu(stage.norm2(stage.conv2(plain)))
-    torch.testing.assert_close(stage(x, guidance), plain, rtol=1e-4, atol=1e-5)
+    expected = torch.cat([stage.up(x), guidance.repeat_interleave(4, dim=0)], dim=1)
+    expected = F.relu(stage.norm1(stage.conv1(expected)))
+    expected = F.relu(stage.norm2(stage.conv2(expected)))
+    torch.testing.assert_close(stage(x, guidance), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_truncation_keeps_the_strongest_and_puts_them_back() -> None:
+def test_truncation_keeps_and_scatters_the_strongest() -> None:
     cost = torch.zeros(2, 5, 1, 2, 2)
     cost[0, [1, 4], 0, 0, 1] = torch.tensor([0.5, 0.9])
     cost[1, [0, 3], 0, 1, 1] = torch.tensor([0.2, 0.1])

@@ -1,4 +1,4 @@
-"""The losses against their definitions."""
+"""The losses, compared with their definitions."""
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ def test_mask_loss_equals_one_hot_targets(mask_ignored: bool) -> None:
     logits, labels = batch()
     valid = labels != IGNORE
     target = F.one_hot(labels.where(valid, 0), 4).permute(0, 3, 1, 2) * valid[:, None]
-    plain = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-    plain = plain.permute(0, 2, 3, 1)[valid].mean() if mask_ignored else plain.mean()
+    direct = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    direct = direct.permute(0, 2, 3, 1)[valid].mean() if mask_ignored else direct.mean()
     loss = mask_loss(logits, labels, IGNORE, mask_ignored)
-    torch.testing.assert_close(loss, plain)
-    found, expected = (torch.autograd.grad(x, logits)[0] for x in (loss, plain))
+    torch.testing.assert_close(loss, direct)
+    found, expected = (torch.autograd.grad(x, logits)[0] for x in (loss, direct))
     torch.testing.assert_close(found, expected)
 
 
@@ -39,13 +39,12 @@ def test_nothing_but_ignored_pixels_gives_a_finite_loss() -> None:
 
 def test_cost_loss_is_cross_entropy() -> None:
     logits, labels = batch()
-    plain = F.cross_entropy(3.0 * logits, labels, ignore_index=IGNORE)
-    torch.testing.assert_close(
-        cost_loss(logits[:, :, None], labels, IGNORE, torch.tensor(3.0)), plain
-    )
+    expected = F.cross_entropy(3.0 * logits, labels, ignore_index=IGNORE)
+    found = cost_loss(logits[:, :, None], labels, IGNORE, torch.tensor(3.0))
+    torch.testing.assert_close(found, expected)
 
 
-def test_candidates_hold_what_is_present_and_only_what_is_allowed() -> None:
+def test_candidates_contain_the_present_and_only_allowed_classes() -> None:
     torch.manual_seed(0)
     text = F.normalize(torch.randn(20, 8), dim=-1)
     allowed = torch.arange(20) < 15
@@ -55,7 +54,7 @@ def test_candidates_hold_what_is_present_and_only_what_is_allowed() -> None:
         assert chosen.shape == (2, 8)
         assert (chosen.diff(dim=1) > 0).all() and chosen.max() < 15
         assert {0, 3, 7} <= set(chosen[0].tolist()) and 14 in chosen[1]
-    # Half of the seven others are the words nearest to the only one present.
+    # Half of the seven others are the classes most similar to the only present one.
     nearest = (text @ text[14]).masked_fill(~allowed, -9).topk(4).indices[1:]
     assert set(nearest.tolist()) <= set(chosen[1].tolist())
 

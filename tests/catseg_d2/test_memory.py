@@ -1,4 +1,4 @@
-"""Bounded memory: chunks, memory that runs out, very many words, very large images."""
+"""Bounded memory: chunks, out-of-memory errors, large vocabularies, large images."""
 
 import subprocess
 import sys
@@ -24,12 +24,12 @@ def image(height: int, width: int) -> dict:
     return {"image": deterministic.image("memory", height, width)}
 
 
-def many_words(number: int) -> list[str]:
+def many_classes(number: int) -> list[str]:
     return [f"thing {i:05}" for i in range(number)]
 
 
 class SmallMachine:
-    """Stands before a function and runs out of memory where its input has too many rows."""
+    """Wraps a function and raises an out-of-memory error where its input has too many rows."""
 
     def __init__(self, function, rows: int, error: Exception, dim: int = 0) -> None:
         self.function, self.rows, self.error, self.dim = function, rows, error, dim
@@ -49,7 +49,9 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_fewer_classes_pass_together_once_memory_has_run_out(tiny, monkeypatch, error: str) -> None:
+def test_chunks_of_classes_shrink_after_running_out_of_memory(
+    tiny, monkeypatch, error: str
+) -> None:
     model, item = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 40), image(96, 96)
     expected = model([item])[0]["sem_seg"]
     decoder = model.aggregator.decoder
@@ -58,14 +60,14 @@ def test_fewer_classes_pass_together_once_memory_has_run_out(tiny, monkeypatch, 
     torch.testing.assert_close(model([item])[0]["sem_seg"], expected)
     assert model.class_chunk.size == 10 and machine.refused == 2
     model([item])
-    assert machine.refused == 2  # it does not try in vain again
+    assert machine.refused == 2  # larger chunks are not tried again
 
 
 WINDOWS = ("TEST.SLIDING_WINDOW", "True", f"{PATCHES}.OUTPUT_SIZE", "160", f"{PATCHES}.TILE", "96")
 
 
 def count_crops(model, monkeypatch) -> list[int]:
-    """How many crops each call of the aggregation gets, filled as it is called."""
+    """Return a list that records the number of crops of each call of the aggregation."""
     seen, forward = [], model.aggregator.forward
     monkeypatch.setattr(
         model.aggregator, "forward", lambda x, *rest: seen.append(len(x)) or forward(x, *rest)
@@ -75,17 +77,17 @@ def count_crops(model, monkeypatch) -> list[int]:
 
 @pytest.fixture
 def like_a_gpu(monkeypatch) -> None:
-    """Crops pass together, as they do on a GPU."""
-    monkeypatch.setattr("catseg_d2.inference.joins_crops", lambda device: True)
+    """Crops pass in batches, as on a GPU."""
+    monkeypatch.setattr("catseg_d2.inference.batches_crops", lambda device: True)
 
 
 @pytest.mark.usefixtures("like_a_gpu")
 @pytest.mark.parametrize("limit", [0, 3], ids=["all classes", "three of them"])
-def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: int) -> None:
-    """Those of several images as well, but not those of different words."""
+def test_crops_are_batched_where_their_classes_fit(tiny, monkeypatch, limit: int) -> None:
+    """Crops of several images as well, but not those of different vocabularies."""
     model = tiny(*WINDOWS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", limit)
-    words = ["sand", "sky", "grass", "wood", "my dog"]
-    items = [image(120, 160) | {"vocabulary": words}, image(160, 90) | {"vocabulary": words}]
+    names = ["sand", "sky", "grass", "wood", "my dog"]
+    items = [image(120, 160) | {"vocabulary": names}, image(160, 90) | {"vocabulary": names}]
     items.append(image(96, 96) | {"vocabulary": ["a red circle", "a lake", "stone"]})
     predictions, calls = {}, {}
     for classes in (1, 100):
@@ -100,7 +102,7 @@ def test_crops_pass_together_where_their_classes_fit(tiny, monkeypatch, limit: i
 
 
 @pytest.mark.usefixtures("like_a_gpu")
-def test_fewer_crops_pass_together_once_memory_has_run_out(tiny, monkeypatch) -> None:
+def test_batches_of_crops_shrink_after_running_out_of_memory(tiny, monkeypatch) -> None:
     model, item = tiny(*WINDOWS), image(120, 160)
     expected = model([item])[0]["sem_seg"]
     classes = len(model.vocabulary)
@@ -117,10 +119,10 @@ def test_fewer_crops_pass_together_once_memory_has_run_out(tiny, monkeypatch) ->
     [
         ("decoder", "forward", "MODEL.SEM_SEG_HEAD.MAX_CLASSES"),
         ("clip", "encode_image", "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION"),
-        ("clip", "encode_text", "fewer words"),
+        ("clip", "encode_text", "smaller vocabulary"),
     ],
 )
-def test_no_memory_at_all_is_one_sentence(tiny, monkeypatch, part, name, setting) -> None:
+def test_no_memory_at_all_is_one_message(tiny, monkeypatch, part, name, setting) -> None:
     model = tiny()
     module = model.clip if part == "clip" else model.aggregator.decoder
     monkeypatch.setattr(module, name, SmallMachine(None, 0, ERRORS["machine"]))
@@ -129,7 +131,7 @@ def test_no_memory_at_all_is_one_sentence(tiny, monkeypatch, part, name, setting
     assert "\n" not in str(error.value)
 
 
-def test_merging_goes_on_with_less(tiny, monkeypatch) -> None:
+def test_merging_continues_with_smaller_chunks(tiny, monkeypatch) -> None:
     model, item = tiny(*LABELS), image(96, 96)
     expected = model([item])[0]["sem_seg_labels"]
     from catseg_d2 import merging
@@ -149,7 +151,7 @@ def test_other_errors_pass_through() -> None:
         Chunk(4, "").run(fail)
 
 
-def test_chunks_of_classes_are_put_together() -> None:
+def test_chunks_of_classes_are_joined() -> None:
     volume = torch.randn(2, 7, 3, requires_grad=True)
     for chunk in (1, 3, 7, 9):
         result = by_chunks(lambda x: x[..., None].sin(), volume, chunk)
@@ -158,7 +160,7 @@ def test_chunks_of_classes_are_put_together() -> None:
         torch.testing.assert_close(gradient, volume.cos())
 
 
-def test_recomputed_keeps_nothing_but_its_input() -> None:
+def test_recomputed_keeps_its_input_only() -> None:
     kept = []
     x = torch.randn(1000, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -169,16 +171,16 @@ def test_recomputed_keeps_nothing_but_its_input() -> None:
     return_freed_memory()
 
 
-def test_twenty_thousand_words(tiny) -> None:
+def test_twenty_thousand_classes(tiny) -> None:
     model = tiny(*LABELS, "MODEL.SEM_SEG_HEAD.MAX_CLASSES", 32, "TEST.TOP_K", 2)
-    model.set_vocabulary(many_words(20_000))
+    model.set_vocabulary(many_classes(20_000))
     prediction = model([image(60, 80)])[0]
     assert prediction["sem_seg_labels"].shape == (60, 80)
     assert len(prediction["top_k_labels"].unique()) <= 32
 
 
 @pytest.mark.parametrize("output", ["scores", "labels"])
-def test_one_word(tiny, output: str) -> None:
+def test_one_class(tiny, output: str) -> None:
     model = tiny()
     model.set_vocabulary(["grass"])
     model.prediction_kind = PredictionKind(output)
@@ -186,30 +188,30 @@ def test_one_word(tiny, output: str) -> None:
     assert prediction.shape[-2:] == (60, 80)
 
 
-def test_threads_with_vocabularies_of_their_own(tiny) -> None:
-    """As many words in either list, so that a mixture would show in the labels alone."""
+def test_threads_with_different_vocabularies(tiny) -> None:
+    """Lists of equal length, so that a mixture would show in the labels only."""
     model, item = tiny(*LABELS), image(96, 96)
     lists = [["sand", "sky", "my dog"], ["a red circle", "grass", "wood"]]
     expected = []
-    for words in lists:
-        model.set_vocabulary(words)
+    for names in lists:
+        model.set_vocabulary(names)
         expected.append(model([item])[0]["sem_seg_labels"])
     assert not torch.equal(*expected)
-    strange = []
+    wrong = []
 
-    def ask(words: list[str]) -> None:
+    def predict(names: list[str]) -> None:
         for _ in range(8):
-            model.set_vocabulary(words)
+            model.set_vocabulary(names)
             labels = model([item])[0]["sem_seg_labels"]
             if not any(torch.equal(labels, x) for x in expected):
-                strange.append(labels)
+                wrong.append(labels)
 
-    threads = [threading.Thread(target=ask, args=(words,)) for words in lists]
+    threads = [threading.Thread(target=predict, args=(names,)) for names in lists]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not strange
+    assert not wrong
 
 
 FIFTY_MEGAPIXELS = f"""
@@ -239,7 +241,7 @@ assert labels.shape == (5800, 8700) and len(labels.unique()) > 1
 
 @pytest.mark.slow
 def test_fifty_megapixels_in_tiles_of_native_size(repository) -> None:
-    """Beside the image: its labels (8 bytes a pixel), their scores (4), temporaries of chunks."""
+    """Memory: the image, its labels (8 bytes a pixel), their scores (4), temporaries of chunks."""
     done = subprocess.run(
         [sys.executable, "-c", FIFTY_MEGAPIXELS],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The model as its users meet it: batches, words, weights and errors."""
+"""The model: batches, vocabularies, weights and errors."""
 
 import copy
 import threading
@@ -10,7 +10,7 @@ from catseg_d2.checkpoint import load_clip_weights
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
-WORDS = ["red plain circle", "grass", "blue dotted square"]
+NAMES = ["red plain circle", "grass", "blue dotted square"]
 
 
 def image(height: int, width: int, seed: int = 0) -> dict:
@@ -28,10 +28,9 @@ WINDOWS = (*WINDOWS, "TEST.PATCH_INFERENCE.TILE", 96)
 @pytest.mark.parametrize("options", [(), WINDOWS])
 def test_every_image_of_a_batch_is_predicted(tiny, options) -> None:
     model = tiny(*options)
-    model.set_vocabulary(WORDS)
+    model.set_vocabulary(NAMES)
     items = [image(96, 96, 1), image(50, 130, 2), image(200, 30, 3)]
-    together = model(items)
-    for item, prediction in zip(items, together, strict=True):
+    for item, prediction in zip(items, model(items), strict=True):
         assert prediction["sem_seg"].shape == (3, item["height"], item["width"])
         assert prediction["sem_seg"].min() >= 0 and prediction["sem_seg"].max() <= 1
         torch.testing.assert_close(model([item])[0]["sem_seg"], prediction["sem_seg"])
@@ -39,17 +38,17 @@ def test_every_image_of_a_batch_is_predicted(tiny, options) -> None:
 
 def test_size_of_the_prediction(tiny) -> None:
     model = tiny()
-    model.set_vocabulary(WORDS)
+    model.set_vocabulary(NAMES)
     item = image(96, 96)
     assert model([{"image": item["image"]}])[0]["sem_seg"].shape == (3, 96, 96)
     assert model([{**item, "height": 31, "width": 77}])[0]["sem_seg"].shape == (3, 31, 77)
 
 
-def test_relabelled_words_permute_the_prediction(tiny) -> None:
+def test_permuted_class_names_permute_the_prediction(tiny) -> None:
     model, item = tiny(), image(96, 96)
-    model.set_vocabulary(WORDS)
+    model.set_vocabulary(NAMES)
     scores = model([item])[0]["sem_seg"]
-    model.set_vocabulary(WORDS[::-1])
+    model.set_vocabulary(NAMES[::-1])
     torch.testing.assert_close(model([item])[0]["sem_seg"], scores.flip(0))
 
 
@@ -68,24 +67,24 @@ def test_more_classes_than_the_limit(tiny) -> None:
     assert (scores.amax(dim=(1, 2)) > 0).sum() == 10
 
 
-def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
-    """Two threads set their own words and ask; a prediction always belongs to one of the lists."""
+def test_vocabularies_of_concurrent_calls_do_not_mix(tiny) -> None:
+    """Two threads set vocabularies and predict; each prediction is of one of the vocabularies."""
     model, item = tiny(), image(96, 96)
-    lists = [WORDS, [*WORDS, "sand"]]
+    lists = [NAMES, [*NAMES, "sand"]]
     expected = {}
-    for words in lists:
-        model.set_vocabulary(words)
-        expected[len(words)] = model([item])[0]["sem_seg"]
+    for names in lists:
+        model.set_vocabulary(names)
+        expected[len(names)] = model([item])[0]["sem_seg"]
     errors = []
 
-    def ask(words: list[str]) -> None:
+    def predict(names: list[str]) -> None:
         for _ in range(10):
-            model.set_vocabulary(words)
+            model.set_vocabulary(names)
             scores = model([item])[0]["sem_seg"]
             if not torch.allclose(scores, expected[len(scores)], atol=1e-6):
-                errors.append(words)
+                errors.append(names)
 
-    threads = [threading.Thread(target=ask, args=(words,)) for words in lists]
+    threads = [threading.Thread(target=predict, args=(names,)) for names in lists]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,28 +92,28 @@ def test_words_of_concurrent_calls_stay_apart(tiny) -> None:
     assert not errors
 
 
-def test_a_call_brings_its_vocabulary(tiny) -> None:
-    """Each image of a batch may have its own; the model's stays as it is."""
+def test_vocabularies_of_images(tiny) -> None:
+    """Each image of a batch may have another vocabulary; the model's does not change."""
     model = tiny()
     others = ["sand", "water"]
     expected = []
-    for words in (WORDS, others, WORDS[::-1]):
-        model.set_vocabulary(words)
+    for names in (NAMES, others, NAMES[::-1]):
+        model.set_vocabulary(names)
         expected.append(model([image(96, 96)])[0]["sem_seg"])
-    items = [image(96, 96) | {"vocabulary": words} for words in (WORDS, "sand, water")]
+    items = [image(96, 96) | {"vocabulary": names} for names in (NAMES, "sand, water")]
     for result, scores in zip(model([*items, image(96, 96)]), expected, strict=True):
         torch.testing.assert_close(result["sem_seg"], scores)
-    assert list(model.vocabulary.names) == WORDS[::-1]
-    views = model.unmerged_predictions(items)
-    assert [view.num_classes for view in views] == [3, 2]
+    assert list(model.vocabulary.names) == NAMES[::-1]
+    unmerged = model.unmerged_predictions(items)
+    assert [each.num_classes for each in unmerged] == [3, 2]
     with pytest.raises(UserError, match="no vocabulary named"):
         model([image(96, 96) | {"vocabulary": "ade20k_9999"}])
 
 
-def test_threads_with_vocabularies_of_their_own(tiny) -> None:
-    """All threads are inside the model with different vocabularies at the same moment."""
+def test_threads_with_different_vocabularies(tiny) -> None:
+    """All threads are inside the model with different vocabularies at the same time."""
     model, item = tiny(), image(96, 96)
-    vocabularies = [WORDS[:1], WORDS[:2], WORDS, [*WORDS, "sand"]]
+    vocabularies = [NAMES[:1], NAMES[:2], NAMES, [*NAMES, "sand"]]
     expected = [model([item | {"vocabulary": each}])[0]["sem_seg"] for each in vocabularies]
     inside = threading.Barrier(len(vocabularies))
     get, results = model.text_cache.get, {}
@@ -125,15 +124,17 @@ def test_threads_with_vocabularies_of_their_own(tiny) -> None:
         inside.wait()
         return text
 
-    def ask(number: int) -> None:
-        # Another thread's words are set meanwhile, as by users of the older interface.
+    def predict(number: int) -> None:
+        # Another vocabulary is set meanwhile, as by users of the older interface.
         model.set_vocabulary(vocabularies[number - 1])
         results[number] = [
             model([item | {"vocabulary": vocabularies[number]}])[0]["sem_seg"] for _ in range(2)
         ]
 
     model.text_cache.get = wait_for_all
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(vocabularies))]
+    threads = [
+        threading.Thread(target=predict, args=(number,)) for number in range(len(vocabularies))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -144,7 +145,7 @@ def test_threads_with_vocabularies_of_their_own(tiny) -> None:
             torch.testing.assert_close(scores, expected[number])
 
 
-def test_training_never_scores_stale_text(tiny) -> None:
+def test_training_never_uses_outdated_text(tiny) -> None:
     model, item = tiny(), image(96, 96)
     before = model([item])[0]["sem_seg"]
     labels = torch.zeros(96, 96, dtype=torch.long)
@@ -174,8 +175,8 @@ def test_training_never_scores_stale_text(tiny) -> None:
         ("MODEL.PROMPT_ENSEMBLE_TYPE", "imagenet"),
     ],
 )  # fmt: skip
-def test_whatever_learns_gets_a_gradient(tiny, options) -> None:
-    """Distributed training waits for ever for a parameter without one."""
+def test_every_trainable_parameter_gets_a_gradient(tiny, options) -> None:
+    """Distributed training would wait forever for a parameter without one."""
     model = tiny(*options).train()
     labels = torch.arange(96)[:, None].expand(96, 96) // 32
     losses = model([{**image(96, 96), "sem_seg": labels}])
@@ -197,23 +198,23 @@ def test_activation_checkpointing_changes_no_gradient(tiny) -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_unseen_words_are_no_training_candidates(tiny) -> None:
+def test_unseen_classes_are_not_training_candidates(tiny) -> None:
     model = tiny()
     text = model.text_cache.get(model.clip, Vocabulary.load("scenes_60"), "single")
     labels = torch.zeros(1, 96, 96, dtype=torch.long)
     seen = torch.tensor(model.train_vocabulary.seen)
     for _ in range(10):
-        assert seen[model._competing_classes(labels, text)].all()
+        assert seen[model._candidate_classes(labels, text)].all()
     model.train_candidates = 0
-    assert model._competing_classes(labels, text).shape[1] == seen.sum()
+    assert model._candidate_classes(labels, text).shape[1] == seen.sum()
 
 
-def test_towers_from_a_file(tiny, tmp_path) -> None:
-    """A library checkpoint with fused attention fills the towers, by path and by config."""
+def test_encoders_from_a_file(tiny, tmp_path) -> None:
+    """A checkpoint of open_clip with fused attention loads, by path and by config."""
     import open_clip
 
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny"))
-    path = tmp_path / "tower.pth"
+    path = tmp_path / "clip.pth"
     torch.save(library.state_dict(), path)
     model = tiny("MODEL.CLIP_WEIGHTS", path)
     model.load_pretrained()
@@ -254,10 +255,10 @@ ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("words", ERRORS)
-def test_wrong_settings_are_one_sentence(tiny, words: str) -> None:
-    with pytest.raises(UserError, match=words) as error:
-        tiny(*ERRORS[words])
+@pytest.mark.parametrize("message", ERRORS)
+def test_invalid_settings_are_one_message(tiny, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        tiny(*ERRORS[message])
     assert "\n" not in str(error.value)
 
 
@@ -269,7 +270,7 @@ def test_a_model_can_be_copied_and_saved(tiny, tmp_path) -> None:
     assert torch.equal(twin([item])[0]["sem_seg"], scores)
 
 
-def test_without_a_network_the_download_is_one_sentence(tiny, monkeypatch) -> None:
+def test_without_a_network_the_download_is_one_message(tiny, monkeypatch) -> None:
     def offline(*_, **__) -> None:
         raise RuntimeError("Failed to download weights")
 
@@ -280,7 +281,7 @@ def test_without_a_network_the_download_is_one_sentence(tiny, monkeypatch) -> No
         model.load_pretrained()
 
 
-def test_errors_in_the_data_are_one_sentence(tiny) -> None:
+def test_errors_in_the_data_are_one_message(tiny) -> None:
     model = tiny().train()
     item = {**image(96, 96), "file_name": "a.png"}
     bad = torch.full((96, 96), 77)
@@ -291,15 +292,15 @@ def test_errors_in_the_data_are_one_sentence(tiny) -> None:
         model([{**item, "sem_seg": torch.zeros(96, 96).long()}, small])
 
 
-def test_a_model_without_words_says_so(tiny) -> None:
+def test_a_model_without_a_vocabulary_is_an_error(tiny) -> None:
     model = tiny("MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", "")
     with pytest.raises(UserError, match="set_vocabulary"):
         model([image(96, 96)])
 
 
-def test_a_word_that_is_too_long_leaves_the_old_words(tiny) -> None:
+def test_a_name_that_is_too_long_keeps_the_old_vocabulary(tiny) -> None:
     model = tiny()
-    model.set_vocabulary(WORDS)
+    model.set_vocabulary(NAMES)
     with pytest.raises(UserError):
         model.set_vocabulary(["cat " * 80])
-    assert model.vocabulary.names == tuple(WORDS)
+    assert model.vocabulary.names == tuple(NAMES)

@@ -1,4 +1,4 @@
-"""Geometry of patch inference, and merging against the plain formulation."""
+"""Geometry of patch inference, and merging, compared with a direct implementation."""
 
 import itertools
 
@@ -24,15 +24,15 @@ def merged(
     elements: int = 1 << 20,
 ) -> dict[str, Tensor]:
     prediction = SemanticPrediction(kind, num_classes, size, crops[0][0].device)
-    drawn = (CropLogits(*crop) for crop in crops)
-    merge_crops(drawn, plan, size, prediction, Chunk(elements, ""))
+    logits = (CropLogits(*crop) for crop in crops)
+    merge_crops(logits, plan, size, prediction, Chunk(elements, ""))
     return prediction.result()
 
 
-def plain_merge(
+def direct_merge(
     crops: list[tuple[Tensor, Tensor]], plan: PatchPlan, num_classes: int, size: tuple[int, int]
 ) -> Tensor:
-    """Every class of every crop at full size, as the paper's text says it."""
+    """As described in the paper: every class of every crop at full size."""
     scores = []
     for logits, kept in crops:
         full = torch.full((num_classes, *logits.shape[1:]), -100.0)
@@ -69,21 +69,21 @@ def test_kept_aspect_ratio_covers_the_image() -> None:
     assert plan.size == (640, 2133)
     covered = torch.zeros(plan.size)
     for index in range(len(plan)):
-        tile = plan.place_of(index)
+        tile = plan.tile_window(index)
         assert tile.bottom <= 640 and tile.right <= 2133
         tile.of(covered).add_(1)
     assert (covered > 0).all()
     assert len(list(plan.cut(torch.zeros(3, 300, 1000)))) == len(plan)
 
 
-def test_tiles_at_native_size_are_cut_as_they_are() -> None:
+def test_tiles_at_native_size_are_not_resized() -> None:
     geometry = PatchGeometry(output_size=0, tile=40, global_view=False)
     image = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8)
     plan = geometry.plan(90, 130)
     assert plan.size == (90, 130)
     for index, crop in enumerate(plan.cut(image)):
-        assert torch.equal(crop, plan.place_of(index).of(image).float())
-    # A side that is shorter than a tile grows to it, and the other with it.
+        assert torch.equal(crop, plan.tile_window(index).of(image).float())
+    # A side that is shorter than a tile is enlarged to it, and the other in proportion.
     assert geometry.plan(20, 100).size == (40, 200)
 
 
@@ -94,7 +94,7 @@ def test_crops_within_a_window(global_view: bool) -> None:
         found = [
             index
             for index in range(len(plan))
-            if plan.place_of(index) is None or window.within(plan.place_of(index))
+            if plan.tile_window(index) is None or window.within(plan.tile_window(index))
         ]
         assert plan.crops_within(window) == found
 
@@ -107,7 +107,7 @@ def test_crops_within_a_window(global_view: bool) -> None:
         ((5, 5), (5, 5), Window(0, 5, 2, 4)),
     ],
 )
-def test_a_window_is_resized_as_the_whole_is(source, target, window: Window) -> None:
+def test_a_resized_window_equals_the_whole_resized(source, target, window: Window) -> None:
     maps = torch.randn(3, *source)
     part = WindowResize(source, target, window)
     torch.testing.assert_close(part(part.needs.of(maps)), window.of(resize(maps[None], target)[0]))
@@ -124,14 +124,14 @@ GEOMETRIES = {
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("size", [(50, 90), (9, 120), (1, 1)])
-def test_merging_equals_the_plain_formulation(name: str, size, monkeypatch) -> None:
+def test_merging_equals_a_direct_implementation(name: str, size, monkeypatch) -> None:
     """Windows, chunks and dropped classes change no score; labels are the arg-max everywhere."""
     torch.manual_seed(0)
     monkeypatch.setattr("catseg_d2.merging.MAX_WINDOW", 23)
     plan = GEOMETRIES[name].plan(50, 90)
     crops = random_crops(len(plan), kept=6, num_classes=15)
     scores = merged(crops, plan, 15, size)["sem_seg"]
-    torch.testing.assert_close(scores, plain_merge(crops, plan, 15, size), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(scores, direct_merge(crops, plan, 15, size), rtol=1e-5, atol=1e-6)
     for elements in (1500, 1 << 30):
         prediction = merged(crops, plan, 15, size, PredictionKind("labels"), elements)
         assert prediction.keys() == {"sem_seg_labels"}
@@ -148,8 +148,8 @@ def test_whole_image() -> None:
     torch.testing.assert_close(scores[kept], resize(logits[None].sigmoid(), plan.size)[0])
 
 
-def test_crops_are_drawn_late_and_let_go_soon() -> None:
-    """A long image never holds more than two columns of tiles and the global view."""
+def test_crops_are_read_late_and_freed_early() -> None:
+    """A long image never keeps more than two columns of tiles and the global view."""
     plan = PatchGeometry(output_size=0, tile=40, overlap=0.5).plan(400, 40)
     alive = set()
 
@@ -157,7 +157,7 @@ def test_crops_are_drawn_late_and_let_go_soon() -> None:
         def __del__(self) -> None:
             alive.discard(id(self))
 
-    def draw():
+    def produce():
         for logits, kept in random_crops(len(plan), 2, 2):
             crop = Counted(logits, kept)
             alive.add(id(crop))
@@ -167,7 +167,7 @@ def test_crops_are_drawn_late_and_let_go_soon() -> None:
 
     most: list[int] = []
     prediction = SemanticPrediction(SCORES, 2, (400, 40), torch.device("cpu"))
-    merge_crops(draw(), plan, (400, 40), prediction, Chunk(1 << 20, ""))
+    merge_crops(produce(), plan, (400, 40), prediction, Chunk(1 << 20, ""))
     assert len(most) == len(plan) == 20
     assert max(most) <= 4
 
@@ -176,12 +176,12 @@ def test_crops_are_drawn_late_and_let_go_soon() -> None:
     ("settings", "key"),
     [({"overlap": 1.0}, "OVERLAP"), ({"overlap": -0.1}, "OVERLAP"), ({"tile": 700}, "TILE")],
 )
-def test_impossible_geometry_is_one_sentence(settings, key) -> None:
+def test_invalid_geometry_is_one_message(settings, key) -> None:
     with pytest.raises(UserError, match=key):
         PatchGeometry(**settings)
 
 
 @pytest.mark.parametrize("geometry", [{"keep_aspect_ratio": True}, {"output_size": 0}])
-def test_a_thread_of_an_image_is_one_sentence(geometry) -> None:
+def test_a_very_narrow_image_is_one_message(geometry) -> None:
     with pytest.raises(UserError, match=r"2560 x 1 pixels.*KEEP_ASPECT_RATIO"):
         PatchGeometry(**geometry).plan(1, 2560)

@@ -1,4 +1,4 @@
-"""Classes by all their words and in many sentences."""
+"""Classes embedded with all their synonyms and several prompt templates."""
 
 import copy
 
@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from detectron2.modeling import build_model
 
-from catseg_d2.prompt_ensembles import reword
+from catseg_d2.prompt_ensembles import use_ensemble
 from catseg_d2.text import embed_prompts
 from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
-WORDS = Vocabulary.from_words(["sofa, couch, settee", "cat", "tree, tree"])
+VOCABULARY = Vocabulary.from_words(["sofa, couch, settee", "cat", "tree, tree"])
 
 
 @pytest.fixture
@@ -23,61 +23,59 @@ def model():
 
 
 def embeddings(model):
-    return model.text_cache.get(model.clip, WORDS, model.templates)
+    return model.text_cache.get(model.clip, VOCABULARY, model.templates)
 
 
-def test_all_words_of_a_class(model):
-    reword(model, "single", "all")
+def test_all_synonyms_of_a_class(model):
+    use_ensemble(model, "single", "all")
     found = embeddings(model)
     with torch.no_grad():
-        words = embed_prompts(model.clip, ["sofa", "couch", "settee", "cat", "tree"], "single")[
-            :, 0
-        ]
-    expected = torch.stack([words[:3].mean(0), words[3], words[4]])
+        text = embed_prompts(model.clip, ["sofa", "couch", "settee", "cat", "tree"], "single")
+    expected = torch.stack([text[:3, 0].mean(0), text[3, 0], text[4, 0]])
     torch.testing.assert_close(found, F.normalize(expected, dim=-1)[:, None])
 
 
-def test_many_sentences_for_a_model_that_learned_one(model):
-    reword(model, "imagenet", "first")
+def test_many_templates_for_a_model_trained_with_one(model):
+    use_ensemble(model, "imagenet", "first")
     found = embeddings(model)
     with torch.no_grad():
-        words = embed_prompts(model.clip, ["sofa", "cat", "tree"], "imagenet")
-    assert words.shape[1] == 80 and found.shape == (3, 1, words.shape[2])
-    torch.testing.assert_close(found, F.normalize(words.mean(1, keepdim=True), dim=-1))
+        text = embed_prompts(model.clip, ["sofa", "cat", "tree"], "imagenet")
+    assert text.shape[1] == 80 and found.shape == (3, 1, text.shape[2])
+    torch.testing.assert_close(found, F.normalize(text.mean(1, keepdim=True), dim=-1))
 
 
-def test_its_own_words_change_nothing(model):
-    own = embeddings(model)
-    reword(model, "single", "first")
-    torch.testing.assert_close(embeddings(model), own)
+def test_the_default_prompts_change_nothing(model):
+    expected = embeddings(model)
+    use_ensemble(model, "single", "first")
+    torch.testing.assert_close(embeddings(model), expected)
 
 
-def test_predictions_change_with_the_words_and_with_the_weights(model):
+def test_predictions_change_with_the_prompts_and_with_the_weights(model):
     image = {
         "image": torch.randint(0, 256, (3, 96, 96), generator=torch.Generator().manual_seed(0))
     }
-    plain = model.set_vocabulary(WORDS) and model([image])[0]["sem_seg"]
-    reword(model, "single", "all")
-    model.set_vocabulary(WORDS)
+    baseline = model.set_vocabulary(VOCABULARY) and model([image])[0]["sem_seg"]
+    use_ensemble(model, "single", "all")
+    model.set_vocabulary(VOCABULARY)
     found = model([image])[0]["sem_seg"]
-    assert not torch.equal(found[0], plain[0])
+    assert not torch.equal(found[0], baseline[0])
     assert torch.equal(model([image])[0]["sem_seg"], found), "the second time from the cache"
     before = embeddings(model)
     with torch.no_grad():
         model.clip.text_projection.mul_(torch.randn_like(model.clip.text_projection))
-    assert not torch.allclose(embeddings(model), before), "an average is never stale"
+    assert not torch.allclose(embeddings(model), before), "a mean is never outdated"
 
 
-def test_a_copy_predictions_alike(model):
-    reword(model, "imagenet", "all")
+def test_a_copy_has_the_same_embeddings(model):
+    use_ensemble(model, "imagenet", "all")
     torch.testing.assert_close(embeddings(copy.deepcopy(model)), embeddings(model))
 
 
 def test_errors(model):
     with pytest.raises(UserError, match="synonyms are 'some': use first or all"):
-        reword(model, "single", "some")
+        use_ensemble(model, "single", "some")
     with pytest.raises(UserError, match="use one of single, imagenet"):
-        reword(model, "vild", "all")
+        use_ensemble(model, "vild", "all")
     model.templates = "imagenet"
     with pytest.raises(UserError, match="trained with the templates 'imagenet'"):
-        reword(model, "single", "first")
+        use_ensemble(model, "single", "first")

@@ -1,4 +1,4 @@
-"""What rounds: half precision, compiled kernels, channels side by side."""
+"""Reduced precision, torch.compile, and channels-last memory format."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def item() -> dict:
 
 
 def test_the_aggregation_is_one_graph(tiny, item) -> None:
-    """Nothing in it makes torch.compile give up; with ``fullgraph`` that would be an error."""
+    """torch.compile has no graph break in it; with ``fullgraph`` that would be an error."""
     model = tiny("MODEL.SEM_SEG_HEAD.CLASS_CHUNK", 25)
     expected = model([item])[0]["sem_seg"]
     model.aggregator = torch.compile(model.aggregator, fullgraph=True, backend="eager")

@@ -1,7 +1,8 @@
-"""The whole model against the reference implementation, stage by stage.
+"""The whole model, compared with the reference implementation, stage by stage.
 
-Tolerances: README of the reference outputs. Without that folder fifty scores a case still stand in
-``reference_scores.json``; ``PYTHONPATH=. python tests/catseg_d2/test_reference.py FOLDER`` made it.
+Tolerances: README of the reference outputs. Without that folder, fifty scores a case in
+``reference_scores.json`` are compared, which
+``PYTHONPATH=. python tests/catseg_d2/test_reference.py FOLDER`` wrote.
 """
 
 import json
@@ -34,7 +35,7 @@ HEIGHT, WIDTH = 480, 640
 
 
 class Stages:
-    """What passes through the model, crop by crop, cut to the grid that is stored."""
+    """Records intermediate results of the model, crop by crop, on the grid that is stored."""
 
     def __init__(self, model, positions: np.ndarray) -> None:
         self.recorded: dict[str, list[Tensor]] = defaultdict(list)
@@ -62,7 +63,7 @@ class Stages:
         """Stop recording; the stages by name, crops stacked."""
         for handle in self._handles:
             handle.remove()
-        del self.model.clip.encode_image  # the instance's; the class keeps its own
+        del self.model.clip.encode_image  # of the instance: that of the class is back
         joined = {name: torch.cat(parts) for name, parts in self.recorded.items() if parts}
         count = len(joined["logits"])
         joined["embedded"] = joined["embedded"].unflatten(0, (count, -1))
@@ -176,7 +177,7 @@ def close(found: Tensor, expected: np.ndarray, tolerance: float, stage: str = ""
 
 
 def test_published_files_load(published_vitb, golden) -> None:
-    """No missing and no unexpected key, with and without the buffers that published files hold."""
+    """No missing and no unexpected key, with and without the buffers of published files."""
     keys = json.loads((golden / "catseg" / "keys_vitb.json").read_text())
     with_buffers = {name: torch.zeros(shape) for name, shape in keys["keys"].items()}
     bare = {k: v for k, v in with_buffers.items() if k not in keys["buffers"]}
@@ -191,7 +192,7 @@ def test_published_files_load(published_vitb, golden) -> None:
 
 @pytest.mark.parametrize("size", ["vitb", "vitl"])
 def test_parameters_are_the_published_ones(golden, size: str) -> None:
-    """Names, shapes, and which of CLIP's learn in each mode; built without memory for weights."""
+    """Names, shapes, and CLIP's trainable parameters per mode; built without memory for weights."""
     from detectron2.modeling import build_model
 
     from catseg_d2.checkpoint import from_published, to_published
@@ -209,14 +210,14 @@ def test_parameters_are_the_published_ones(golden, size: str) -> None:
     assert all(from_published(to_published(n)) == n for n, _ in model.named_parameters())
     for mode in ("attention", "full"):
         set_trainable(model.clip, mode)
-        learns = {
+        trainable = {
             to_published(n) for n, p in model.clip.named_parameters("clip") if p.requires_grad
         }
-        assert learns == set(keys["trainable_in_clip"][mode])
+        assert trainable == set(keys["trainable_in_clip"][mode])
 
 
 def write_scores(folder: Path) -> None:
-    """Take fifty scores of every reference case into the table."""
+    """Write fifty scores of every reference case to the table."""
     generator = np.random.default_rng(0)
     table = {}
     for name, pooling, mode in CASES:

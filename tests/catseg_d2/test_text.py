@@ -1,4 +1,4 @@
-"""Tokens, sentences, and a cache that is never stale."""
+"""Tokens, prompts, and a cache that is never outdated."""
 
 import json
 from dataclasses import replace
@@ -33,31 +33,31 @@ def test_tokens_equal_the_reference(golden) -> None:
             assert row == case["row"] + [0] * (77 - len(case["row"])), case["text"]
 
 
-def test_a_known_sentence() -> None:
+def test_a_known_prompt() -> None:
     assert encode("A photo of a cat in the scene") == [320, 1125, 539, 320, 2368, 530, 518, 3562]
     assert tokenize(["cat"])[0, :4].tolist() == [START, 2368, END, 0]
 
 
-def test_markers_become_their_ids() -> None:
+def test_special_tokens_become_their_ids() -> None:
     assert encode("<|startoftext|> cat <|endoftext|>") == [START, 2368, END]
 
 
-def test_a_long_name_is_refused_not_cut() -> None:
+def test_a_long_name_is_refused_not_truncated() -> None:
     assert tokenize(["cat " * 75]).shape == (1, 77)
     with pytest.raises(UserError, match=r"78 tokens.*shorter"):
         tokenize(["cat " * 76])
 
 
-def test_text_cut_at_the_longest_prompt_equals_all_columns(tiny) -> None:
+def test_text_without_padding_equals_all_columns(tiny) -> None:
     clip = tiny().clip
     tokens = tokenize(["cat", "a red striped circle"])
     full = tokens.clone()
-    full[0, -1] = 1  # a token behind the end marker, so that no column is left out
+    full[0, -1] = 1  # a token after the end of text, so that no column is left out
     torch.testing.assert_close(clip.encode_text(full), clip.encode_text(tokens))
 
 
-def test_text_tower_equals_open_clip() -> None:
-    """Split attention, fused attention kernel and cut columns against the library's own forward."""
+def test_text_encoder_equals_open_clip() -> None:
+    """With split attention, the fused attention kernel and without columns of padding."""
     from catseg_d2.clip import DenseCLIP, split_fused_attention
 
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny")).eval()
@@ -74,7 +74,7 @@ def test_imagenet_ensemble_has_eighty_unit_vectors(tiny) -> None:
     torch.testing.assert_close(text.norm(dim=-1), torch.ones(2, 80))
 
 
-def test_unknown_ensemble_is_one_sentence(tiny) -> None:
+def test_unknown_templates_are_one_message(tiny) -> None:
     with pytest.raises(UserError, match=r"PROMPT_ENSEMBLE_TYPE.*single, imagenet"):
         tiny("MODEL.PROMPT_ENSEMBLE_TYPE", "poems")
 
@@ -91,7 +91,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @torch.no_grad()
-def test_changed_weights_are_seen(tiny, change: str) -> None:
+def test_changed_weights_change_the_key(tiny, change: str) -> None:
     clip, cache, vocabulary = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
     before = cache.get(clip, vocabulary, "single")
     assert cache.get(clip, vocabulary, "single") is before
@@ -104,37 +104,38 @@ def test_fingerprint_does_not_depend_on_precision_support(tiny) -> None:
     assert text_fingerprint(clip) != text_fingerprint(clip.half())
 
 
-def test_cache_forgets_the_oldest(tiny) -> None:
+def test_cache_drops_the_oldest(tiny) -> None:
     clip, cache = tiny().clip, TextCache(size=2)
-    words = [Vocabulary.load([word]) for word in ("cat", "dog", "sky")]
-    first = cache.get(clip, words[0], "single")
-    cache.get(clip, words[1], "single")
-    cache.get(clip, words[2], "single")
-    again = cache.get(clip, words[0], "single")
+    vocabularies = [Vocabulary.load([name]) for name in ("cat", "dog", "sky")]
+    first = cache.get(clip, vocabularies[0], "single")
+    cache.get(clip, vocabularies[1], "single")
+    cache.get(clip, vocabularies[2], "single")
+    again = cache.get(clip, vocabularies[0], "single")
     assert again is not first and torch.equal(again, first)
 
 
-def test_a_vocabulary_is_read_in_its_own_templates(tiny) -> None:
-    """As many sentences as the model knows are told apart; of others the mean is read."""
-    clip, words = tiny().clip, Vocabulary.load(["cat", "dog"])
+def test_the_templates_of_a_vocabulary_are_used(tiny) -> None:
+    """Each of them, if they are as many as the model's; otherwise the mean of all."""
+    clip, vocabulary = tiny().clip, Vocabulary.load(["cat", "dog"])
     torch.testing.assert_close(
-        embed_vocabulary(clip, words, "single"), embed_prompts(clip, words.prompts, "single")
+        embed_vocabulary(clip, vocabulary, "single"),
+        embed_prompts(clip, vocabulary.prompts, "single"),
     )
-    sentences = ("a {}.", "a drawing of a {}.")
-    own = [template.format for template in sentences]
-    expected = embed_prompts(clip, words.prompts, own)
-    one = embed_vocabulary(clip, replace(words, templates=sentences[:1]), "single")
+    templates = ("a {}.", "a drawing of a {}.")
+    formats = [template.format for template in templates]
+    expected = embed_prompts(clip, vocabulary.prompts, formats)
+    one = embed_vocabulary(clip, replace(vocabulary, templates=templates[:1]), "single")
     torch.testing.assert_close(one, expected[:, :1])
-    both = embed_vocabulary(clip, replace(words, templates=sentences), "single")
+    both = embed_vocabulary(clip, replace(vocabulary, templates=templates), "single")
     mean = torch.nn.functional.normalize(expected.mean(dim=1, keepdim=True), dim=-1)
     torch.testing.assert_close(both, mean)
-    many = embed_vocabulary(clip, replace(words, templates=sentences), "imagenet")
+    many = embed_vocabulary(clip, replace(vocabulary, templates=templates), "imagenet")
     torch.testing.assert_close(many, mean.expand(-1, 80, -1))
 
 
 def test_templates_of_a_vocabulary_change_the_prediction_and_the_cache(tiny) -> None:
-    clip, cache, words = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
-    plain = cache.get(clip, words, "single")
-    drawn = cache.get(clip, replace(words, templates=("a drawing of a {}.",)), "single")
-    assert not torch.equal(plain, drawn)
-    assert cache.get(clip, words, "single") is plain
+    clip, cache, vocabulary = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
+    default = cache.get(clip, vocabulary, "single")
+    other = cache.get(clip, replace(vocabulary, templates=("a drawing of a {}.",)), "single")
+    assert not torch.equal(default, other)
+    assert cache.get(clip, vocabulary, "single") is default

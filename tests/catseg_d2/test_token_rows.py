@@ -1,4 +1,4 @@
-"""Small files of small models: half precision, and only the words that were learned."""
+"""Small checkpoints of small models: half precision, and trained token embeddings only."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ from segcore.engine import build_checkpointer
 from segcore.errors import UserError
 
 CONFIG = "catseg_d2/scenes_60.yaml"
-SENTENCES = ["a red plain circle", "grass"]
+PROMPTS = ["a red plain circle", "grass"]
 
 
-def test_rows_come_back_and_others_are_zero(tiny):
+def test_rows_are_restored_and_others_are_zero(tiny):
     model = tiny()
     before = model.clip.token_embedding.weight.detach().clone()
-    small = keep_token_rows(model.state_dict(), SENTENCES)
-    assert TABLE not in small and len(small[ROWS]) == len(tokenize(SENTENCES).unique())
+    small = keep_token_rows(model.state_dict(), PROMPTS)
+    assert TABLE not in small and len(small[ROWS]) == len(tokenize(PROMPTS).unique())
     model.load_state_dict(small)
     after = model.clip.token_embedding.weight
     kept = small[IDS].long()
@@ -38,21 +38,21 @@ def test_rows_come_back_and_others_are_zero(tiny):
         {IDS: torch.tensor([0.5, 1, 2])},
     ],
 )
-def test_rows_that_do_not_fit_are_one_sentence(tiny, damage):
+def test_rows_that_do_not_fit_are_one_message(tiny, damage):
     model = tiny()
-    small = keep_token_rows(model.state_dict(), SENTENCES)
+    small = keep_token_rows(model.state_dict(), PROMPTS)
     small |= {ROWS: small[ROWS][:3], IDS: small[IDS][:3]} | damage
     with pytest.raises(UserError, match=r"token rows .* do not fit"):
         model.load_state_dict(small)
 
 
 def test_a_small_file_is_not_made_smaller(tiny):
-    small = keep_token_rows(tiny().state_dict(), SENTENCES)
+    small = keep_token_rows(tiny().state_dict(), PROMPTS)
     with pytest.raises(UserError, match=r"no CAT-Seg, or was made smaller before"):
-        keep_token_rows(small, SENTENCES)
+        keep_token_rows(small, PROMPTS)
 
 
-def test_a_small_file_predictions_like_its_model(tiny, repository, tmp_path):
+def test_a_small_file_predicts_like_its_model(tiny, repository, tmp_path):
     model = tiny()
     large, small = tmp_path / "model.pth", tmp_path / "model.safetensors"
     torch.save({"model": model.state_dict(), "iteration": 3}, large)

@@ -1,4 +1,4 @@
-"""Loss, gradients and optimizer against the reference implementation."""
+"""Loss, gradients and optimizer, compared with the reference implementation."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def training_images(classes: int, size: int = 384) -> list[dict[str, Tensor]]:
 
 @pytest.mark.slow
 def test_loss_and_gradients(golden, build_vitb) -> None:
-    """171 classes, two images; activation checkpointing keeps it within a small machine."""
+    """171 classes, two images; activation checkpointing saves memory."""
     expected = json.loads((golden / "catseg" / "vitb_train_coco.json").read_text())
     model = build_vitb("MODEL.SEM_SEG_HEAD.ACTIVATION_CHECKPOINTING", "True").train()
     loss = model(training_images(expected["T"]))["loss_sem_seg"]
@@ -49,9 +49,9 @@ def test_loss_and_gradients(golden, build_vitb) -> None:
         probe = deterministic.noise("probe/" + name, tuple(gradient.shape)).double()
         found = (gradient * probe).sum().item()
         assert abs(found - expected["grad_probe_dots"][name]) <= 1e-3 * norm, name
-    learning = [p for p in parameters.values() if p.requires_grad]
-    assert all(p.grad is not None for p in learning)
-    total = torch.stack([p.grad.double().norm() for p in learning]).norm().item()
+    trainable = [p for p in parameters.values() if p.requires_grad]
+    assert all(p.grad is not None for p in trainable)
+    total = torch.stack([p.grad.double().norm() for p in trainable]).norm().item()
     assert total == pytest.approx(expected["total_grad_norm"], rel=1e-3)
 
 
@@ -70,7 +70,7 @@ def test_optimizer_and_schedule(golden, published_vitb) -> None:
         assert (list(found) if key == "betas" else found) == expected["defaults"][key]
 
     scheduler = build_lr_scheduler(cfg, optimizer)
-    optimizer.step()  # there are no gradients; torch wants a step before the schedule's first
+    optimizer.step()  # without gradients; torch requires a step before the first of the schedule
     last = groups[expected["lr_schedule_last_group_name"]]
     rates = {int(k): v for k, v in expected["lr_schedule_last_group"].items()}
     for iteration in sorted(rates)[:50]:

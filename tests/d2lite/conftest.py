@@ -42,32 +42,32 @@ def is_lite() -> bool:
 
 @pytest.fixture
 def lite_only(is_lite: bool) -> None:
-    """For what d2lite does on purpose otherwise than Detectron2."""
+    """Skip the test on Detectron2: d2lite differs from it on purpose."""
     if not is_lite:
         pytest.skip("d2lite differs from Detectron2 here on purpose")
 
 
 @pytest.fixture(scope="session")
 def behaviour(golden: Path) -> dict:
-    """What was measured, by section."""
+    """Return the measured facts by section."""
     return json.loads((golden / "detectron2" / "behaviour.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def arrays(golden: Path) -> Any:
-    """The arrays that belong to it."""
+    """Return the arrays of the measured facts."""
     return np.load(golden / "detectron2" / "behaviour.npz")
 
 
 @pytest.fixture(scope="session")
 def defaults(golden: Path) -> dict:
-    """The default config, and what released files do with it."""
+    """Return the facts of the default config and of published config files."""
     return json.loads((golden / "detectron2" / "defaults.json").read_text())
 
 
 @pytest.fixture
 def raised():
-    """Function that calls another and returns the name of the exception, None without one."""
+    """Return a function that calls another and returns the exception's name, None without one."""
 
     def call(function, *args, **kwargs):
         try:
@@ -81,7 +81,7 @@ def raised():
 
 @pytest.fixture
 def log_lines():
-    """Function that collects the messages of a logger, which may not propagate."""
+    """Return a function that collects the messages of a logger, which may not propagate."""
     handlers = []
 
     def collect(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Copy the small committed table of facts out of the reference outputs.
+"""Extract the small committed table of facts from the reference outputs.
 
     python tests/d2lite/make_facts.py GOLDEN_FOLDER
 

@@ -1,4 +1,4 @@
-"""What d2lite leaves out says so in one sentence."""
+"""Parts that d2lite leaves out raise one message."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""How augmentations are called, and what they make of odd input."""
+"""Calls of augmentations, and their results for unusual input."""
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -25,7 +25,7 @@ class Ambiguous(T.Augmentation):
 
 @pytest.mark.parametrize("augmentation", [Always(), Anything()])
 def test_parameters_are_found(augmentation):
-    """None at all, or whatever comes: then it is the image."""
+    """No parameter, or one of any name, which is the image."""
     augmentation(T.AugInput(np.zeros((4, 4, 3), np.uint8)))
     assert augmentation.input_args == (() if isinstance(augmentation, Always) else ("image",))
 
@@ -64,11 +64,11 @@ def test_polygons():
 
 
 def test_relative_crops_round_like_python():
-    """In double precision; sizes drawn from a range are single."""
-    for share in (0.1, 0.3, 0.6, 0.7, 0.9):
-        crop = T.RandomCrop("relative", (share, share))
+    """In double precision; sizes sampled from a range are single precision."""
+    for fraction in (0.1, 0.3, 0.6, 0.7, 0.9):
+        crop = T.RandomCrop("relative", (fraction, fraction))
         for side in range(1, 400):
-            assert crop.get_crop_size((side, side)) == (int(side * share + 0.5),) * 2
+            assert crop.get_crop_size((side, side)) == (int(side * fraction + 0.5),) * 2
 
 
 @pytest.mark.parametrize("kind, size", [("absolute_range", (5, 3)), ("relative", (2.0, 1.0))])

@@ -152,7 +152,7 @@ def test_bases_without_an_end(lite_only, write, base):
 
 
 def test_values_of_yaml(write):
-    """PyYAML's version 1.1, of which the last one of repeated keys counts."""
+    """YAML 1.1 as PyYAML reads it; of repeated keys the last one counts."""
     path = write("a.yaml", "A: 1:30\nB: &b [1e-3, 0o7, 017, 1_000]\nC: *b\nA: 2:00\nD: yes\n")
     b = ["1e-3", "0o7", 15, 1000]
     assert CfgNode.load_yaml_with_base(path) == {"A": 120, "B": b, "C": b, "D": True}
@@ -192,7 +192,7 @@ BOMB = "\n".join(f"K{n}: &k{n} {{A: *k{n - 1}, B: *k{n - 1}}}" for n in range(1,
     ],
 )
 def test_odd_files_end_in_one_error(lite_only, write, text):
-    """At once, and as one of the errors that Detectron2 raises of files."""
+    """Without delay, and with one of the errors that Detectron2 raises for files."""
     path = write("a.yaml", text)
     with pytest.raises((ValueError, KeyError, OSError, yaml.YAMLError)) as error:
         get_cfg().merge_from_file(path)

@@ -35,7 +35,7 @@ def facts(behaviour):
 
 @pytest.fixture
 def name(request):
-    """A data set's name that nobody else uses, forgotten afterwards."""
+    """Return an unused name of a data set; remove the data set afterwards."""
     unique = f"d2lite/{request.node.name}"
     yield unique
     DatasetCatalog.pop(unique, None)
@@ -335,9 +335,9 @@ def test_images_without_objects(facts, name, raised):
 
 def test_data_sets_that_name_their_objects_otherwise(name, raised):
     records, names = [{"annotations": [{"category_id": 0}]}], [name, f"{name}/other"]
-    for each, words in zip(names, (["cat"], ["dog"]), strict=True):
+    for each, classes in zip(names, (["cat"], ["dog"]), strict=True):
         DatasetCatalog.register(each, lambda: records)
-        MetadataCatalog.get(each).thing_classes = words
+        MetadataCatalog.get(each).thing_classes = classes
     assert raised(get_detection_dataset_dicts, names) == "ValueError"
     assert len(get_detection_dataset_dicts(names, check_consistency=False)) == 2
     DatasetCatalog.remove(names[1])

@@ -139,7 +139,7 @@ class TinyModel(torch.nn.Linear):
 
 @pytest.fixture
 def registered():
-    """The two classes under names of their own, forgotten afterwards."""
+    """Register the two classes under unused names; remove them afterwards."""
     entries = ((BACKBONE_REGISTRY, TinyBackbone), (META_ARCH_REGISTRY, TinyModel))
     for registry, kind in entries:
         registry.register(kind)

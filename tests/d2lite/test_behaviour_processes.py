@@ -1,4 +1,4 @@
-"""Two processes on a CPU: what they tell each other."""
+"""Collective operations of two processes on a CPU."""
 
 import json
 import subprocess

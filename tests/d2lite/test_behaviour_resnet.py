@@ -1,4 +1,4 @@
-"""Residual networks and the batch norm that does not learn."""
+"""Residual networks and frozen batch norm."""
 
 import sys
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_errors(facts, raised):
 
 
 def test_parts():
-    """A network of one's own from the parts, with a classifier."""
+    """A custom network built from the parts, with a classifier."""
     stages = ResNet.make_default_stages(50, norm="GN", num_groups=1)
     assert [len(stage) for stage in stages] == [3, 4, 6, 3]
     assert all(isinstance(block, BottleneckBlock) for stage in stages for block in stage)
@@ -170,7 +170,7 @@ class TestFrozenBatchNorm:
 
 
 def test_first_weights():
-    """A seed gives those of Detectron2: a block makes all convolutions before it fills any."""
+    """A seed gives those of Detectron2: a block creates all convolutions before it fills any."""
     torch.manual_seed(5)
     block = BottleneckBlock(8, 16, bottleneck_channels=4, norm="BN")
     names = ("conv1", "conv2", "conv3", "shortcut")

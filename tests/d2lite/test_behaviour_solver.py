@@ -202,7 +202,7 @@ def test_build_optimizer(facts):
 
 
 def test_parameter_of_two_groups():
-    """It stands once, with the values of the last; values that groups lack stay."""
+    """It occurs once, with the values of the last group; missing values stay."""
     a, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
     groups = [
         {"params": [a, b], "lr": 1, "weight_decay": 3},

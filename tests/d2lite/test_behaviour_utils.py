@@ -1,4 +1,4 @@
-"""Scalars, loggers, seeds, and what happens when memory is short."""
+"""Scalars, loggers, seeds, and out-of-memory errors."""
 
 import json
 import logging
@@ -171,7 +171,7 @@ def test_one_process(facts, raised):
 
 
 def test_names_of_published_weights(tmp_path, monkeypatch):
-    """The folder of files that were fetched before is one for both."""
+    """Detectron2 and d2lite share the cache of downloaded files."""
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     name = "ImageNetPretrained/of_this_test/R-50.pkl"  # iopath remembers addresses: not another's
     path = tmp_path / "detectron2" / name

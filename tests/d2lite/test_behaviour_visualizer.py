@@ -1,4 +1,4 @@
-"""Drawing on images and frames: what is coloured, and that objects keep their colours."""
+"""Overlays on images and frames: coloured pixels, and constant colours of objects."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 120, 160
 @pytest.fixture
 def metadata() -> Metadata:
     return Metadata(
-        name="drawn",
+        name="overlay",
         thing_classes=["cat", "dog"],
         thing_colors=[(220, 20, 60), (0, 82, 255)],
         stuff_classes=["sky", "grass", "water"],
@@ -55,9 +55,9 @@ def objects(*masks: torch.Tensor, classes: tuple[int, ...] = (0, 1)) -> Instance
     )
 
 
-def changed(drawn: VisImage, image: np.ndarray) -> np.ndarray:
+def changed(overlay: VisImage, image: np.ndarray) -> np.ndarray:
     """(H, W) bool."""
-    drawing = drawn.get_image()
+    drawing = overlay.get_image()
     assert drawing.shape == image.shape and drawing.dtype == np.uint8
     return (np.abs(drawing.astype(int) - image) > 3).any(axis=2)
 
@@ -82,32 +82,32 @@ def test_masks_of_every_form(image) -> None:
 
 def test_instances(metadata, image) -> None:
     masks = rectangle(20, 20, 100, 60), rectangle(40, 90, 110, 150)
-    drawn = Visualizer(image, metadata).draw_instance_predictions(objects(*masks))
-    found = changed(drawn, image)
+    overlay = Visualizer(image, metadata).draw_instance_predictions(objects(*masks))
+    found = changed(overlay, image)
     assert all(found[mask.numpy()].mean() > 0.9 for mask in masks)
     assert not found[115:, 62:88].any()
-    inside = drawn.get_image()[95, 30], drawn.get_image()[105, 100]
+    inside = overlay.get_image()[95, 30], overlay.get_image()[105, 100]
     assert (inside[0] != inside[1]).any()  # a colour each
 
 
 def test_instances_without_any(metadata, image) -> None:
-    drawn = Visualizer(image, metadata).draw_instance_predictions(Instances((HEIGHT, WIDTH)))
-    assert not changed(drawn, image).any()
+    overlay = Visualizer(image, metadata).draw_instance_predictions(Instances((HEIGHT, WIDTH)))
+    assert not changed(overlay, image).any()
 
 
 def test_instances_of_a_class_have_its_colour(metadata, image) -> None:
     visualizer = Visualizer(image, metadata, instance_mode=ColorMode.SEGMENTATION)
     mask = rectangle(10, 10, 110, 150)
-    drawn = visualizer.draw_instance_predictions(objects(mask), jittering=False).get_image()
-    assert drawn[100, 140] == pytest.approx(0.2 * 128 + 0.8 * np.array([220, 20, 60]), abs=4)
+    overlay = visualizer.draw_instance_predictions(objects(mask), jittering=False).get_image()
+    assert overlay[100, 140] == pytest.approx(0.2 * 128 + 0.8 * np.array([220, 20, 60]), abs=4)
 
 
 def test_colours_stay_in_the_mask(metadata) -> None:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[..., 0] = 240
     visualizer = Visualizer(image, metadata, instance_mode=ColorMode.IMAGE_BW)
-    drawn = visualizer.draw_instance_predictions(objects(rectangle(0, 0, 60, 80))).get_image()
-    assert len(set(drawn[110, 150].tolist())) == 1
+    overlay = visualizer.draw_instance_predictions(objects(rectangle(0, 0, 60, 80))).get_image()
+    assert len(set(overlay[110, 150].tolist())) == 1
 
 
 @pytest.mark.parametrize("alpha", [0.4, 0.8])
@@ -115,11 +115,11 @@ def test_semantic_maps(metadata, image, alpha: float) -> None:
     labels = torch.zeros(HEIGHT, WIDTH, dtype=torch.int64)
     labels[:, 80:] = 2
     labels[:10, :10] = 255  # no class
-    drawn = Visualizer(image, metadata).draw_sem_seg(labels, alpha=alpha)
-    drawing = drawn.get_image()
-    for place, color in (((100, 20), (0, 0, 250)), ((20, 150), (250, 0, 0))):
+    overlay = Visualizer(image, metadata).draw_sem_seg(labels, alpha=alpha)
+    drawing = overlay.get_image()
+    for pixel, color in (((100, 20), (0, 0, 250)), ((20, 150), (250, 0, 0))):
         expected = (1 - alpha) * 128 + alpha * np.array(color)
-        assert drawing[place] == pytest.approx(expected, abs=4)
+        assert drawing[pixel] == pytest.approx(expected, abs=4)
     assert (drawing[4, 4] == 128).all()
 
 
@@ -132,11 +132,11 @@ def test_panoptic_maps(metadata, image) -> None:
         {"id": 2, "isthing": True, "category_id": 1, "score": 0.9},
     ]
     visualizer = Visualizer(image, metadata)
-    drawn = visualizer.draw_panoptic_seg_predictions(ids, segments)
-    drawing = drawn.get_image()
+    overlay = visualizer.draw_panoptic_seg_predictions(ids, segments)
+    drawing = overlay.get_image()
     assert drawing[100, 20] == pytest.approx(0.3 * 128 + 0.7 * np.array([0, 250, 0]), abs=4)
     assert (drawing[85, 50] != drawing[100, 20]).any() and (drawing[4, 100] == 128).all()
-    assert visualizer.get_output() is drawn
+    assert visualizer.get_output() is overlay
 
 
 def test_a_record_of_a_data_set(metadata, image) -> None:
@@ -170,26 +170,28 @@ def test_shapes(image) -> None:
 
 def test_scale_and_files(metadata, image, tmp_path) -> None:
     visualizer = Visualizer(image, metadata, scale=2.0)
-    drawn = visualizer.draw_instance_predictions(objects(rectangle(20, 20, 100, 60)))
-    assert drawn.get_image().shape == (2 * HEIGHT, 2 * WIDTH, 3)
-    assert (drawn.height, drawn.width) == (HEIGHT, WIDTH)
-    assert (drawn.get_image()[180, 100] != 128).any()
-    drawn.save(str(tmp_path / "drawn.png"))
-    written = read_image(str(tmp_path / "drawn.png"), "RGB")
-    assert (written == drawn.get_image()).all()
+    overlay = visualizer.draw_instance_predictions(objects(rectangle(20, 20, 100, 60)))
+    assert overlay.get_image().shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert (overlay.height, overlay.width) == (HEIGHT, WIDTH)
+    assert (overlay.get_image()[180, 100] != 128).any()
+    overlay.save(str(tmp_path / "overlay.png"))
+    written = read_image(str(tmp_path / "overlay.png"), "RGB")
+    assert (written == overlay.get_image()).all()
 
 
 def test_an_object_of_a_video_keeps_its_colour(metadata, image) -> None:
-    """However the objects of a frame are ordered."""
+    """Whatever the order of the objects in a frame."""
     visualizer = VideoVisualizer(metadata)
     drawings = []
     for shift in range(4):
         masks = [rectangle(30, 10 + shift, 70, 60), rectangle(60, 90, 110, 150 - shift)]
         found = objects(*masks)
-        drawn = visualizer.draw_instance_predictions(image, found[[0, 1] if shift % 2 else [1, 0]])
-        drawings.append(drawn.get_image())
-    for place in ((65, 55), (105, 100)):
-        assert len({tuple(drawing[place].tolist()) for drawing in drawings}) == 1
+        overlay = visualizer.draw_instance_predictions(
+            image, found[[0, 1] if shift % 2 else [1, 0]]
+        )
+        drawings.append(overlay.get_image())
+    for pixel in ((65, 55), (105, 100)):
+        assert len({tuple(drawing[pixel].tolist()) for drawing in drawings}) == 1
     assert (drawings[0][65, 55] != drawings[0][105, 100]).any()
 
 
@@ -202,6 +204,6 @@ def test_maps_of_a_video(metadata, image) -> None:
         ids = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
         ids[20:100, 40:120] = number
         segments = [{"id": number, "isthing": True, "category_id": 0}]
-        drawn = visualizer.draw_panoptic_seg_predictions(image, ids, segments)
-        colors.add(tuple(drawn.get_image()[90, 50].tolist()))
+        overlay = visualizer.draw_panoptic_seg_predictions(image, ids, segments)
+        colors.add(tuple(overlay.get_image()[90, 50].tolist()))
     assert len(colors) == 1

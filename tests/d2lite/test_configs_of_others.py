@@ -1,4 +1,4 @@
-"""Configs of version 1, keys of detectors, and names of models and datasets that are left out."""
+"""Configs of version 1, and keys, models and datasets that d2lite leaves out."""
 
 import pytest
 from detectron2 import config
@@ -10,7 +10,7 @@ from detectron2.solver import build_lr_scheduler
 
 @pytest.fixture
 def merge(tmp_path):
-    """Function that merges a yaml text into a fresh config."""
+    """Return a function that merges a yaml text into a new config."""
 
     def function(text):
         path = tmp_path / "config.yaml"
@@ -24,7 +24,7 @@ def merge(tmp_path):
 
 @pytest.mark.parametrize("version", ["VERSION: 1\n", ""])
 def test_version_1(merge, version):
-    """Also where the file does not say so, but has a key of that time."""
+    """Also where the file has no VERSION, but a key of version 1."""
     cfg = merge(version + "MODEL:\n  WEIGHT: abc\nTEST:\n  AUG_ON: True\n  DETECTIONS_PER_IMG: 7\n")
     assert cfg.MODEL.WEIGHTS == "abc"
     assert cfg.TEST.AUG.ENABLED is True
@@ -63,7 +63,7 @@ def test_keys_of_users_may_have_names_of_detectors():
 
 @pytest.mark.usefixtures("lite_only")
 class TestLeftOut:
-    """The error says where it is."""
+    """The error names Detectron2."""
 
     @pytest.mark.parametrize(
         "function",

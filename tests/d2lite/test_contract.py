@@ -1,4 +1,4 @@
-"""Every name of Detectron2's interface is there with its signature, or is left out on purpose."""
+"""Every name of Detectron2's interface exists with its signature, or is left out on purpose."""
 
 import datetime
 import importlib

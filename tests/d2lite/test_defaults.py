@@ -1,4 +1,4 @@
-"""The default config, and what released yaml files do with it."""
+"""The default config, and the published yaml files merged into it."""
 
 import pytest
 import yaml

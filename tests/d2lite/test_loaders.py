@@ -1,4 +1,4 @@
-"""Which records loaders give, in which order, and what happens to them on the way."""
+"""Records of loaders: which, in which order, and how they are mapped."""
 
 import pickle
 from itertools import islice
@@ -25,7 +25,7 @@ OBJECT, CROWD = {"iscrowd": 0, "category_id": 0}, {"iscrowd": 1, "category_id": 
 
 @pytest.fixture
 def register(request):
-    """Function that registers records, and facts about them, until the test ends."""
+    """Return a function that registers records and metadata until the test ends."""
     names = []
 
     def function(records, **facts):
@@ -91,7 +91,7 @@ class TestThingClasses:
 class TestOrder:
     @pytest.mark.parametrize("seed", [3, -1])
     def test_comes_from_the_seed_alone(self, register, seed):
-        """Also the default seed, -1, gives one order; numpy's generator is not drawn from."""
+        """The default seed, -1, gives one order, too; numpy's generator is not used."""
         cfg = config(register([image(i) for i in range(5)]))
         cfg.SEED = seed
         np.random.seed(0)
@@ -155,7 +155,7 @@ class TestDatasets:
             MapDataset([1], lambda item: None)[0]
 
     def test_rest_of_a_batch_waits(self):
-        """The next iterator goes on with the images that made no batch."""
+        """The next iterator continues with the images of the incomplete batch."""
         batches = AspectRatioGroupedDataset([image(i) for i in range(3)], 2)
         names = [[record["file_name"] for record in b] for _ in range(2) for b in batches]
         assert names == [["0", "1"], ["2", "0"], ["1", "2"]]

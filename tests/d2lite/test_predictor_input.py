@@ -1,4 +1,4 @@
-"""Arrays that DefaultPredictor converts, and those that it refuses; Detectron2 takes any."""
+"""Arrays that DefaultPredictor converts, and those that it refuses; Detectron2 accepts any."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ LOGGER = "detectron2.utils.events"
 
 
 def test_window_ends_at_the_last_value():
-    """Not at the iteration of the storage: a scalar may be put seldom, or no longer."""
+    """Not at the iteration of the storage: a scalar may be stored rarely, or no longer."""
     with EventStorage() as storage:
         for iteration in range(100):
             storage.iter = iteration
@@ -61,7 +61,7 @@ def test_line(log_lines):
 
 
 def test_time_left_without_a_timer(log_lines):
-    """It is estimated from the second line on; without a schedule the rate is not known."""
+    """It is estimated from the second line on; without a schedule there is no learning rate."""
     lines = log_lines(LOGGER)
     with EventStorage() as storage:
         printer = CommonMetricPrinter(100)

@@ -1,4 +1,4 @@
-"""Instances, batches of images and ways of writing boxes, as other projects use them."""
+"""Instances, batches of images and box formats, as other projects use them."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ class TestBoxMode:
             assert boxes[0].tolist() == list(box)
 
     def test_numbers(self):
-        """They stand in files of datasets."""
+        """Files of datasets contain them."""
         assert [mode.value for mode in BoxMode] == [0, 1, 2, 3, 4]
         assert BoxMode.convert("anything", BoxMode.XYXY_REL, BoxMode.XYXY_REL) == "anything"
 

@@ -1,4 +1,4 @@
-"""What trainers, hooks and evaluators of other projects use."""
+"""Trainers, hooks and evaluators of other projects."""
 
 import logging
 import math
@@ -117,7 +117,7 @@ def test_parts_of_a_default_trainer_can_be_set(cfg):
 
 
 def test_hooks_of_a_default_trainer(cfg):
-    """The third stands for precise batch norm: projects insert by index."""
+    """The third is the place of precise batch norm: projects insert hooks by index."""
     built = Default(cfg).build_hooks()
     assert [type(hook).__name__ for hook in built] == [
         "IterationTimer",
@@ -157,7 +157,7 @@ class Saver:
     ],
 )
 def test_best_checkpointer(mode, values, saved):
-    """Infinite values are saved but are no standard for later ones."""
+    """Infinite values are saved, but later values are not compared with them."""
     saver, trainer = Saver(), Scripted(values)
     trainer.register_hooks([hooks.BestCheckpointer(1, saver, "m", mode, "best")])
     trainer.train(0, len(values))
@@ -191,7 +191,7 @@ def test_callback_hook():
 
 
 def test_schedule_of_fvcore():
-    """A ParamScheduler multiplies the rates."""
+    """A ParamScheduler multiplies the learning rates."""
     trainer = SimpleTrainer(*parts())
     trainer.register_hooks([hooks.LRScheduler(scheduler=LinearParamScheduler(1.0, 0.0))])
     trainer.train(0, 4)

@@ -1,6 +1,6 @@
-"""A demo of images in the way of Mask2Former's and CAT-Seg's; its import of a family is ours.
+"""A demo of images like Mask2Former's and CAT-Seg's; only its import of a family is ours.
 
-``tests/test_published_scripts.py`` runs it, with the line of either family.
+``tests/test_published_scripts.py`` runs it, with the import of either family.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class VisualizationDemo:
         self.video_visualizer = VideoVisualizer(self.metadata, ColorMode.IMAGE)
 
     def run_on_image(self, image) -> tuple[dict, dict[str, VisImage]]:
-        """The prediction for a BGR image (H, W, 3), and a drawing of every part of it."""
+        """Return the prediction for a BGR image (H, W, 3), and an overlay for each task."""
         prediction = self.predictor(image)
         drawings = {}
         if "panoptic_seg" in prediction:
@@ -56,7 +56,7 @@ class VisualizationDemo:
         return prediction, drawings
 
     def run_on_frame(self, frame) -> VisImage:
-        """The drawing of a frame by the visualizer that follows objects."""
+        """Return the overlay of a frame, with colours that follow the objects."""
         prediction, rgb = self.predictor(frame), frame[:, :, ::-1]
         if "panoptic_seg" in prediction:
             segments, about = prediction["panoptic_seg"]
@@ -71,7 +71,7 @@ class VisualizationDemo:
 
 
 def name_segments(prediction: dict, metadata) -> dict[str, int]:
-    """The areas of panoptic segments by the names of their classes."""
+    """Return the areas of panoptic segments by class name."""
     segments, about = prediction["panoptic_seg"]
     areas: dict[str, int] = {}
     for entry in about:
@@ -82,7 +82,7 @@ def name_segments(prediction: dict, metadata) -> dict[str, int]:
 
 
 def name_labels(prediction: dict, metadata) -> dict[str, int]:
-    """The areas of classes by their names."""
+    """Return the areas of classes by name."""
     ids, areas = prediction["sem_seg"].argmax(dim=0).unique(return_counts=True)
     return {metadata.stuff_classes[i]: n for i, n in zip(ids.tolist(), areas.tolist(), strict=True)}
 

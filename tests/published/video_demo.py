@@ -1,4 +1,4 @@
-"""A demo of videos in the way of Mask2Former's; its import of a family is ours.
+"""A demo of videos like Mask2Former's; only its import of a family is ours.
 
 ``tests/test_published_scripts.py`` runs it.
 """
@@ -31,7 +31,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 
 
 class VideoPredictor(DefaultPredictor):
-    """Gives the model all frames at once: what it inherits is the loading and the resizing."""
+    """Runs the model on all frames at once; loading and resizing are inherited."""
 
     def __call__(self, frames: list) -> dict:
         inputs = []
@@ -51,7 +51,7 @@ class VisualizationDemo:
         self.predictor = VideoPredictor(cfg)
 
     def run_on_video(self, frames: list) -> tuple[dict, list[VisImage]]:
-        """The prediction for BGR frames (H, W, 3), and a drawing of every frame."""
+        """Return the prediction for BGR frames (H, W, 3), and an overlay for each frame."""
         prediction = self.predictor(frames)
         masks_by_frame = list(zip(*prediction["pred_masks"], strict=True))
         drawings = []

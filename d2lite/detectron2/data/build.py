@@ -83,7 +83,7 @@ def build_batch_data_loader(
         persistent_workers: whether workers outlive an epoch.
         pin_memory: whether batches are put into page-locked memory.
         seed: of the workers' generators.
-        **kwargs: handed to ``torch.utils.data.DataLoader``.
+        **kwargs: passed to ``torch.utils.data.DataLoader``.
     """
     if single_gpu_batch_size and total_batch_size:
         raise ValueError("pass total_batch_size or single_gpu_batch_size, not both")

@@ -362,8 +362,8 @@ class DefaultTrainer(TrainerBase):
 
         Returns:
             ``cfg`` itself where SOLVER.REFERENCE_WORLD_SIZE is 0 or ``num_workers``; else a copy
-            whose batch and rate are scaled up and whose iteration counts are scaled down by the
-            ratio of both.
+            whose batch size and learning rate are scaled up and whose iteration counts are scaled
+            down by the ratio of both.
         """
         reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
         if reference in (0, num_workers):

@@ -134,8 +134,8 @@ class LRScheduler(HookBase):
 
     Args:
         optimizer: that of the trainer by default.
-        scheduler: that of the trainer by default; a ParamScheduler of fvcore multiplies the rates
-            that the optimizer begins with.
+        scheduler: that of the trainer by default; a ParamScheduler of fvcore multiplies the initial
+            learning rates of the optimizer.
     """
 
     def __init__(

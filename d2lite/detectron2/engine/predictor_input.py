@@ -17,7 +17,7 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
         (H, W, 3) uint8 or float.
 
     Raises:
-        ValueError: it is none of these, which the message names.
+        ValueError: it is none of these; the message names them.
     """
     if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or not image.size:
         shape = getattr(image, "shape", type(image).__name__)

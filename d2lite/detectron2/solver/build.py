@@ -101,9 +101,9 @@ def get_default_optimizer_params(
         base_lr: learning rate.
         weight_decay: for all parameters but those with another value below.
         weight_decay_norm: of normalisation layers.
-        bias_lr_factor: factor on the rate of parameters named "bias".
+        bias_lr_factor: factor of the learning rate of parameters named "bias".
         weight_decay_bias: of parameters named "bias".
-        lr_factor_func: full name of a parameter -> factor on its rate.
+        lr_factor_func: full name of a parameter -> factor of its learning rate.
         overrides: last part of a parameter's name -> hyper-parameters to replace.
 
     Raises:

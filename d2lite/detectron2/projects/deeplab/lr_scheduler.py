@@ -9,7 +9,7 @@ class WarmupPolyLR(LRScheduler):
     """The base learning rate times a warm-up times a power of the fraction of iterations left.
 
     Args:
-        optimizer: whose rates are set.
+        optimizer: its learning rates are set.
         max_iters: where the curve reaches 0.
         warmup_factor, warmup_iters, warmup_method: the warm-up, which multiplies.
         last_epoch: iterations done.
