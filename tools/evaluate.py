@@ -50,7 +50,7 @@ from segcore.benchmarks.page import write_page
 from segcore.benchmarks.passport import differences, read_passport, text_hash
 from segcore.benchmarks.report import make_report, missing_line
 from segcore.benchmarks.runs import Result, Run, config_name, evaluate, finished, make_run
-from segcore.benchmarks.suites import SHIPPED, SUITES, predictable_
+from segcore.benchmarks.suites import SHIPPED, SUITES, supported_datasets
 from segcore.benchmarks.tables import summary_table
 from segcore.benchmarks.writing import write_json_report, write_markdown
 from segcore.config import load_config
@@ -187,7 +187,7 @@ def of_config(args: argparse.Namespace, config: str, asked: Sequence[str]) -> Se
     if args.datasets:
         return asked
     shipped = [each.datasets for each in SHIPPED if args.shipped and each.config == config]
-    return shipped[0] if shipped else predictable_(load_config(config, args.opts), asked)
+    return shipped[0] if shipped else supported_datasets(load_config(config, args.opts), asked)
 
 
 def make_runs(
@@ -263,11 +263,11 @@ def build(run: Run) -> nn.Module:
     """The model of a run, with its weights and its wording."""
     model = Trainer.build_model(run.cfg)
     build_checkpointer(run.cfg, model).load_for_use(run.cfg.MODEL.WEIGHTS)
-    if run.wording and (run.wording["templates"], run.wording["synonyms"]) != (
+    if run.prompts and (run.prompts["templates"], run.prompts["synonyms"]) != (
         model.templates,
         SYNONYMS[0],
     ):
-        use_ensemble(model, run.wording["templates"], run.wording["synonyms"])
+        use_ensemble(model, run.prompts["templates"], run.prompts["synonyms"])
     return model
 
 

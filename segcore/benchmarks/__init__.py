@@ -1,1 +1,1 @@
-"""Suites of data sets, evaluated with a passport on each score, and the pages that show them."""
+"""Evaluate suites of data sets, with a passport (run manifest) a score, and write reports."""

@@ -1,4 +1,4 @@
-"""What a score was computed with: versions and the machine."""
+"""Describe the environment of a score: versions and the machine."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ import torch
 
 
 def versions() -> dict[str, str | None]:
-    """What computed."""
+    """Return the versions of the software; None if something is not installed."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -29,7 +29,7 @@ def _installed(distribution: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this file lies in, "-changed" where files differ from it."""
+    """Return the commit of this file's checkout, with "-changed" if files differ from it."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -45,7 +45,7 @@ def commit() -> str | None:
 
 
 def machine(device: str) -> str:
-    """Where it was computed."""
+    """Return the name of the GPU or CPU, and the operating system."""
     if torch.device(device).type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {platform.system()}"
     return f"{platform.machine()} CPU, {platform.system()}"

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a page with images."""
+"""Write the results of an evaluation as a page with images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,9 +30,12 @@ ALPHA = 0.6
 
 
 def write_page(report: Report, folder: Path) -> Path:
-    """``index.html`` with its images; returns its path."""
+    """Write ``index.html`` with its images; return its path."""
     page = Page(folder, report.title)
-    page.text("Scores in percent. How each was made stands in its passport, below its data set.")
+    page.text(
+        "Scores in percent. The passport below each data set is the run manifest of its scores: "
+        "versions, settings, files."
+    )
     page.table(*summary_table(report))
     _write_mess(page, report)
     for name, rows in report.by_dataset():
@@ -57,7 +60,7 @@ def _write_mess(page: Page, report: Report) -> None:
         if each.missing:
             page.note(
                 f"{title}: {len(each.missing)} data sets have no score, so means are over the "
-                f"others and cannot be held against published ones: {', '.join(each.missing)}."
+                f"others and not comparable with published ones: {', '.join(each.missing)}."
             )
     by_domain, by_set = tables
     page.table(*by_domain)
@@ -91,14 +94,14 @@ def _write_dataset(page: Page, report: Report, name: str, rows: Sequence[Row]) -
     for row in rows:
         cards = list(_cards(row))
         if cards:
-            page.text(f"{row.run.title}: the images that it does worst and best on.")
+            page.text(f"{row.run.title}: the images with the worst and the best scores.")
             page.cards(cards)
     with page.folded("Passport"):
         page.table(*passport_table(rows))
 
 
 def _cards(row: Row) -> Iterator[Card]:
-    """The worst and the best images; an image that is gone since is left out."""
+    """Yield the cards of the worst and the best images; deleted images are left out."""
     names, colors = _classes(row.dataset)
     for kind, entries in (("worst", row.result.worst), ("best", row.result.best)):
         for entry in entries:
@@ -122,31 +125,31 @@ def _cards(row: Row) -> Iterator[Card]:
 
 
 def _classes(dataset: str) -> tuple[Sequence[str], Sequence[Color]]:
-    """Names and colours by class id: the vocabulary's, but where fewer classes are known."""
+    """Return names and colours by class id: the vocabulary's unless the labels have fewer."""
     metadata = MetadataCatalog.get(dataset)
     if metadata.evaluator_type in ("coco", "ytvis"):  # things alone
         names = metadata.thing_classes
         return names, metadata.get("thing_colors") or distinct_colors(len(names))
-    words = metadata.get("vocabulary")
-    if words is not None and metadata.get("background_from") is None:
-        words = Vocabulary.load(words)
-        return words.names, words.colors
+    vocabulary = metadata.get("vocabulary")
+    if vocabulary is not None and metadata.get("background_from") is None:
+        vocabulary = Vocabulary.load(vocabulary)
+        return vocabulary.names, vocabulary.colors
     names = metadata.stuff_classes
     return names, metadata.get("stuff_colors") or distinct_colors(len(names))
 
 
 def draw(image: np.ndarray, regions: Regions, colors: Sequence[Color]) -> np.ndarray:
-    """Regions on an image (H, W, 3) in the colours of their classes."""
+    """Draw regions on an image (H, W, 3) in the colours of their classes."""
     if regions.classes:
         colors = [colors[each] for each in regions.classes]
     return overlays.overlay(image, regions.numbers, colors, alpha=ALPHA, ignore_label=NONE)
 
 
 def legend(regions: Regions, names: Sequence[str], colors: Sequence[Color]) -> list[LegendEntry]:
-    """The classes that are there."""
+    """Return the legend of the classes of the regions."""
     labels = regions.numbers
     if regions.classes:
         known = np.array([*regions.classes, NONE])
         labels = known[np.minimum(labels, len(regions.classes))]
-    shares = overlays.present_classes(labels, NONE)
-    return [LegendEntry(names[each], tuple(colors[each]), share) for each, share in shares]
+    present = overlays.present_classes(labels, NONE)
+    return [LegendEntry(names[each], tuple(colors[each]), fraction) for each, fraction in present]

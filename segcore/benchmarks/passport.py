@@ -1,4 +1,4 @@
-"""The passport of a score: how it was made, so that two of them can be held against each other."""
+"""The passport (run manifest) of a score: versions, settings and files, to compare two scores."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ from segcore.vocabulary.files import read_json
 
 FILES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
 FILE_LISTS = ("file_names", "sem_seg_file_names")
-SAME_SCORE = ("versions", "made")  # parts that a score is not expected to depend on
-BESIDE = ("made",)  # parts that always differ
-# What the evaluators of other tasks count by.
+SAME_SCORE = ("versions", "made")  # sections that a score should not depend on
+ALWAYS_DIFFERENT = ("made",)  # sections that differ between any two runs
+# Rules of the evaluators of other tasks than semantic segmentation.
 RULES = {
     "PanopticEvaluator": {"PQ": "the rules of COCO's panopticapi; mean over categories that occur"},
     "InstanceEvaluator": {"AP": "COCO's mask AP, by pycocotools"},
@@ -48,21 +48,21 @@ def make_passport(
     config: str,
     weights: str,
     options: Sequence[str],
-    wording: dict[str, Any],
+    prompts: dict[str, Any],
 ) -> dict[str, Any]:
-    """The passport of the scores of a data set.
+    """Return the passport of the scores of a data set.
 
     Args:
         cfg: of the run.
         dataset: registered name.
-        evaluator: what counts.
-        config: what the config is called.
+        evaluator: of the data set.
+        config: name of the config.
         weights: the checkpoint's file.
         options: keys and values on top of the config.
-        wording: what a model that reads words is asked with, besides the vocabulary.
+        prompts: templates and synonyms of an open-vocabulary model.
 
     Returns:
-        sections of names and values, all of which JSON can hold.
+        sections of names and values of JSON's types.
 
     Raises:
         UserError: the checkpoint or the data set cannot be read.
@@ -70,7 +70,7 @@ def make_passport(
     return {
         "evaluator": describe_evaluators(evaluator),
         "dataset": {"name": dataset} | describe_files(DatasetCatalog.get(dataset)),
-        "vocabulary": describe_vocabulary(dataset) | wording,
+        "vocabulary": describe_vocabulary(dataset) | prompts,
         "model": {
             "config": config,
             "checkpoint": Path(weights).name,
@@ -91,7 +91,7 @@ def make_passport(
 
 
 def describe_evaluators(evaluator: StatefulEvaluator) -> dict[str, Any]:
-    """What counts, and by which conventions."""
+    """Return the names of the evaluators, and their conventions."""
     parts = [evaluator]
     if isinstance(evaluator, EvaluatorsByOutput):
         parts = list(evaluator.evaluators.values())
@@ -105,10 +105,10 @@ def describe_evaluators(evaluator: StatefulEvaluator) -> dict[str, Any]:
 
 
 def describe_files(records: Sequence[dict]) -> dict[str, Any]:
-    """How many images or videos a data set has, and a hash of the list of their files.
+    """Return the number of images or videos of a data set, and a hash of the list of their files.
 
-    Names count from the folder on that all files have in common, so that it does not matter where
-    the data sets lie.
+    Names are relative to the folder that all files have in common, so that the hash does not depend
+    on the location of the data sets.
     """
     lists = [
         [record.get(key) for key in FILES]
@@ -124,7 +124,7 @@ def describe_files(records: Sequence[dict]) -> dict[str, Any]:
 
 
 def describe_vocabulary(dataset: str) -> dict[str, Any]:
-    """The classes that predictions are counted in."""
+    """Return name, size and hash of a data set's vocabulary."""
     vocabulary = MetadataCatalog.get(dataset).get("vocabulary")
     if vocabulary is None:
         return {"name": None, "classes": None, "sha256": None}
@@ -133,7 +133,7 @@ def describe_vocabulary(dataset: str) -> dict[str, Any]:
 
 
 def describe_pruning(cfg: CfgNode) -> dict[str, Any]:
-    """How many classes compete: of a crop in CAT-Seg, of an image with RankSeg."""
+    """Return the number of classes that are kept for a crop (CAT-Seg) or an image (RankSeg)."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         number = cfg.MODEL.SEM_SEG_HEAD.MAX_CLASSES
         return {"classes of a crop": number or "all"}
@@ -143,7 +143,7 @@ def describe_pruning(cfg: CfgNode) -> dict[str, Any]:
 
 
 def describe_input(cfg: CfgNode) -> dict[str, Any]:
-    """How images are resized, cut and repeated."""
+    """Describe resizing, sliding windows and test-time augmentation."""
     sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     described = {
         "size": f"shorter side {sizes[0]}, longer side at most {sizes[1]}" if sizes[0] else "as is",
@@ -159,17 +159,17 @@ def describe_input(cfg: CfgNode) -> dict[str, Any]:
             + (", and the whole image" if node.GLOBAL_VIEW else "")
         )
     elif cfg.MODEL.META_ARCHITECTURE == "CATSeg":
-        described["windows"] = "the whole image, squeezed to the towers' size"
+        described["windows"] = "the whole image, squeezed to the encoders' input size"
     if cfg.TEST.AUG.ENABLED:
         scales = ", ".join(map(str, cfg.TEST.AUG.MIN_SIZES))
         described["augmentation"] = f"shorter sides {scales}" + (
-            " and mirrored" if cfg.TEST.AUG.FLIP else ""
+            " and flipped" if cfg.TEST.AUG.FLIP else ""
         )
     return described
 
 
 def describe_precision(cfg: CfgNode) -> dict[str, Any]:
-    """What the model computes in."""
+    """Describe the model's numeric precision."""
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     rounded = on_gpu and torch.backends.cudnn.allow_tf32
     return {
@@ -180,7 +180,7 @@ def describe_precision(cfg: CfgNode) -> dict[str, Any]:
 
 
 def settings(cfg: CfgNode) -> dict[str, Any]:
-    """The keys that decide what the model predicts, where they are not as by default."""
+    """Return the config keys that affect predictions and differ from their defaults."""
     usual = default_config()
     keys = {}
     for section in SECTIONS:
@@ -197,22 +197,22 @@ def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, CfgNode):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _plain(value)
+            yield f"{prefix}{name}", _json_value(value)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_json_value(each) for each in value]
     return value if isinstance(value, int | float | str | None) else str(value)
 
 
 def text_hash(lines: Sequence[str]) -> str:
-    """SHA-256 (hex) of texts in their order."""
+    """Return the SHA-256 (hex) of texts in their order."""
     return hashlib.sha256(json.dumps(list(lines)).encode()).hexdigest()
 
 
 def file_hash(path: str | Path) -> str | None:
-    """SHA-256 (hex) of a file; None of what is no file, such as an address.
+    """Return the SHA-256 (hex) of a file; None for other things, such as an address.
 
     Raises:
         UserError: it cannot be read.
@@ -229,10 +229,10 @@ def file_hash(path: str | Path) -> str | None:
 
 
 def read_passport(path: str | Path) -> dict[str, Any]:
-    """A passport from its file.
+    """Read a passport from its file.
 
     Raises:
-        UserError: the file cannot be read, or holds none.
+        UserError: the file cannot be read, or is no passport.
     """
     passport = read_json(user_path(path))
     if not isinstance(passport, dict) or not isinstance(passport.get("evaluator"), dict):
@@ -243,11 +243,11 @@ def read_passport(path: str | Path) -> dict[str, Any]:
 
 
 def differences(
-    one: dict[str, Any], other: dict[str, Any], without: Sequence[str] = BESIDE
+    one: dict[str, Any], other: dict[str, Any], without: Sequence[str] = ALWAYS_DIFFERENT
 ) -> list[str]:
-    """A line for every field that differs, the sections of ``without`` left out.
+    """Return a line for every field that differs, without the sections of ``without``.
 
-    A key of the config that only one of the two names is as by default in the other.
+    A config key that is in one of the two only has its default value in the other.
     """
     ours, theirs = dict(_fields(one, without)), dict(_fields(other, without))
     return [

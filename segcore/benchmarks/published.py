@@ -1,4 +1,4 @@
-"""Published scores: of an experiment by its config, and of other methods on the same data set."""
+"""Look up published scores: of an experiment by its config, and of other methods by data set."""
 
 import functools
 import json
@@ -17,15 +17,15 @@ TABLE = Path(__file__).with_name("published.json")
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper or a model zoo tells of one experiment.
+    """The scores of one experiment in a paper or a model zoo.
 
     Attributes:
-        method, source: what was measured, and where it stands.
-        metric: which of our scores it is to be held against.
-        scores: percent, by registered name of the data set, or MESS's name of one.
-        config: name of the config that it was made with, if it is one of ours.
+        method, source: the method, and the paper or model zoo.
+        metric: the score of ours that it is comparable with.
+        scores: percent, by registered name of the data set, or MESS's name.
+        config: name of its config, if it is one of ours.
         settings: keys on top of the config.
-        note: what else to know.
+        note: a remark for readers.
     """
 
     method: str
@@ -37,11 +37,11 @@ class Published:
     note: str = ""
 
     def score_on(self, dataset: str) -> float | None:
-        """Percent; None where it does not tell."""
+        """Return the score in percent; None if there is none."""
         return self.scores.get(dataset, self.scores.get(_mess_title(dataset)))
 
     def differing(self, cfg: CfgNode) -> tuple[str, ...]:
-        """The settings that a config has otherwise, as ``KEY value``."""
+        """Return the settings that differ from those of a config, as ``KEY value``."""
         return tuple(
             f"{key} {value}" for key, value in self.settings.items() if _value(cfg, key) != value
         )
@@ -49,17 +49,17 @@ class Published:
 
 @functools.cache
 def published_table() -> tuple[Published, ...]:
-    """Everything that the package knows, but for the experiments of :func:`zoo_result`."""
+    """Return all published scores, without the experiments of :func:`zoo_results`."""
     rows = json.loads(TABLE.read_text("utf-8"))["rows"]
     return tuple(Published(**row) for row in rows)
 
 
 def published_for(config: str, cfg: CfgNode, dataset: str) -> tuple[Published, ...]:
-    """What was published of an experiment on a data set, one a metric.
+    """Return the published scores of an experiment on a data set, one a metric.
 
     Args:
         config: its name, such as ``catseg_d2/vitb_384.yaml``.
-        cfg: as it is now; of several rows that with the nearest settings counts.
+        cfg: of the run; of several rows, the one with the most similar settings is returned.
         dataset: registered name.
     """
     rows = [
@@ -72,15 +72,15 @@ def published_for(config: str, cfg: CfgNode, dataset: str) -> tuple[Published, .
 
 
 def also_published(dataset: str) -> tuple[Published, ...]:
-    """Everything in the table about a data set, the best first."""
+    """Return all published scores on a data set, the best first."""
     rows = [row for row in published_table() if row.score_on(dataset) is not None]
     return tuple(sorted(rows, key=lambda row: -row.score_on(dataset)))
 
 
 def zoo_results(config: str) -> tuple[Published, ...]:
-    """The entry of ``configs/published.json``: scores on the data set that the config tests on.
+    """Return the entry of ``configs/published.json``: scores on the config's test data set.
 
-    Scores of another way of testing ("mIoU (ms+flip)") are left out.
+    Scores with test-time augmentation ("mIoU (ms+flip)") are left out.
     """
     entry = _zoo().get(config, {"results": {}})
     known = {metric: entry["results"][metric] for metric in METRICS if metric in entry["results"]}
@@ -106,7 +106,7 @@ def _zoo() -> dict:
 
 @functools.cache
 def _mess_titles() -> dict[str, str]:
-    """Registered name -> MESS's name, of data sets that are one there."""
+    """Return registered name -> MESS's name, of data sets with one part."""
     return {
         names[0]: title
         for members in mess_datasets().values()

@@ -1,4 +1,4 @@
-"""What an evaluation found, beside what was published."""
+"""Compare the results of an evaluation with published scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from segcore.benchmarks.suites import MESS
 from segcore.datasets.status import Status
 from segcore.evaluation.mess import MessScores, aggregate
 
-HEADLINES = ("PQ", "mIoU", "AP")  # the score that stands for all, the first that there is
+HEADLINES = ("PQ", "mIoU", "AP")  # the main score of a data set is the first of these that it has
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Row:
     """One model on one data set.
 
     Attributes:
-        run, result: how, and what came out.
-        published: of the same experiment, one a metric.
+        run, result: the evaluation and its scores.
+        published: scores of the same experiment, one a metric.
     """
 
     run: Run
@@ -32,19 +32,19 @@ class Row:
 
     @property
     def metric(self) -> str | None:
-        """The score that stands for all; None where there is no public ground truth."""
+        """The name of the main score; None if the ground truth is not public."""
         if self.dataset in MESS:
             return "mIoU_union"
         return next((name for name in HEADLINES if name in self.result.summary), None)
 
     @property
     def score(self) -> float | None:
-        """That score, in percent."""
+        """The main score, in percent."""
         return self.result.summary.get(self.metric)
 
     @property
     def expected(self) -> tuple[Published, float] | None:
-        """What was published of that score."""
+        """The published row and value of the main score."""
         for each in self.published:
             if each.metric == self.metric:
                 return each, each.score_on(self.dataset)
@@ -53,13 +53,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a command evaluated.
+    """The results of one command.
 
     Attributes:
         title: of the page.
         rows: by data set, then by model.
-        missing: what the suite has and the disk has not, with how to get it.
-        incomplete: data sets of another number of images than the benchmark has.
+        missing: data sets of the suite that are not on the disk, and instructions to get them.
+        incomplete: data sets with another number of images than the benchmark.
     """
 
     title: str
@@ -68,12 +68,12 @@ class Report:
     incomplete: Mapping[str, Status] = field(default_factory=dict)
 
     def by_dataset(self) -> Iterator[tuple[str, list[Row]]]:
-        """The models on each data set."""
+        """Yield each data set with the rows of all models."""
         for name, rows in groupby(self.rows, key=lambda row: row.dataset):
             yield name, list(rows)
 
     def mess(self) -> dict[str, MessScores]:
-        """By model the scores of MESS, where it was evaluated on any of them."""
+        """Return the scores of MESS by model, of models evaluated on any of its data sets."""
         scores: dict[str, dict[str, float]] = {}
         for row in self.rows:
             if row.dataset in MESS and row.score is not None:
@@ -87,7 +87,7 @@ def make_report(
     missing: Sequence[tuple[Status, str]],
     incomplete: Mapping[str, Status],
 ) -> Report:
-    """Results beside what was published; those of a data set stand together."""
+    """Build a report, in which the rows of a data set follow each other."""
     rows = [
         Row(run, result, published_for(run.config, run.cfg, result.dataset))
         for run, result in results
@@ -98,19 +98,19 @@ def make_report(
 
 
 def _whole(scores: Mapping[str, float]) -> bool:
-    """Whether there is a whole data set of MESS: PAXRay-4 has four parts."""
+    """Return whether a data set of MESS is complete: PAXRay-4 has four parts."""
     parts = {name for name in scores if name.startswith("paxray")}
     return len(scores) > len(parts) or len(parts) == 4
 
 
 def remarks(report: Report, rows: Sequence[Row]) -> list[str]:
-    """What a reader of the scores of a data set must know."""
+    """Return remarks for readers about the scores of a data set."""
     found = []
     status = report.incomplete.get(rows[0].dataset)
     if status is not None:
         found.append(
             f"There are {status.found:,} {status.unit} here, the benchmark has "
-            f"{status.published:,}: the scores cannot be held against published ones."
+            f"{status.published:,}: the scores are not comparable with published ones."
         )
     for row in rows:
         if row.expected is None:
@@ -119,7 +119,7 @@ def remarks(report: Report, rows: Sequence[Row]) -> list[str]:
         text = f"Published for {row.run.config}: {published.metric} {value} ({published.source})."
         differing = published.differing(row.run.cfg)
         if differing:
-            text += f" That was with {', '.join(differing)}; here it is otherwise."
+            text += f" That run had {', '.join(differing)}; this one has other values."
         if published.metric in ("mIoU", "mIoU_union"):
             text += " " + convention_remark(published.metric)
         found.append(text)
@@ -127,16 +127,16 @@ def remarks(report: Report, rows: Sequence[Row]) -> list[str]:
 
 
 def convention_remark(metric: str) -> str:
-    """Which of the two means a published mIoU is held against, and why."""
+    """Return a remark on which of the two means a published mIoU is compared with, and why."""
     if metric == "mIoU_union":
-        return "MESS counts a class that is only predicted as 0: it is held against mIoU_union."
+        return "MESS counts a class that is only predicted as 0: it is compared with mIoU_union."
     return (
-        "Which mean it is the paper does not tell; it is held against mIoU, mIoU_union is the "
-        "other convention."
+        "The paper does not define its mean; it is compared with mIoU, mIoU_union is the other "
+        "convention."
     )
 
 
 def missing_line(status: Status, how: str) -> str:
-    """What is not there of a data set, and how to get it."""
+    """Return a line about the missing files of a data set, and how to get them."""
     lacking = status.lacking[0] if status.lacking else f"image of {status.name}"
     return f"{status.name}: there is no {lacking}. {how}"

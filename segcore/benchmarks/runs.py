@@ -1,4 +1,4 @@
-"""Evaluating a model on many data sets, each kept with its passport as soon as it is finished."""
+"""Evaluate a model on many data sets, and write each result with its passport when finished."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from PIL import Image
 from torch import nn
 
-from segcore.benchmarks.examples import ExampleKeeper, Judged, Regions
+from segcore.benchmarks.examples import Example, ExampleKeeper, Regions
 from segcore.benchmarks.passport import SAME_SCORE, differences, make_passport, read_passport
 from segcore.config import CONFIG_FOLDERS, find_config, load_config
 from segcore.engine import Trainer
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One model, asked in one way.
+    """One model with one configuration.
 
     Attributes:
-        title: what it is called on the page.
+        title: its name on the page.
         config: name of its config.
         weights: its checkpoint.
         cfg: frozen, with ``MODEL.WEIGHTS`` and ``OUTPUT_DIR``.
         datasets: registered names.
-        wording: what its passports say of the words, besides the vocabulary.
+        prompts: templates and synonyms of an open-vocabulary model, for its passports.
         options: keys and values on top of the config.
     """
 
@@ -47,15 +47,15 @@ class Run:
     weights: str
     cfg: CfgNode
     datasets: tuple[str, ...]
-    wording: Mapping[str, Any]
+    prompts: Mapping[str, Any]
     options: tuple[str, ...]
 
     def folder(self, dataset: str) -> Path:
-        """Where the result of a data set is."""
+        """Return the folder of the result on a data set."""
         return join_inside(self.cfg.OUTPUT_DIR, dataset, "the name of a data set")
 
     def passport(self, dataset: str) -> dict[str, Any]:
-        """What a score made now would have."""
+        """Return the passport that a score would have now."""
         return make_passport(
             self.cfg,
             dataset,
@@ -63,7 +63,7 @@ class Run:
             config=self.config,
             weights=self.weights,
             options=self.options,
-            wording=dict(self.wording),
+            prompts=dict(self.prompts),
         )
 
 
@@ -74,28 +74,28 @@ def make_run(
     options: Sequence[str],
     folder: Path,
     datasets: Sequence[str],
-    wording: Mapping[str, Any],
+    prompts: Mapping[str, Any],
 ) -> Run:
-    """A run, whose model returns the words of each data set where it reads any.
+    """Build a run; an open-vocabulary model gets the vocabulary of each data set.
 
     Args:
-        title, datasets, wording: of the run.
+        title, datasets, prompts: of the run.
         config, weights: files.
         options: keys and values on top of the config.
-        folder: where its results go.
+        folder: of its results.
 
     Raises:
-        UserError: the config, or what is put on top of it, is wrong.
+        UserError: the config or the options are wrong.
     """
     cfg = load_config(config, [*options, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(folder)])
     if "TEST_CLASS_JSON" in cfg.MODEL.SEM_SEG_HEAD:
         cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
     cfg.freeze()
-    return Run(title, config_name(config), weights, cfg, tuple(datasets), wording, tuple(options))
+    return Run(title, config_name(config), weights, cfg, tuple(datasets), prompts, tuple(options))
 
 
 def config_name(config: str) -> str:
-    """What a config is called: below the folder of configs, or its path."""
+    """Return the name of a config: its path below the folder of configs, or its whole path."""
     path = find_config(config).resolve()
     for folder in CONFIG_FOLDERS:
         if path.is_relative_to(folder):
@@ -105,15 +105,15 @@ def config_name(config: str) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out on a data set.
+    """The scores on a data set.
 
     Attributes:
-        passport: how.
-        scores: task -> score -> percent, None where there was nothing to score.
-        classes: class -> score -> percent, where a task tells classes apart.
-        folder: where its files are.
-        worst, best: dicts with ``score``, ``image`` and the names of the files ``ground truth`` and
-            ``prediction``, and of these the ``classes``.
+        passport: the run manifest.
+        scores: task -> score -> percent, None if there was nothing to score.
+        classes: class -> score -> percent, of tasks with scores by class.
+        folder: of its files.
+        worst, best: dicts with ``score``, ``image``, ``ground_truth`` and ``prediction``; the
+            latter two have ``file`` and ``classes``.
     """
 
     passport: dict[str, Any]
@@ -133,7 +133,7 @@ class Result:
         return {name: value for task in self.scores.values() for name, value in task.items()}
 
     def write(self) -> None:
-        """``passport.json``, then ``result.json``: there is either a whole result or none."""
+        """Write ``passport.json``, then ``result.json``: a result is complete or absent."""
         content = {
             "scores": self.scores,
             "classes": self.classes,
@@ -146,9 +146,10 @@ class Result:
 
     @classmethod
     def read(cls, folder: Path) -> "Result":
-        """
+        """Read the result in a folder.
+
         Raises:
-            UserError: it is not there, or damaged.
+            UserError: it is missing or damaged.
         """
         content = read_json(folder / "result.json")
         try:
@@ -158,7 +159,7 @@ class Result:
 
 
 def finished(run: Run, dataset: str, passport: dict[str, Any]) -> bool:
-    """Whether a result is there that was made as it would be now; versions may have changed."""
+    """Return whether a result with the same passport exists; versions may differ."""
     folder = run.folder(dataset)
     if not (folder / "result.json").is_file():
         return False
@@ -177,14 +178,14 @@ def evaluate(
 ) -> None:
     """Evaluate on one data set; the main process writes the result.
 
-    What an interrupted evaluation has done is not done again.
+    An interrupted evaluation is resumed.
 
     Args:
-        run: which it is a part of.
+        run: of the evaluation.
         model: with its weights.
         dataset: registered name.
-        passport: that of its scores.
-        examples: how many of the best and of the worst images are kept.
+        passport: of its scores.
+        examples: number of the kept best images, and of the worst ones.
     """
     keeper = ExampleKeeper(Trainer.build_evaluator(run.cfg, dataset), dataset, examples)
     scores = Trainer.test(only_on(run.cfg, dataset), model, [keeper])
@@ -206,7 +207,7 @@ def evaluate(
 
 
 def only_on(cfg: CfgNode, dataset: str) -> CfgNode:
-    """The config with one data set to test on."""
+    """Return the config with one data set to test on."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TEST = (dataset,)
@@ -217,7 +218,7 @@ def only_on(cfg: CfgNode, dataset: str) -> CfgNode:
 def split_classes(
     scores: Mapping[str, Mapping[str, float]],
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, dict[str, float | None]]]:
-    """What evaluators return, as scores by task and as scores by class ("IoU-cat"); nan is None."""
+    """Split results of evaluators into scores by task and by class ("IoU-cat"); nan is None."""
     summary: dict[str, dict[str, float | None]] = {}
     classes: dict[str, dict[str, float | None]] = {}
     for task, values in scores.items():
@@ -233,13 +234,13 @@ def split_classes(
 
 
 def _panoptic_classes(run: Run, dataset: str) -> dict[str, dict[str, float]]:
-    """What the panoptic evaluator writes down of single classes."""
+    """Return the scores by class in the panoptic evaluator's file."""
     path = inference_folder(run.cfg, dataset) / "panoptic_evaluation.json"
     return read_json(path)["categories"] if path.is_file() else {}
 
 
-def _write_examples(examples: Sequence[Judged], folder: Path, kind: str) -> list[dict]:
-    """Label maps as files; returns what the result says of them."""
+def _write_examples(examples: Sequence[Example], folder: Path, kind: str) -> list[dict]:
+    """Write the label maps of examples; return their entries in the result."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, each in enumerate(examples, 1):
@@ -254,7 +255,7 @@ def _write_examples(examples: Sequence[Judged], folder: Path, kind: str) -> list
 
 
 def read_regions(folder: Path, entry: Mapping[str, Any]) -> Regions:
-    """One of the maps that a result names.
+    """Read one of the maps of a result.
 
     Raises:
         UserError: it cannot be read.

@@ -1,4 +1,4 @@
-"""Suites: data sets that are evaluated together, and which of them a model can predict."""
+"""Suites of data sets, and the choice of those that a model supports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ OVSS = (
     "voc_2012_test_sem_seg",
     "voc_2012_test_background_sem_seg",
 )
-# What models with a fixed list of classes are trained for.
+# Data sets of models with a fixed list of classes.
 CLOSED = (
     "ade20k_sem_seg_val",
     "ade20k_full_sem_seg_val",
@@ -49,12 +49,12 @@ SEMANTIC_TYPES = ("sem_seg", "sem_seg_background", "cityscapes_sem_seg")
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """A very small model that comes with the project.
+    """A very small model that the project ships.
 
     Attributes:
         weights: its file, relative to the repository.
         config: name of its config.
-        datasets: what it is evaluated on in the suite ``scenes``.
+        datasets: those of its evaluation in the suite ``scenes``.
     """
 
     weights: str
@@ -84,27 +84,27 @@ SHIPPED = (
 )
 
 
-def reads_words(cfg: CfgNode) -> bool:
-    """Whether the model of a config predicts with whatever words it is given."""
+def is_open_vocabulary(cfg: CfgNode) -> bool:
+    """Return whether the model of a config takes any vocabulary."""
     return hasattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "set_vocabulary")
 
 
-def predictable_(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the data sets that the model of a config has predictions for.
+def supported_datasets(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the data sets that the model of a config can be evaluated on.
 
-    A model that reads class names predicts every semantic one. Others predict those that have the
-    classes and the evaluator of the first of ``DATASETS.TEST``.
+    An open-vocabulary model supports every semantic one. Others support those with the classes and
+    the evaluator of the first of ``DATASETS.TEST``.
     """
     check_registered(names)
-    if reads_words(cfg):
+    if is_open_vocabulary(cfg):
         chosen = [n for n in names if MetadataCatalog.get(n).evaluator_type in SEMANTIC_TYPES]
         return tuple(chosen)
-    own = [_subject(name) for name in cfg.DATASETS.TEST[:1]]
-    return tuple(name for name in names if _subject(name) in own)
+    supported = [_evaluator_and_classes(name) for name in cfg.DATASETS.TEST[:1]]
+    return tuple(name for name in names if _evaluator_and_classes(name) in supported)
 
 
-def _subject(name: str) -> tuple[str, tuple[str, ...]]:
-    """What a data set is about: its evaluator, and its classes."""
+def _evaluator_and_classes(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the evaluator type and the classes of a data set."""
     metadata = MetadataCatalog.get(name)
     classes = metadata.get("stuff_classes") or metadata.get("thing_classes")
     return metadata.evaluator_type, tuple(classes)

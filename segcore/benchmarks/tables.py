@@ -1,4 +1,4 @@
-"""What an evaluation found, in tables of text."""
+"""Format the results of an evaluation as tables of text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header, and rows of a
 
 
 def summary_table(report: Report) -> Table:
-    """A row a model and data set: measured, and beside published where anything is."""
+    """Return one row a model and data set: the measured score, and the published one if any is."""
     header = ["data set", "model", "number", "score", "measured"]
     rows = [
         [
@@ -32,7 +32,7 @@ def summary_table(report: Report) -> Table:
 
 
 def mess_tables(report: Report) -> tuple[Table, Table] | None:
-    """MESS by domain and by data set, with published rows below; None where it was not run."""
+    """Return MESS by domain and by data set, with published rows below; None if it was not run."""
     found = report.mess()
     if not found:
         return None
@@ -61,7 +61,7 @@ def _published_mess() -> dict[str, MessScores]:
 
 
 def mess_of_titles(scores: Mapping[str, float]) -> MessScores:
-    """As :func:`aggregate`, of scores by MESS's names: a data set's parts all get its score."""
+    """Aggregate scores by MESS's names: all parts of a data set get its score."""
     spread = {
         name: scores[title]
         for members in mess_datasets().values()
@@ -72,7 +72,7 @@ def mess_of_titles(scores: Mapping[str, float]) -> MessScores:
 
 
 def score_table(rows: Sequence[Row]) -> Table:
-    """All scores of a data set: a row a score, a column a model, and of two their difference."""
+    """Return all scores of a data set, one column a model, and the difference of two models."""
     header = ["score", *(row.run.title for row in rows)]
     names = dict.fromkeys(name for row in rows for name in row.result.summary)
     body = []
@@ -83,7 +83,7 @@ def score_table(rows: Sequence[Row]) -> Table:
 
 
 def class_table(rows: Sequence[Row]) -> Table:
-    """A row a class; the scores of each model beside each other, and of two their difference."""
+    """Return one row a class with the scores of each model, and the difference of two models."""
     metrics = list(dict.fromkeys(m for row in rows for c in row.result.classes.values() for m in c))
     several = len(rows) > 1
     shown = metrics[:1] if several else metrics
@@ -100,21 +100,21 @@ def class_table(rows: Sequence[Row]) -> Table:
 
 
 def passport_table(rows: Sequence[Row]) -> Table:
-    """The passports but for their settings, a column a model."""
+    """Return the passports without their settings, one column a model."""
     header = ["", *(row.run.title for row in rows)]
     fields: dict[str, list[str]] = {}
-    for place, row in enumerate(rows):
+    for column, row in enumerate(rows):
         for section, entries in row.result.passport.items():
             if section == "settings":
                 continue
             for name, value in entries.items():
                 cells = fields.setdefault(f"{section}: {name}", [""] * len(rows))
-                cells[place] = _text(value)
+                cells[column] = _text(value)
     return header, [[name, *cells] for name, cells in fields.items()]
 
 
 def number(value: float | None) -> str:
-    """Two digits, or a dash."""
+    """Format a number with two digits, None as a dash."""
     return "-" if value is None else f"{value:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON for programs and as Markdown for people."""
+"""Write the results of an evaluation as JSON for programs and as Markdown for people."""
 
 import html
 import json
@@ -22,7 +22,7 @@ MAX_CELL = 2000  # characters of a cell, a heading or a line
 
 
 def write_json_report(report: Report, path: Path) -> None:
-    """Everything, for programs."""
+    """Write the whole report as JSON."""
     mess = {
         title: {
             "domains": each.domains,
@@ -67,7 +67,7 @@ def _json_row(row: Row) -> dict[str, Any]:
 
 
 def write_markdown(report: Report, path: Path) -> None:
-    """Everything but the images, for people and repositories."""
+    """Write the report without images as Markdown."""
     parts = [f"# {escaped(report.title)}", _markdown(summary_table(report))]
     tables = mess_tables(report)
     if tables:
@@ -90,7 +90,7 @@ def _markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
 
 
-# What Markdown gives a meaning; an underscore has none within a word.
+# Characters with a meaning in Markdown; an underscore has none within a word.
 SPECIAL = re.compile(r"[\\`*\[\]|~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""Evaluators on Detectron2's interface that keep counts or embeddings instead of predictions."""
+"""Evaluators with Detectron2's interface that keep counts or embeddings instead of predictions."""
 
 from segcore.evaluation.builder import build_evaluator
 from segcore.evaluation.by_output import EvaluatorsByOutput

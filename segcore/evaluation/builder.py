@@ -1,4 +1,4 @@
-"""The evaluator of a data set, by the ``evaluator_type`` in its metadata."""
+"""Build the evaluator of a data set by the ``evaluator_type`` in its metadata."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ from segcore.runtime.files import join_inside
 
 SEMANTIC = {"sem_seg": SemanticEvaluator}
 PANOPTIC = {"panoptic_seg": PanopticEvaluator, "instances": InstanceEvaluator} | SEMANTIC
-# What a data set of a type can evaluate, by the start of the names of a model's outputs.
+# Evaluators of each type of data sets, by the start of the names of a model's outputs.
 EVALUATORS = {
     "sem_seg": SEMANTIC,
-    "sem_seg_background": SEMANTIC,  # what differs stands in the metadata
+    "sem_seg_background": SEMANTIC,  # the metadata has the difference
     "cityscapes_sem_seg": SEMANTIC,  # mIoU over the training ids, without iIoU
     "ade20k_panoptic_seg": PANOPTIC,
     "coco_panoptic_seg": PANOPTIC,
@@ -34,11 +34,11 @@ EVALUATORS = {
     "ytvis": {"pred_scores": VideoInstanceEvaluator},
     "retrieval": {"image_embedding": RetrievalEvaluator},
 }
-# The servers of their benchmarks want files.
+# Types with files for the server of their benchmark.
 WITH_SUBMISSION = ("video_semantic", "ytvis")
-# Panoptic data sets may come without these; the metadata tells.
+# Metadata of the optional outputs of panoptic data sets.
 NEEDED = {"instances": "json_file", "sem_seg": "sem_seg_root"}
-# What a model of several tasks returns: keys of ``TASK_SWITCHES``.
+# Outputs of a model of several tasks -> keys of ``TASK_SWITCHES``.
 SWITCHES = {
     "sem_seg": "SEMANTIC_ON",
     "panoptic_seg": "PANOPTIC_ON",
@@ -48,22 +48,21 @@ SWITCHES = {
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
-    """The evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
+    """Build the evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
-    A data set that knows several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST``
-    switches on. With ``MODEL.RANKSEG.FLAG`` the classes that the model finds in the images are
-    evaluated too.
+    A data set of several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST`` switches on.
+    With ``MODEL.RANKSEG.FLAG`` the multi-label classification of the images is evaluated too.
 
     Raises:
-        UserError: the data set is unknown, there is no evaluator of its type, or the model predicts
-            nothing that it could evaluate.
+        UserError: the data set is unknown, there is no evaluator of its type, or the model has no
+            output that it evaluates.
     """
     check_registered([dataset_name])
     metadata = MetadataCatalog.get(dataset_name)
     kind = metadata.get("evaluator_type")
     if kind not in EVALUATORS:
         raise UserError(
-            f"dataset {dataset_name!r} wants the evaluator {kind!r}; there are "
+            f"dataset {dataset_name!r} has the evaluator type {kind!r}, which is unknown: use "
             f"{', '.join(EVALUATORS)}"
         )
     outputs = [
@@ -92,7 +91,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
 
 
 def inference_folder(cfg: CfgNode, dataset_name: str) -> Path:
-    """Where the files of an evaluation go.
+    """Return the folder for the files of an evaluation.
 
     Raises:
         UserError: the name leads out of ``OUTPUT_DIR``.
@@ -102,14 +101,14 @@ def inference_folder(cfg: CfgNode, dataset_name: str) -> Path:
 
 
 def evaluated_tasks(dataset_name: str) -> frozenset[str]:
-    """Those of "semantic", "panoptic" and "instance" that a data set could evaluate."""
+    """Return those of "semantic", "panoptic" and "instance" that a data set can evaluate."""
     outputs = EVALUATORS[MetadataCatalog.get(dataset_name).evaluator_type]
     switches = (SWITCHES[output] for output in outputs if output in SWITCHES)
     return frozenset(switch.removesuffix("_ON").lower() for switch in switches)
 
 
 def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> list[str]:
-    """Those of a data set's outputs that the model returns."""
+    """Return those of a data set's outputs that the model returns."""
     tasks = task_switches(cfg)
     if tasks is None:
         return list(outputs)
@@ -118,6 +117,6 @@ def _switched_on(cfg: CfgNode, dataset_name: str, outputs: Sequence[str]) -> lis
         keys = " or ".join(f"{TASK_SWITCHES}.{SWITCHES[each]}" for each in outputs)
         raise UserError(
             f"dataset {dataset_name!r} evaluates {', '.join(outputs)}, which the model does not "
-            f"predict with: set {keys} to True"
+            f"return: set {keys} to True"
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Several evaluators, each of those predictions that are meant for it."""
+"""Combine several evaluators, each of which gets the predictions with its outputs."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ from segcore.evaluation.stateful import StatefulEvaluator
 
 
 class EvaluatorsByOutput(StatefulEvaluator):
-    """A model may return labels, segments, instances and the classes of the image, or with
-    some of these: what it returns is evaluated.
+    """Evaluate all that a model returns: labels, segments, instances, classes of the image.
 
     Attributes:
         labels_suffice: see :class:`segcore.evaluation.SemanticEvaluator`.
@@ -23,8 +22,7 @@ class EvaluatorsByOutput(StatefulEvaluator):
         """
         Args:
             dataset_name: for messages.
-            evaluators: the start of the names of a model's outputs, such as ``"sem_seg"``, to the
-                evaluator of these.
+            evaluators: start of the names of a model's outputs, such as ``"sem_seg"`` -> evaluator.
         """
         self.dataset_name = dataset_name
         self.evaluators = evaluators
@@ -36,7 +34,7 @@ class EvaluatorsByOutput(StatefulEvaluator):
             evaluator.reset()
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        """Give each evaluator the part of a batch that has its outputs."""
+        """Pass to each evaluator the part of a batch that has its outputs."""
         for name, evaluator in self.evaluators.items():
             pairs = [
                 (item, output)
@@ -48,16 +46,16 @@ class EvaluatorsByOutput(StatefulEvaluator):
                 self._used.add(name)
 
     def evaluate(self) -> OrderedDict | None:
-        """The results of all evaluators that saw something; None in all but the main process.
+        """Return the results of all used evaluators; None in all but the main process.
 
         Raises:
-            UserError: none of them did.
+            UserError: none was used.
         """
-        used = set().union(*comm.all_gather(self._used))  # all processes ask the same evaluators
+        used = set().union(*comm.all_gather(self._used))  # the same evaluators in all processes
         if not used:
             raise UserError(
-                f"nothing of dataset {self.dataset_name!r} was evaluated: it is about "
-                f"{', '.join(self.evaluators)}, but the model predicted with none of these"
+                f"nothing of dataset {self.dataset_name!r} was evaluated: it needs "
+                f"{', '.join(self.evaluators)}, but the model returned none of these"
             )
         results = OrderedDict()
         for name, evaluator in self.evaluators.items():

@@ -1,7 +1,7 @@
-"""Confusion matrices, and the scores that are made of them.
+"""Confusion matrices, and the scores that they give.
 
-A matrix counts pixels, ``[prediction, ground truth]``, (K + 1, K + 1) int64. Index K stands for
-"ignored"; predictions never have it.
+A matrix counts pixels, ``[prediction, ground truth]``, (K + 1, K + 1) int64. Index K is "ignored";
+predictions never have it.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ CHUNK = 1 << 24  # pixels counted at once: their cells take 8 bytes each
 
 
 def empty_matrix(num_classes: int, device: torch.device | str = "cpu") -> Tensor:
-    """A matrix of K classes without a pixel: (K + 1, K + 1) int64."""
+    """Return a matrix of K classes without counts: (K + 1, K + 1) int64."""
     return torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
 
 
 def count_pairs(matrix: Tensor, prediction: Tensor, ground_truth: Tensor) -> None:
     """Add the pixels of a pair of label maps to a matrix, in place.
 
-    With many classes a matrix is larger than a map, so an image must not cost a matrix of its own.
+    With many classes a matrix is larger than a map, so no matrix is allocated for an image.
 
     Args:
         matrix: (K + 1, K + 1) int64.
-        prediction, ground truth: (H, W) integers in 0..K, on the device of the matrix.
+        prediction, ground_truth: (H, W) integers in 0..K, on the device of the matrix.
     """
     one = torch.ones(1, dtype=torch.int64, device=matrix.device)
     pairs = zip(prediction.flatten().split(CHUNK), ground_truth.flatten().split(CHUNK), strict=True)
@@ -35,19 +35,19 @@ def count_pairs(matrix: Tensor, prediction: Tensor, ground_truth: Tensor) -> Non
 
 
 def confusion_matrix(prediction: Tensor, ground_truth: Tensor, num_classes: int) -> Tensor:
-    """The matrix (K + 1, K + 1) of one pair of label maps; see :func:`count_pairs`."""
+    """Return the matrix (K + 1, K + 1) of one pair of label maps; see :func:`count_pairs`."""
     matrix = empty_matrix(num_classes, prediction.device)
     count_pairs(matrix, prediction, ground_truth)
     return matrix
 
 
 def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, float]:
-    """Scores in percent from a confusion matrix (K + 1, K + 1); nan where nothing was to score.
+    """Return scores in percent from a confusion matrix (K + 1, K + 1); nan without any pixel.
 
-    Two conventions of the mean IoU go round. ``mIoU`` averages the classes that the ground truth
-    shows, which is Detectron2's present one. ``mIoU_union`` averages the classes that the ground
-    ground truth or a prediction shows, an older one: a class that is only predicted counts as 0.
-    ``mACC`` averages over the former classes; ``fwIoU`` weighs each IoU by its class's share.
+    The mean IoU has two conventions. ``mIoU`` averages over the classes in the ground truth, as
+    Detectron2 does now. ``mIoU_union`` averages over the classes in the ground truth or a
+    prediction, an older convention: a class that is only predicted counts as 0. ``mACC`` averages
+    over the classes in the ground truth; ``fwIoU`` weights each IoU by its class's frequency.
     """
     matrix = matrix.double().cpu()
     hits = matrix.diagonal()[:-1]
@@ -70,18 +70,18 @@ def semantic_scores(matrix: Tensor, class_names: Sequence[str]) -> dict[str, flo
 
 
 def chance_miou(matrix: Tensor) -> float:
-    """The mIoU in percent that labels drawn evenly from all K classes have, from the ground truth.
+    """Return the mIoU in percent of labels drawn uniformly from all K classes.
 
-    A class with the share p of the pixels then has the IoU (p / K) / (p + 1 / K - p / K), and the
-    mean is over the classes that the ground truth shows. With K equal shares it is 1 / (2K - 1).
+    A class with the fraction p of the pixels then has the IoU (p / K) / (p + 1 / K - p / K), and
+    the mean is over the classes in the ground truth. With K equal fractions it is 1 / (2K - 1).
     """
     ground_truth = matrix[:-1, :-1].sum(0).double().cpu()
-    share, guessed = ground_truth[ground_truth > 0] / ground_truth.sum(), 1 / len(ground_truth)
-    return 100 * (share * guessed / (share + guessed - share * guessed)).mean().item()
+    fraction, guessed = ground_truth[ground_truth > 0] / ground_truth.sum(), 1 / len(ground_truth)
+    return 100 * (fraction * guessed / (fraction + guessed - fraction * guessed)).mean().item()
 
 
 def only_prediction(matrix: Tensor) -> int | None:
-    """The class that all pixels were predicted to be, where the ground truth shows several."""
+    """Return the class of all predicted pixels, if the ground truth has several; else None."""
     predicted = matrix[:-1].sum(1).nonzero().flatten().tolist()
     shown = int((matrix[:-1, :-1].sum(0) > 0).sum())
     return predicted[0] if len(predicted) == 1 and shown > 1 else None
@@ -90,8 +90,8 @@ def only_prediction(matrix: Tensor) -> int | None:
 def seen_unseen_scores(
     scores: dict[str, float], class_names: Sequence[str], seen: Sequence[bool]
 ) -> dict[str, float]:
-    """``mIoU-seen``, ``mIoU-unseen`` (over classes in the ground truth) and their harmonic mean
-    ``hIoU``, from the scores of :func:`semantic_scores`."""
+    """Return ``mIoU-seen``, ``mIoU-unseen`` (over classes in the ground truth) and their harmonic
+    mean ``hIoU``, from the scores of :func:`semantic_scores`."""
     iou = torch.tensor([scores[f"IoU-{name}"] for name in class_names], dtype=torch.float64)
     flags = torch.tensor(seen)
     of_seen, of_unseen = iou[flags].nanmean().item(), iou[~flags].nanmean().item()
@@ -101,11 +101,11 @@ def seen_unseen_scores(
 
 
 def boundary_differences(labels: Tensor) -> Tensor:
-    """Label map minus its erosion, the input of Detectron2's boundary scores.
+    """Return a label map minus its erosion, the input of Detectron2's boundary scores.
 
-    The erosion is a minimum over a square, as far as 2 % of the diagonal reaches (1 pixel at
-    least), with zeros around the map. It is taken on the label values, as Detectron2 does: what is
-    left is a difference of labels, not a label on a ring.
+    The erosion is a minimum over a square of 2 % of the diagonal to each side (1 pixel at least),
+    with zeros around the map. As in Detectron2, it is that of the label values: the result is a
+    difference of labels, not a label on a ring.
 
     Args:
         labels: (H, W) integers below 256.
@@ -125,7 +125,7 @@ def boundary_differences(labels: Tensor) -> Tensor:
 def boundary_scores(
     matrix: Tensor, scores: dict[str, float], class_names: Sequence[str]
 ) -> dict[str, float]:
-    """``BoundaryIoU-<class>`` and ``min(IoU, B-Iou)-<class>`` in percent.
+    """Return ``BoundaryIoU-<class>`` and ``min(IoU, B-Iou)-<class>`` in percent.
 
     Args:
         matrix: (K + 1, K + 1), of label maps after :func:`boundary_differences`.

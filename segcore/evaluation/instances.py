@@ -24,14 +24,14 @@ from segcore.outlines import encode_masks
 logger = logging.getLogger(__name__)
 
 # In the order of pycocotools; AP is the mean over IoU thresholds of 0.5 to 0.95 and the classes,
-# s, m and l are small, medium and large objects, AR is the recall of so many predictions an image.
+# s, m and l are small, medium and large objects, AR<n> is the recall of n predictions an image.
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 class InstanceEvaluator(StatefulEvaluator):
-    """Mask AP; keeps run lengths instead of masks.
+    """Compute mask AP; predictions are kept as RLE.
 
-    Any number of processes gives the scores of one to the last digit.
+    Scores do not depend on the number of processes, to the last digit.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class InstanceEvaluator(StatefulEvaluator):
             self._num_images += 1
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"segm": {score: percent}}``; None in all but the main process.
+        """Return ``{"segm": {score: percent}}``; None in all but the main process.
 
-        The scores are those of ``SCORES``, and ``AP-<class>``; nan where there is nothing to find.
+        The scores are those of ``SCORES``, and ``AP-<class>``; nan without ground truth.
         """
-        states = self.everyones_states()
+        states = self.gather_states()
         if not states:
             return None
         num_images = sum(state["num_images"] for state in states)
@@ -141,8 +141,9 @@ class InstanceEvaluator(StatefulEvaluator):
         category = self._category.get(predicted)
         if category not in self._ground_truth.categories:
             raise UserError(
-                f"the model predicts an instance of class {predicted}, which {self.json_file} does "
-                f"not know: give the model the classes of the data set {self.dataset_name!r}"
+                f"the model predicts an instance of class {predicted}, which is not in "
+                f"{self.json_file}: give the model the classes of the data set "
+                f"{self.dataset_name!r}"
             )
         return category
 
@@ -174,9 +175,10 @@ class InstanceGroundTruth:
         self.number = {id: number for number, id in enumerate(in_order)}
 
     def image(self, image_id: int | str) -> AnnotatedImage:
-        """
+        """Return the image of an id.
+
         Raises:
-            UserError: there is none of this id.
+            UserError: there is none.
         """
         image = self._images.get(image_id)
         if image is None:
@@ -184,10 +186,10 @@ class InstanceGroundTruth:
         return image
 
     def as_coco(self) -> COCO:
-        """Return what pycocotools takes for ground truth, with ids of our own.
+        """Return the ground truth as a pycocotools object, with new ids.
 
         Images are numbered in the order of their ids (``number``), in which pycocotools sorts equal
-        scores; objects from 1 on, because it takes 0 for an object that nothing has found.
+        scores; objects are numbered from 1, because in pycocotools 0 means "not matched".
         """
         pairs = [(image, each) for image in self._images.values() for each in image.objects]
         ground_truth = COCO()
@@ -217,10 +219,10 @@ class InstanceGroundTruth:
 def average_precision(
     ground_truth: InstanceGroundTruth, predictions: list[dict]
 ) -> dict[str, float]:
-    """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
+    """Return ``SCORES`` and ``AP-<class>`` in percent; nan without ground truth.
 
     Args:
-        ground truth: annotated objects.
+        ground_truth: annotated objects.
         predictions: dicts with ``image_id``, ``category_id``, ``score`` and ``segmentation``.
     """
     known = ground_truth.as_coco()
@@ -231,7 +233,7 @@ def average_precision(
     with contextlib.redirect_stdout(io.StringIO()):
         if predictions:
             found = known.loadRes(predictions)
-        else:  # which loadRes cannot do
+        else:  # loadRes raises an error for an empty list
             found = COCO()
             found.dataset = known.dataset | {"annotations": []}
             found.createIndex()
@@ -240,7 +242,7 @@ def average_precision(
         evaluation.accumulate()
         evaluation.summarize()
     scores = {name: _percent(value) for name, value in zip(SCORES, evaluation.stats, strict=True)}
-    # (thresholds, recalls, classes, object sizes, predictions per image); the last two: all, most
+    # (thresholds, recalls, classes, object sizes, predictions per image); of all sizes, at most 100
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     for k, category in enumerate(evaluation.params.catIds):
         defined = precision[:, :, k][precision[:, :, k] > -1]
@@ -250,5 +252,5 @@ def average_precision(
 
 
 def _percent(value: float) -> float:
-    """pycocotools writes -1 for nothing."""
+    """Return a score in percent; pycocotools' -1, for no ground truth, becomes nan."""
     return math.nan if value < 0 else 100 * float(value)

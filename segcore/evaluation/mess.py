@@ -1,4 +1,4 @@
-"""What MESS scores: the classes of interest of a data set, and the mean over all of them.
+"""The scores of MESS: classes of interest of a data set, and means over all data sets.
 
 Its mean IoU is ``mIoU_union`` of :func:`segcore.evaluation.confusion.semantic_scores`: a class that
 is only predicted counts as 0. Blumenstiel et al., What a MESS, NeurIPS 2023.
@@ -26,7 +26,7 @@ DOMAINS = (
 
 
 def classes_of_interest(vocabulary: Vocabulary | None) -> tuple[int, ...] | None:
-    """Ids of the classes that a data set is about; None where no benchmark names such."""
+    """Return the ids of MESS's classes of interest; None for vocabularies without such."""
     if vocabulary is None or not isinstance(vocabulary_reference(vocabulary), str):
         return None
     ids = vocabulary_table(vocabulary.name).get("classes_of_interest")
@@ -34,16 +34,16 @@ def classes_of_interest(vocabulary: Vocabulary | None) -> tuple[int, ...] | None
 
 
 def interest_scores(matrix: Tensor, classes: Sequence[int]) -> dict[str, float]:
-    """``CoI-mIoU`` and ``CoI-mACC``, means over classes of interest; of two classes in all also
-    ``Specificity`` and ``Sensitivity``, the accuracies of the first and of the second.
+    """Return ``CoI-mIoU`` and ``CoI-mACC``, means over classes of interest; with two classes in all
+    also ``Specificity`` and ``Sensitivity``, the accuracies of the first and of the second.
 
     Args:
         matrix: (K + 1, K + 1) counts, ``[prediction, ground truth]``, K = ignored.
         classes: ids.
 
     Returns:
-        percent; nan where nothing was to score. The IoU's mean is over the classes that the ground
-        ground truth or a prediction shows, that of the accuracy over those in the ground truth.
+        percent; nan without any pixel. The mean IoU is over the classes in the ground truth or a
+        prediction, the mean accuracy over those in the ground truth.
     """
     matrix = matrix.double().cpu()
     hits = matrix.diagonal()[:-1]
@@ -58,14 +58,14 @@ def interest_scores(matrix: Tensor, classes: Sequence[int]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class MessScores:
-    """One score of many data sets, put together as MESS does.
+    """The scores of many data sets, aggregated as MESS does.
 
     Attributes:
-        datasets: its 22, by the benchmark's names; PAXRay-4 is the mean of its four parts.
+        datasets: the 22 scores by the benchmark's names; PAXRay-4 is the mean of its four parts.
         domains: means over their data sets.
         mean: over the data sets, not over the domains.
-        missing: registered names of what has no score. Means are over what is there: only without
-            these are they those of the benchmark.
+        missing: registered names of data sets without a score. Means are over the others: they are
+            the benchmark's only if none is missing.
     """
 
     datasets: dict[str, float]
@@ -75,7 +75,7 @@ class MessScores:
 
 
 def aggregate(scores: Mapping[str, float]) -> MessScores:
-    """Put scores together.
+    """Aggregate the scores of data sets.
 
     Args:
         scores: by registered name of the data set; names of other benchmarks are left out.
@@ -90,9 +90,9 @@ def aggregate(scores: Mapping[str, float]) -> MessScores:
             missing += lacking
             if not lacking:
                 datasets[title] = fmean(scores[name] for name in names)
-        there = [datasets[title] for title in members if title in datasets]
-        if there:
-            domains[domain] = fmean(there)
+        scored = [datasets[title] for title in members if title in datasets]
+        if scored:
+            domains[domain] = fmean(scored)
     if not datasets:
         raise UserError("none of the scores is of a whole data set of MESS: evaluate one")
     return MessScores(datasets, domains, fmean(datasets.values()), tuple(missing))
@@ -100,7 +100,7 @@ def aggregate(scores: Mapping[str, float]) -> MessScores:
 
 @functools.cache
 def mess_datasets() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Domain -> the benchmark's name of a data set -> registered names of its parts."""
+    """Return domain -> the benchmark's name of a data set -> registered names of its parts."""
     found: dict[str, dict[str, tuple[str, ...]]] = {domain: {} for domain in DOMAINS}
     for table in map(vocabulary_table, registered_names()):
         benchmark = table.get("benchmark", {})

@@ -1,4 +1,4 @@
-"""How well a model knows which classes are in an image."""
+"""Evaluate multi-label classification: which classes are present in an image."""
 
 import logging
 from collections import OrderedDict
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 
 TOP = (1, 5, 10, 20, 50, 100)
 VIDEO_GROUND_TRUTH = {"frame_annotations", "sem_seg_file_names"}
-CHUNK = 64  # rows ranked at a time
+CHUNK = 64  # rows sorted at a time
 
 
 class MultilabelEvaluator(StatefulEvaluator):
-    """Mean average precision, recall and precision of the likeliest classes.
+    """Compute mean average precision, and recall and precision of the top k classes.
 
-    What is present is read from the ground truth in its own size, so that small things count.
-    Keeps a score per class and image; any number of processes gives the scores of one to the
-    last digit.
+    The present classes are read from the ground truth as stored, so that small objects count. A
+    score per class and image is kept. Results do not depend on the number of processes, to the last
+    digit.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class MultilabelEvaluator(StatefulEvaluator):
         Args:
             dataset_name: a registered data set whose dicts have ``segments_info``,
                 ``sem_seg_file_name`` or ``annotations``.
-            top: how many of the likeliest classes recall and precision look at; numbers beyond
-                that of the classes are left out.
+            top: the numbers k of top classes for recall and precision; those beyond the number of
+                classes are left out.
             distributed: gather the scores of all processes; only the main one returns results.
             output_dir: folder for ``multilabel_evaluation.json``; None writes nothing.
 
@@ -73,18 +73,18 @@ class MultilabelEvaluator(StatefulEvaluator):
 
         Args:
             inputs: dicts with ``file_name``, or of videos with ``file_names``. Videos without
-                ground truth are passed over.
-            outputs: dicts with ``category_scores`` (C,), the higher the likelier.
+                ground truth are skipped.
+            outputs: dicts with ``category_scores`` (C,), higher for more probable classes.
 
         Raises:
-            UserError: the ground truth cannot be read, or has classes that the model has not.
+            UserError: the ground truth cannot be read, or has classes that the model lacks.
         """
         for item, output in zip(inputs, outputs, strict=True):
             name, scores = _name(item), output["category_scores"].float().cpu()
             record = self._items.get(name)
             if record is None:
                 raise UserError(f"{name} is no image of dataset {self.dataset_name!r}")
-            if self._is_secret(record):
+            if self._is_private(record):
                 continue
             present = self._presence(record, len(scores))
             self._names.append(name)
@@ -92,16 +92,16 @@ class MultilabelEvaluator(StatefulEvaluator):
             self._present.append(present)
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"multilabel": {score: percent}}``; None in all but the main process.
+        """Return ``{"multilabel": {score: percent}}``; None in all but the main process.
 
         The scores are those of :func:`multilabel_scores`.
         """
-        states = self.everyones_states()
+        states = self.gather_states()
         if not states:
             return None
         states = [state for state in states if state["names"]]
         names = [name for state in states for name in state["names"]]
-        if not names and any(map(self._is_secret, self._items.values())):
+        if not names and any(map(self._is_private, self._items.values())):
             return OrderedDict()
         if not names:
             raise UserError(f"no image of dataset {self.dataset_name!r} was evaluated")
@@ -131,12 +131,12 @@ class MultilabelEvaluator(StatefulEvaluator):
             self._scores, self._present = list(state["scores"]), list(state["present"])
 
     @staticmethod
-    def _is_secret(record: dict) -> bool:
-        """Whether it is a video whose ground truth only a server knows."""
+    def _is_private(record: dict) -> bool:
+        """Return whether it is a video whose ground truth is not public."""
         return "file_names" in record and not record.keys() & VIDEO_GROUND_TRUTH
 
     def _presence(self, record: dict, num_classes: int) -> Tensor:
-        """(num_classes,) bool: which classes the ground truth of an image or video shows."""
+        """Return the mask of classes in the ground truth of an image or video, (num_classes,)."""
         shown = shown_in_video if "file_names" in record else shown_classes
         ids = shown(record, num_classes, self.ignore_label)
         present = torch.zeros(num_classes, dtype=torch.bool)
@@ -145,21 +145,21 @@ class MultilabelEvaluator(StatefulEvaluator):
 
 
 def _name(item: dict) -> str:
-    """An image is known by its file, a video or a piece of one by that of its first frame."""
+    """Return the file of an image, or of the first frame of a video or a piece of one."""
     return item["file_name"] if "file_name" in item else item["file_names"][0]
 
 
 def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> dict[str, float]:
-    """Scores in percent; nan where nothing is present.
+    """Return scores in percent; nan if no class is present.
 
     Args:
-        scores: (N, C) of N images, the higher the likelier.
+        scores: (N, C) of N images, higher for more probable classes.
         present: (N, C) bool.
-        top: numbers k of the likeliest classes; those above C are left out.
+        top: numbers k of top classes; those above C are left out.
     Returns:
-        ``mAP``: the mean over classes of the average precision with which they rank the images,
-        the usual one; ``mAP-image``: the mean over images of that with which they rank the
-        classes, as RankSeg's code computes it; ``recall@k`` over images that show something, and
+        ``mAP``: the mean over classes of the average precision of their ranking of images, the
+        usual one; ``mAP-image``: the mean over images of the average precision of their ranking of
+        classes, as RankSeg's code computes it; ``recall@k`` over images with any class, and
         ``precision@k`` over all.
     """
     results = {
@@ -178,9 +178,9 @@ def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> di
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
-    """Of each row: the mean, over its positives, of the precision down to them.
+    """Return the average precision of each row: the mean of the precision at its positives.
 
-    Entries of equal score stand at one place, so that their order does not matter.
+    Entries of equal score share one rank, so that their order does not matter.
 
     Args:
         scores: (R, N).
@@ -193,11 +193,11 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
         falling = -part.contiguous()
         ranked = falling.sort(dim=1).values
         hits = falling.masked_fill(~mask, torch.inf).sort(dim=1).values
-        precision = _down_to(hits, falling) / _down_to(ranked, falling)
+        precision = _count_up_to(hits, falling) / _count_up_to(ranked, falling)
         rows.append((precision * mask).sum(dim=1) / mask.sum(dim=1))
     return torch.cat(rows)
 
 
-def _down_to(ranked: Tensor, values: Tensor) -> Tensor:
-    """How many of each row's ranked entries are at most as large as each value: (R, N) float64."""
+def _count_up_to(ranked: Tensor, values: Tensor) -> Tensor:
+    """Count in each row the sorted entries that are at most each value: (R, N) float64."""
     return torch.searchsorted(ranked, values, right=True).double()

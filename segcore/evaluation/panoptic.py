@@ -1,4 +1,4 @@
-"""Panoptic quality over a data set."""
+"""Evaluate panoptic quality over a data set."""
 
 import logging
 from collections import OrderedDict
@@ -24,17 +24,17 @@ from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
 
-LISTED_AREAS = "ade20k_panoptic_seg"  # the evaluator type of data sets whose listed areas count
+LISTED_AREAS = "ade20k_panoptic_seg"  # evaluator type of data sets with listed areas of stuff
 
 
 class PanopticEvaluator(StatefulEvaluator):
-    """PQ, SQ and RQ of all categories, things and stuff; equal to COCO's panopticapi.
+    """Compute PQ, SQ and RQ of all categories, things and stuff, equal to COCO's panopticapi.
 
-    Areas are those of the PNG files, which the JSON file repeats; but for ADE20K, whose published
-    scores are of the listed areas of stuff, from before objects were painted over it.
+    Areas are those of the PNG files, which the JSON file repeats. For ADE20K they are the listed
+    areas of stuff, from before objects were painted over it, as in its published scores.
 
-    No prediction is kept, and processes exchange whole numbers only, so that any number of them
-    gives the scores of one to the last digit.
+    No prediction is kept, and processes exchange integers only, so that scores do not depend on the
+    number of processes, to the last digit.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PanopticEvaluator(StatefulEvaluator):
                 every segment a dict with ``id``, ``category_id`` (the model's) and ``isthing``.
 
         Raises:
-            UserError: prediction or ground truth have faults, or do not fit each other.
+            UserError: prediction or ground truth are invalid, or do not fit each other.
         """
         for item, output in zip(inputs, outputs, strict=True):
             ids, segments = output["panoptic_seg"]
@@ -111,12 +111,12 @@ class PanopticEvaluator(StatefulEvaluator):
             self._num_images += 1
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"panoptic_seg": {score: percent}}``; None in all but the main process.
+        """Return ``{"panoptic_seg": {score: percent}}``; None in all but the main process.
 
-        The scores are ``PQ``, ``SQ``, ``RQ``, and the same with ``_th`` and ``_st``; nan where no
+        The scores are ``PQ``, ``SQ``, ``RQ``, and the same with ``_th`` and ``_st``; nan if no
         category occurs.
         """
-        states = self.everyones_states()
+        states = self.gather_states()
         if not states:
             return None
         num_images = sum(state["num_images"] for state in states)
@@ -147,14 +147,14 @@ class PanopticEvaluator(StatefulEvaluator):
         }
 
     def _category_of(self, segment: dict) -> int:
-        """The file's category id of a predicted segment."""
+        """Return the file's category id of a predicted segment."""
         known = self._category[bool(segment["isthing"])]
         category = known.get(int(segment["category_id"]))
         if category not in self._ground_truth.categories:
             kind = "thing" if segment["isthing"] else "stuff"
             raise UserError(
-                f"the model predicts a {kind} of class {segment['category_id']}, which "
-                f"{self._files[0]} does not know: give the model the classes of the data set "
+                f"the model predicts a {kind} of class {segment['category_id']}, which is not in "
+                f"{self._files[0]}: give the model the classes of the data set "
                 f"{self.dataset_name!r}"
             )
         return category

@@ -1,8 +1,8 @@
 """Panoptic quality (Kirillov et al., CVPR 2019), with the rules of COCO's panopticapi.
 
-A predicted and a true segment of one category match where their IoU exceeds 0.5; void counts in no
-union. Unmatched ground truth is missed, unless a crowd. An unmatched prediction is false, unless
-more than half of it lies in void and the crowd of its category.
+A predicted and a ground-truth segment of one category match if their IoU exceeds 0.5; void is in no
+union. An unmatched ground-truth segment is a false negative, unless it is a crowd. An unmatched
+prediction is a false positive, unless over half of it is in void and the crowd of its category.
 """
 
 import math
@@ -13,17 +13,17 @@ import numpy as np
 
 from segcore.annotations.panoptic_png import Segments
 
-# IoUs of matches are in (0.5, 1]: doubles that are whole multiples of this. Sums of whole numbers
-# are exact, in any order and by any number of processes.
+# IoUs of matches are in (0.5, 1]: doubles that are integer multiples of this. Sums of integers are
+# exact, in any order and by any number of processes.
 UNIT = 2.0**-53
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one category scored.
+    """The counts of one category.
 
     Attributes:
-        tp, fp, fn: matched, false and missed segments.
+        tp, fp, fn: true positive, false positive and false negative segments.
         iou_units: sum of the IoUs of the matches, in multiples of ``UNIT``.
     """
 
@@ -41,7 +41,7 @@ class Counts:
 
     @property
     def quality(self) -> dict[str, float]:
-        """PQ, SQ and RQ in 0 ... 1; nan of a category that is nowhere."""
+        """PQ, SQ and RQ in 0 ... 1; nan of a category that does not occur."""
         size = self.tp + self.fp / 2 + self.fn / 2
         if not size:
             return {"PQ": math.nan, "SQ": math.nan, "RQ": math.nan}
@@ -92,7 +92,7 @@ def count_segments(prediction: Segments, ground_truth: Segments) -> dict[int, Co
 
 
 def add_counts(parts: Iterable[Mapping[int, Counts]]) -> dict[int, Counts]:
-    """The sums over images or processes, by category."""
+    """Sum counts over images or processes, by category."""
     total: dict[int, Counts] = {}
     for part in parts:
         for category, counts in part.items():
@@ -101,7 +101,7 @@ def add_counts(parts: Iterable[Mapping[int, Counts]]) -> dict[int, Counts]:
 
 
 def mean_quality(counts: Iterable[Counts]) -> dict[str, float]:
-    """PQ, SQ and RQ in 0 ... 1, means over the categories that occur; nan where none does."""
+    """Return mean PQ, SQ and RQ in 0 ... 1 over the categories that occur; nan if none does."""
     qualities = [each.quality for each in counts]
     qualities = [quality for quality in qualities if not math.isnan(quality["PQ"])]
     if not qualities:
@@ -113,7 +113,7 @@ def mean_quality(counts: Iterable[Counts]) -> dict[str, float]:
 
 
 def _overlap(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How many pixels have each pair of positions: two (H, W) -> ``shape`` int64."""
+    """Count the pixels of each pair of indices: two (H, W) -> ``shape`` int64."""
     return np.bincount((rows * shape[1] + columns).ravel(), minlength=math.prod(shape)).reshape(
         shape
     )

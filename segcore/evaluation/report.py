@@ -1,4 +1,4 @@
-"""The files that evaluators leave."""
+"""Write the result files of evaluators."""
 
 import json
 import math
@@ -16,12 +16,12 @@ def write_report(path: Path, report: dict) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(_plain(report), indent=1) + "\n")
+        write_text(path, json.dumps(_nan_to_none(report), indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _plain(value: object) -> object:
+def _nan_to_none(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: _nan_to_none(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

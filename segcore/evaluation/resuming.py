@@ -1,4 +1,4 @@
-"""Evaluations that go on where they were interrupted."""
+"""Resume interrupted evaluations."""
 
 import hashlib
 import logging
@@ -20,23 +20,23 @@ from segcore.runtime.files import writing
 
 logger = logging.getLogger(__name__)
 
-# Keys that decide what a model predicts, without those of them that do not.
+# Config sections that affect predictions, and keys in them that do not.
 SECTIONS = ("MODEL", "INPUT", "TEST")
 OTHER_KEYS = {
-    "MODEL": ("WEIGHTS",),  # what they hold is looked at instead
+    "MODEL": ("WEIGHTS",),  # the weights themselves are hashed instead
     "TEST": ("SAVE_SECONDS", "TIMEOUT_MINUTES", "EVAL_PERIOD", "EXPECTED_RESULTS"),
 }
-LEAST_PAUSE = 20  # times as long as a save takes
+LEAST_PAUSE = 20  # smallest pause between two saves, in durations of a save
 
 
 class ResumableEvaluation(DatasetEvaluator):
-    """An evaluator, whose state this process writes to a file every so often.
+    """Wrap an evaluator, and save its state regularly, in one file per process.
 
-    All processes have to make theirs together.
+    The constructor is collective: all processes have to call it.
 
     Attributes:
-        done: how many items of its share this process has evaluated; None stands for all, where the
-            results are known already.
+        done: number of evaluated items of this process's shard; None if all are evaluated and the
+            results are known.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class ResumableEvaluation(DatasetEvaluator):
         fingerprint: dict[str, str],
         seconds: float,
     ) -> None:
-        """Load what an interrupted evaluation has left, if it was the same.
+        """Load the state of an interrupted evaluation with the same fingerprint, if there is one.
 
         Args:
             evaluator: that of a data set.
-            folder: where the file is, or is to be.
-            fingerprint: by names for messages, hashes of all that the prediction depends on.
+            folder: of the file.
+            fingerprint: name for messages -> hash, of everything that predictions depend on.
             seconds: the least time between two saves.
         """
         self.evaluator, self.fingerprint, self.seconds = evaluator, fingerprint, seconds
@@ -62,14 +62,14 @@ class ResumableEvaluation(DatasetEvaluator):
         self.done: int | None = 0
         self._results: dict | None = None
         self._load()
-        # The others have to do what the main process does.
+        # All processes follow the main one.
         self._results = comm.all_gather(self._results)[0]
         if self._results is not None:
             self.done = None
         self._saved_at, self._pause = time.monotonic(), seconds
 
     def reset(self) -> None:
-        """Nothing: the state is what it has to be."""
+        """Do nothing: the constructor has loaded the state."""
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         self.evaluator.process(inputs, outputs)
@@ -81,7 +81,7 @@ class ResumableEvaluation(DatasetEvaluator):
             self._pause = max(self.seconds, LEAST_PAUSE * (self._saved_at - began))
 
     def evaluate(self) -> dict | None:
-        """The evaluator's results, which are kept until :meth:`finish`."""
+        """Return the evaluator's results, which are kept until :meth:`finish`."""
         if self._results is None:
             self._results = self.evaluator.evaluate()
             if comm.is_main_process():
@@ -89,19 +89,19 @@ class ResumableEvaluation(DatasetEvaluator):
         return self._results if comm.is_main_process() else None
 
     def finish(self) -> None:
-        """Forget what was saved."""
+        """Delete the saved state."""
         self.path.unlink(missing_ok=True)
 
-    def _save(self, **findings: Any) -> None:
+    def _save(self, **content: Any) -> None:
         with writing(self.path) as file:
-            torch.save({"fingerprint": self.fingerprint, **findings}, file)
+            torch.save({"fingerprint": self.fingerprint, **content}, file)
 
     def _load(self) -> None:
         if not self.path.is_file():
             return
         try:
             with zipfile.ZipFile(self.path) as archive:
-                if archive.testzip() is not None:  # checksums, which PyTorch does not look at
+                if archive.testzip() is not None:  # checksums, which PyTorch does not verify
                     raise UserError("it is damaged")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = saved["fingerprint"]
@@ -110,18 +110,18 @@ class ResumableEvaluation(DatasetEvaluator):
                 raise UserError(f"it is of another {', another '.join(others)}")
             if "results" in saved:
                 self._results = saved["results"]
-                logger.info("Taking the results of %s: it was finished", self.path)
+                logger.info("Using the results in %s: the evaluation was finished", self.path)
                 return
             self.evaluator.load_state(saved["state"])
             self.done = saved["done"]
-            logger.info("Going on from %s: %d items are done", self.path, self.done)
+            logger.info("Resuming from %s: %d items are done", self.path, self.done)
         except Exception as error:  # a damaged file raises nearly anything
             self.evaluator.reset()
             reason = error if isinstance(error, UserError) else "it is damaged"
-            logger.warning("Starting over instead of going on from %s: %s", self.path, reason)
+            logger.warning("Starting over instead of resuming from %s: %s", self.path, reason)
 
     def _remove_others(self) -> None:
-        """What another number of processes has left."""
+        """Remove the files of a run with another number of processes."""
         if not comm.is_main_process():
             return
         ours = set(self.path.parent.glob(f"unfinished-*-of-{comm.get_world_size()}.pt"))
@@ -131,7 +131,7 @@ class ResumableEvaluation(DatasetEvaluator):
 
 
 def weights_hash(model: nn.Module) -> str:
-    """A hash of all parameters and buffers that a checkpoint would hold."""
+    """Return a hash of all parameters and buffers in the state dict."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -140,7 +140,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def config_hash(cfg: CfgNode) -> str:
-    """A hash of the keys that decide what a model predicts."""
+    """Return a hash of the config keys that affect predictions."""
     digest = hashlib.sha256()
     for section in SECTIONS:
         part = cfg[section].clone()

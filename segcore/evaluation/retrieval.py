@@ -1,4 +1,4 @@
-"""Retrieval between images and captions: is the right one among the nearest?"""
+"""Evaluate retrieval between images and captions: recall among the nearest."""
 
 import logging
 from collections import OrderedDict
@@ -16,13 +16,13 @@ from segcore.evaluation.stateful import StatefulEvaluator
 logger = logging.getLogger(__name__)
 
 RECALL_AT = (1, 5, 10)
-CHUNK = 1 << 24  # entries of the similarity matrix that are there at a time
+CHUNK = 1 << 24  # entries of the similarity matrix in memory at a time
 
 
 class RetrievalEvaluator(StatefulEvaluator):
-    """Keeps the embeddings of a data set, (N, C) twice, and never the similarities (N, N).
+    """Compute recall in both directions; keeps two (N, C) embeddings, not similarities (N, N).
 
-    Any number of processes gives the scores of one to the last digit.
+    Scores do not depend on the number of processes, to the last digit.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RetrievalEvaluator(StatefulEvaluator):
             outputs: dicts with ``image_embedding`` and ``text_embedding`` (C,), of unit norm.
 
         Raises:
-            UserError: the model gives no embeddings.
+            UserError: the model returns no embeddings.
         """
         for item, output in zip(inputs, outputs, strict=True):
             if not {"image_embedding", "text_embedding"} <= output.keys():
@@ -74,8 +74,8 @@ class RetrievalEvaluator(StatefulEvaluator):
             self._captions.append(item["caption"])
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"retrieval": {score: percent}}``; None in all but the main process."""
-        states = self.everyones_states()
+        """Return ``{"retrieval": {score: percent}}``; None in all but the main process."""
+        states = self.gather_states()
         if not states:
             return None
         captions = [caption for state in states for caption in state["captions"]]
@@ -103,33 +103,35 @@ class RetrievalEvaluator(StatefulEvaluator):
 
 
 def retrieval_scores(images: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
-    """Recall at 1, 5 and 10 in both directions, in percent.
+    """Return recall at 1, 5 and 10 in both directions, in percent.
 
-    Images with equal captions count as right for each other.
+    Images with equal captions are correct for each other's captions.
 
     Args:
-        images, texts: (N, C), row i of one belongs to row i of the other.
-        captions: the N sentences.
+        images, texts: (N, C), row i of both is one pair.
+        captions: the N captions.
     """
     known: dict[str, int] = {}
-    sentences = torch.tensor([known.setdefault(caption, len(known)) for caption in captions])
+    groups = torch.tensor([known.setdefault(caption, len(known)) for caption in captions])
     scores = {}
     for direction, queries, candidates in (
         ("image_to_text", images, texts),
         ("text_to_image", texts, images),
     ):
-        rank = ranks(queries, candidates, sentences)
+        rank = ranks(queries, candidates, groups)
         for k in RECALL_AT:
             scores[f"{direction}_R@{k}"] = 100 * (rank < k).double().mean().item()
     return scores
 
 
 def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
-    """How many wrong candidates are as near as the nearest right one, or nearer: (N,) int64.
+    """Return the rank of each query's nearest correct candidate, from 0: (N,) int64.
+
+    It is the number of wrong candidates that are at least as near.
 
     Args:
         queries, candidates: (N, C).
-        groups: (N,) int64; candidates of the query's group are right.
+        groups: (N,) int64; candidates of the query's group are correct.
     """
     found = []
     rows = max(CHUNK // len(candidates), 1)
@@ -137,11 +139,11 @@ def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
         similarity = query @ candidates.T
         right = group[:, None] == groups
         best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        # Not "at least as near": a model that embeds everything alike, or as NaN, finds nothing.
+        # Not ">= best", so that a model that embeds everything alike, or as NaN, has no recall.
         found.append((~right & ~(similarity < best)).sum(dim=1))
     return torch.cat(found)
 
 
 def _stack(embeddings: list[Tensor]) -> Tensor:
-    """(n, C), or (0,) where a process had no image."""
+    """Stack embeddings to (n, C), or (0,) if a process had no image."""
     return torch.stack(embeddings) if embeddings else torch.zeros(0)

@@ -1,4 +1,4 @@
-"""Semantic segmentation scores in constant memory."""
+"""Evaluate semantic segmentation in constant memory."""
 
 import logging
 from collections import OrderedDict
@@ -38,13 +38,13 @@ SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "h
 
 
 class SemanticEvaluator(StatefulEvaluator):
-    """Counts each image into a confusion matrix on the device of the prediction.
+    """Count all images in a confusion matrix on the device of the prediction.
 
-    No prediction is kept, and processes exchange whole numbers only, so that any number of them
-    gives the scores of one to the last digit.
+    No prediction is kept, and processes exchange integers only, so that scores do not depend on the
+    number of processes, to the last digit.
 
     Attributes:
-        labels_suffice: tells a model that it may return ``sem_seg_labels`` alone.
+        labels_suffice: whether a model may return ``sem_seg_labels`` alone.
     """
 
     labels_suffice = True
@@ -59,8 +59,8 @@ class SemanticEvaluator(StatefulEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered semantic data set. Where its metadata has
-                ``background_from``, predictions from that class on count as that class.
+            dataset_name: a registered semantic data set. If its metadata has ``background_from``,
+                predictions from that class on count as that class.
             distributed: add up the counts of all processes; only the main one returns scores.
             output_dir: folder for ``sem_seg_evaluation.json``; None writes nothing.
             boundary: add Detectron2's boundary scores (below 255 classes).
@@ -93,7 +93,7 @@ class SemanticEvaluator(StatefulEvaluator):
 
     @cached_property
     def _label_files(self) -> dict[str, str]:
-        """Image -> label map: Detectron2's own mapper drops the latter when testing."""
+        """Image -> label map; Detectron2's mapper drops label maps when testing."""
         return {
             d["file_name"]: d["sem_seg_file_name"] for d in DatasetCatalog.get(self.dataset_name)
         }
@@ -107,7 +107,7 @@ class SemanticEvaluator(StatefulEvaluator):
                 class ids; H and W are those of the label map.
 
         Raises:
-            UserError: a label map cannot be read or does not fit, or the classes do not.
+            UserError: a label map cannot be read or has another size, or the classes do not fit.
         """
         for item, output in zip(inputs, outputs, strict=True):
             prediction = self._prediction(output)
@@ -118,7 +118,7 @@ class SemanticEvaluator(StatefulEvaluator):
             self._num_images += 1
 
     def _add(self, name: str, prediction: Tensor, ground_truth: Tensor) -> None:
-        """Count two label maps (H, W) on the device where they are."""
+        """Count two label maps (H, W) on their device."""
         device = prediction.device
         if name not in self._counts:
             self._counts[name] = empty_matrix(self.num_classes, device)
@@ -134,8 +134,8 @@ class SemanticEvaluator(StatefulEvaluator):
         self._counts = {name: matrix.clone() for name, matrix in state["counts"].items()}
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"sem_seg": {score: percent}}``; None in all but the main process."""
-        states = self.everyones_states()
+        """Return ``{"sem_seg": {score: percent}}``; None in all but the main process."""
+        states = self.gather_states()
         if not states:
             return None
         num_images = sum(state["num_images"] for state in states)
@@ -149,7 +149,7 @@ class SemanticEvaluator(StatefulEvaluator):
         return OrderedDict(sem_seg=scores)
 
     def _scores(self, states: Sequence[dict]) -> dict[str, float]:
-        """Percent, of what all processes found together."""
+        """Return the scores in percent from the counts of all processes."""
         counts: dict[str, Tensor] = {}
         for state in states:
             add_counts(counts, state["counts"])
@@ -164,7 +164,7 @@ class SemanticEvaluator(StatefulEvaluator):
         return scores
 
     def _remark(self, matrix: Tensor, miou: float) -> None:
-        """Warn of results that are obviously nothing, one line each."""
+        """Warn about results no better than chance, one line each."""
         only, chance = only_prediction(matrix), chance_miou(matrix)
         if only is not None:
             logger.warning(
@@ -172,15 +172,15 @@ class SemanticEvaluator(StatefulEvaluator):
             )
         if self.num_classes > 1 and miou < chance:
             logger.warning(
-                "%s: the mIoU %.2f is below that of random labels, %.2f: see that weights, "
-                "vocabulary and labels belong together",
+                "%s: the mIoU %.2f is below that of random labels, %.2f: check that weights, "
+                "vocabulary and labels match",
                 self.dataset_name,
                 miou,
                 chance,
             )
 
     def _prediction(self, output: dict) -> Tensor:
-        """(H, W) class ids of one output, none above K - 1."""
+        """Return the class ids of one output, (H, W), none above K - 1."""
         if "sem_seg_labels" in output:
             labels = output["sem_seg_labels"]
         else:
@@ -203,7 +203,7 @@ class SemanticEvaluator(StatefulEvaluator):
         return labels
 
     def _ground_truth(self, file_name: str, prediction: Tensor) -> Tensor:
-        """(H, W) labels of an image on the device of the prediction, K where to be ignored."""
+        """Return the labels of an image, (H, W) on the prediction's device, K if ignored."""
         path = self._label_files.get(file_name)
         if path is None:
             raise UserError(f"{file_name} is no image of dataset {self.dataset_name!r}")

@@ -1,9 +1,8 @@
-"""What the servers of benchmarks want: label maps of videos, and returns tracks.
+"""Write the files for the servers of benchmarks: label maps of videos, and tracks.
 
 VSPW takes a folder a video with a PNG a frame, ``<video>/<frame>.png``, whose pixels are class ids
-from 0 (not the values of its own label maps, which are greater by one), as the benchmark's own
-evaluation (github.com/VSPW-dataset) reads them. YouTube-VIS takes one ``results.json``
-(codalab.org, competition 20128).
+from 0 (its label maps have class id + 1), as the benchmark's evaluation (github.com/VSPW-dataset)
+reads them. YouTube-VIS takes one ``results.json`` (codalab.org, competition 20128).
 """
 
 import heapq
@@ -33,52 +32,53 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
 
 
 class PredictionFile:
-    """The predictions of one process, a line a video, which may go on where it was interrupted.
+    """The predictions of one process, a line a video; an interrupted evaluation can resume it.
 
-    A line is ``[place of the video in the data set, [prediction, ...]]``, by which
-    :func:`join_predictions` merges the files of all processes.
+    A line is ``[index of the video in the data set, [prediction, ...]]``;
+    :func:`join_predictions` merges the files of all processes by the index.
     """
 
     def __init__(self, folder: Path, rank: int, num_processes: int) -> None:
         self.path = folder / f"results-{rank}-of-{num_processes}.jsonl"
         self.size = 0
 
-    def add(self, place: int, predictions: list[dict[str, Any]]) -> None:
+    def add(self, index: int, predictions: list[dict[str, Any]]) -> None:
         """Append the predictions for a video.
 
         Raises:
             UserError: the file or its folder cannot be written.
         """
-        line = json.dumps([place, predictions], separators=(",", ":")).encode() + b"\n"
+        line = json.dumps([index, predictions], separators=(",", ":")).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.size:  # what another run has left, or a link to anywhere
+            if not self.size:  # remove the file of another run, or a link to anywhere
                 self.path.unlink(missing_ok=True)
             with self.path.open("ab") as file:
-                file.truncate(self.size)  # what an interrupted run has written beyond its state
+                file.truncate(self.size)  # remove lines of an interrupted run beyond its state
                 file.write(line)
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from error
         self.size += len(line)
 
-    def go_on_at(self, size: int) -> None:
-        """Keep the first bytes, and write behind them.
+    def resume_at(self, size: int) -> None:
+        """Keep the first ``size`` bytes, and append to them.
 
         Raises:
-            UserError: the file does not have that many.
+            UserError: the file is shorter.
         """
         if size and (not self.path.is_file() or self.path.stat().st_size < size):
-            raise UserError(f"{self.path} is gone or shorter than it was")
+            raise UserError(f"{self.path} is missing or shorter than it was")
         self.size = size
 
 
 def join_predictions(folder: Path, sizes: list[int]) -> Path:
-    """Make ``results.json`` of the files of all processes and remove these; videos in the order of
-    the data set, one in memory at a time.
+    """Merge the files of all processes into ``results.json`` and remove them.
+
+    Videos are in the order of the data set; one is in memory at a time.
 
     Args:
-        folder: where the files are.
-        sizes: how many bytes each process has written.
+        folder: of the files.
+        sizes: number of bytes that each process has written.
 
     Raises:
         UserError: a file cannot be read or written.

@@ -1,8 +1,8 @@
-"""Average precision of tracks of masks, as YouTube-VIS has it (Yang et al., ICCV 2019).
+"""Average precision of tracks of masks, as in YouTube-VIS (Yang et al., ICCV 2019).
 
 COCO's rules over whole videos: the IoU of two tracks is the sum of their intersections over the sum
-of their unions, over all frames. What a video contributes is a :class:`Matches`, which holds no
-mask; :func:`average_precision` makes the scores of those of all videos.
+of their unions, over all frames. Each video gives a :class:`Matches`, without masks;
+:func:`average_precision` computes the scores from those of all videos.
 """
 
 import math
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 from torch import Tensor
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # T, of the IoU
 RECALLS = np.linspace(0, 1, 101)
-# A ranges of the mean number of pixels in a frame that shows the object; both ends belong to it.
+# A ranges of an object's mean number of pixels in the frames that show it; both ends are included.
 SIZES = {"": (0, 1e10), "s": (0, 128**2), "m": (128**2, 256**2), "l": (256**2, 1e10)}
-MOST = 100  # predictions of a class in a video that count, the best
+MOST = 100  # the top predictions of a class in a video that count
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10")
 
 
@@ -28,10 +28,10 @@ class Track:
     """One object, or one prediction.
 
     Attributes:
-        masks: T run lengths of COCO, None in frames without it.
+        masks: T of COCO's RLE, None in frames without it.
         areas: (T,) int64, pixels a frame.
-        size: mean of the areas of the frames that show it; 0 where none does.
-        crowd: it stands for many objects; finding it, or not, is neither right nor wrong.
+        size: mean area in the frames that show it; 0 if none does.
+        crowd: whether it stands for many objects; matches with it do not count.
         score: of a prediction.
     """
 
@@ -50,8 +50,8 @@ class Track:
         crowd: bool = False,
         score: float = 0.0,
     ) -> "Track":
-        """Count the areas; the size is of ``stated_areas`` where an annotation has them."""
-        areas = [int(run_lengths.area(mask)) if mask else 0 for mask in masks]
+        """Build a track from masks; the size is computed from ``stated_areas`` if given."""
+        areas = [int(rle.area(mask)) if mask else 0 for mask in masks]
         shown = [area for area in (stated_areas or areas) if area]
         size = float(np.mean(shown)) if shown else 0.0
         return cls(masks, np.array(areas, dtype=np.int64), size, crowd, score)
@@ -59,21 +59,21 @@ class Track:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of N predictions.
+    """The matches of N predictions with the ground truth.
 
     Attributes:
-        video: (N,) int64, the video's place in the order of ids.
+        video: (N,) int64, the video's index in the order of ids.
         category: (N,) int64, the model's id of the category.
-        place: (N,) int64, among the predictions of its category in its video, from the best.
+        rank: (N,) int64, by score among the predictions of its category in its video, from 0.
         score: (N,) float64.
-        matched, ignored: (N, A, T) bool, by size range and threshold: whether it found an object,
+        matched, ignored: (N, A, T) bool, by size range and threshold: whether it matches an object,
             and whether it does not count.
-        num_objects: (K, A) int64, how many objects of each category there are to find.
+        num_objects: (K, A) int64, the number of ground-truth objects of each category.
     """
 
     video: Tensor
     category: Tensor
-    place: Tensor
+    rank: Tensor
     score: Tensor
     matched: Tensor
     ignored: Tensor
@@ -81,7 +81,7 @@ class Matches:
 
     @classmethod
     def none(cls, num_categories: int) -> "Matches":
-        """Those of no video."""
+        """Return the matches of no video."""
         integers, flags = torch.zeros(0, dtype=torch.int64), (0, len(SIZES), len(THRESHOLDS))
         return cls(
             *(integers, integers, integers, integers.double()),
@@ -91,7 +91,7 @@ class Matches:
 
     @classmethod
     def joined(cls, parts: Sequence["Matches"]) -> "Matches":
-        """Those of several videos, or processes."""
+        """Join the matches of several videos, or processes."""
         joined = {
             field.name: torch.cat([getattr(part, field.name) for part in parts])
             for field in fields(cls)[:-1]
@@ -100,11 +100,10 @@ class Matches:
 
 
 def track_iou(one: Track, other: Track) -> float:
-    """Summed intersections over summed unions; 0 of two tracks without a pixel."""
-    together = np.flatnonzero((one.areas > 0) & (other.areas > 0))
+    """Return summed intersections over summed unions; 0 for two tracks without a pixel."""
+    frames = np.flatnonzero((one.areas > 0) & (other.areas > 0))
     shared = sum(
-        int(run_lengths.area(run_lengths.merge([one.masks[t], other.masks[t]], intersect=True)))
-        for t in together
+        int(rle.area(rle.merge([one.masks[t], other.masks[t]], intersect=True))) for t in frames
     )
     union = int(one.areas.sum() + other.areas.sum()) - shared
     return shared / union if union else 0.0
@@ -116,10 +115,10 @@ def match_video(
     objects: dict[int, list[Track]],
     num_categories: int,
 ) -> Matches:
-    """Compare the predictions for a video with its objects.
+    """Match the predictions for a video with its objects.
 
     Args:
-        video: its place in the order of ids.
+        video: its index in the order of ids.
         predictions, objects: by the model's id of the category.
         num_categories: K.
     """
@@ -136,7 +135,7 @@ def match_video(
             Matches(
                 video=torch.full((n,), video),
                 category=torch.full((n,), category),
-                place=torch.arange(n),
+                rank=torch.arange(n),
                 score=torch.tensor([prediction.score for prediction in best], dtype=torch.float64),
                 matched=torch.from_numpy(matched),
                 ignored=torch.from_numpy(ignored),
@@ -149,7 +148,7 @@ def match_video(
 def _match(
     predictions: Sequence[Track], objects: Sequence[Track]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``matched`` and ``ignored`` (N, A, T) of one category, and the number of objects (A,)."""
+    """Return ``matched`` and ``ignored`` (N, A, T) of one category, and ``num_objects`` (A,)."""
     iou = np.array(
         [
             [track_iou(prediction, ground_truth) for ground_truth in objects]
@@ -178,21 +177,21 @@ def _within(tracks: Sequence[Track], low: float, high: float) -> np.ndarray:
 def _partners(
     iou: np.ndarray, outside: np.ndarray, crowd: np.ndarray, threshold: float
 ) -> Iterable[int | None]:
-    """The object that each prediction finds, from the best on: the nearest of those that are free,
-    and one that does not count only where there is no other. Crowds stay free."""
+    """Yield the object that each prediction matches, in order of score: the unmatched one of the
+    greatest IoU. Objects that do not count come last, and crowds can match several times."""
     free = np.ones(len(outside), dtype=bool)
     for row in iou:
         found = None
         for group in (free & ~outside, free & outside):
             if found is None:
-                found = _nearest(row, np.flatnonzero(group), threshold)
+                found = _best_match(row, np.flatnonzero(group), threshold)
         if found is not None:
             free[found] = crowd[found]
         yield found
 
 
-def _nearest(iou: np.ndarray, candidates: Iterable[int], threshold: float) -> int | None:
-    """The candidate of the greatest IoU, of equal ones the last; None where none is enough."""
+def _best_match(iou: np.ndarray, candidates: Iterable[int], threshold: float) -> int | None:
+    """Return the candidate of the greatest IoU, of equal ones the last; None if all are low."""
     found = None
     for candidate in candidates:
         if iou[candidate] >= (threshold if found is None else iou[found]):
@@ -201,11 +200,11 @@ def _nearest(iou: np.ndarray, candidates: Iterable[int], threshold: float) -> in
 
 
 def average_precision(matches: Matches, names: Sequence[str]) -> dict[str, float]:
-    """The scores of ``SCORES`` and ``AP-<class>`` in percent; nan where there is nothing to find.
+    """Return ``SCORES`` and ``AP-<class>`` in percent; nan without ground truth.
 
     Args:
         matches: of all videos, in any order.
-        names: those of the K categories.
+        names: of the K categories.
     """
     matches = _in_order(matches)
     precision = np.full((len(SIZES), len(names), len(THRESHOLDS)), math.nan)
@@ -229,8 +228,8 @@ def average_precision(matches: Matches, names: Sequence[str]) -> dict[str, float
 
 
 def _in_order(matches: Matches) -> Matches:
-    """Sorted by falling score; equal ones by video and place, in whatever order they came."""
-    keys = [matches.place, matches.video, -matches.score]
+    """Sort by falling score, equal scores by video and rank, whatever the order of the input."""
+    keys = [matches.rank, matches.video, -matches.score]
     order = torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
     sorted_fields = {f.name: getattr(matches, f.name)[order] for f in fields(Matches)[:-1]}
     return Matches(**sorted_fields, num_objects=matches.num_objects)
@@ -239,9 +238,9 @@ def _in_order(matches: Matches) -> Matches:
 def _curves(
     matches: Matches, category: int, size: int, num_objects: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision averaged over the recalls, and the greatest recall: two (T,), of the best
-    predictions in every video."""
-    chosen = (matches.category == int(category)) & (matches.place < most)
+    """Return precision averaged over the recalls, and the greatest recall: two (T,), of the top
+    ``most`` predictions in every video."""
+    chosen = (matches.category == int(category)) & (matches.rank < most)
     matched, counts = matches.matched[chosen, size].numpy(), ~matches.ignored[chosen, size].numpy()
     right, wrong = (matched & counts).cumsum(axis=0), (~matched & counts).cumsum(axis=0)
     precision = np.zeros(len(THRESHOLDS))

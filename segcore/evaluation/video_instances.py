@@ -1,4 +1,4 @@
-"""Tracks of masks: the scores of YouTube-VIS, and the file for its server."""
+"""Evaluate tracks of masks: the scores of YouTube-VIS, and the file for its server."""
 
 import logging
 from collections import OrderedDict, defaultdict
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class VideoInstanceEvaluator(StatefulEvaluator):
-    """AP and AR of tracks. Of a video is kept what became of its predictions, and no mask.
+    """Compute AP and AR of tracks; matches are kept, and no masks.
 
-    Any number of processes gives the scores of one to the last digit. Where the data set has no
+    Scores do not depend on the number of processes, to the last digit. For a data set without
     annotations only the submission is written.
     """
 
@@ -43,10 +43,10 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             dataset_name: a registered data set whose metadata has ``json_file``, of YouTube-VIS's
                 format, ``thing_classes`` and ``thing_dataset_id_to_contiguous_id``, from the file's
                 category ids to the model's.
-            distributed: gather what all processes found; only the main one returns scores.
+            distributed: gather the matches of all processes; only the main one returns scores.
             output_dir: folder for ``video_instances_evaluation.json`` and the submission; None
                 writes nothing.
-            submission: write ``results.json`` also where there are annotations.
+            submission: write ``results.json`` also for a data set with annotations.
 
         Raises:
             UserError: the data set is unknown or has no such file.
@@ -84,7 +84,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
         Args:
             inputs: dicts with ``video_id``.
             outputs: dicts with ``pred_scores`` and ``pred_labels``, lists of N numbers, and
-                ``pred_masks``, N lists of T run lengths in the size of the video.
+                ``pred_masks``, N lists of T RLE masks in the size of the video.
 
         Raises:
             UserError: ground truth and prediction do not fit each other.
@@ -105,16 +105,16 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             if self._ground_truth.annotated:
                 self._match(video, predictions)
             if self._writes_predictions:
-                self._predictions.add(self._ground_truth.place_in_file[video.id], predictions)
+                self._predictions.add(self._ground_truth.index_in_file[video.id], predictions)
             self._num_videos += 1
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"segm": {score: percent}}``; None in all but the main process, and nothing where there
-        is no ground truth.
+        """Return ``{"segm": {score: percent}}``, or {} if the ground truth is not public; None in
+        all but the main process.
 
         The scores are those of :func:`segcore.evaluation.tracks.average_precision`.
         """
-        states = self.everyones_states()
+        states = self.gather_states()
         if not states:
             return None
         num_videos = sum(state["num_videos"] for state in states)
@@ -122,7 +122,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             raise UserError(f"no video of dataset {self.dataset_name!r} was evaluated")
         if self._writes_predictions:
             path = join_predictions(self.output_dir, [state["predictions"] for state in states])
-            logger.info("%s: the server of the benchmark takes %s", self.dataset_name, path)
+            logger.info("%s: wrote %s for the server of the benchmark", self.dataset_name, path)
         if not self._ground_truth.annotated:
             logger.info("%s has no annotations, so there are no scores", self.json_file)
             return OrderedDict()
@@ -146,7 +146,7 @@ class VideoInstanceEvaluator(StatefulEvaluator):
     def load_state(self, state: dict) -> None:
         self._num_videos = state["num_videos"]
         self._matches = [Matches(**state["matches"])]
-        self._predictions.go_on_at(state["predictions"])
+        self._predictions.resume_at(state["predictions"])
 
     @property
     def _writes_predictions(self) -> bool:
@@ -158,27 +158,28 @@ class VideoInstanceEvaluator(StatefulEvaluator):
             track = Track.of(prediction["segmentations"], score=prediction["score"])
             found[self._ids[prediction["category_id"]]].append(track)
         objects = self._ground_truth.objects(video)
-        place = self._ground_truth.place_by_id[video.id]
-        self._matches.append(match_video(place, found, objects, len(self.class_names)))
+        index = self._ground_truth.index_by_id[video.id]
+        self._matches.append(match_video(index, found, objects, len(self.class_names)))
 
     def _category_of(self, predicted: int) -> int:
         category = self._category.get(int(predicted))
         if category is None:
             raise UserError(
-                f"the model predicts a track of class {predicted}, which {self.json_file} does "
-                f"not know: give the model the classes of the data set {self.dataset_name!r}"
+                f"the model predicts a track of class {predicted}, which is not in "
+                f"{self.json_file}: give the model the classes of the data set "
+                f"{self.dataset_name!r}"
             )
         return category
 
     def _fitting(self, masks: Sequence[dict], video: AnnotatedVideo) -> list[dict[str, Any]]:
-        """The masks of a prediction, which fit the video."""
+        """Return the masks of a prediction; raise UserError if they do not fit the video."""
         wanted = [[video.height, video.width]] * len(video.paths)
         sizes = [list(mask["size"]) for mask in masks]
         if sizes != wanted:
             raise UserError(
                 f"video {video.id} has {len(video.paths)} frames of (height, width) "
                 f"{(video.height, video.width)} in {self.json_file}, but the model predicts "
-                f"with {len(sizes)} masks of {sorted({tuple(size) for size in sizes})}: the two "
+                f"{len(sizes)} masks of {sorted({tuple(size) for size in sizes})}: the two "
                 "must agree"
             )
         return list(masks)
@@ -188,9 +189,9 @@ class VideoGroundTruth:
     """A file of YouTube-VIS's format, by video.
 
     Attributes:
-        annotated: whether there are annotations; the files of servers have none.
-        place_in_file, place_by_id: id of a video -> its place in the file, and by order of ids,
-            texts after numbers.
+        annotated: whether there are annotations; files of private ground truth have none.
+        index_in_file, index_by_id: id of a video -> its index in the file, and in the order of ids,
+            strings after numbers.
     """
 
     def __init__(self, name: str, json_file: str | Path, ids: Mapping[int, int]) -> None:
@@ -212,13 +213,14 @@ class VideoGroundTruth:
             category = our_category(name, json_file, track.category_id, ids)
             self._tracks[track.video_id].append((category, track))
         in_order = sorted(self._videos, key=lambda id: (isinstance(id, str), id))
-        self.place_in_file = {id: place for place, id in enumerate(self._videos)}
-        self.place_by_id = {id: place for place, id in enumerate(in_order)}
+        self.index_in_file = {id: index for index, id in enumerate(self._videos)}
+        self.index_by_id = {id: index for index, id in enumerate(in_order)}
 
     def video(self, video_id: int | str) -> AnnotatedVideo:
-        """
+        """Return the video of an id.
+
         Raises:
-            UserError: there is none of this id.
+            UserError: there is none.
         """
         video = self._videos.get(video_id)
         if video is None:
@@ -226,7 +228,7 @@ class VideoGroundTruth:
         return video
 
     def objects(self, video: AnnotatedVideo) -> dict[int, list[Track]]:
-        """The objects of a video, by the model's ids of their categories."""
+        """Return the objects of a video, by the model's ids of their categories."""
         objects, size = defaultdict(list), (video.height, video.width)
         for category, track in self._tracks[video.id]:
             masks = [outline and merged_rle(outline, size) for outline in track.outlines]

@@ -1,4 +1,4 @@
-"""Semantic segmentation of videos: the scores of VSPW, and the files for its server."""
+"""Evaluate semantic segmentation of videos: the scores of VSPW, and the files for its server."""
 
 import logging
 from collections import OrderedDict
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class VideoSemanticEvaluator(SemanticEvaluator):
-    """The scores of :class:`SemanticEvaluator` over all frames, and the consistency VC8 and VC16.
+    """Compute the scores of :class:`SemanticEvaluator` over all frames, and consistency (VC).
 
-    Videos come whole or in pieces: those of one video in their order, without another video in
-    between, and all in one process. Any number of processes gives the scores of one to the last
-    digit. Where the data set has no label maps only the submission is written.
+    Videos are whole or in pieces; the pieces of a video have to follow each other, in one process.
+    Scores do not depend on the number of processes, to the last digit. For a data set without label
+    maps only the submission is written.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class VideoSemanticEvaluator(SemanticEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered data set of videos whose label maps are those of VSPW: class
-                id + 1, where all else is ignored.
+            dataset_name: a registered data set of videos with VSPW's label maps: class id + 1;
+                0 and 255 are ignored.
             distributed: add up the counts of all processes; only the main one returns scores.
             output_dir: folder for ``sem_seg_evaluation.json`` and the submission; None writes
                 nothing.
-            submission: write ``submission/<video>/<frame>.png`` also where there are label maps.
+            submission: write ``submission/<video>/<frame>.png`` also for a data set with label
+                maps.
 
         Raises:
             UserError: the data set is unknown or not a semantic one.
@@ -56,11 +57,11 @@ class VideoSemanticEvaluator(SemanticEvaluator):
     def reset(self) -> None:
         super().reset()
         self._consistency = VideoConsistency()
-        self._next: tuple[int | str, int] | None = None  # video, and its frame that should come
+        self._next: tuple[int | str, int] | None = None  # video, and its next frame
 
     @cached_property
     def _label_files(self) -> dict[str, str]:
-        """By frame; empty where the ground truth is not public."""
+        """Frame -> label map; empty if the ground truth is not public."""
         return {
             frame: labels
             for video in DatasetCatalog.get(self.dataset_name)
@@ -96,11 +97,11 @@ class VideoSemanticEvaluator(SemanticEvaluator):
                 self._submit(item, labels)
 
     def evaluate(self) -> OrderedDict | None:
-        """``{"sem_seg": {score: percent}}``; None in all but the main process, and nothing where
-        there is no ground truth."""
+        """Return ``{"sem_seg": {score: percent}}``, or {} if the ground truth is not public; None
+        in all but the main process."""
         if self._label_files:
             return super().evaluate()
-        self.everyones_states()  # when the last process is here all files are
+        self.gather_states()  # waits until all processes have written their files
         logger.info(
             "%s has no label maps, so there are no scores: the server of the benchmark computes "
             "them from %s",
@@ -118,16 +119,16 @@ class VideoSemanticEvaluator(SemanticEvaluator):
         self._next = state["next"]
 
     def _follow(self, item: dict) -> None:
-        """Note where in which video we are."""
-        here = (item["video_id"], item.get("first_frame", 0))
-        if here[1] == 0:
+        """Check that a piece follows the previous one of its video."""
+        video, frame = item["video_id"], item.get("first_frame", 0)
+        if frame == 0:
             self._consistency.begin_video()
-        elif here != self._next:
+        elif (video, frame) != self._next:
             raise UserError(
-                f"frame {here[1]} of video {here[0]} does not follow the one before it: evaluate "
+                f"frame {frame} of video {video} does not follow the one before it: evaluate "
                 "the pieces of a video in their order and in one process"
             )
-        self._next = (here[0], here[1] + len(item["file_names"]))
+        self._next = (video, frame + len(item["file_names"]))
 
     def _count(self, frame: str, prediction: Tensor) -> None:
         path = self._label_files.get(frame)
@@ -138,11 +139,11 @@ class VideoSemanticEvaluator(SemanticEvaluator):
         stored = stored.to(prediction.device)
         ground_truth = self._class_ids(stored, path)
         self._add("regions", prediction, ground_truth)
-        # The benchmark asks whether the stored value stays, be it of a class or not.
+        # The benchmark compares stored values, including those of no class.
         self._consistency.add(stored, prediction)
 
     def _class_ids(self, stored: Tensor, path: str) -> Tensor:
-        """What a label map (H, W) holds as class ids, K where there is none."""
+        """Return a label map (H, W) as class ids, K for pixels without a class."""
         known = (stored >= 1) & (stored <= self.num_classes)
         wrong = ~known & ~torch.isin(stored, torch.tensor(VOID, device=stored.device))
         if wrong.any():
@@ -155,7 +156,7 @@ class VideoSemanticEvaluator(SemanticEvaluator):
     def _scores(self, states: Sequence[dict]) -> dict[str, float]:
         consistency = consistency_scores([state["consistency"] for state in states])
         scores = super()._scores(states)
-        # Before the scores of single classes, as people read them.
+        # Before the scores of single classes, for readers.
         return {"mIoU": scores.pop("mIoU")} | consistency | scores
 
     def _submit(self, item: dict, labels: Tensor) -> None:

@@ -1,17 +1,17 @@
-"""Scenes: drawn, photograph-like images whose labels are exact.
+"""Scenes: synthetic, photograph-like images with exact labels.
 
-An image shows a few objects, each a *shape* with a *colour* and a *texture*, on textured ground.
+An image contains a few objects, each a *shape* with a *colour* and a *texture*, on textured ground.
 Some combinations never occur in training, so that open-vocabulary generalisation can be measured.
 
-``catalogue``  the classes, and which of them training never sees
+``catalogue``  the classes, and which of them are held out from training
 ``draws``      random numbers that are the same on every machine
-``plan``       what an image shows, and its caption
-``shapes``     outlines and bodies
+``plan``       the content of an image, and its caption
+``shapes``     outlines and bodies of objects
 ``textures``   colours, and patterns of two of them
-``grounds``    what objects stand on
-``render``     a plan turned into pixels and labels
-``motion``     a plan that moves: a video
-``files``      whole files, written by several processes
+``grounds``    textures of the ground
+``render``     renders a plan as pixels and labels
+``motion``     plans of videos
+``files``      writes missing files, in several processes
 ``coco``       segments and instances in COCO's formats
 ``writing``    the images of a data set on disk
 ``videos``     its videos

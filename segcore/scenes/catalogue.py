@@ -1,4 +1,4 @@
-"""The classes of Scenes, and which of them training never sees."""
+"""The classes of Scenes, and which of them are held out from training."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ class SceneClass:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A vocabulary made of every colour x texture x shape, followed by the grounds.
+    """A vocabulary of every colour x texture x shape, followed by the grounds.
 
     ``num_unseen`` combinations are held out from training.
     """
@@ -40,7 +40,7 @@ class Catalogue:
 
     @cached_property
     def classes(self) -> tuple[SceneClass, ...]:
-        """All classes in order of their ids: objects (shape changes fastest), then grounds."""
+        """Return all classes by id: objects (shape changes fastest), then grounds."""
         sizes = (len(self.colours), len(self.textures), len(self.shapes))
         unseen = _hold_out(sizes, self.num_unseen)
         objects = [
@@ -57,8 +57,8 @@ class Catalogue:
             for s, shape in enumerate(self.shapes)
         ]
         grounds = [
-            SceneClass(id=len(objects) + position, name=name, seen=True)
-            for position, name in enumerate(self.grounds)
+            SceneClass(id=len(objects) + index, name=name, seen=True)
+            for index, name in enumerate(self.grounds)
         ]
         return (*objects, *grounds)
 
@@ -76,21 +76,21 @@ class Catalogue:
 
 
 def _hold_out(sizes: tuple[int, int, int], count: int) -> np.ndarray:
-    """Choose ``count`` combinations, spread so that training misses no pair of attributes.
+    """Choose ``count`` combinations, spread so that training contains all pairs of attributes.
 
-    Greedy: each step takes a combination of whose three pairs (colour and texture, colour and
-    shape, texture and shape) the smallest share is held out already.
+    Greedy: each step takes the combination whose three pairs (colour and texture, colour and shape,
+    texture and shape) have the smallest held-out fraction so far.
 
     Returns: (colours, textures, shapes) of bool.
     """
     held = np.zeros(sizes, dtype=bool)
     ties = Draws(0, "hold out", 0).order(held.size)
     for _ in range(count):
-        shares = np.stack(
+        fractions = np.stack(
             [np.broadcast_to(held.mean(axis=axis, keepdims=True), sizes) for axis in range(3)]
         )
-        worst = np.where(held, np.inf, shares.max(axis=0)).ravel()
-        total = shares.sum(axis=0).ravel()
+        worst = np.where(held, np.inf, fractions.max(axis=0)).ravel()
+        total = fractions.sum(axis=0).ravel()
         held.ravel()[np.lexsort((ties, total, worst))[0]] = True
     return held
 

@@ -1,8 +1,8 @@
-"""Segments and instances in COCO's formats.
+"""Write segments and instances in COCO's formats.
 
 The id of a segment is 1000 x its class id + its object's number in the image (0 on the ground).
-A PNG of three channels holds it as R + 256 G + 65536 B; 0 would be a pixel without a segment, which
-Scenes has not.
+A PNG of three channels holds it as R + 256 G + 65536 B. No id is 0, the value of pixels without a
+segment: in Scenes every pixel has one.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ DIVISOR = 1000
 
 
 def panoptic_image(image: Rendered) -> np.ndarray:
-    """Segment ids as (height, width, 3), uint8."""
+    """Encode segment ids as (height, width, 3), uint8."""
     ids = image.labels.astype(np.uint32) * DIVISOR + image.instances
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
 def segment_ids(panoptic: np.ndarray) -> np.ndarray:
-    """(height, width, 3) uint8 back to ids, (height, width) int64."""
+    """Decode (height, width, 3) uint8 to ids, (height, width) int64."""
     return panoptic.astype(np.int64) @ (1, 256, 65536)
 
 
 def describe_segments(ids: np.ndarray) -> list[dict]:
-    """What COCO says about every segment of a map of ids, (height, width), in order of ids."""
+    """Return COCO's description of every segment of a map of ids (height, width), by id."""
     return [_describe(int(value), ids == value) for value in np.unique(ids)]
 
 
@@ -45,7 +45,7 @@ def _describe(segment_id: int, mask: np.ndarray) -> dict:
 
 
 def describe_objects(ids: np.ndarray, segments: Sequence[dict]) -> list[dict]:
-    """The objects among the ``segments`` of a map of ids, each with its mask."""
+    """Return the objects among the ``segments`` of a map of ids, each with its mask."""
     return [
         segment | {"segmentation": encode_mask(ids == segment["id"])}
         for segment in segments
@@ -54,7 +54,7 @@ def describe_objects(ids: np.ndarray, segments: Sequence[dict]) -> list[dict]:
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """A mask (height, width) of bool as COCO's compressed run lengths.
+    """Encode a mask (height, width) of bool as COCO's compressed RLE.
 
     Raises:
         UserError: pycocotools is not installed.
@@ -70,7 +70,7 @@ def encode_mask(mask: np.ndarray) -> dict:
 def panoptic_document(
     catalogue: Catalogue, images: Sequence[dict], segments: Sequence[Sequence[dict]]
 ) -> dict:
-    """The content of panoptic.json: ``segments`` of each of ``images``."""
+    """Return the content of panoptic.json: ``segments`` of each of ``images``."""
     annotations = [
         {"image_id": image["id"], "file_name": image["file_name"], "segments_info": list(each)}
         for image, each in zip(images, segments, strict=True)
@@ -84,7 +84,7 @@ def panoptic_document(
 def instances_document(
     catalogue: Catalogue, images: Sequence[dict], objects: Sequence[Sequence[dict]]
 ) -> dict:
-    """The content of instances.json: ``objects`` of each of ``images``."""
+    """Return the content of instances.json: ``objects`` of each of ``images``."""
     pairs = [(image, entry) for image, each in zip(images, objects, strict=True) for entry in each]
     annotations = [
         entry | {"id": number, "image_id": image["id"]}

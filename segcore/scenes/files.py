@@ -1,4 +1,4 @@
-"""What is there and readable is kept: the same command continues an interrupted run."""
+"""Write the files that are missing or damaged: the same command continues an interrupted run."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +15,17 @@ from segcore.scenes.plan import Scene
 from segcore.scenes.render import Rendered, render
 
 RECORD = "scenes.json"
+NOUNS = {"pictures": "images", "videos": "videos"}  # keys of the record, and their units
 
 
 def finish(
     scene: Scene, size: int, parts: Mapping[Path, Callable[[Rendered], np.ndarray]]
 ) -> list[np.ndarray]:
-    """See that every file of ``parts`` holds its part of the drawn scene.
+    """Write the files of ``parts`` that are missing or damaged.
 
-    The scene is drawn only where a file is missing or damaged.
+    The scene is rendered only if there are such files.
 
-    Returns: the content of the files, in order.
+    Returns: the content of all files, in order.
     """
     arrays = {path: _read(path, size) for path in parts}
     missing = [path for path, array in arrays.items() if array is None]
@@ -37,7 +38,7 @@ def finish(
 
 
 def _read(path: Path, size: int) -> np.ndarray | None:
-    """The image on disk, or ``None`` where it is missing or damaged."""
+    """Return the image on disk, or ``None`` if it is missing or damaged."""
     try:
         with Image.open(path) as image:
             array = np.asarray(image) if image.size == (size, size) else None
@@ -48,68 +49,66 @@ def _read(path: Path, size: int) -> np.ndarray | None:
 
 
 def prepare(folder: Path, names: Sequence[str]) -> None:
-    """Make subfolders, and remove what a killed run left half-written in them."""
+    """Create subfolders, and remove the unfinished files of a killed run from them."""
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder / name)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Tab-separated values, one row a line."""
+    """Write tab-separated values, one row a line."""
     write_text(path, "".join("\t".join(row) + "\n" for row in (header, *rows)))
 
 
 def check_record(
-    folder: Path, fixed: Mapping[str, int], noun: str, counts: Mapping[str, int]
+    folder: Path, fixed: Mapping[str, int], key: str, counts: Mapping[str, int]
 ) -> None:
-    """Is what ``folder`` holds of the same settings, and no more of it than is asked for?
+    """Raise UserError if ``folder`` holds images of other settings, or more than requested.
 
     Args:
-        fixed: what all images of the folder have in common.
-        noun: "images" or "videos".
-        counts: the number of them in every split, which may grow.
-
-    Raises:
-        UserError: it is not; the sentence says what differs.
+        fixed: the settings that all images of the folder have in common.
+        key: of the counts in the record, one of ``NOUNS``.
+        counts: the number of images or videos in every split, which may grow.
     """
-    path = folder / RECORD
+    path, noun = folder / RECORD, NOUNS[key]
     if not path.exists():
         return
     try:
-        there = json.loads(path.read_text("utf-8"))
-        known = there[noun]
+        record = json.loads(path.read_text("utf-8"))
+        known = record[key]
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged: delete the folder {folder} and start again."
         ) from error
-    for key, value in fixed.items():
-        if there.get(key) != value:
+    for setting, value in fixed.items():
+        if record.get(setting) != value:
             raise UserError(
-                f"{folder} holds {noun} of {key} {there.get(key)}, not {value}: choose another "
-                "--root or delete the folder."
+                f"{folder} holds {noun} of {setting} {record.get(setting)}, not {value}: choose "
+                "another --root or delete the folder."
             )
     for split, number in counts.items():
         if number < known.get(split, 0):
             raise UserError(
-                f"{folder} is to hold {known[split]} {split} {noun}, more than {number}: ask "
-                "for at least as many, choose another --root, or delete the folder."
+                f"{folder} is to hold {known[split]} {split} {noun}, more than {number}: choose "
+                "at least as many, choose another --root, or delete the folder."
             )
 
 
 def write_record(
     folder: Path,
     fixed: Mapping[str, int],
-    noun: str,
+    key: str,
     counts: Mapping[str, int],
     hashes: Mapping[str, str],
 ) -> None:
-    content = {**fixed, noun: dict(counts), "sha256": dict(hashes)}
+    """Write the settings, the counts under ``key``, and the hash of every split."""
+    content = {**fixed, key: dict(counts), "sha256": dict(hashes)}
     write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Within this, a failure to write is the user's error, told in one sentence."""
+    """Raise UserError for a failure to write in this context."""
     try:
         yield
     except OSError as error:

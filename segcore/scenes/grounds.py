@@ -1,6 +1,6 @@
-"""What objects stand on.
+"""Textures of the ground.
 
-A pattern says how far a point lies between the ground's dark and its light colour, 0 to 1. x
+A pattern returns the position of a point between the ground's dark and its light colour, 0 to 1. x
 points right, (1, width), and y down, (height, 1); the image is the unit square.
 """
 
@@ -23,7 +23,7 @@ class Noise:
         self._lattice = lattice
 
     def __call__(self, x: Field, y: Field) -> Field:
-        """Values in [0, 1] at ``x`` (1, width) and ``y`` (height, 1), in cells of the lattice."""
+        """Return values in [0, 1] at ``x`` (1, width) and ``y`` (height, 1), in lattice cells."""
         n = len(self._lattice)
         row, down = np.floor(y[:, 0]).astype(np.int64), _ease(fraction(y))
         column, right = np.floor(x[0]).astype(np.int64), _ease(fraction(x))
@@ -33,7 +33,7 @@ class Noise:
         return left + (other - left) * right
 
     def pebble(self, x: Field, y: Field) -> Field:
-        """Squared distance to the nearest of random points, one in each cell of the lattice."""
+        """Return the squared distance to the nearest of random points, one in each cell."""
         n = len(self._lattice)
         nearest = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf, dtype=np.float32)
         for row in (np.floor(y) + step for step in (-1, 0, 1)):
@@ -91,38 +91,38 @@ def _stone(x: Field, y: Field, noise: Noise) -> Field:
 
 
 def _fibres(across: float, down: float) -> Pattern:
-    """Streaks, long where the count is low."""
+    """Return a pattern of streaks, long where the count is low."""
     return lambda x, y, noise: 0.75 * noise(x * across, y * down) + 0.25 * noise(x * 5, y * 5 + 9)
 
 
 def _blotches(count: float, grain: float) -> Pattern:
-    """Soft spots, with so large a share of fine grain."""
+    """Return a pattern of soft spots; ``grain`` is the weight of fine noise, 0 to 1."""
     return lambda x, y, noise: (
         (1 - grain) * noise(x * count, y * count) + grain * noise(x * 50, y * 50 + 11)
     )
 
 
 def _veins(count: float, width: float) -> Pattern:
-    """Thin winding light lines."""
+    """Return a pattern of thin winding light lines."""
     return lambda x, y, noise: np.maximum(
         1 - np.abs(noise(x * count, y * count) - 0.5) / width, 0.25 * noise(x * 24, y * 24 + 5)
     )
 
 
 def _pebbles(count: float) -> Pattern:
-    """Light lumps with dark between them."""
+    """Return a pattern of light lumps with dark gaps."""
     return lambda x, y, noise: np.maximum(1 - 1.4 * noise.pebble(x * count, y * count), 0)
 
 
 def _ribs(across: float, down: float) -> Pattern:
-    """Regular waves in one direction."""
+    """Return a pattern of regular waves in one direction."""
     return lambda x, y, noise: (
         0.8 * triangle_wave(x * across + y * down) + 0.2 * noise(x * 40, y * 40)
     )
 
 
 def _tiles(across: float, down: float, gap: float) -> Pattern:
-    """Rectangles of slightly different tone, with dark joints."""
+    """Return a pattern of rectangles of slightly different tone, with dark joints."""
 
     def pattern(x: Field, y: Field, noise: Noise) -> Field:
         tone = fraction(np.floor(x * across) * 0.37 + np.floor(y * down) * 0.61)
@@ -133,7 +133,7 @@ def _tiles(across: float, down: float, gap: float) -> Pattern:
 
 
 def _basket(count: float) -> Pattern:
-    """Strands that go over and under each other."""
+    """Return a pattern of strands that pass over and under each other."""
 
     def pattern(x: Field, y: Field, noise: Noise) -> Field:
         over = (np.floor(x * count) + np.floor(y * count)) % 2 == 0

@@ -1,4 +1,4 @@
-"""Which combinations training never sees.
+"""List the combinations that are held out from training.
 
 python -m segcore.scenes.held_out scenes-60
 """
@@ -13,28 +13,28 @@ ATTRIBUTES = ("colour", "texture", "shape")
 
 
 def summarize(catalogue: Catalogue) -> str:
-    """Lines about the classes, and how evenly words and pairs of words are held out."""
+    """Return lines about the classes, and how evenly attributes and their pairs are held out."""
     objects, unseen = catalogue.objects, catalogue.unseen_objects
     lines = [
         f"{catalogue.name}: {len(catalogue.classes)} classes, {len(catalogue.grounds)} grounds and "
         f"{len(objects)} objects, {len(unseen)} of them ({len(unseen) / len(objects):.1%}) unseen"
     ]
-    for words in [(one,) for one in ATTRIBUTES] + list(combinations(ATTRIBUTES, 2)):
-        whole, held = _count(objects, words), _count(unseen, words)
+    for names in [(name,) for name in ATTRIBUTES] + list(combinations(ATTRIBUTES, 2)):
+        whole, held = _count(objects, names), _count(unseen, names)
         numbers = [held[key] for key in whole]
         lines.append(
-            f"  same {' and '.join(words)}: {len(whole)} groups of {max(whole.values())}, "
+            f"  same {' and '.join(names)}: {len(whole)} groups of {max(whole.values())}, "
             f"{min(numbers)} to {max(numbers)} of each unseen"
         )
     return "\n".join(lines)
 
 
-def _count(entries: tuple[SceneClass, ...], words: tuple[str, ...]) -> Counter:
-    return Counter(tuple(getattr(entry, word) for word in words) for entry in entries)
+def _count(entries: tuple[SceneClass, ...], names: tuple[str, ...]) -> Counter:
+    return Counter(tuple(getattr(entry, name) for name in names) for entry in entries)
 
 
 def table(catalogue: Catalogue) -> str:
-    """A Markdown table: the colours in which each texture and shape is unseen."""
+    """Return a Markdown table of the colours in which each texture and shape is unseen."""
     lines = [f"| | {' | '.join(catalogue.shapes)} |", "| --- " * (len(catalogue.shapes) + 1) + "|"]
     for texture in catalogue.textures:
         cells = [

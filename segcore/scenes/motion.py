@@ -1,7 +1,7 @@
-"""A scene that moves: objects that drift, turn and grow, hide one another, enter and leave.
+"""Plan videos: objects drift, turn and grow, occlude one another, enter and leave.
 
-A video is a scene in which every object is in its place in the middle of the video; from there
-its motion goes both ways in time. Light, ground and depth stay as they are, the noise does not.
+The middle of a video is the planned scene; from there the objects move forwards and backwards in
+time. Light, ground and depth are constant, and every frame has its own noise.
 """
 
 from dataclasses import dataclass, replace
@@ -12,21 +12,21 @@ from segcore.scenes.plan import Scene, SceneObject, plan_scene
 
 FASTEST = 1.3  # sides of the image in a video, across and down
 LARGEST_TURN = 1.2  # radians in a video
-LARGEST_GROWTH = 0.7  # share of the radius in a video
+LARGEST_GROWTH = 0.7  # fraction of the radius in a video
 
-_FIRST = 2**32  # videos' scenes come behind those of any number of images
+_FIRST = 2**32  # index of the first video's scene, beyond those of any number of images
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What changes of an object in the whole length of a video."""
+    """The motion of an object over the whole video."""
 
     shift: tuple[float, float]  # in units of the image's side
     turn: float  # radians
-    growth: float  # share of the radius
+    growth: float  # fraction of the radius
 
     def moved(self, entry: SceneObject, time: float) -> SceneObject:
-        """The object at ``time``, -0.5 to 0.5; at 0 it is as planned."""
+        """Return the object at ``time``, -0.5 to 0.5; at 0 it is as planned."""
         scale = 1 + self.growth * time
         return replace(
             entry,
@@ -40,9 +40,9 @@ class Motion:
 def plan_video(
     catalogue: Catalogue, seed: int, split: str, index: int, num_frames: int
 ) -> tuple[Scene, ...]:
-    """Plan video ``index`` of ``split``, "train" (seen classes alone) or "test": its frames.
+    """Return the frames of video ``index`` of ``split``, "train" (seen classes alone) or "test".
 
-    The frames' objects are in the same order; an object's place is its track.
+    All frames have the same objects in the same order; an object's index is its track.
     """
     scene = plan_scene(catalogue, seed, split, _FIRST + index)
     draws = scene.draws("motion")

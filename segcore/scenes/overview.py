@@ -1,4 +1,4 @@
-"""What is on disk: class counts of a split, tracks of videos, and sheets of images of either.
+"""Print class counts of a split or tracks of videos, and write contact sheets of their images.
 
 python -m segcore.scenes.overview datasets/scenes-60/test --sheet docs/images/scenes.png
 python -m segcore.scenes.overview datasets/scenes-60/videos --sheet docs/images/scenes_videos.png
@@ -24,7 +24,7 @@ VIDEOS = 4  # on their sheet
 
 
 def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
-    """Lines about classes per image, images per class, seen and unseen."""
+    """Return lines about classes per image, images per class, seen and unseen."""
     areas = np.stack(
         [np.bincount(read_labels(path).ravel(), minlength=len(vocabulary)) for path in label_paths]
     )  # (images, classes)
@@ -33,25 +33,25 @@ def summarize(label_paths: list[Path], vocabulary: Vocabulary) -> str:
     numbers = present.sum(axis=1)
     lines = [f"{len(areas)} images, {numbers.mean():.2f} of {len(seen)} classes in each"]
     for number in np.unique(numbers):
-        share, so_far = (numbers == number).mean(), (numbers <= number).mean()
-        lines.append(f"  {share:6.1%} hold {number} classes, {so_far:6.1%} at most {number}")
-    lines.append(f"  {present[:, ~seen].any(axis=1).mean():6.1%} hold an unseen class")
+        exactly, at_most = (numbers == number).mean(), (numbers <= number).mean()
+        lines.append(f"  {exactly:6.1%} have {number} classes, {at_most:6.1%} at most {number}")
+    lines.append(f"  {present[:, ~seen].any(axis=1).mean():6.1%} have an unseen class")
     for title, chosen in (
         ("grounds", ~things),
         ("seen objects", things & seen),
         ("unseen objects", things & ~seen),
     ):
         images = present.sum(axis=0)[chosen]
-        share = areas[:, chosen].sum() / areas.sum()
+        fraction = areas[:, chosen].sum() / areas.sum()
         lines.append(
-            f"{title}: {chosen.sum()} classes, {share:.1%} of the pixels, "
+            f"{title}: {chosen.sum()} classes, {fraction:.1%} of the pixels, "
             f"each in {images.min()} to {images.max()} images"
         )
     return "\n".join(lines)
 
 
 def summarize_videos(document: dict) -> str:
-    """Lines about the tracks of a YouTube-VIS file."""
+    """Return lines about the tracks of a YouTube-VIS file."""
     runs = [  # a track as [(visible, frames), ...]
         [(visible, len(list(frames))) for visible, frames in groupby(map(bool, track["areas"]))]
         for track in document["annotations"]
@@ -62,18 +62,18 @@ def summarize_videos(document: dict) -> str:
         f"{len(runs)} tracks"
     ]
     for title, count in (
-        ("are seen in all frames", sum(len(run) == 1 for run in runs)),
-        ("enter: not seen in the first frame", sum(not run[0][0] for run in runs)),
-        ("leave: not seen in the last frame", sum(not run[-1][0] for run in runs)),
-        ("are gone in between", sum(any(not seen for seen, _ in run[1:-1]) for run in runs)),
+        ("are visible in all frames", sum(len(run) == 1 for run in runs)),
+        ("enter: not visible in the first frame", sum(not run[0][0] for run in runs)),
+        ("leave: not visible in the last frame", sum(not run[-1][0] for run in runs)),
+        ("are hidden in between", sum(any(not seen for seen, _ in run[1:-1]) for run in runs)),
     ):
         lines.append(f"  {count / number:6.1%} {title}")
     return "\n".join(lines)
 
 
 def contact_sheet(folder: Path, vocabulary: Vocabulary) -> Image.Image:
-    """The first images of a split in rows; below each row its labels in legend colours and,
-    where there are any, its segments, each object in a colour of its own."""
+    """Draw the first images of a split in rows; below each row its labels in legend colours and,
+    if the split has them, its segments in one colour per object."""
     names = sorted(path.name for path in (folder / "images").glob("*.png"))
     rows = []
     for start in range(0, COLUMNS * ROWS, COLUMNS):
@@ -88,7 +88,7 @@ def contact_sheet(folder: Path, vocabulary: Vocabulary) -> Image.Image:
 
 
 def video_sheet(folder: Path, names: list[str]) -> Image.Image:
-    """Frames of the first videos, each row followed by its segments."""
+    """Draw frames of the first videos, each row followed by its segments."""
     rows = []
     for name in names[:VIDEOS]:
         frames = sorted(path.name for path in (folder / name / "origin").glob("*.png"))
@@ -101,23 +101,23 @@ def video_sheet(folder: Path, names: list[str]) -> Image.Image:
 
 
 def color_segments(panoptic: np.ndarray) -> np.ndarray:
-    """Object n in the n-th of a row of distinct colours, the ground in grey; both (H, W, 3)."""
+    """Colour object n by the n-th of distinct colours, the ground grey; (H, W, 3) -> (H, W, 3)."""
     colors = np.array([(60, 60, 60), *distinct_colors(DIVISOR - 1)], dtype=np.uint8)
     return colors[segment_ids(panoptic) % DIVISOR]
 
 
 def _sheet(rows: list[list[np.ndarray]]) -> Image.Image:
-    """Images side by side, in 256 colours, so that the file stays small."""
+    """Concatenate rows of images, in 256 colours to keep the file small."""
     array = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     return Image.fromarray(array).quantize(256, dither=Image.Dither.NONE)
 
 
 def describe_split(folder: Path) -> tuple[str, Image.Image]:
-    """Counts and sheet of a split such as datasets/scenes-60/test."""
+    """Return counts and contact sheet of a split such as datasets/scenes-60/test."""
     images, labels = (sorted((folder / kind).glob("*.png")) for kind in ("images", "labels"))
     if len(images) != len(labels) or len(images) < COLUMNS * ROWS:
         raise UserError(
-            f"{folder} holds {len(images)} images and {len(labels)} label maps: draw at least "
+            f"{folder} holds {len(images)} images and {len(labels)} label maps: render at least "
             f"{COLUMNS * ROWS} with datasets/prepare_scenes.py."
         )
     data_set = folder.resolve().parent.name  # scenes-60
@@ -126,11 +126,11 @@ def describe_split(folder: Path) -> tuple[str, Image.Image]:
 
 
 def describe_videos(folder: Path) -> tuple[str, Image.Image]:
-    """Counts and sheet of the test videos in a folder such as datasets/scenes-60/videos."""
+    """Return counts and contact sheet of the test videos in datasets/scenes-60/videos or alike."""
     names = (folder / "test.txt").read_text("utf-8").split()
     if len(names) < VIDEOS:
         raise UserError(
-            f"{folder} holds {len(names)} test videos: draw at least {VIDEOS} with "
+            f"{folder} holds {len(names)} test videos: render at least {VIDEOS} with "
             "datasets/prepare_scenes.py --num-videos."
         )
     document = json.loads((folder / "test.json").read_text("utf-8"))

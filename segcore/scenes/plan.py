@@ -1,7 +1,7 @@
-"""What an image shows: chosen here, drawn in ``render``.
+"""Plan the content of an image, which ``render`` renders.
 
-A plan is a small description with no pixels, so that the same scene can be drawn at any size, or
-with its objects moved, frame by frame.
+A plan has no pixels, so that the same scene can be rendered at any size, and with its objects moved
+from frame to frame.
 """
 
 import colorsys
@@ -20,11 +20,11 @@ RGB = tuple[float, float, float]  # 0 to 1
 
 FEWEST_OBJECTS, MOST_OBJECTS = 2, 5
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.14, 0.21
-TILT = 0.4  # radians: objects stand upright, more or less, and so do their textures
-LEAST_VISIBLE = 0.5  # every object shows at least this share of itself
-NUM_DEMO_UNSEEN = 6  # so many images of the split "demo" hold an unseen class
+TILT = 0.4  # radians: largest rotation of objects, and of their textures
+LEAST_VISIBLE = 0.5  # at least this fraction of every object is visible
+NUM_DEMO_UNSEEN = 6  # number of images of the split "demo" with an unseen class
 
-_SKETCH = 64  # width and height of the grid on which visibility is judged
+_SKETCH = 64  # width and height of the grid on which visibility is computed
 _TRIES = 40
 
 
@@ -44,16 +44,16 @@ class SceneObject:
     texture_period: float
 
     def local(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the image in the object's own axes, in units of its radius."""
+        """Return points of the image in the object's axes, in units of its radius."""
         right, down = (x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius
         return rotate(right, down, self.angle)
 
     def level(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Below 1 inside the object, 1 on its outline, above 1 outside."""
+        """Return values below 1 inside the object, 1 on its outline, above 1 outside."""
         return SHAPES[self.shape].level(*self.local(x, y))
 
     def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """How far the object's surface rises above its outline."""
+        """Return the height of the object's surface above its outline."""
         return SHAPES[self.shape].height(self.level(x, y))
 
 
@@ -79,10 +79,10 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides an image.
+    """The complete plan of an image.
 
-    ``patches`` and ``objects`` are in the order of depth, the farthest first; an object's place in
-    ``objects`` (from 1) is its instance number.
+    ``patches`` and ``objects`` are in the order of depth, the farthest first; an object's index in
+    ``objects``, from 1, is its instance number.
     """
 
     catalogue: Catalogue
@@ -92,18 +92,18 @@ class Scene:
     patches: tuple[GroundPatch, ...]
     objects: tuple[SceneObject, ...]
     light: Light
-    blur: float  # share of each pixel that goes to each of two neighbours, 0 to 0.25
+    blur: float  # weight of each of two neighbouring pixels, 0 to 0.25
     noise: float  # standard deviation, in units of white
     frame: int = 0  # of a video
 
     def draws(self, purpose: str, frame: int = 0) -> Draws:
-        """Random numbers of this scene for one purpose; ``frame`` for those that change."""
+        """Return the scene's random numbers for a purpose; ``frame`` if they differ by frame."""
         stream = f"{self.catalogue.name}/{self.split}/{purpose}"
         return Draws(self.seed, stream, self.index, frame)
 
 
 def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """The points' coordinates in axes that are turned by ``angle`` (clockwise on the screen)."""
+    """Return the coordinates in axes rotated by ``angle`` (clockwise on the screen)."""
     # Rounded, because the last bit of a cosine differs between mathematics libraries.
     cosine, sine = round(math.cos(angle), 6), round(math.sin(angle), 6)
     return cosine * x + sine * y, cosine * y - sine * x
@@ -112,7 +112,7 @@ def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.n
 def plan_scene(catalogue: Catalogue, seed: int, split: str, index: int) -> Scene:
     """Plan image ``index`` of ``split``: "train" (seen classes alone), "test" or "demo".
 
-    Of the images of "demo" the first six hold an unseen class each, the others none.
+    The first six images of "demo" have an unseen class each, the others none.
     """
     draws = Draws(seed, f"{catalogue.name}/{split}/plan", index)
     patches = _plan_patches(draws, catalogue)
@@ -159,7 +159,7 @@ def _plan_object(draws: Draws, entry: SceneClass) -> SceneObject:
 
 
 def _plan_patches(draws: Draws, catalogue: Catalogue) -> tuple[GroundPatch, ...]:
-    """One ground, or two of which the nearer covers the lower part of the image."""
+    """Plan one ground, or two: the nearer one covers the lower part of the image."""
     offset = len(catalogue.objects)
     far = draws.integer(len(catalogue.grounds))
     patches = [_plan_patch(draws, catalogue, offset + far, height=-math.inf, slope=0)]
@@ -193,7 +193,7 @@ def _plan_light(draws: Draws) -> Light:
 def _arrange(
     draws: Draws, objects: list[SceneObject], patches: tuple[GroundPatch, ...]
 ) -> tuple[SceneObject, ...]:
-    """Give every object a place where enough of it is seen; leave one out if there is no room."""
+    """Move every object to where enough of it is visible; leave one out if there is no room."""
     for _ in range(_TRIES):
         placed = tuple(
             replace(entry, centre=(draws.uniform(0.08, 0.92), draws.uniform(0.08, 0.92)))
@@ -205,7 +205,7 @@ def _arrange(
 
 
 def _all_visible(objects: tuple[SceneObject, ...], patches: tuple[GroundPatch, ...]) -> bool:
-    """Judged on a coarse grid: every object by its share, every patch of ground by its area."""
+    """Return whether enough of every object and every ground is visible, on a coarse grid."""
     grid = (np.arange(_SKETCH, dtype=np.float32) + 0.5) / _SKETCH
     x, y = grid[None, :], grid[:, None]
     top = np.zeros((_SKETCH, _SKETCH), dtype=np.int64)
@@ -243,7 +243,7 @@ _NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 def caption(scene: Scene) -> str:
-    """A sentence about the image, such as "two red plain circles and a blue dotted square on
+    """Return the caption of the image, such as "two red plain circles and a blue dotted square on
     sand and grass": the objects, the nearest first, and the ground."""
     names = [scene.catalogue.classes[entry.class_id].name for entry in reversed(scene.objects)]
     things = [_count_phrase(name, names.count(name)) for name in dict.fromkeys(names)]

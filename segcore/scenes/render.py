@@ -1,7 +1,7 @@
-"""A planned scene turned into pixels and labels.
+"""Render a planned scene as pixels and labels.
 
 Each pixel is sampled at 3 x 3 points. Its colour is their mean, so that outlines are smooth; its
-label is the label of the middle one, so that labels are exact and never mixed.
+label is that of the middle point, so that labels are exact and never mixed.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from segcore.scenes.textures import TEXTURES
 
 SAMPLES = 3  # a side; odd, so that one sample is the pixel's centre
 _LATTICE = 64
-_SHADOW = (0.22, 0.26)  # where an object's shadow falls, in units of its radius
+_SHADOW = (0.22, 0.26)  # offset of an object's shadow, in units of its radius
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A drawn scene.
+    """A rendered scene.
 
     image: (size, size, 3) RGB, uint8.
     labels: (size, size) class ids, uint16.
-    instances: (size, size) uint8; 0 on the ground, elsewhere the object's place in
-        ``scene.objects``, counted from 1.
+    instances: (size, size) uint8; 0 on the ground, elsewhere the object's index in
+        ``scene.objects``, from 1.
     """
 
     image: np.ndarray
@@ -34,7 +34,7 @@ class Rendered:
 
 
 def render(scene: Scene, size: int) -> Rendered:
-    """Draw ``scene`` as a square image of ``size`` pixels a side."""
+    """Render ``scene`` as a square image of ``size`` pixels a side."""
     grid = (np.arange(size * SAMPLES, dtype=np.float32) + 0.5) / (size * SAMPLES)
     x, y = grid[None, :], grid[:, None]
     noise = Noise(scene.draws("ground").lattice(_LATTICE, _LATTICE))
@@ -64,16 +64,16 @@ def _paint_patch(
     wobble = noise(x * 8, np.full((1, 1), number, dtype=np.float32)) - 0.5
     edge = patch.height + patch.slope * x + 0.06 * wobble
     inside = y > edge
-    share = GROUNDS[patch.name].pattern(x, y, noise)
+    weight = GROUNDS[patch.name].pattern(x, y, noise)
     for channel, (dark, light) in enumerate(zip(*patch.paint, strict=True)):
-        np.copyto(canvas[channel], dark + (light - dark) * share, where=inside)
+        np.copyto(canvas[channel], dark + (light - dark) * weight, where=inside)
     np.copyto(depth, number, where=inside)
 
 
 def _paint_object(
     canvas: np.ndarray, depth: np.ndarray, number: int, entry: SceneObject, x: Field, y: Field
 ) -> None:
-    reach = entry.radius * 2.2  # the corners of every shape and the shadow lie within
+    reach = entry.radius * 2.2  # contains the corners of every shape and the shadow
     columns = _window(x[0], entry.centre[0], reach)
     rows = _window(y[:, 0], entry.centre[1], reach)
     x, y = x[:, columns], y[rows]
@@ -85,15 +85,15 @@ def _paint_object(
     inside = entry.level(x, y) <= 1
     s, t = rotate(*entry.local(x, y), entry.texture_angle)
     periods = entry.radius / entry.texture_period
-    share = TEXTURES[entry.texture].pattern(s * periods, t * periods)
+    weight = TEXTURES[entry.texture].pattern(s * periods, t * periods)
     shading = _shading(entry, x, y)
     for channel, (first, second) in enumerate(zip(*entry.paint, strict=True)):
-        np.copyto(canvas[channel], (first + (second - first) * share) * shading, where=inside)
+        np.copyto(canvas[channel], (first + (second - first) * weight) * shading, where=inside)
     np.copyto(depth, number, where=inside)
 
 
 def _shading(entry: SceneObject, x: Field, y: Field) -> Field:
-    """Brighter where the surface faces the upper left, where the light comes from."""
+    """Return the brightness of the surface under light from the upper left."""
     step = 0.1 * entry.radius
     rise = entry.height(x + step, y + step) - entry.height(x - step, y - step)
     return 1 + 0.7 * rise
@@ -105,7 +105,7 @@ def _window(grid: np.ndarray, centre: float, reach: float) -> slice:
 
 
 def _photograph(canvas: np.ndarray, scene: Scene, size: int) -> np.ndarray:
-    """Light, blur, mean over the samples, noise: (3, ...) samples to (size, size, 3) uint8."""
+    """Average the samples (3, ...), blur, light and add noise: (size, size, 3) uint8."""
     rows = sum(canvas[:, start::SAMPLES] for start in range(SAMPLES))
     image = sum(rows[:, :, start::SAMPLES] for start in range(SAMPLES)) / SAMPLES**2
     for axis in (1, 2):
@@ -124,7 +124,7 @@ def _blur(image: np.ndarray, weight: float, axis: int) -> np.ndarray:
 
 
 def _light(scene: Scene, size: int) -> np.ndarray:
-    """Factor of every pixel, (3, size, size)."""
+    """Return the brightness factor of every pixel, (3, size, size)."""
     centred = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     x, y = centred[None, :], centred[:, None]
     across, down = scene.light.gradient

@@ -1,4 +1,4 @@
-"""The outlines and bodies of objects.
+"""Outlines and bodies of objects.
 
 u points right and v down, in units of the radius of the disc that has the same area; no outline
 reaches farther than 1.65 from the centre.
@@ -38,7 +38,7 @@ def _cross(u: Field, v: Field) -> Field:
 
 
 def _star(u: Field, v: Field) -> Field:
-    """Five points: the plane folded into the wedge between a tip and the notch beside it."""
+    """Five points: the plane is folded into the wedge between a tip and the notch beside it."""
     u, v = np.abs(u), -v
     for side in (1, -1):
         beyond = np.maximum(side * 0.8090 * u - 0.5878 * v, 0)
@@ -88,7 +88,7 @@ def _pyramid(level: Field) -> Field:
 
 @dataclass(frozen=True)
 class Shape:
-    """An outline, and how the body rises inside it, which decides how it is shaded.
+    """An outline, and the height of the body inside it, which determines the shading.
 
     level: at most 1 inside, 1 on the outline, above 1 outside.
     height: as a function of the level.

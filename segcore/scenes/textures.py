@@ -1,4 +1,4 @@
-"""What objects are painted with: colours, and patterns of a colour and a second one."""
+"""Colours of objects, and patterns of a colour and a second one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from segcore.scenes.fields import Field, fraction, triangle_wave
 
-# Hue in degrees, saturation, value: what the word means on average; every object varies it.
+# Mean hue in degrees, saturation and value of each colour name; every object varies them.
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (357, 0.85, 0.85),
     "orange": (28, 0.90, 0.95),
@@ -22,8 +22,8 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 
 
-# Textures: the share of the second colour, 0 to 1. s and t turn with the object, start at its
-# centre and count periods.
+# Textures return the weight of the second colour, 0 to 1. s and t are coordinates in periods, which
+# rotate with the object and start at its centre.
 
 
 def _plain(s: Field, t: Field) -> Field:
@@ -31,48 +31,48 @@ def _plain(s: Field, t: Field) -> Field:
 
 
 def _striped(s: Field, t: Field) -> Field:
-    return _share(fraction(t) < 0.5)
+    return _weight(fraction(t) < 0.5)
 
 
 def _dotted(s: Field, t: Field) -> Field:
     staggered = s + 0.5 * (np.floor(t) % 2)
     across, along = fraction(staggered) - 0.5, fraction(t) - 0.5
-    return _share(across * across + along * along < 0.35**2)
+    return _weight(across * across + along * along < 0.35**2)
 
 
 def _checked(s: Field, t: Field) -> Field:
-    return _share((np.floor(s * 1.4) + np.floor(t * 1.4)) % 2 == 0)
+    return _weight((np.floor(s * 1.4) + np.floor(t * 1.4)) % 2 == 0)
 
 
 def _ringed(s: Field, t: Field) -> Field:
-    return _share(fraction(np.sqrt(s * s + t * t) * 0.9) < 0.5)
+    return _weight(fraction(np.sqrt(s * s + t * t) * 0.9) < 0.5)
 
 
 def _netted(s: Field, t: Field) -> Field:
-    return _share((fraction(s) < 0.3) | (fraction(t) < 0.3))
+    return _weight((fraction(s) < 0.3) | (fraction(t) < 0.3))
 
 
 def _zigzag(s: Field, t: Field) -> Field:
-    return _share(fraction((t + 0.7 * triangle_wave(s * 0.7)) * 0.8) < 0.5)
+    return _weight(fraction((t + 0.7 * triangle_wave(s * 0.7)) * 0.8) < 0.5)
 
 
 def _halved(s: Field, t: Field) -> Field:
-    return _share(t > 0)
+    return _weight(t > 0)
 
 
 def _quartered(s: Field, t: Field) -> Field:
-    return _share((s > 0) == (t > 0))
+    return _weight((s > 0) == (t > 0))
 
 
-def _share(second: np.ndarray) -> Field:
+def _weight(second: np.ndarray) -> Field:
     return second.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A pattern of an object's own colour and a second one.
+    """A pattern of an object's colour and a second one.
 
-    pattern: the share of the second colour at s and t.
+    pattern: the weight of the second colour at s and t.
     brightness: of the second colour, which is nearly without hue.
     """
 

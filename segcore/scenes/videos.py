@@ -1,4 +1,4 @@
-"""The videos of a Scenes data set: folders as VSPW has them, tracks as YouTube-VIS has them.
+"""Write the videos of a Scenes data set, with VSPW's folders and YouTube-VIS's tracks.
 
 ::
 
@@ -31,18 +31,18 @@ from segcore.scenes.plan import Scene, caption
 from segcore.scenes.render import Rendered
 from segcore.scenes.writing import check_size_and_seed
 
-GENERATOR = 1  # one more whenever the same settings would draw other videos
+GENERATOR = 1  # version, increased whenever the same settings render other videos
 MOST_FRAMES = 1000
 
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """What to draw.
+    """The settings of a folder of videos.
 
     Args:
-        num_train: videos of the split "train", which hold seen classes alone.
+        num_train: videos of the split "train", which have seen classes alone.
         num_test: videos of the split "test".
-        num_frames: images of each video, 2 to 1000.
+        num_frames: frames of each video, 2 to 1000.
         size: their width and height in pixels, 32 to 2048.
         seed: 0 to 2**64 - 1.
     """
@@ -69,7 +69,7 @@ class VideoSettings:
 
     @property
     def fixed(self) -> dict[str, int]:
-        """What all videos of a folder have in common; their number may grow."""
+        """The settings that all videos of a folder have in common; their number may grow."""
         return {
             "generator": GENERATOR,
             "seed": self.seed,
@@ -81,7 +81,7 @@ class VideoSettings:
 def write_videos(
     root: Path, catalogue: Catalogue, settings: VideoSettings, *, workers: int = 1
 ) -> dict[str, str]:
-    """Write videos to ``root / catalogue.name / "videos"``, keeping the frames that are there.
+    """Write the missing videos of ``root / catalogue.name / "videos"``.
 
     Returns: for every split the SHA-256 of all frames, their labels and segments.
 
@@ -130,8 +130,8 @@ def _finish_video(
     split: str,
     numbered: tuple[int, str],
 ) -> tuple[bytes, str, list[dict]]:
-    """See that a video, given by its number and name, is on disk. Returns its hash, caption and
-    tracks."""
+    """Write the missing frames of a video, given by its index and name; return its hash, caption
+    and tracks."""
     index, name = numbered
     scenes = plan_video(catalogue, settings.seed, split, index, settings.num_frames)
     parts = {
@@ -156,13 +156,13 @@ def _origin(image: Rendered) -> np.ndarray:
 
 
 def _mask(num_classes: int, image: Rendered) -> np.ndarray:
-    """Class ids from 1, as VSPW counts them: 0 would be a pixel of none of the classes."""
+    """Return class ids from 1, as in VSPW, where 0 is a pixel without a class."""
     return (image.labels + 1).astype(np.uint8 if num_classes < 255 else np.uint16)
 
 
 def _describe_tracks(scene: Scene, ids: Sequence[np.ndarray]) -> list[dict]:
-    """A track for every object of ``scene`` that is seen in one of the frames; ``ids`` are their
-    maps of segment ids."""
+    """Return a track for every object of ``scene`` that is visible in any frame; ``ids`` are the
+    frames' maps of segment ids."""
     frames = [
         {entry["id"] % coco.DIVISOR: entry for entry in coco.describe_objects(each, segments)}
         for each, segments in ((each, coco.describe_segments(each)) for each in ids)
@@ -189,7 +189,7 @@ def _document(
     names: Sequence[str],
     tracks: Sequence[Sequence[dict]],
 ) -> dict:
-    """The content of a YouTube-VIS file. Ids of videos, tracks and categories start at 1."""
+    """Return the content of a YouTube-VIS file. Ids of videos, tracks and categories start at 1."""
     size = {"height": settings.size, "width": settings.size}
     frames = [_file_name(frame) for frame in range(settings.num_frames)]
     videos = [

@@ -1,8 +1,8 @@
-"""The vocabulary file of a catalogue.
+"""Write the vocabulary file of a catalogue.
 
     python -m segcore.scenes.vocabulary
 
-writes ``segcore/vocabularies/scenes_*.json`` anew; a test keeps them equal.
+writes ``segcore/vocabularies/scenes_*.json`` anew; a test checks that they are up to date.
 """
 
 import colorsys
@@ -20,7 +20,7 @@ VIDEO_PIECES = {"test": {"piece_frames": 20}}  # as those of VSPW
 
 
 def describe(catalogue: Catalogue) -> dict:
-    """The content of the vocabulary file, ready for ``json.dumps``."""
+    """Return the content of the vocabulary file, ready for ``json.dumps``."""
     name = catalogue.name.replace("-", "_")
     return {
         "name": name,
@@ -128,7 +128,7 @@ def _describe_class(entry: SceneClass, colour: tuple[int, ...]) -> dict:
 
 
 def _legend_colours(catalogue: Catalogue) -> list[tuple[int, ...]]:
-    """Near to what each class looks like, and different for every class, 0 to 255."""
+    """Return a colour similar to each class, different for every class, 0 to 255."""
     chosen: dict[tuple[int, ...], None] = {}
     for entry in catalogue.classes:
         red, green, blue = colour = _legend_colour(catalogue, entry)
@@ -140,7 +140,7 @@ def _legend_colours(catalogue: Catalogue) -> list[tuple[int, ...]]:
 
 
 def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> tuple[int, ...]:
-    """Of one colour word, textures go from pale to dark and shapes turn the hue a little."""
+    """Return the colour of a class: the texture changes its lightness, the shape its hue."""
     if entry.is_object:
         hue, saturation, value = COLOURS[entry.colour]
         hue += 24 * _position(catalogue.shapes, entry.shape) - 12
@@ -155,18 +155,18 @@ def _legend_colour(catalogue: Catalogue, entry: SceneClass) -> tuple[int, ...]:
 
 
 def _position(names: tuple[str, ...], name: str) -> float:
-    """0 for the first name, 1 for the last."""
+    """Return 0 for the first name, 1 for the last."""
     return names.index(name) / (len(names) - 1)
 
 
 def vocabulary_path(catalogue: Catalogue) -> Path:
-    """Where the vocabulary file of ``catalogue`` lies."""
+    """Return the path of the vocabulary file of ``catalogue``."""
     folder = Path(__file__).parents[1] / "vocabularies"
     return folder / f"{catalogue.name.replace('-', '_')}.json"
 
 
 def dumps(catalogue: Catalogue) -> str:
-    """The vocabulary file's text, one class a line."""
+    """Return the vocabulary file's text, one class a line."""
     content = describe(catalogue)
     classes = ",\n".join("    " + json.dumps(entry) for entry in content.pop("classes"))
     head = json.dumps(content, indent=2).removesuffix("\n}")

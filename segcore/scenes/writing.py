@@ -1,4 +1,4 @@
-"""The images of a Scenes data set on disk.
+"""Write the images of a Scenes data set.
 
 ::
 
@@ -27,17 +27,17 @@ from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
 from segcore.scenes.plan import caption, plan_scene
 
-GENERATOR = 2  # one more whenever the same settings would draw other images
+GENERATOR = 2  # version, increased whenever the same settings render other images
 NUM_DEMO = 12
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to draw.
+    """The settings of a folder of images.
 
     Args:
-        num_train: images in the split "train", which hold seen classes alone.
+        num_train: images in the split "train", which have seen classes alone.
         num_test: images in the split "test".
         size: their width and height in pixels, 32 to 2048.
         seed: 0 to 2**64 - 1.
@@ -60,12 +60,12 @@ class Settings:
 
     @property
     def fixed(self) -> dict[str, int]:
-        """What all images of a folder have in common; their number may grow."""
+        """The settings that all images of a folder have in common; their number may grow."""
         return {"generator": GENERATOR, "seed": self.seed, "size": self.size}
 
 
 def check_size_and_seed(size: int, seed: int) -> None:
-    """Raises UserError where they cannot be drawn."""
+    """Raise UserError unless images of this size and seed can be rendered."""
     if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
         raise UserError(
             f"--size {size}: choose a size from {SMALLEST_SIZE} to {LARGEST_SIZE} pixels."
@@ -82,13 +82,13 @@ def write_scenes(
     panoptic: bool = False,
     workers: int = 1,
 ) -> dict[str, str]:
-    """Write the data set to ``root / catalogue.name``, keeping the images that are there.
+    """Write the missing images of the data set in ``root / catalogue.name``.
 
     Args:
         panoptic: write segments and instances in COCO's formats too.
 
-    Returns: for every split the SHA-256 of the pixels and labels of all its images. It depends
-        on the settings and on nothing else.
+    Returns: for every split the SHA-256 of the pixels and labels of all its images, which depends
+        on the settings alone.
 
     Raises:
         UserError: the folder holds images of other settings, or cannot be written.
@@ -153,7 +153,7 @@ def _finish_image(
     names: list[str],
     index: int,
 ) -> tuple[bytes, str, list[dict], list[dict]]:
-    """See that an image is on disk. Returns its hash, its caption and, where there is a panoptic
+    """Write the missing files of an image; return its hash, its caption and, if it has a panoptic
     map, its segments and objects."""
     scene = plan_scene(catalogue, settings.seed, split, index)
     parts = {folder / name / _file_name(index): _PARTS[name] for name in names}

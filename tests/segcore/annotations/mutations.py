@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 INFINITE, HUGE, DEEP = "@infinite", "@huge", "@deep"  # what json.dumps cannot write
 RAW = {INFINITE: "1e999", HUGE: "9" * 5000, DEEP: "[" * 5000 + "]" * 5000}
-AGAIN = "\0"  # ends a key that stands twice
+AGAIN = "\0"  # ends a duplicate key
 NASTY = (
     *(None, True, False, [], {}, "", "x", "0", "9", "null", "0.5"),
     *(0, 1, 2, 3, -1, 0.5, -0.0, 1.0, 2.5, 1e-300, 96, 97, 100_000, 2**24, 2**31, 2**53 + 1),
@@ -27,16 +27,16 @@ NASTY = (
 
 
 def mutants(document: dict, number: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield what was changed, and the text of the changed document.
+    """Yield a description of the change, and the text of the changed document.
 
     A value anywhere is replaced by one of ``NASTY`` or by another value of the document, removed,
     or repeated: in a list as a further entry, in an object under the same key.
     """
     rng = random.Random(seed)
-    places = list(_places(document, ()))
+    paths = list(_paths(document, ()))
     for _ in range(number):
         changed = copy.deepcopy(document)
-        path = rng.choice(places)
+        path = rng.choice(paths)
         parent = changed
         for step in path[:-1]:
             parent = parent[step]
@@ -44,7 +44,7 @@ def mutants(document: dict, number: int, seed: int) -> Iterator[tuple[str, str]]
         if what == "nasty":
             parent[key] = copy.deepcopy(rng.choice(NASTY))
         elif what == "other":
-            parent[key] = copy.deepcopy(_at(document, rng.choice(places)))
+            parent[key] = copy.deepcopy(_at(document, rng.choice(paths)))
         elif what == "gone":
             del parent[key]
         elif isinstance(parent, list):
@@ -55,14 +55,14 @@ def mutants(document: dict, number: int, seed: int) -> Iterator[tuple[str, str]]
 
 
 def to_text(document: object) -> str:
-    """Return JSON, with ``RAW`` and keys that stand twice."""
+    """Return JSON, with ``RAW`` and with duplicate keys."""
     text = json.dumps(document).replace(r'\u0000": ', '": ')
     for name, raw in RAW.items():
         text = text.replace(f'"{name}"', raw)
     return text
 
 
-def _places(value: object, path: tuple) -> Iterator[tuple]:
+def _paths(value: object, path: tuple) -> Iterator[tuple]:
     """Yield the paths of all values below one, of long lists the ends alone."""
     if isinstance(value, dict):
         steps = list(value)
@@ -72,7 +72,7 @@ def _places(value: object, path: tuple) -> Iterator[tuple]:
         steps = []
     for step in steps:
         yield (*path, step)
-        yield from _places(value[step], (*path, step))
+        yield from _paths(value[step], (*path, step))
 
 
 def _at(value: object, path: tuple) -> object:

@@ -1,7 +1,7 @@
 """Files of annotations with one thing changed: each reader refuses them with one message, or
 training and scoring read the same from them.
 
-What a record for training shows is given back as a prediction: it has to get full marks.
+The ground truth of a training record is evaluated as a prediction: its scores have to be 100.
 """
 
 import json
@@ -53,7 +53,7 @@ def metadata():
 def read_document(path: Path) -> tuple[dict, dict[int, int]]:
     """Return a file with three annotations at most, and with the categories that these have.
 
-    pycocotools takes its time for each category.
+    pycocotools is slow for many categories.
     """
     content = json.loads(path.read_text())
     content["annotations"] = content["annotations"][:2] + content["annotations"][2:][-1:]
@@ -68,7 +68,7 @@ def read_document(path: Path) -> tuple[dict, dict[int, int]]:
 
 
 def survive(path: Path, document: dict, use: Callable[[], object], seed: int) -> None:
-    """Use every mutant: it is of use, or one message that names the file."""
+    """Read every mutant: it is valid, or raises one message that names the file."""
     path.write_text(json.dumps(document))
     use()
     failures, refused = [], 0
@@ -218,7 +218,7 @@ def test_lists_of_videos(scenes: Path, tmp_path: Path) -> None:
                 assert [video["video_id"] for video in videos] == ["test_0000"], number
 
 
-def test_own_descriptions(scenes: Path, tmp_path: Path, monkeypatch) -> None:
+def test_descriptions_of_custom_datasets(scenes: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     folders = {"images": str(scenes / "test/images"), "labels": str(scenes / "test/labels")}
     document = {
@@ -239,7 +239,7 @@ def test_own_descriptions(scenes: Path, tmp_path: Path, monkeypatch) -> None:
             for name in register_custom_file(path):
                 assert len(DatasetCatalog.get(name)) == 2
         except UserError as error:
-            # Of a folder that is not there the message names the data set and the folder.
+            # For a missing folder the message names the data set and the folder.
             raise UserError(f"{path}: {error}" if "dataset '" in str(error) else error) from error
         finally:
             for name in set(DatasetCatalog.list()) - before:

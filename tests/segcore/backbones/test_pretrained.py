@@ -24,7 +24,7 @@ ADDRESS = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
 
 @pytest.fixture(autouse=True)
 def caches(tmp_path, monkeypatch) -> Path:
-    """The folder in which Detectron2 keeps what it fetches."""
+    """The folder of Detectron2's downloads."""
     monkeypatch.setenv("CATRANK_CACHE", str(tmp_path / "converted"))
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "fetched"))
     return tmp_path / "fetched" / "detectron2"
@@ -32,15 +32,15 @@ def caches(tmp_path, monkeypatch) -> Path:
 
 def start(config: str, **options: object) -> nn.Module:
     """The model of a config with its weights, as train_net.py starts it."""
-    words = TINY | {"MODEL.DEVICE": "cpu"} | options
-    cfg = load_config(config, [item for pair in words.items() for item in pair])
+    options = TINY | {"MODEL.DEVICE": "cpu"} | options
+    cfg = load_config(config, [item for pair in options.items() for item in pair])
     model = Trainer.build_model(cfg)
     build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     return model
 
 
 def resnet(depth: int) -> dict[str, Tensor]:
-    """torchvision's file: each entry holds a number of its own."""
+    """torchvision's file: each entry has another value."""
     with torch.device("meta"):
         empty = getattr(torchvision.models, f"resnet{depth}")().state_dict()
     return {
@@ -72,7 +72,7 @@ def assert_loaded(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def test_an_address_of_a_released_config(caches) -> None:
-    """What was fetched before is read, by Detectron2's checkpointer and by ours."""
+    """A downloaded file is read, by Detectron2's checkpointer and by ours."""
     weights = resnet(50)
     path = caches / ADDRESS.removeprefix("detectron2://")
     path.parent.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_an_address_of_a_released_config(caches) -> None:
 
 
 @pytest.mark.skipif(not detectron2.__version__.endswith("+lite"), reason="Detectron2 fetches it")
-def test_an_address_whose_file_is_not_there(caches) -> None:
+def test_an_address_without_a_file(caches) -> None:
     message = rf"{ADDRESS} cannot be .*R-50\.pkl and save it as {caches.parent}"
     with pytest.raises(UserError, match=message):
         start(R50)
@@ -106,7 +106,7 @@ def test_resnet_101(tmp_path, monkeypatch, name: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 def test_swin(tmp_path, suffix: str) -> None:
-    """Swin's release, and the same as Mask2Former's tool wraps it."""
+    """Swin's release, and the same as Mask2Former's tool converts it."""
     names = start(SWIN_T, **{"MODEL.WEIGHTS": ""}).backbone.state_dict()
     weights = {
         name: torch.full(value.shape, float(i))
@@ -136,7 +136,7 @@ def test_swin(tmp_path, suffix: str) -> None:
     assert all((loaded[f"norm{stage}.weight"] == 1).all() for stage in range(4))
 
 
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path, monkeypatch) -> None:
+def test_a_missing_file_is_one_message(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = r"the checkpoint R-101\.pkl is no file: set MODEL\.WEIGHTS"
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""Swin as a backbone: any size, any batch, windows that do not see each other."""
+"""Swin as a backbone: any size, any batch, separate windows."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_published_sizes(size: str) -> None:
 
 
 @torch.no_grad()
-def test_images_do_not_see_each_other() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     swin, images = small(), torch.randn(3, 3, 40, 56)
     for together, alone in zip(swin(images), swin(images[1:2]), strict=True):
         torch.testing.assert_close(together[1:2], alone)
@@ -97,7 +97,7 @@ def test_blocks_are_left_out_in_training_alone() -> None:
     whole = swin(images)[-1]
     torch.testing.assert_close(whole[1:], whole[:-1])
     parts = swin.train()(images)[-1]
-    assert len(parts.flatten(1)[:, 0].unique()) > 3  # each image loses blocks of its own
+    assert len(parts.flatten(1)[:, 0].unique()) > 3  # each image drops other blocks
     assert [b.drop_path.p for layer in swin.layers for b in layer.blocks] == pytest.approx(
         [0.0, 0.3, 0.6, 0.9]
     )
@@ -116,6 +116,6 @@ def test_released_files_hold_tables_that_are_left_out() -> None:
     "opts",
     [("APE", True), ("NUM_HEADS", [3, 6, 12, 5]), ("OUT_FEATURES", ["res9"]), ("WINDOW_SIZE", 1)],
 )
-def test_what_cannot_be_built_is_one_sentence(opts) -> None:
+def test_what_cannot_be_built_is_one_message(opts) -> None:
     with pytest.raises(UserError, match=f"MODEL.SWIN.{opts[0]} is"):
         build_backbone(config(f"MODEL.SWIN.{opts[0]}", opts[1]))

@@ -1,4 +1,4 @@
-"""Best and worst images: right, few, and the same whoever has seen them."""
+"""Best and worst images: correct, few, and independent of the number of processes."""
 
 import io
 import math
@@ -30,7 +30,7 @@ def names():
 
 @pytest.fixture
 def images(tmp_path, names):
-    """Images of 10 x 10 pixels, half of class 0, half of class 1, and one row to be ignored."""
+    """Images of 10 x 10 pixels, half of class 0, half of class 1, and one ignored row."""
     ground_truth = np.repeat([0, 1, 255], [50, 40, 10]).reshape(10, 10).astype(np.uint8)
     items = []
     for i in range(NUMBER):
@@ -126,7 +126,7 @@ def test_labels_alone_suffice_where_they_do_for_the_evaluator(images):
     assert not ExampleKeeper(StatefulEvaluator(), DATASET, 1).labels_suffice
 
 
-def test_none_are_kept_where_none_are_asked_for(images):
+def test_no_examples(images):
     kept = keeper(0)
     kept.process([images[0]], [prediction(3)])
     assert kept.examples() == ([], []) and not kept.state()["examples"]
@@ -143,7 +143,7 @@ def test_maps_are_kept_small():
 
 
 class Nothing(StatefulEvaluator):
-    """Stands in an evaluator's place."""
+    """An evaluator without scores."""
 
     def reset(self):
         pass
@@ -199,7 +199,7 @@ def runs(mask):
 
 
 def test_objects(names):
-    """Those of low score do not count, and what covers others is in front."""
+    """Objects of low scores do not count; objects of high scores cover others."""
     polygon = [[0, 0, 4, 0, 4, 4, 0, 4]]
     ground_truth = [
         {"category_id": 0, "segmentation": runs(np.ones((10, 10), dtype=bool))},
@@ -214,7 +214,7 @@ def test_objects(names):
     kept = ExampleKeeper(Nothing(), DATASET, 1)
     kept.process([{"file_name": "a.jpg"}], [{"instances": instances}])
     (worst,), _ = kept.examples()
-    # class 1: one found, one false; class 0: missed
+    # class 1: a match and a false positive; class 0: a false negative
     assert worst.score == pytest.approx(100 * (1 / 1.5 + 0) / 2)
     assert sorted(worst.prediction.classes) == [1, 1]
     classes = np.array(worst.ground_truth.classes)[worst.ground_truth.numbers]
@@ -222,7 +222,7 @@ def test_objects(names):
 
 
 def test_tracks(names):
-    """Frame by frame; nothing to see where nobody but a server knows the objects."""
+    """Frame by frame; no examples if the ground truth is not public."""
     frames = ["a.jpg", "b.jpg"]
     video = {"video_id": 3, "file_names": frames, "height": 10, "width": 10}
     seen = {"category_id": 0, "segmentation": runs(square(0))}

@@ -1,4 +1,4 @@
-"""Passports: what stands in them, and what two of them differ in."""
+"""Passports (run manifests): their content, and the differences of two."""
 
 import copy
 import json
@@ -55,21 +55,25 @@ def run(dataset, tmp_path):
     return _run(tmp_path)
 
 
-def _run(folder, *options, words="first"):
-    wording = {"templates": "single", "synonyms": words}
+def _run(folder, *options, synonyms="first"):
+    prompts = {"templates": "single", "synonyms": synonyms}
     weights = str(folder / "model.pth")
-    return make_run("a", CONFIG, weights, options, folder / "out", [DATASET], wording)
+    return make_run("a", CONFIG, weights, options, folder / "out", [DATASET], prompts)
 
 
-def test_what_stands_in_it(run, dataset):
+def test_content(run, dataset):
     passport = json.loads(json.dumps(run.passport(dataset)))
     conventions = passport["evaluator"]["conventions"]
     assert passport["evaluator"]["name"] == "SemanticEvaluator"
     assert "Detectron2" in conventions["mIoU"] and "older" in conventions["mIoU_union"]
     assert passport["dataset"]["name"] == dataset and passport["dataset"]["count"] == 2
-    words = passport["vocabulary"]
-    assert (words["name"], words["classes"], len(words["sha256"])) == ("scenes_60", 60, 64)
-    assert (words["templates"], words["synonyms"]) == ("single", "first")
+    vocabulary = passport["vocabulary"]
+    assert (vocabulary["name"], vocabulary["classes"], len(vocabulary["sha256"])) == (
+        "scenes_60",
+        60,
+        64,
+    )
+    assert (vocabulary["templates"], vocabulary["synonyms"]) == ("single", "first")
     assert passport["model"] == {
         "config": CONFIG,
         "checkpoint": "model.pth",
@@ -90,7 +94,7 @@ def test_settings_are_those_that_differ_from_the_defaults(run):
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_list_of_files_does_not_depend_on_where_they_lie():
+def test_the_list_of_files_does_not_depend_on_the_location():
     def described(root, names="abc"):
         return describe_files([{"file_name": f"{root}/images/{name}.jpg"} for name in names])
 
@@ -113,7 +117,7 @@ def test_windows_and_augmentation(tmp_path):
     options = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)"]
     assert describe_input(make_run("a", CONFIG, "", options, tmp_path, [], {}).cfg)[
         "augmentation"
-    ] == ("shorter sides 64, 96 and mirrored")
+    ] == ("shorter sides 64, 96 and flipped")
 
 
 def test_pruning(tmp_path):
@@ -169,7 +173,7 @@ def test_a_result_is_kept_while_its_passport_holds(run, dataset, tmp_path):
     assert Result.read(run.folder(dataset)).summary == {"mIoU": None}
     assert read_passport(run.folder(dataset) / "passport.json") == passport
     assert finished(run, dataset, run.passport(dataset))
-    other = _run(tmp_path, words="all")
+    other = _run(tmp_path, synonyms="all")
     assert not finished(other, dataset, other.passport(dataset))
     (tmp_path / "model.pth").write_bytes(b"other")
     assert not finished(run, dataset, run.passport(dataset))

@@ -11,7 +11,14 @@ from segcore.benchmarks.page import write_page
 from segcore.benchmarks.published import also_published, published_for, published_table
 from segcore.benchmarks.report import Row, make_report, missing_line, remarks
 from segcore.benchmarks.runs import Result, make_run, split_classes
-from segcore.benchmarks.suites import MESS, OVSS, SHIPPED, SUITES, predictable_, reads_words
+from segcore.benchmarks.suites import (
+    MESS,
+    OVSS,
+    SHIPPED,
+    SUITES,
+    is_open_vocabulary,
+    supported_datasets,
+)
 from segcore.benchmarks.tables import (
     class_table,
     mess_of_titles,
@@ -45,22 +52,22 @@ def test_mess_is_whole():
 @pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.weights)
 def test_models_that_ship_fit_their_data_sets(model):
     assert find_config(model.config).is_file()
-    assert predictable_(load_config(model.config), model.datasets) == model.datasets
+    assert supported_datasets(load_config(model.config), model.datasets) == model.datasets
 
 
-def test_what_a_model_can_prediction():
-    words = load_config(LARGE)
-    assert reads_words(words) and predictable_(words, OVSS) == OVSS
-    assert predictable_(words, MESS) == MESS
-    assert predictable_(words, SUITES["video"]) == ()
+def test_supported_data_sets():
+    open_vocabulary = load_config(LARGE)
+    assert is_open_vocabulary(open_vocabulary) and supported_datasets(open_vocabulary, OVSS) == OVSS
+    assert supported_datasets(open_vocabulary, MESS) == MESS
+    assert supported_datasets(open_vocabulary, SUITES["video"]) == ()
     panoptic = load_config(f"{FAMILY}/ade20k/panoptic-segmentation/maskformer2_R50_bs16_160k.yaml")
-    assert not reads_words(panoptic)
-    assert predictable_(panoptic, SUITES["closed"]) == ("ade20k_panoptic_val",)
-    assert predictable_(panoptic, OVSS) == ()
+    assert not is_open_vocabulary(panoptic)
+    assert supported_datasets(panoptic, SUITES["closed"]) == ("ade20k_panoptic_val",)
+    assert supported_datasets(panoptic, OVSS) == ()
     semantic = load_config(f"{FAMILY}/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml")
-    assert predictable_(semantic, SUITES["closed"]) == ("ade20k_sem_seg_val",)
+    assert supported_datasets(semantic, SUITES["closed"]) == ("ade20k_sem_seg_val",)
     video = load_config(f"{FAMILY}/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml")
-    assert predictable_(video, SUITES["video"]) == ("ytvis_2019_val",)
+    assert supported_datasets(video, SUITES["video"]) == ("ytvis_2019_val",)
 
 
 # ---- published -------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ def test_published_means_of_mess_follow_from_its_rows():
 
 
 def result(tmp_path, run, dataset, value, classes=None):
-    """As an evaluation leaves it, without images."""
+    """The result of an evaluation, without images."""
     passport = {"evaluator": {"name": "E"}, "dataset": {"name": dataset, "count": 3}}
     scores = {"sem_seg": {"mIoU": value + 1, "mIoU_union": value}}
     return run, Result(passport, scores, classes or {}, tmp_path)

@@ -1,4 +1,4 @@
-"""Tables of captions: what is read, by which names, what is refused, and what a model gets."""
+"""Tables of captions: valid and invalid ones, their names, and the inputs of a model."""
 
 import csv
 import random
@@ -156,7 +156,7 @@ def test_registration_reads_nothing_and_keeps_names_apart(tmp_path: Path) -> Non
         DatasetCatalog.get("test_pairs")
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_table(tmp_path: Path) -> None:
     (tmp_path / "test_holiday.tsv").write_text("filepath\ttitle\nbeach/1.jpg\tthe sea\n")
     cfg = default_config()
     cfg.DATASETS.OWN = (str(tmp_path / "test_holiday.tsv"),)
@@ -168,7 +168,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     ]
 
 
-def test_errors_with_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_errors_of_a_custom_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DATASETS\.OWN names .*none\.tsv, but there is no such"):
         register_custom_file(tmp_path / "none.tsv")
     (tmp_path / "scenes_60_train.tsv").write_text("file\tcaption\na\tb\n")

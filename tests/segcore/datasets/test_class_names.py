@@ -1,4 +1,4 @@
-"""Class names in another order than the data set's are noticed, other words are not refused."""
+"""Class names in another order than the data set's are an error, other names a warning."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_another_order_is_refused(names: list[str]) -> None:
         check(names)
 
 
-def test_other_words_are_a_warning(caplog) -> None:
+def test_other_names_are_a_warning(caplog) -> None:
     check(NAMES)
     check([name.upper().replace(" ", "_") for name in NAMES])
     check([f"{name}, or so" for name in NAMES])
@@ -60,13 +60,13 @@ def test_another_number_is_refused() -> None:
     check(["a", "b"], "a data set without classes")
 
 
-def test_words_of_the_background_do_not_count(caplog) -> None:
+def test_prompts_of_the_background_do_not_count(caplog) -> None:
     names = [*Vocabulary.load("voc20b").names[:20], "wall", "sky"]
     check(names, "voc_2012_test_background_sem_seg")
     assert not caplog.text
 
 
-def test_training_data_is_looked_at_before_training() -> None:
+def test_training_data_is_checked_before_training() -> None:
     cfg = load_config("catseg_d2/scenes_60.yaml", ["DATASETS.TRAIN", "('scenes_60_train',)"])
     model = SimpleNamespace(train_vocabulary=Vocabulary.load(NAMES))
     _check_train_vocabulary(cfg, model)
@@ -79,8 +79,10 @@ def test_training_data_is_looked_at_before_training() -> None:
 @pytest.mark.parametrize(("alias", "dataset"), PUBLISHED.items())
 def test_published_lists_pass(golden: Path, alias: str, dataset: str, caplog) -> None:
     path = golden / "catseg" / "vocab" / f"{alias}.json"
-    words = Vocabulary.from_words(json.loads(path.read_text("utf-8"))) if path.exists() else alias
-    check_class_names(Vocabulary.load(words), dataset, "TEST_CLASS_JSON")
+    vocabulary = (
+        Vocabulary.from_words(json.loads(path.read_text("utf-8"))) if path.exists() else alias
+    )
+    check_class_names(Vocabulary.load(vocabulary), dataset, "TEST_CLASS_JSON")
     assert "differ" not in caplog.text
 
 
@@ -101,7 +103,7 @@ def test_configs_that_ship_pass(path: Path, caplog) -> None:
         (cfg.DATASETS.TRAIN, "TRAIN_CLASS_JSON"),
         (cfg.DATASETS.TEST, "TEST_CLASS_JSON"),
     ):
-        words = cfg.MODEL.SEM_SEG_HEAD[key]
-        for name in names if words and cfg.MODEL.META_ARCHITECTURE == "CATSeg" else ():
-            check_class_names(Vocabulary.load(words), name, key)
+        vocabulary = cfg.MODEL.SEM_SEG_HEAD[key]
+        for name in names if vocabulary and cfg.MODEL.META_ARCHITECTURE == "CATSeg" else ():
+            check_class_names(Vocabulary.load(vocabulary), name, key)
     assert "differ" not in caplog.text

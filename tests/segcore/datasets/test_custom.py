@@ -46,7 +46,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_folders_lie_beside_the_file(write, tmp_path: Path) -> None:
+def test_folders_are_relative_to_the_file(write, tmp_path: Path) -> None:
     touch(tmp_path / "train", "images/1.JPG", "images/2.png", "labels/1.png", "labels/2.tif")
     touch(tmp_path / "test", "1_rgb.jpg", "1_mask.png", "2.jpg", "2.png")
     assert register_custom_file(write(TABLE)) == ("own_pets_train", "own_pets_test")
@@ -69,7 +69,7 @@ def test_by_the_config(write) -> None:
     assert "own_pets_train" in DatasetCatalog.list()
 
 
-def test_words_of_other_classes_are_not_trained_with(write) -> None:
+def test_a_vocabulary_of_other_classes_is_refused_in_training(write) -> None:
     cfg = load_config(write({}, "c.yaml"))
     path = str(write(TABLE))
     cfg.DATASETS.OWN, cfg.DATASETS.TRAIN = (path,), ("own_pets_train",)
@@ -115,7 +115,7 @@ def test_errors(write, change: dict, says: str) -> None:
     ],
 )
 def test_names_that_cannot_be_those_of_folders(write, name: str, says: str) -> None:
-    """Results are written to a folder of the data set's name."""
+    """The folder of results has the data set's name."""
     path = write(TABLE | {"datasets": {name: {"images": "a", "labels": "b"}}})
     with pytest.raises(UserError) as caught:
         register_custom_file(path)
@@ -141,7 +141,7 @@ def test_suffixes_are_no_patterns(write, tmp_path: Path) -> None:
     assert pair["file_name"].endswith("1[x].jpg")
 
 
-def test_a_list_of_words_is_no_data_set(write) -> None:
+def test_a_list_of_names_is_no_data_set(write) -> None:
     with pytest.raises(UserError, match="names no data set"):
         register_custom_file(write(["grass", "cat"]))
     with pytest.raises(UserError, match=r"nowhere\.json"):

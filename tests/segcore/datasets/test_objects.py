@@ -1,4 +1,4 @@
-"""Panoptic and instance data sets: published names, records, right predictions and faults."""
+"""Panoptic and instance data sets: published names, records, perfect predictions and errors."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ from segcore.outlines import decode_mask
 from segcore.scenes import SCENES_60, Settings, write_scenes
 from segcore.vocabulary import Vocabulary
 
-PUBLISHED = {  # name: evaluator, classes, things, and a place
+PUBLISHED = {  # name: evaluator, classes, things, and a path
     "ade20k_panoptic_train": ("ade20k_panoptic_seg", 150, 100, "ade20k_panoptic_train.json"),
     "ade20k_panoptic_val": ("ade20k_panoptic_seg", 150, 100, "ade20k_panoptic_val.json"),
     "coco_2017_train_panoptic": ("coco_panoptic_seg", 133, 80, "panoptic_train2017.json"),
@@ -54,15 +54,15 @@ PUBLISHED = {  # name: evaluator, classes, things, and a place
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_names(name: str) -> None:
-    """On Detectron2 itself some of these are its own."""
-    evaluator, classes, things, place = PUBLISHED[name]
+    """Detectron2 itself registers some of these."""
+    evaluator, classes, things, path = PUBLISHED[name]
     assert name in DatasetCatalog.list()
     metadata = MetadataCatalog.get(name)
     assert metadata.evaluator_type == evaluator
     ids = metadata.thing_dataset_id_to_contiguous_id
     assert len(ids) == things == len(set(ids.values()))
     assert len(metadata.thing_classes) == len(metadata.thing_colors) == (classes or things)
-    assert str(getattr(metadata, "panoptic_json", metadata.json_file)).endswith(place)
+    assert str(getattr(metadata, "panoptic_json", metadata.json_file)).endswith(path)
     assert metadata.image_root.startswith(str(data_root()))
     if classes is None:
         assert sorted(ids.values()) == list(range(things))
@@ -127,7 +127,7 @@ def every_task(output_dir: Path) -> CfgNode:
 
 
 def right_prediction(record: dict) -> dict:
-    """What the ground truth of an image says, as a model would say it."""
+    """Return the ground truth of an image as a model's prediction."""
     segments = segments_of_record(record)
     listed = [
         {key: segment[key] for key in ("id", "category_id", "isthing")}
@@ -149,8 +149,8 @@ def right_prediction(record: dict) -> dict:
     return prediction
 
 
-def test_right_predictions_have_full_marks(drawn: Path, name: str, tmp_path: Path) -> None:
-    """Records, metadata and evaluators fit each other in all three tasks."""
+def test_perfect_predictions_have_full_scores(drawn: Path, name: str, tmp_path: Path) -> None:
+    """Records, metadata and evaluators agree in all three tasks."""
     records = register_drawn(name, drawn)
     assert len(records) == 4
     evaluator = build_evaluator(every_task(tmp_path), name)
@@ -191,7 +191,7 @@ def test_records_of_instances(drawn: Path, name: str) -> None:
 
 
 def test_detectron2_reads_records_of_instances(drawn: Path, name: str) -> None:
-    """Its own mapper asks for the meaning of a box."""
+    """Detectron2's mapper needs the mode of a box."""
     register_instance_dataset(name, drawn / "images", drawn / "instances.json", "scenes_60")
     for record in DatasetCatalog.get(name):
         size = record["height"], record["width"]
@@ -227,8 +227,8 @@ def test_a_taken_name(drawn: Path, name: str) -> None:
 
 def test_a_taken_name_with_the_same_classes(drawn: Path, name: str) -> None:
     DatasetCatalog.register(name, lambda: [{"file_name": "theirs"}])
-    words = Vocabulary.registered("scenes_60").names
-    MetadataCatalog.get(name).set(stuff_classes=list(words), ignore_label=65535)
+    names = Vocabulary.registered("scenes_60").names
+    MetadataCatalog.get(name).set(stuff_classes=list(names), ignore_label=65535)
     assert register_drawn(name, drawn) == [{"file_name": "theirs"}]
     assert MetadataCatalog.get(name).panoptic_json == str(drawn / "panoptic.json")
 
@@ -238,15 +238,15 @@ def test_a_taken_name_that_cannot_be_read(drawn: Path, name: str) -> None:
         return json.loads(Path("/nowhere/gt.json").read_text())
 
     DatasetCatalog.register(name, read)
-    words = Vocabulary.registered("scenes_60").names
-    MetadataCatalog.get(name).set(stuff_classes=list(words), ignore_label=65535)
+    names = Vocabulary.registered("scenes_60").names
+    MetadataCatalog.get(name).set(stuff_classes=list(names), ignore_label=65535)
     with pytest.raises(UserError, match=rf"{name}' cannot be read .*gt\.json.*: prepare it as"):
         register_drawn(name, drawn)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_data_sets_that_are_not_there(name: str) -> None:
-    """Whoever reads them: one message that names the data set and says what to do."""
+def test_missing_data_sets(name: str) -> None:
+    """Every reader raises one message that names the data set and a remedy."""
     if Path(MetadataCatalog.get(name).image_root).is_dir():
         pytest.skip("this data set is there")
     with pytest.raises(UserError, match=rf"'{name}' .*: prepare it as datasets/README\.md says"):
@@ -295,7 +295,7 @@ class TestFaults:
         path.write_text(json.dumps(content))
 
     @staticmethod
-    def read(folder: Path, **places: Path) -> list[dict]:
+    def read(folder: Path, **paths: Path) -> list[dict]:
         return read_panoptic_records(
             "pets",
             folder / "images",
@@ -303,7 +303,7 @@ class TestFaults:
             folder / "png",
             {5: 0},
             {8: 1},
-            **places,
+            **paths,
         )
 
     @staticmethod
@@ -316,7 +316,7 @@ class TestFaults:
         (record,) = self.read_instances(folder)
         assert record["image_id"] == "a" and record["annotations"][0]["category_id"] == 0
 
-    def test_right_predictions_of_images_whose_ids_are_text(
+    def test_perfect_predictions_of_images_whose_ids_are_text(
         self, folder: Path, tmp_path: Path
     ) -> None:
         """As in ADE20K; class ids are those of the panoptic file, instances have them too."""
@@ -324,11 +324,11 @@ class TestFaults:
             {"name": "grass", "isthing": False, "dataset_id": 8},
             {"name": "cat", "isthing": True, "dataset_id": 5},
         ]
-        self.write(folder / "words.json", name="words", classes=classes)
-        places = (folder / "images", folder / "panoptic.json", folder / "png")
+        self.write(folder / "classes.json", name="classes", classes=classes)
+        paths = (folder / "images", folder / "panoptic.json", folder / "png")
         name = "test_text_ids"
         register_panoptic_dataset(
-            name, *places, folder / "words.json", instance_json=folder / "instances.json"
+            name, *paths, folder / "classes.json", instance_json=folder / "instances.json"
         )
         try:
             evaluator = build_evaluator(every_task(tmp_path), name)
@@ -342,10 +342,10 @@ class TestFaults:
         assert results["panoptic_seg"]["PQ"] == 100
         assert results["segm"]["AP-cat"] == pytest.approx(100)
 
-    @pytest.mark.parametrize("place", ["images", "png", "panoptic.json"])
-    def test_missing_places(self, folder: Path, place: str) -> None:
-        (folder / place).rename(folder / "elsewhere")
-        with pytest.raises(UserError, match=rf"'pets' has no (file|folder) .*{place}: prepare it"):
+    @pytest.mark.parametrize("path", ["images", "png", "panoptic.json"])
+    def test_missing_paths(self, folder: Path, path: str) -> None:
+        (folder / path).rename(folder / "elsewhere")
+        with pytest.raises(UserError, match=rf"'pets' has no (file|folder) .*{path}: prepare it"):
             self.read(folder)
 
     def test_missing_label_maps(self, folder: Path) -> None:
@@ -389,13 +389,13 @@ class TestFaults:
             self.read(folder)
 
     def test_vocabularies(self, folder: Path, name: str) -> None:
-        places = (folder / "images", folder / "panoptic.json", folder / "png")
+        paths = (folder / "images", folder / "panoptic.json", folder / "png")
         with pytest.raises(UserError, match="needs 'isthing' and 'dataset_id'"):
-            register_panoptic_dataset(name, *places, ["cat", "grass"])
+            register_panoptic_dataset(name, *paths, ["cat", "grass"])
         classes = [{"name": n, "isthing": True, "dataset_id": 5} for n in ("cat", "dog")]
-        self.write(folder / "words.json", name="words", classes=classes)
+        self.write(folder / "classes.json", name="classes", classes=classes)
         with pytest.raises(UserError, match="gives one dataset_id to several classes"):
-            register_panoptic_dataset(name, *places, folder / "words.json")
+            register_panoptic_dataset(name, *paths, folder / "classes.json")
         assert name not in DatasetCatalog.list()
 
     def test_records_do_not_share_what_a_mapper_may_change(self, folder: Path) -> None:

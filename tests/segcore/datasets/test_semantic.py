@@ -1,4 +1,4 @@
-"""Registration: the built-in benchmarks, folders of one's own, and names that are taken."""
+"""Registration: the built-in benchmarks, custom folders, and names that are taken."""
 
 import subprocess
 import sys
@@ -119,7 +119,7 @@ def test_pairs_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     assert "1 of 4 label maps have no image" in caplog.text
 
 
-def test_own_folder(tmp_path: Path, name: str) -> None:
+def test_custom_folder(tmp_path: Path, name: str) -> None:
     register_semantic_dataset(
         name,
         touch(tmp_path / "images", "1.png"),
@@ -156,15 +156,15 @@ def test_taken_name_with_the_same_classes_is_kept_and_filled_up(name: str) -> No
     def read() -> list[dict]:
         return [{"file_name": "theirs"}]
 
-    words = ["wall", "road, route", "window ", *Vocabulary.load("ade150").names[3:]]
-    words[1] = Vocabulary.load("ade150").names[1].upper()
-    words[2] = f"{Vocabulary.load('ade150').names[2]} , something else"
+    names = ["wall", "road, route", "window ", *Vocabulary.load("ade150").names[3:]]
+    names[1] = Vocabulary.load("ade150").names[1].upper()
+    names[2] = f"{Vocabulary.load('ade150').names[2]} , something else"
     DatasetCatalog.register(name, read)
-    MetadataCatalog.get(name).set(stuff_classes=words, ignore_label=255, image_root="theirs")
+    MetadataCatalog.get(name).set(stuff_classes=names, ignore_label=255, image_root="theirs")
     register_semantic_dataset(name, "ours", "ours", "ade150")
     assert DatasetCatalog.get(name) == [{"file_name": "theirs"}]
     metadata = MetadataCatalog.get(name)
-    assert metadata.stuff_classes is words
+    assert metadata.stuff_classes is names
     assert (metadata.image_root, metadata.sem_seg_root) == ("theirs", "ours")
     assert metadata.vocabulary == "ade20k_150"
 

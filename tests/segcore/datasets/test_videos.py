@@ -1,4 +1,4 @@
-"""Data sets of videos: published names, records, pieces, and faults."""
+"""Data sets of videos: published names, records, pieces, and errors."""
 
 import json
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_the_order_of_classes_differs_between_the_years() -> None:
 
 
 @pytest.mark.parametrize("name", [*SEMANTIC, *INSTANCE])
-def test_data_sets_that_are_not_there(name: str) -> None:
+def test_missing_data_sets(name: str) -> None:
     if Path(MetadataCatalog.get(name).image_root).is_dir():
         pytest.skip("this data set is there")
     with pytest.raises(UserError, match=rf"'{name}' .*: prepare it as datasets/README\.md says"):
@@ -104,8 +104,8 @@ def register_semantic(name: str, drawn: Path, **options: object) -> list[dict]:
 
 
 def register_tracks(name: str, drawn: Path) -> list[dict]:
-    places = (drawn / "data", drawn / "test.json")
-    register_track_dataset(name, *places, "scenes_60", category_offset=1)
+    paths = (drawn / "data", drawn / "test.json")
+    register_track_dataset(name, *paths, "scenes_60", category_offset=1)
     return DatasetCatalog.get(name)
 
 
@@ -141,7 +141,7 @@ def test_a_video_of_the_length_of_a_piece() -> None:
 
 
 def test_tracks_agree_with_label_maps(drawn: Path, name: str) -> None:
-    """The two layouts of one video tell of the same objects."""
+    """Both layouts of a video have the same objects."""
     labels = read_videos(
         name, drawn / "test.txt", f"{drawn}/data/<video>/origin", f"{drawn}/data/<video>/mask"
     )
@@ -160,7 +160,7 @@ def test_tracks_agree_with_label_maps(drawn: Path, name: str) -> None:
                 assert entry["area"] == mask.sum() and len(entry["bbox"]) == 4
 
 
-def test_classes_that_a_video_shows(drawn: Path, name: str) -> None:
+def test_classes_of_a_video(drawn: Path, name: str) -> None:
     (record, _), (video, _) = (
         register_tracks(name, drawn),
         read_videos(
@@ -197,17 +197,17 @@ class TestFaultsOfFolders:
     def folder(self, tmp_path: Path) -> Path:
         """One video of two frames."""
         for kind in ("origin", "mask"):
-            place = tmp_path / "data" / "cat" / kind
-            place.mkdir(parents=True)
+            folder = tmp_path / "data" / "cat" / kind
+            folder.mkdir(parents=True)
             for frame in range(2):
-                Image.new("L", (4, 4)).save(place / f"{frame}.png")
+                Image.new("L", (4, 4)).save(folder / f"{frame}.png")
         (tmp_path / "val.txt").write_text("cat")  # without an end of its last line
         return tmp_path
 
     @staticmethod
     def read(folder: Path, labels: bool = True) -> list[dict]:
-        places = [f"{folder}/data/<video>/{kind}" for kind in ("origin", "mask")]
-        return read_videos("pets", folder / "val.txt", places[0], places[1] if labels else None)
+        paths = [f"{folder}/data/<video>/{kind}" for kind in ("origin", "mask")]
+        return read_videos("pets", folder / "val.txt", paths[0], paths[1] if labels else None)
 
     def test_without_a_fault(self, folder: Path) -> None:
         (video,) = self.read(folder)

@@ -1,4 +1,4 @@
-"""A complete program that evaluates what is known beforehand, on the videos of ``video_run``.
+"""A complete program that evaluates known predictions, on the videos of ``video_run``.
 
 python evaluation_run.py --config-file run.yaml --eval-only [--num-gpus 2] [KEY VALUE ...]
 
@@ -30,7 +30,7 @@ from segcore.mappers import MAPPER_REGISTRY
 
 
 class Oracle(nn.Module):
-    """Predictions what ``video_run`` predicts."""
+    """Return the predictions of ``video_run``."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -41,7 +41,7 @@ class Oracle(nn.Module):
     def forward(self, inputs):
         if self.stall == 0:
             (self.log.parent / f"stalled-{comm.get_rank()}").touch()
-            time.sleep(3000)  # somebody kills it
+            time.sleep(3000)  # the test kills the process
         self.stall -= 1
         (item,) = inputs
         with self.log.open("a") as file:

@@ -1,4 +1,4 @@
-"""The stored predictions through the evaluator, in one process or in two; see test_panoptic.py.
+"""Evaluate stored predictions in one process or in two; see test_panoptic.py.
 
 python panoptic_run.py FOLDER STORE RANK
 """
@@ -16,7 +16,7 @@ from segcore.evaluation import PanopticEvaluator
 
 
 def register(name: str, json_file: Path, folder: Path) -> str:
-    """Contiguous ids count the categories of the file in their order."""
+    """Register a data set whose contiguous ids are in the order of the file's categories."""
     categories = json.loads(json_file.read_text("utf-8"))["categories"]
     DatasetCatalog.register(name, list)
     MetadataCatalog.get(name).set(
@@ -34,7 +34,7 @@ def register(name: str, json_file: Path, folder: Path) -> str:
 
 
 def predictions(folder: Path) -> Iterator[tuple[dict, dict]]:
-    """Inputs and outputs as a model would have had and given them."""
+    """Return the stored inputs and outputs of a model."""
     categories = json.loads((folder / "gt.json").read_text("utf-8"))["categories"]
     ours = {entry["id"]: i for i, entry in enumerate(categories)}
     isthing = {entry["id"]: bool(entry["isthing"]) for entry in categories}

@@ -1,4 +1,4 @@
-"""Which evaluator a data set gets, and which predictions each of several sees."""
+"""The evaluators of a data set, and the predictions that each of them gets."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from segcore.evaluation import (
 
 
 class Counter(DatasetEvaluator):
-    """Counts what it sees."""
+    """Count the processed items."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,7 +42,7 @@ def several() -> EvaluatorsByOutput:
     return EvaluatorsByOutput("data", {name: Counter(name) for name in ("sem_seg", "instances")})
 
 
-def test_each_sees_its_own(several: EvaluatorsByOutput) -> None:
+def test_each_gets_its_outputs(several: EvaluatorsByOutput) -> None:
     outputs = [{"sem_seg": 0}, {"sem_seg_labels": 0, "instances": 0}, {"other": 0}]
     for _ in range(2):
         several.reset()
@@ -50,17 +50,17 @@ def test_each_sees_its_own(several: EvaluatorsByOutput) -> None:
         assert several.evaluate() == {"sem_seg": {"number": 2}, "instances": {"number": 1}}
 
 
-def test_what_nobody_predicted_is_left_out(several: EvaluatorsByOutput) -> None:
+def test_outputs_without_predictions_are_left_out(several: EvaluatorsByOutput) -> None:
     several.process([{}], [{"sem_seg": 0}])
     assert several.evaluate() == {"sem_seg": {"number": 1}}
     several.reset()
     several.process([{}], [{"other": 0}])
-    with pytest.raises(UserError, match="about sem_seg, instances, but the model predicted with"):
+    with pytest.raises(UserError, match="needs sem_seg, instances, but the model returned none"):
         several.evaluate()
 
 
-def test_a_process_without_images_asks_along(several: EvaluatorsByOutput, monkeypatch) -> None:
-    """Otherwise the others would wait for it for ever."""
+def test_a_process_without_images_takes_part(several: EvaluatorsByOutput, monkeypatch) -> None:
+    """Otherwise the other processes would wait for ever."""
     monkeypatch.setattr(comm, "all_gather", lambda mine: [mine, {"instances"}])
     assert several.evaluate() == {"instances": {"number": 0}}
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
@@ -89,7 +89,7 @@ SEMANTIC = {"sem_seg_root": "labels", "stuff_classes": ["a", "b"], "ignore_label
 
 
 def config(semantic: bool = True, panoptic: bool = True, instance: bool = True) -> CfgNode:
-    """The keys of a model that returns these."""
+    """Return the config of a model with these outputs."""
     cfg = default_config()
     switches = {"SEMANTIC_ON": semantic, "PANOPTIC_ON": panoptic, "INSTANCE_ON": instance}
     cfg.MODEL.MASK_FORMER = CfgNode({"TEST": switches})
@@ -112,7 +112,7 @@ def test_panoptic_data_sets_without_more(register) -> None:
     assert isinstance(build_evaluator(config(), name), PanopticEvaluator)
 
 
-def test_what_the_model_does_not_prediction_is_not_evaluated(register) -> None:
+def test_outputs_that_the_model_lacks_are_not_evaluated(register) -> None:
     name = register(
         evaluator_type="coco_panoptic_seg", json_file="instances.json", **PANOPTIC, **SEMANTIC
     )

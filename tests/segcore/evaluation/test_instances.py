@@ -1,4 +1,4 @@
-"""Mask AP: the reference's numbers, nothing predicted, processes, and faults."""
+"""Mask AP: the reference's numbers, no predictions, processes, and errors."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 from segcore.errors import UserError
 from segcore.evaluation import InstanceEvaluator
@@ -52,14 +52,14 @@ def prediction(
 
 
 def golden_predictions(folder: Path) -> list[tuple[dict, dict]]:
-    """The stored detections as a model would have given them, in their order."""
+    """Return the stored detections as a model's outputs, in their order."""
     ground_truth = json.loads((folder / "gt.json").read_text("utf-8"))
     ours = {entry["id"]: i for i, entry in enumerate(ground_truth["categories"])}
     detections = json.loads((folder / "pred.json").read_text("utf-8"))
     pairs = []
     for image in ground_truth["images"]:
         mine = [each for each in detections if each["image_id"] == image["id"]]
-        masks = [run_lengths.decode(each["segmentation"]) for each in mine]
+        masks = [rle.decode(each["segmentation"]) for each in mine]
         scores, classes = [d["score"] for d in mine], [ours[d["category_id"]] for d in mine]
         size = image["height"], image["width"]
         pairs.append(({"image_id": image["id"]}, prediction(masks, scores, classes, size)))
@@ -112,7 +112,7 @@ def test_golden_scores(golden: Path, register, tmp_path: Path) -> None:
 
 
 def test_golden_in_two_processes(golden: Path, register, monkeypatch) -> None:
-    """What two processes gather, each with every other image, has the scores of one."""
+    """Two processes, each with every other image, give the scores of one."""
     folder = golden / "evaluation" / "coco_ap"
     name, predictions = register(folder / "gt.json"), golden_predictions(folder)
 
@@ -150,7 +150,7 @@ def test_a_class_that_no_query_predicts(tiny: Path, register, classes: list[int]
 
 def test_faults_of_the_model(tiny: Path, register) -> None:
     evaluator = InstanceEvaluator(register(tiny))
-    with pytest.raises(UserError, match=r"an instance of class 2, which .*gt\.json does not know"):
+    with pytest.raises(UserError, match=r"an instance of class 2, which is not in .*gt\.json"):
         evaluator.process([{"image_id": 5}], [half([2])])
     with pytest.raises(UserError, match=r"\(4, 6\) in .*gt\.json, but the prediction has \(6, 4\)"):
         evaluator.process([{"image_id": 5}], [half([1], size=(6, 4))])
@@ -236,7 +236,7 @@ def test_faults_of_the_json_file(tiny: Path, old: str, new: str, message: str) -
         ("a cat", "is neither a list of polygons nor an RLE"),
     ],
 )
-def test_outlines_are_checked_before_pycocotools_sees_them(
+def test_outlines_are_checked_before_pycocotools_gets_them(
     tiny: Path, outline: object, message: str
 ) -> None:
     content = json.loads(tiny.read_text())
@@ -252,7 +252,7 @@ def test_outlines_are_checked_before_pycocotools_sees_them(
     ids=["from 0", "all 0", "once an image", "odd", "odder"],
 )
 def test_ids_of_objects_do_not_matter(tmp_path: Path, register, ids: tuple) -> None:
-    """pycocotools takes 0 for an object that nothing has found, and a dict by ids for all."""
+    """In pycocotools the id 0 means "not matched", and equal ids replace each other."""
     box = [[0, 0, 3, 0, 3, 4, 0, 4]]
     content = {
         "images": [{"id": i, "height": 4, "width": 6} for i in range(2)],
@@ -288,7 +288,7 @@ def test_objects_without_an_outline_are_left_out(tiny: Path, register, caplog) -
 
 
 def test_areas(tmp_path: Path) -> None:
-    """The file's, by which sizes are told apart; without one the pixels of the outline."""
+    """The file's, which determine the size ranges; without them the pixels of the outline."""
     entry = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 4, 0, 4]]}
     content = {
         "images": [{"id": 1, "height": 4, "width": 6}],
@@ -315,7 +315,7 @@ def test_image_ids_of_both_kinds(tmp_path: Path, register) -> None:
     assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
 
 
-def test_a_category_that_the_data_set_does_not_know(tiny: Path) -> None:
+def test_an_unknown_category(tiny: Path) -> None:
     """As in training, instead of counting as never found."""
     with pytest.raises(UserError, match=r"gt\.json has the category id 7, which is none of the 1"):
         InstanceGroundTruth("it", tiny, {3: 0})

@@ -74,7 +74,7 @@ def test_only_the_classes_of_a_benchmark_are_of_interest() -> None:
 def test_the_evaluator_knows_the_classes_of_interest(
     name: str, binary: bool, tmp_path: Path
 ) -> None:
-    """Half of class 1 is found, and all of class 0."""
+    """Half of class 1 is predicted, and all of class 0."""
     for folder, value in (("images", 0), ("labels", [[0, 1], [0, 1]])):
         (tmp_path / folder).mkdir()
         pixels = np.broadcast_to(np.uint8(value), (2, 2))

@@ -1,4 +1,4 @@
-"""Which classes are in an image: the reference's numbers, ground truth of each kind, processes."""
+"""Multi-label scores: the reference's numbers, ground truth of each kind, processes."""
 
 import json
 import math
@@ -96,7 +96,7 @@ def test_by_hand() -> None:
     assert "recall@4" not in results
 
 
-def test_equal_scores_stand_at_one_place() -> None:
+def test_equal_scores_share_one_rank() -> None:
     positive = torch.tensor([[True, False, False, True]])
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
         found = average_precision(torch.ones(1, 4), positive[:, order])
@@ -136,7 +136,7 @@ def test_ground_truth_of_each_kind(tmp_path: Path, register, kind: str) -> None:
         evaluator.process([item], [{"category_scores": torch.zeros(2)}])
 
 
-def test_faults(register) -> None:
+def test_errors(register) -> None:
     evaluator = MultilabelEvaluator(register([{"file_name": "a.jpg"}]))
     output = {"category_scores": torch.zeros(3)}
     with pytest.raises(UserError, match="neither label maps nor segments nor annotations"):

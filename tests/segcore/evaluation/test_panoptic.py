@@ -1,4 +1,4 @@
-"""Panoptic quality: the reference's numbers, its rules one by one, processes, and faults."""
+"""Panoptic quality: the reference's numbers, its rules one by one, processes, and errors."""
 
 import json
 import math
@@ -104,7 +104,7 @@ def test_golden_each_image(golden: Path) -> None:
 
 
 def test_equal_to_panopticapi(tmp_path: Path) -> None:
-    """On images of random segments, where the other implementation is installed."""
+    """On images of random segments, if panopticapi is installed."""
     evaluation = pytest.importorskip(
         "panopticapi.evaluation", reason="panopticapi is not installed: it is the cross-check"
     )
@@ -181,7 +181,7 @@ def test_areas_are_those_of_the_map(tiny: Path, register, area: int) -> None:
 
 
 def test_ade20k_lists_stuff_as_it_was_below_objects(tiny: Path, register) -> None:
-    """Its published scores are of these areas; other ones than such are refused."""
+    """Its published scores are of these areas; other areas are refused."""
     name = register(tiny / "gt.json", tiny / "png")
     MetadataCatalog.get(name).__dict__["evaluator_type"] = "ade20k_panoptic_seg"
 
@@ -229,7 +229,7 @@ def test_a_crowd_excuses_its_own_category() -> None:
     assert count_segments(segments([[0, 0, 0, 0]], {}), ground_truth) == {}
 
 
-def test_nothing_predicted_and_nothing_there() -> None:
+def test_no_prediction_and_no_ground_truth() -> None:
     nothing, one = segments([[0, 0]], {}), segments([[0, 3]], {3: 7})
     assert count_segments(nothing, nothing) == {}
     assert count_segments(nothing, one) == {7: Counts(fn=1)}
@@ -238,7 +238,7 @@ def test_nothing_predicted_and_nothing_there() -> None:
 
 
 def test_sums_of_ious_are_exact() -> None:
-    """Doubles would forget the small differences, and depend on the order."""
+    """Sums of doubles would lose small differences, and depend on the order."""
     ious = [2 / 3, 0.9, 5 / 7] * 1000
     total = add_counts({0: Counts(tp=1, iou_units=round(iou / UNIT))} for iou in ious)[0]
     assert Fraction(total.iou_units) * Fraction(UNIT) == sum(map(Fraction, ious))
@@ -357,7 +357,7 @@ def test_faults_of_the_model(tiny: Path, register) -> None:
     def process(listed: list[dict], image_id: int = 0) -> None:
         evaluator.process([{"image_id": image_id}], [{"panoptic_seg": (ids, listed)}])
 
-    with pytest.raises(UserError, match=r"a thing of class 1, which .*gt\.json does not know"):
+    with pytest.raises(UserError, match=r"a thing of class 1, which is not in .*gt\.json"):
         process([listed[0], listed[1] | {"isthing": True}])
     with pytest.raises(
         UserError, match="image 0 holds the segment id 2, which its segments_info does"

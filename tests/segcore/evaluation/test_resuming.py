@@ -1,4 +1,4 @@
-"""Evaluations that are interrupted: what they save, and that nothing is done twice or lost."""
+"""Interrupted evaluations: their saved state, and that nothing is evaluated twice or lost."""
 
 import importlib.util
 import io
@@ -51,7 +51,7 @@ NUMBER = 6
 
 @pytest.fixture(scope="module")
 def program():
-    """The program as a module, and with it ``video_run``."""
+    """Load the program as a module, and with it ``video_run``."""
     spec = importlib.util.spec_from_file_location("evaluation_run", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -111,7 +111,7 @@ def images(tmp_path: Path, names: list[str]) -> list[dict]:
 
 
 def predictions(items: list[dict]) -> Batches:
-    """To each image whatever a model may predict, at random."""
+    """Return random predictions of all kinds for each image."""
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for item in items:
@@ -151,7 +151,7 @@ OF_IMAGES: dict[str, Callable[[], StatefulEvaluator]] = {
 
 
 def loaded(state: dict) -> dict:
-    """What a file keeps of it, read without executing anything."""
+    """Save and load an object as files do, without executing anything."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -201,7 +201,7 @@ def test_videos(program, names, tmp_path: Path, kind: str) -> None:
 
 
 class Counter(StatefulEvaluator):
-    """Adds up what it sees."""
+    """Add up the processed items."""
 
     def reset(self) -> None:
         self.sum = 0
@@ -227,10 +227,10 @@ def feed(run: ResumableEvaluation, *values: int) -> None:
     run.reset()
     for value in values:
         run.process([{}], [{"value": value}])
-        run._pause = 0  # not as long as the disk takes
+        run._pause = 0  # independent of the disk's speed
 
 
-def test_it_goes_on_where_it_was(tmp_path: Path, caplog) -> None:
+def test_it_resumes(tmp_path: Path, caplog) -> None:
     feed(evaluation(tmp_path), 1, 2)
     caplog.set_level("INFO")
     again = evaluation(tmp_path)
@@ -243,7 +243,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, caplog) -> None:
     assert evaluation(tmp_path).done == 0 and not list(tmp_path.iterdir())
 
 
-def test_it_is_saved_now_and_then(tmp_path: Path, monkeypatch) -> None:
+def test_it_is_saved_regularly(tmp_path: Path, monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     run = evaluation(tmp_path, seconds=10)
@@ -255,8 +255,8 @@ def test_it_is_saved_now_and_then(tmp_path: Path, monkeypatch) -> None:
 def _with_a_changed_value(content: bytes) -> bytes:
     """The sum, 3, is another number."""
     assert content.count(b"sumq") == 1
-    place = content.index(b"K\x03", content.index(b"sumq")) + 1
-    return content[:place] + b"\x07" + content[place + 1 :]
+    index = content.index(b"K\x03", content.index(b"sumq")) + 1
+    return content[:index] + b"\x07" + content[index + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_another_number_of_processes_starts_over(tmp_path: Path, caplog) -> None
     assert "is of another number of processes" in caplog.text
 
 
-def test_what_the_prediction_depends_on(program, tmp_path: Path) -> None:
+def test_the_fingerprint(program, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(CONFIG)
 
     def config(*opts: object):
@@ -313,11 +313,11 @@ def start(program, repository, tmp_path_factory):
     (folder / "run.yaml").write_text(CONFIG)
     program.video_run.write(folder)
 
-    def start(out: str, *words: str, **variables: str) -> tuple[Path, subprocess.Popen]:
+    def start(out: str, *arguments: str, **variables: str) -> tuple[Path, subprocess.Popen]:
         environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
         environment |= {"VIDEOS": str(folder)} | variables
-        flags = [word for word in words if word.startswith("--")]
-        opts = [word for word in words if not word.startswith("--")]
+        flags = [item for item in arguments if item.startswith("--")]
+        opts = [item for item in arguments if not item.startswith("--")]
         command = [sys.executable, str(PROGRAM), "--config-file", str(folder / "run.yaml")]
         flags = [part for flag in flags for part in flag.split("=")]
         process = subprocess.Popen(
@@ -337,8 +337,8 @@ def start(program, repository, tmp_path_factory):
 def run(start):
     """Run the program to its end; returns its output folder and its log."""
 
-    def run(out: str, *words: str) -> tuple[Path, str]:
-        folder, process = start(out, *words)
+    def run(out: str, *arguments: str) -> tuple[Path, str]:
+        folder, process = start(out, *arguments)
         errors = process.communicate()[1]
         assert process.returncode == 0, errors[-3000:]
         return folder, (folder / "log.txt").read_text()
@@ -361,7 +361,7 @@ def kill_when(folder: Path, process: subprocess.Popen, stalled: int) -> None:
 
 
 def predicted(folder: Path) -> list[str]:
-    """What was predicted, in any order; each line as often as it was."""
+    """Return the predicted items in any order, with repetitions."""
     files = folder.glob("predicted-*")
     return sorted(line for path in files for line in path.read_text().splitlines())
 
@@ -376,19 +376,19 @@ def assert_same_outcome(one: Path, two: Path) -> None:
         assert (parts[0] / file).read_bytes() == (parts[1] / file).read_bytes(), file
 
 
-def test_a_killed_evaluation_goes_on(start, run, unbroken: Path) -> None:
+def test_a_killed_evaluation_is_resumed(start, run, unbroken: Path) -> None:
     folder, process = start("killed", STALL="14")
     kill_when(folder, process, 1)
     assert len(predicted(folder)) == 14
     _, log = run("killed")
-    assert "labelled/unfinished-0-of-1.pt: it was finished" in log
+    assert "labelled/unfinished-0-of-1.pt: the evaluation was finished" in log
     assert "tracked/unfinished-0-of-1.pt: 2 items are done" in log
     assert predicted(folder) == predicted(unbroken), "nothing twice"
     assert_same_outcome(folder, unbroken)
     assert not list(folder.rglob("unfinished*"))
 
 
-def test_two_killed_processes_go_on(start, run, unbroken: Path) -> None:
+def test_two_killed_processes_are_resumed(start, run, unbroken: Path) -> None:
     folder, process = start("two", "--num-gpus=2", STALL="3")
     kill_when(folder, process, 2)
     assert len(predicted(folder)) == 6
@@ -427,7 +427,7 @@ def interrupt(cfg, after: int) -> None:
 
 
 @pytest.mark.parametrize("change", [None, "config", "model", "list of files"])
-def test_only_the_same_goes_on(cfg, monkeypatch, caplog, change: str | None) -> None:
+def test_only_the_same_is_resumed(cfg, monkeypatch, caplog, change: str | None) -> None:
     monkeypatch.setattr(resuming, "LEAST_PAUSE", 0)
     interrupt(cfg, after=4)
     model = Trainer.build_model(cfg)
@@ -448,7 +448,7 @@ def test_only_the_same_goes_on(cfg, monkeypatch, caplog, change: str | None) -> 
 
 
 def test_not_within_a_training_nor_where_it_is_off(cfg, monkeypatch) -> None:
-    monkeypatch.setattr(trainer, "ResumableEvaluation", None)  # whoever calls it fails
+    monkeypatch.setattr(trainer, "ResumableEvaluation", None)  # any call fails
     with EventStorage(0):
         results = Trainer.test(cfg, Trainer.build_model(cfg))
     cfg.TEST.SAVE_SECONDS = 0.0

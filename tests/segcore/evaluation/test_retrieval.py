@@ -1,4 +1,4 @@
-"""Recall between images and captions: by hand, in chunks, over processes, and of bad models."""
+"""Recall between images and captions: by hand, in chunks, in several processes, of bad models."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_ranks_by_hand() -> None:
 
 def test_scores_by_hand() -> None:
     images = noise(12, 16)
-    texts = images.roll(1, dims=0)  # the right text is that of the next row
+    texts = images.roll(1, dims=0)  # the correct text is that of the next row
     captions = [str(i) for i in range(12)]
     perfect = retrieval_scores(images, images, captions)
     assert set(perfect.values()) == {100.0} and len(perfect) == 6
@@ -53,8 +53,8 @@ def test_scores_by_hand() -> None:
     assert retrieval_scores(images, half, captions)["text_to_image_R@1"] == 50
 
 
-def test_directions_are_told_apart() -> None:
-    """All texts are nearest to the first image; the images find theirs."""
+def test_both_directions() -> None:
+    """All texts are nearest to the first image; the images' nearest texts are correct."""
     images = torch.eye(6)
     texts = F.normalize(torch.eye(6) + 2 * torch.eye(6)[:1], dim=-1)
     scores = retrieval_scores(images, texts, list("abcdef"))
@@ -63,7 +63,7 @@ def test_directions_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])
-def test_a_model_that_predictions_everything_alike_finds_nothing(value: float) -> None:
+def test_a_model_with_equal_embeddings_has_no_recall(value: float) -> None:
     same = torch.full((20, 4), value)
     scores = retrieval_scores(same, same, [str(i) for i in range(20)])
     assert set(scores.values()) == {0.0}
@@ -92,7 +92,7 @@ evaluator = RetrievalEvaluator("pairs")
 generator = torch.Generator().manual_seed(0)
 images = torch.randn(90, 8, generator=generator)
 texts = images + torch.randn(90, 8, generator=generator)
-bounds = {1: [0, 90], 3: [0, 61, 61, 90]}[size]  # one has nothing to do
+bounds = {1: [0, 90], 3: [0, 61, 61, 90]}[size]  # one has no images
 for i in range(bounds[rank], bounds[rank + 1]):
     output = {"image_embedding": images[i], "text_embedding": texts[i]}
     evaluator.process([{"caption": str(i // 2)}], [output])

@@ -1,4 +1,4 @@
-"""Semantic scores: the reference's numbers, both conventions, processes, and faults."""
+"""Semantic scores: the reference's numbers, both conventions, processes, and errors."""
 
 import json
 import math
@@ -207,13 +207,13 @@ def test_seen_and_unseen(tmp_path: Path, register) -> None:
         {"name": "b", "seen": True},
         {"name": "c", "seen": False},
     ]
-    words = tmp_path / "words.json"
-    words.write_text(json.dumps({"classes": classes}))
+    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary.write_text(json.dumps({"classes": classes}))
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     Image.fromarray(np.array([[0, 0, 1, 2, 2, 2]], dtype=np.uint8)).save(tmp_path / "labels/0.png")
     (tmp_path / "images/0.png").touch()
-    name = register(tmp_path / "images", tmp_path / "labels", words)
+    name = register(tmp_path / "images", tmp_path / "labels", vocabulary)
     file = DatasetCatalog.get(name)[0]["file_name"]
     scores = evaluate(SemanticEvaluator(name), [file], [[[0, 0, 1, 2, 0, 0]]])
     seen, unseen = (50 + 100) / 2, 100 / 3
@@ -255,7 +255,7 @@ def test_faults_of_the_model(images) -> None:
         evaluator.evaluate()
 
 
-def test_no_place_to_write(images, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(images, tmp_path: Path) -> None:
     name, items, _ = images
     (tmp_path / "file").touch()
     evaluator = SemanticEvaluator(name, output_dir=tmp_path / "file")
@@ -280,7 +280,7 @@ def test_build_evaluator(tmp_path: Path) -> None:
 
 
 def test_build_evaluator_with_a_section_of_another_family(tmp_path: Path) -> None:
-    """As where CAT-Seg alone is imported, whose files set one key of ``MODEL.MASK_FORMER``."""
+    """As if CAT-Seg alone is imported, whose configs set one key of ``MODEL.MASK_FORMER``."""
     cfg = default_config()
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.MODEL.MASK_FORMER = CfgNode({"SIZE_DIVISIBILITY": 32})
@@ -288,7 +288,7 @@ def test_build_evaluator_with_a_section_of_another_family(tmp_path: Path) -> Non
 
 
 def test_no_name_leads_to_another_folder(tmp_path: Path) -> None:
-    """Whoever registers a data set may call it anything."""
+    """A data set can be registered under any name."""
     cfg = default_config()
     cfg.OUTPUT_DIR = str(tmp_path)
     assert inference_folder(cfg, "a_b") == tmp_path / "inference" / "a_b"
@@ -299,12 +299,12 @@ def test_no_name_leads_to_another_folder(tmp_path: Path) -> None:
 
 def test_build_evaluator_of_an_unknown_type(register) -> None:
     name = register("none", "none", ["a"], evaluator_type="panoptic_of_tomorrow")
-    with pytest.raises(UserError, match="wants the evaluator 'panoptic_of_tomorrow'"):
+    with pytest.raises(UserError, match="has the evaluator type 'panoptic_of_tomorrow'"):
         build_evaluator(default_config(), name)
 
 
 def test_chance_is_that_of_random_labels() -> None:
-    """Against labels that are drawn, with shares 1/2, 3/10, 1/5 and a class that is not shown."""
+    """Compared with random labels, of frequencies 1/2, 3/10, 1/5 and an absent class."""
     generator = torch.Generator().manual_seed(0)
     ground_truth = torch.tensor([0] * 5 + [1] * 3 + [2] * 2).repeat(60_000)[None]
     drawn = torch.randint(0, 4, ground_truth.shape, generator=generator)
@@ -315,7 +315,7 @@ def test_chance_is_that_of_random_labels() -> None:
     assert confusion.chance_miou(equal) == pytest.approx(100 / 19)
 
 
-def test_results_that_are_nothing_get_a_remark(images, caplog) -> None:
+def test_results_below_chance_get_a_warning(images, caplog) -> None:
     ground_truth = torch.tensor([[0, 1], [2, 2]])
     wrong = confusion_matrix((ground_truth + 1) % 3, ground_truth, 3)
     flat = confusion_matrix(torch.full_like(ground_truth, 2), ground_truth, 3)

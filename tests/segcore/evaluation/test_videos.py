@@ -1,4 +1,4 @@
-"""Scores of videos: the reference's numbers, pieces, processes, submissions and faults."""
+"""Scores of videos: the reference's numbers, pieces, processes, submissions and errors."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 from segcore.config import default_config
 from segcore.datasets.presence import shown_in_video
@@ -134,7 +134,7 @@ def test_consistency_by_hand() -> None:
     assert consistency_scores([found.state()])["VC2"] == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
 
 
-def test_what_does_not_stay_or_last_has_no_consistency() -> None:
+def test_no_window_no_consistency() -> None:
     found = VideoConsistency(lengths=(2, 9))
     for t in range(5):
         found.add(torch.full((2, 2), t), torch.zeros(2, 2))
@@ -255,7 +255,7 @@ def test_golden_iou_of_tracks(golden: Path, ytvis: dict) -> None:
 
 def test_a_perfect_prediction_and_reset(videos, tmp_path: Path) -> None:
     ground_truth = json.loads((tmp_path / "gt.json").read_text())["annotations"]
-    nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
+    nothing = rle.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
     evaluator = VideoInstanceEvaluator("tracked")
     for _ in range(2):
         evaluator.reset()
@@ -274,7 +274,7 @@ def test_a_perfect_prediction_and_reset(videos, tmp_path: Path) -> None:
     assert evaluator.evaluate()["segm"]["AP"] == 0
 
 
-def test_polygons_and_plain_run_lengths_are_masks_too(tmp_path: Path, names) -> None:
+def test_polygons_and_uncompressed_rle_are_masks_too(tmp_path: Path, names) -> None:
     names.append("test_forms")
     square = np.zeros((8, 8), dtype=np.uint8, order="F")
     square[2:6, 2:6] = 1
@@ -299,7 +299,7 @@ def test_polygons_and_plain_run_lengths_are_masks_too(tmp_path: Path, names) -> 
         thing_dataset_id_to_contiguous_id={1: 0},
     )
     evaluator = VideoInstanceEvaluator("test_forms")
-    masks = [run_lengths.encode(each) for each in (square, square, 0 * square)]
+    masks = [rle.encode(each) for each in (square, square, 0 * square)]
     prediction = {"pred_scores": [1.0], "pred_labels": [0], "pred_masks": [masks]}
     evaluator.process([{"video_id": 1}], [prediction])
     assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
@@ -325,14 +325,14 @@ def test_tracks_for_the_server(videos, tmp_path: Path, caplog) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
 
 
-def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_path: Path) -> None:
-    """Written predictions, read back as the ground truth, give themselves 100."""
+def test_tracks_for_the_server_as_ground_truth(videos, tmp_path: Path) -> None:
+    """Written predictions score 100 against themselves as the ground truth."""
     ground_truth = json.loads((tmp_path / "gt.json").read_text())
     evaluator = VideoInstanceEvaluator("tracked", output_dir=tmp_path / "out", submission=True)
     for item in videos:
         masks = [video_run.encoded(video_run.predicted(item) == label) for label in range(3)]
         labels = [label for label in range(3) if any(masks[label])]
-        nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
+        nothing = rle.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
         output = {
             "pred_scores": [0.5] * len(labels),
             "pred_labels": labels,
@@ -356,7 +356,7 @@ def test_tracks_for_the_server_are_ground_truth_of_the_same_tracks(videos, tmp_p
     assert again.evaluate()["segm"]["AP"] == pytest.approx(100)
 
 
-def test_predictions_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
+def test_predictions_are_resumed(tmp_path: Path) -> None:
     parts = [PredictionFile(tmp_path, rank, 2) for rank in range(2)]
     parts[0].add(0, [{"score": 1}])
     saved = parts[0].size
@@ -364,12 +364,12 @@ def test_predictions_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
     parts[1].add(1, [])
     parts[1].add(4, [{"score": 4}, {"score": 5}])
     again = PredictionFile(tmp_path, 0, 2)
-    again.go_on_at(saved)
+    again.resume_at(saved)
     again.add(2, [{"score": 2}])
     path = join_predictions(tmp_path, [again.size, parts[1].size])
     assert [each["score"] for each in json.loads(path.read_text())] == [1, 2, 4, 5]
-    with pytest.raises(UserError, match=r"results-0-of-2\.jsonl is gone or shorter than it was"):
-        again.go_on_at(saved)
+    with pytest.raises(UserError, match=r"results-0-of-2\.jsonl is missing or shorter than it was"):
+        again.resume_at(saved)
     assert json.loads(join_predictions(tmp_path, [0, 0]).read_text()) == []
 
 
@@ -379,7 +379,7 @@ def test_faults_of_tracks(videos, tmp_path: Path) -> None:
         evaluator.process([{"video_id": 9}], [prediction])
     with pytest.raises(UserError, match=r"10 frames of \(height, width\) \(12, 16\) .* 21 masks"):
         evaluator.process([videos[1]], [video_run.prediction(videos[0])])
-    with pytest.raises(UserError, match=r"a track of class 3, which .*gt\.json does not know"):
+    with pytest.raises(UserError, match=r"a track of class 3, which is not in .*gt\.json"):
         evaluator.process([videos[1]], [prediction | {"pred_labels": [3] * 6}])
     with pytest.raises(UserError, match="no video of dataset"):
         evaluator.evaluate()
@@ -421,23 +421,23 @@ def test_two_processes_give_the_scores_and_files_of_one(tmp_path: Path) -> None:
 
 
 def test_registered_videos(tmp_path: Path, names) -> None:
-    """From the files to the scores: right predictions have full marks in every task."""
+    """From the files to the scores: perfect predictions score 100 in every task."""
     video_run.write(tmp_path)
     names += ["test_labels", "test_tracks"]
     (tmp_path / "list.txt").write_text("\n".join(video_run.LENGTHS))
     folders = [tmp_path / VIDEO] * 2
-    words = replace(
+    vocabulary = replace(
         Vocabulary.from_words(video_run.CLASSES), dataset_ids=(1, 2, 3), isthing=(True,) * 3
     )
     register_video_semantic_dataset(
-        "test_labels", tmp_path / "list.txt", *folders, words, piece_frames=6
+        "test_labels", tmp_path / "list.txt", *folders, vocabulary, piece_frames=6
     )
-    register_track_dataset("test_tracks", tmp_path, tmp_path / "gt.json", words)
+    register_track_dataset("test_tracks", tmp_path, tmp_path / "gt.json", vocabulary)
     cfg = default_config()
     cfg.MODEL.MASK_FORMER = CfgNode({"TEST": {"SEMANTIC_ON": True, "INSTANCE_ON": True}})
     cfg.OUTPUT_DIR = str(tmp_path / "out")
     cfg.MODEL.RANKSEG = CfgNode({"FLAG": True, "TOPK": 2})
-    nothing = run_lengths.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
+    nothing = rle.encode(np.zeros(video_run.SIZE, dtype=np.uint8, order="F"))
     results = {}
     for name in ("test_labels", "test_tracks"):
         evaluator = build_evaluator(cfg, name)
@@ -466,34 +466,34 @@ def test_registered_videos(tmp_path: Path, names) -> None:
 
 
 def test_classes_of_videos_without_ground_truth_are_not_scored(videos) -> None:
-    """A submission is all that can be made, and no error."""
+    """Only the submission is written, without an error."""
     evaluator = MultilabelEvaluator("tracked")
     evaluator.process(videos, [{"category_scores": torch.zeros(3)} for _ in videos])
     assert evaluator.evaluate() == {}
 
 
-def test_videos_are_dealt_out_whole_and_evenly() -> None:
+def test_videos_are_assigned_whole_and_evenly() -> None:
     lengths = {"a": [20, 20, 5], "b": [20, 10], "c": [8], "d": [20], "e": [9]}
     items = [
         {"video_id": video, "length": length, "first_frame": 20 * i}
         for video, pieces in lengths.items()
         for i, length in enumerate(pieces)
     ]
-    shares = assign_videos(items, 2)
-    assert sorted(shares[0] + shares[1]) == list(range(len(items)))
-    owners = [{items[index]["video_id"] for index in share} for share in shares]
-    assert not owners[0] & owners[1] and shares == [sorted(share) for share in shares]
-    frames = [sum(items[index]["length"] for index in share) for share in shares]
+    shards = assign_videos(items, 2)
+    assert sorted(shards[0] + shards[1]) == list(range(len(items)))
+    owners = [{items[index]["video_id"] for index in shard} for shard in shards]
+    assert not owners[0] & owners[1] and shards == [sorted(shard) for shard in shards]
+    frames = [sum(items[index]["length"] for index in shard) for shard in shards]
     assert abs(frames[0] - frames[1]) <= 8
     assert assign_videos(items, 9)[5:] == [[]] * 4
 
 
-def test_a_share_goes_on_behind_what_is_done() -> None:
-    share = Shard([{"file_name": f"{i}.jpg"} for i in range(5)])
-    assert list(share) == [0, 1, 2, 3, 4]
-    share.done = 3
-    assert list(share) == [3, 4] and len(share) == 2
-    assert share.digest != Shard([{"file_name": f"{i}.png"} for i in range(5)]).digest
+def test_a_shard_resumes_after_done_items() -> None:
+    shard = Shard([{"file_name": f"{i}.jpg"} for i in range(5)])
+    assert list(shard) == [0, 1, 2, 3, 4]
+    shard.done = 3
+    assert list(shard) == [3, 4] and len(shard) == 2
+    assert shard.digest != Shard([{"file_name": f"{i}.png"} for i in range(5)]).digest
 
 
 def test_build_evaluator(videos, tmp_path: Path) -> None:

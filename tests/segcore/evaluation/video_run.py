@@ -26,8 +26,8 @@ def blobs(seed: int, length: int, jitter: int) -> np.ndarray:
     seeds, values = rng.integers(0, 16, (9, 2)), rng.integers(0, 5, 9)
     grid = np.stack(np.mgrid[: SIZE[0], : SIZE[1]], axis=-1)[:, :, None]
     moves = np.random.default_rng(jitter).random((length, 9, 2)) < 0.07
-    places = seeds + moves.cumsum(axis=0)
-    return np.stack([values[((grid - p) ** 2).sum(-1).argmin(-1)] for p in places])
+    centres = seeds + moves.cumsum(axis=0)
+    return np.stack([values[((grid - p) ** 2).sum(-1).argmin(-1)] for p in centres])
 
 
 def write(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mappers that make objects: of label maps, of segments, of annotations; and their faults."""
+"""Mappers that make objects: of label maps, of segments, of annotations; and their errors."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": name, "isthing": id in (CAT, DOG), "dataset_id": IDS[id]}
         for id, name in enumerate(("cat", "dog", "grass", "sky"))
     ]
-    path = tmp_path_factory.mktemp("words") / "pets.json"
+    path = tmp_path_factory.mktemp("vocabulary") / "pets.json"
     path.write_text(json.dumps({"name": "pets", "ignore_label": IGNORE, "classes": classes}))
     yield path
     for name in NAMES:
@@ -191,7 +191,7 @@ class TestAll:
 
     @pytest.mark.parametrize("mapper", MAPPERS)
     def test_masks_go_where_the_image_goes(self, config, mapper: str) -> None:
-        """An image that is painted with its own segments."""
+        """An image whose pixels show its segments."""
         cfg = config(mapper)
         cfg.INPUT.COLOR_AUG_SSD = False
         cfg.INPUT.MIN_SIZE_TRAIN = (80,)
@@ -206,9 +206,9 @@ class TestAll:
             seed(trial)
             output = mapped(item)
             cats = output["instances"].gt_masks[output["instances"].gt_classes == CAT].any(dim=0)
-            looks = (output["image"][0].int() - 128).abs() > 100
-            assert (cats != looks).float().mean() < 0.06  # edges, where resizing mixes
-            assert not looks.any() or (cats & looks).sum() > 0.8 * looks.sum()
+            bright = (output["image"][0].int() - 128).abs() > 100
+            assert (cats != bright).float().mean() < 0.06  # edges, where resizing mixes
+            assert not bright.any() or (cats & bright).sum() > 0.8 * bright.sum()
 
     @pytest.mark.parametrize("mapper", MAPPERS)
     def test_the_same_seed_gives_the_same_item(self, config, mapper: str) -> None:
@@ -273,7 +273,7 @@ class TestAugmentations:
             np.testing.assert_array_equal(output["image"].numpy(), inputs.image.transpose(2, 0, 1))
 
     def test_scales_are_detectron2s(self, golden: Path) -> None:
-        """Sizes after its ``ResizeScale``, with the same draws."""
+        """Sizes after its ``ResizeScale``, with the same random numbers."""
         facts = json.loads((golden / "detectron2" / "behaviour.json").read_text("utf-8"))
         facts = facts["data"]["ResizeScale"]
         low, high, *box = facts["args"]
@@ -296,19 +296,19 @@ class TestAugmentations:
             seen.add(mapped(record(cfg))["image"].numpy().tobytes())
         assert len(seen) == 1 + changes
 
-    def test_the_crop_looks_at_the_labels_of_segments(self, config) -> None:
+    def test_the_crop_uses_the_labels_of_segments(self, config) -> None:
         cfg = plain(config("mask_former_panoptic"))
         cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, [12, 12]
         cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
-        mapped, shares = build_mapper(cfg, is_train=True), []
+        mapped, fractions = build_mapper(cfg, is_train=True), []
         for trial in range(12):
             seed(trial)
             labels = mapped(record(cfg))["sem_seg"]
             counts = labels[labels != IGNORE].bincount()
-            shares.append((counts.max() / counts.sum()).item() if len(counts) else 1)
-        assert np.mean(np.array(shares) < 0.75) > 0.6  # of single windows it is a third
+            fractions.append((counts.max() / counts.sum()).item() if len(counts) else 1)
+        assert np.mean(np.array(fractions) < 0.75) > 0.6  # of single windows it is a third
 
-    def test_the_crop_cannot_look_at_labels_of_instances(self, config) -> None:
+    def test_the_crop_cannot_use_labels_of_instances(self, config) -> None:
         cfg = config("mask_former_instance")
         cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
         with pytest.raises(UserError, match=r"SINGLE_CATEGORY_MAX_AREA needs a label map"):
@@ -317,14 +317,14 @@ class TestAugmentations:
 
 @pytest.mark.parametrize("wanted", [[], [1], [44, 300], [300], [255, 256], [70000]])
 def test_masks_of_values(wanted: list[int]) -> None:
-    """Also of values that the map has not, and that are no bytes though all that it has are."""
+    """Also of values that the map lacks, and that exceed 255 in a map of bytes."""
     for values in ([[44, 1], [255, 0]], [[300, 1], [256, 70000]]):
         masks = masks_of_values(torch.tensor(values), wanted)
         assert masks.tolist() == [(np.array(values) == value).tolist() for value in wanted]
 
 
 class TestPanoptic:
-    def test_a_segment_that_the_crop_cuts_away_stays_empty(self, config) -> None:
+    def test_a_segment_outside_the_crop_is_empty(self, config) -> None:
         cfg = config("mask_former_panoptic")
         cfg.INPUT.CROP.SIZE, cfg.INPUT.MIN_SIZE_TRAIN = [8, 8], (HEIGHT,)
         mapped, sizes = build_mapper(cfg, is_train=True), []
@@ -383,7 +383,7 @@ class TestPanoptic:
 
 
 class TestInstance:
-    def test_objects_that_the_crop_cuts_away(self, config) -> None:
+    def test_objects_outside_the_crop(self, config) -> None:
         """Kept by the mapper of ADE20K, left out by that of COCO."""
         numbers = {}
         for mapper in ("mask_former_instance", "coco_instance_lsj"):
@@ -452,10 +452,10 @@ def test_data_sets_of_another_kind(config, mapper: str, dataset: str, message: s
         build_mapper(cfg, is_train=True)
 
 
-def test_words_of_the_vocabulary(vocabulary: Path, folder: Path) -> None:
-    words = Vocabulary.load(vocabulary)
+def test_names_of_the_vocabulary(vocabulary: Path, folder: Path) -> None:
+    loaded = Vocabulary.load(vocabulary)
     metadata = MetadataCatalog.get("test_panoptic")
-    assert metadata.stuff_classes == list(words.names)
+    assert metadata.stuff_classes == list(loaded.names)
     assert metadata.thing_dataset_id_to_contiguous_id == {1: 0, 7: 1}
     assert metadata.stuff_dataset_id_to_contiguous_id == {11: 2, 30: 3}
     assert MetadataCatalog.get("test_instance").thing_classes == ["cat", "dog"]

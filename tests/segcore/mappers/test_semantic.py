@@ -1,4 +1,4 @@
-"""The semantic mapper: published order, exact labels, padding, and faults that name the file."""
+"""The semantic mapper: published order, exact labels, padding, and errors that name the file."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Mappers of videos: which frames make a clip, what happens to all of them, objects, faults."""
+"""Mappers of videos: sampling of frames, augmentation, objects, errors."""
 
 import copy
 import json
@@ -77,11 +77,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": name, "isthing": id < GRASS, "dataset_id": id + 1}
         for id, name in enumerate(("cat", "dog", "grass"))
     ]
-    words = root / "pets.json"
-    words.write_text(json.dumps({"name": "pets", "ignore_label": IGNORE, "classes": classes}))
+    vocabulary = root / "pets.json"
+    vocabulary.write_text(json.dumps({"name": "pets", "ignore_label": IGNORE, "classes": classes}))
     folders = (root / "data/<video>/origin", root / "data/<video>/mask")
-    register_video_semantic_dataset(NAMES[SEMANTIC], root / "all.txt", *folders, words)
-    register_track_dataset(NAMES[INSTANCE], root / "data", root / "all.json", words)
+    register_video_semantic_dataset(NAMES[SEMANTIC], root / "all.txt", *folders, vocabulary)
+    register_track_dataset(NAMES[INSTANCE], root / "data", root / "all.json", vocabulary)
     yield root
     for name in NAMES.values():
         DatasetCatalog.remove(name)
@@ -112,17 +112,17 @@ class TestSampling:
     def test_frames_near_the_first_one_in_order(self) -> None:
         np.random.seed(0)
         sampler = ClipSampler(num_frames=3, reach=4)
-        drawn = [sampler(50) for _ in range(300)]
-        assert all(len(set(frames)) == 3 and frames == sorted(frames) for frames in drawn)
-        assert all(frames[2] - frames[0] <= 8 for frames in drawn)
-        assert {frame for frames in drawn for frame in frames} == set(range(50))
+        clips = [sampler(50) for _ in range(300)]
+        assert all(len(set(frames)) == 3 and frames == sorted(frames) for frames in clips)
+        assert all(frames[2] - frames[0] <= 8 for frames in clips)
+        assert {frame for frames in clips for frame in frames} == set(range(50))
 
-    def test_all_pairs_of_a_reach_are_as_likely(self) -> None:
-        """The second frame is drawn evenly of those around the first."""
+    def test_all_pairs_of_a_reach_have_the_same_probability(self) -> None:
+        """The second frame is drawn uniformly around the first."""
         np.random.seed(0)
         pairs = [tuple(ClipSampler(2, reach=1)(3)) for _ in range(6000)]
-        shares = [pairs.count(pair) / len(pairs) for pair in ((0, 1), (1, 2))]
-        assert shares == pytest.approx([0.5, 0.5], abs=0.03)
+        fractions = [pairs.count(pair) / len(pairs) for pair in ((0, 1), (1, 2))]
+        assert fractions == pytest.approx([0.5, 0.5], abs=0.03)
 
     @pytest.mark.parametrize("length", [1, 2, 3])
     def test_short_videos(self, length: int) -> None:
@@ -136,17 +136,17 @@ class TestSampling:
         np.random.seed(0)
         assert all(sorted(ClipSampler(5)(5)) == list(range(5)) for _ in range(20))
 
-    def test_order_left_to_chance(self) -> None:
+    def test_random_order(self) -> None:
         np.random.seed(0)
-        drawn = [ClipSampler(4, shuffle=True)(30) for _ in range(20)]
-        assert any(frames != sorted(frames) for frames in drawn)
+        clips = [ClipSampler(4, shuffle=True)(30) for _ in range(20)]
+        assert any(frames != sorted(frames) for frames in clips)
 
     def test_a_stride(self) -> None:
         np.random.seed(0)
-        drawn = {tuple(ClipSampler(3, interval=5)(20)) for _ in range(400)}
+        clips = {tuple(ClipSampler(3, interval=5)(20)) for _ in range(400)}
         first_frames = {(start, start + 5, start + 10) for start in range(10)}
         wrapped = {tuple(sorted({s, (s + 5) % 20, (s + 10) % 20})) for s in range(10, 20)}
-        assert drawn == first_frames | wrapped
+        assert clips == first_frames | wrapped
 
     def test_keys(self) -> None:
         cfg = config(SEMANTIC, SAMPLING_FRAME_RANGE=7, SAMPLING_FRAME_SHUFFLE=True)
@@ -173,8 +173,8 @@ class TestTraining:
             wanted = np.stack([labels_of(frame) == label for label in classes])
             assert objects.gt_masks.dtype == torch.bool
             assert np.array_equal(objects.gt_masks.numpy(), wanted)
-            places = [place if mask.any() else -1 for place, mask in enumerate(wanted)]
-            assert objects.gt_ids.tolist() == places
+            indices = [index if mask.any() else -1 for index, mask in enumerate(wanted)]
+            assert objects.gt_ids.tolist() == indices
 
     @pytest.mark.parametrize("mapper", NAMES)
     def test_objects_in_no_frame_are_dropped(self, mapper: str) -> None:
@@ -193,7 +193,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("mapper", NAMES)
     def test_all_frames_are_augmented_alike(self, mapper: str) -> None:
-        """Masks stay on the pixels that they were drawn from, whatever is drawn."""
+        """Masks match the pixels under every augmentation."""
         cfg = config(
             mapper, MIN_SIZE_TRAIN=(40, 80), RANDOM_FLIP="flip_by_clip", AUGMENTATIONS=["rotation"]
         )
@@ -244,7 +244,7 @@ class TestTesting:
         assert item["image"][4].shape == (3, 20, 30)
         assert (item["height"], item["width"]) == (HEIGHT, WIDTH)
 
-    def test_frames_are_read_as_they_are_asked_for(self, tmp_path: Path) -> None:
+    def test_frames_are_read_on_access(self, tmp_path: Path) -> None:
         video = record(SEMANTIC)
         video["file_names"][3] = str(tmp_path / "lost.png")
         item = build_mapper(config(SEMANTIC), False)(video)
@@ -253,7 +253,7 @@ class TestTesting:
             item["image"][3]
 
     @pytest.mark.parametrize(("mapper", "classes"), [(SEMANTIC, [0, 1, 2]), (INSTANCE, [0, 1])])
-    def test_an_oracle_is_told_the_classes(self, mapper: str, classes: list[int]) -> None:
+    def test_an_oracle_gets_the_classes(self, mapper: str, classes: list[int]) -> None:
         cfg = config(mapper)
         cfg.MODEL.RANKSEG.USE_GT = True
         item = build_mapper(cfg, False)(record(mapper))
@@ -323,7 +323,7 @@ class TestFaults:
         with pytest.raises(UserError, match=message):
             build_mapper(config(SEMANTIC, **inputs), True)
 
-    def test_a_crop_that_looks_at_labels(self) -> None:
+    def test_a_crop_that_uses_labels(self) -> None:
         cfg = config(SEMANTIC)
         cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = True, 0.75
         with pytest.raises(UserError, match="SINGLE_CATEGORY_MAX_AREA is for images"):

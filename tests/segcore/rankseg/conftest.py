@@ -1,4 +1,4 @@
-"""Lets these tests import ``tests/deterministic.py``."""
+"""Let these tests import ``tests/deterministic.py``."""
 
 import sys
 from pathlib import Path

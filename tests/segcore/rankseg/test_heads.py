@@ -28,19 +28,19 @@ def test_the_order_of_the_features_does_not_matter(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_does_not_see_its_neighbour(kind: str) -> None:
+def test_images_of_a_batch_are_independent(kind: str) -> None:
     model, features = head(kind), torch.randn(3, 6, 12)
     torch.testing.assert_close(model(features)[1:2], model(features[1:2]))
 
 
-def test_cells_of_a_grid_have_places() -> None:
+def test_cells_of_a_grid_have_positions() -> None:
     model, features = head("decoder", grid=(2, 3)), torch.randn(1, 6, 12)
     assert not torch.allclose(model(features), model(features.flip(1)), atol=1e-4)
     assert "positions" not in model.state_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
-def test_classes_of_the_host_are_shared(kind: str) -> None:
+def test_class_embeddings_of_the_model_are_shared(kind: str) -> None:
     own, shared = head(kind), head(kind, shared_width=16)
     embeddings = own.class_embeddings.detach().clone()
     assert shared.load_state_dict(own.state_dict(), strict=False).unexpected_keys == [
@@ -57,7 +57,7 @@ def test_classes_of_the_host_are_shared(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_learns(kind: str) -> None:
+def test_every_parameter_has_a_gradient(kind: str) -> None:
     model = head(kind)
     model(torch.randn(2, 5, 12)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -72,7 +72,7 @@ def test_every_parameter_learns(kind: str) -> None:
         ({"kind": "gap", "shared_width": 512}, "no class embeddings to share"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(options: dict, message: str) -> None:
+def test_what_does_not_fit_is_one_message(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_multilabel_head(width=256, num_classes=10, **options)
 

@@ -1,4 +1,4 @@
-"""Rank-adaptive scores: their formulas, another kappa, ranks that take no part."""
+"""Rank-adaptive scores: their formulas, another kappa, ranks that are not kept."""
 
 import pytest
 import torch
@@ -69,8 +69,8 @@ def test_further_ranks_repeat_the_last_factor(form: str, no_object: bool) -> Non
 
 @pytest.mark.parametrize("no_object", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_ranks_that_take_no_part_change_nothing(form: str, no_object: bool) -> None:
-    """Each image of the batch is as if it had been alone with its own kappa."""
+def test_ranks_that_are_not_kept_change_nothing(form: str, no_object: bool) -> None:
+    """Each image of a batch equals a batch of one with its kappa."""
     module, scores = filled(form, 5, no_object), torch.randn(2, 3, 5 + no_object)
     lengths = (2, 4)
     kept = torch.arange(5) < torch.tensor(lengths)[:, None]

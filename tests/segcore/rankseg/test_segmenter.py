@@ -1,6 +1,6 @@
-"""The parts together against reference outputs: a small Segmenter with RankSeg, all three heads.
+"""All parts against reference outputs: a small Segmenter with RankSeg, all three heads.
 
-Segmenter itself (a linear layer, two blocks, normalised products) is put together here from the
+Segmenter itself (a linear layer, two blocks, normalised products) is built here from the
 layers of the multi-label heads.
 """
 
@@ -27,7 +27,7 @@ CLASSES, WIDTH, IGNORE = 171, 192, 255
 
 
 def load(module: nn.Module, published: dict[str, str], unit: bool = False) -> nn.Module:
-    """Fill a module by the published names of its parameters; other names are the module's own.
+    """Fill a module by the published names of its parameters; other names are unchanged.
 
     ``published`` maps the start of a name to the start of its published one.
     """

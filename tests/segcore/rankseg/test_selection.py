@@ -27,7 +27,7 @@ def test_from_one_class_to_all(kappa: int) -> None:
 
 
 @pytest.mark.parametrize("kappa", [0, 5])
-def test_more_classes_than_there_are(kappa: int) -> None:
+def test_kappa_beyond_the_classes(kappa: int) -> None:
     with pytest.raises(UserError, match=rf"select {kappa} of 4 .*MODEL.RANKSEG.TOPK to 1 \.\.\. 4"):
         select_top(torch.randn(2, 4), kappa)
 
@@ -83,7 +83,7 @@ def test_the_oracle_of_evaluation_keeps_no_object() -> None:
     assert (drop_absent(scores[..., :2], present)[1] == DROPPED).all()
 
 
-def test_the_oracle_of_training_selects_what_is_there() -> None:
+def test_the_oracle_of_training_selects_present_classes() -> None:
     present = torch.tensor([[False, True, False, True], [False] * 4])
     logits = oracle_logits(present)
     ids = select_top(logits, 4)

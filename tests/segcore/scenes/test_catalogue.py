@@ -1,4 +1,4 @@
-"""What Scenes can show: classes, those held out, random numbers, shapes, textures and grounds."""
+"""The content of Scenes: classes, those held out, random numbers, shapes, textures and grounds."""
 
 import itertools
 
@@ -19,7 +19,7 @@ class TestCatalogue:
     def test_classes_are_every_combination_and_the_grounds(self, catalogue, number):
         names = [entry.name for entry in catalogue.classes]
         products = itertools.product(catalogue.colours, catalogue.textures, catalogue.shapes)
-        assert names == [" ".join(words) for words in products] + list(catalogue.grounds)
+        assert names == [" ".join(parts) for parts in products] + list(catalogue.grounds)
         assert [entry.id for entry in catalogue.classes] == list(range(number))
 
     @pytest.mark.parametrize(("catalogue", "number"), [(SCENES_60, 14), (SCENES_1K, 250)])
@@ -33,8 +33,8 @@ class TestCatalogue:
     @pytest.mark.parametrize("catalogue", CATALOGUES.values(), ids=CATALOGUES)
     def test_unseen_combinations_are_spread_over_the_attributes(self, catalogue):
         for attribute in ("colour", "texture", "shape"):
-            words = [getattr(entry, attribute) for entry in catalogue.unseen_objects]
-            counts = [words.count(word) for word in getattr(catalogue, f"{attribute}s")]
+            names = [getattr(entry, attribute) for entry in catalogue.unseen_objects]
+            counts = [names.count(name) for name in getattr(catalogue, f"{attribute}s")]
             assert max(counts) - min(counts) <= max(1, 0.2 * max(counts))
 
     @pytest.mark.parametrize("catalogue", CATALOGUES.values(), ids=CATALOGUES)
@@ -49,7 +49,7 @@ class TestCatalogue:
         assert len(set(vocabulary.colors)) == len(vocabulary)
 
     @pytest.mark.parametrize("catalogue", CATALOGUES.values(), ids=CATALOGUES)
-    def test_the_catalogue_names_what_can_be_drawn(self, catalogue):
+    def test_the_catalogue_has_known_attributes(self, catalogue):
         assert set(catalogue.colours) <= set(COLOURS)
         assert set(catalogue.textures) <= set(TEXTURES)
         assert set(catalogue.shapes) <= set(SHAPES)
@@ -70,8 +70,8 @@ class TestHeldOut:
         named = {
             f"{colour} {texture} {shape}"
             for texture, *colours in cells
-            for shape, words in zip(SCENES_60.shapes, colours, strict=True)
-            for colour in words.split(", ")
+            for shape, names in zip(SCENES_60.shapes, colours, strict=True)
+            for colour in names.split(", ")
         }
         assert named == {entry.name for entry in SCENES_60.unseen_objects}
 
@@ -111,7 +111,7 @@ class TestPatterns:
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_outlines_stay_near(self, shape):
-        """Within 2.2, up to which an object is drawn, lies its shadow: an eighth larger, aside."""
+        """The shadow, larger by an eighth and shifted, is within 2.2, the limit of rendering."""
         axis = np.linspace(-3, 3, 601, dtype=np.float32)
         u, v = np.meshgrid(axis, axis)
         shadow = SHAPES[shape].level(u - 0.22, v - 0.26) <= 1.15
@@ -125,17 +125,17 @@ class TestPatterns:
 
     def test_textures_differ_in_every_period(self):
         axis = np.linspace(-6, 6, 1000, dtype=np.float32)
-        shares = {
+        fractions = {
             name: texture.pattern(*np.meshgrid(axis, axis)).mean()
             for name, texture in TEXTURES.items()
         }
-        assert shares.pop("plain") == 0
-        assert shares.pop("dotted") == pytest.approx(np.pi * 0.35**2, rel=0.02)
-        assert all(0.45 < share < 0.55 for share in shares.values())
+        assert fractions.pop("plain") == 0
+        assert fractions.pop("dotted") == pytest.approx(np.pi * 0.35**2, rel=0.02)
+        assert all(0.45 < weight < 0.55 for weight in fractions.values())
 
     @pytest.mark.parametrize("ground", GROUNDS)
     def test_grounds_lie_between_their_two_colours(self, ground):
         grid = (np.arange(96, dtype=np.float32) + 0.5) / 96
         noise = Noise(Draws(0, ground, 0).lattice(64, 64))
-        share = GROUNDS[ground].pattern(grid[None, :], grid[:, None], noise)
-        assert 0 <= share.min() < 0.3 and 0.7 < share.max() <= 1.0001
+        weight = GROUNDS[ground].pattern(grid[None, :], grid[:, None], noise)
+        assert 0 <= weight.min() < 0.3 and 0.7 < weight.max() <= 1.0001

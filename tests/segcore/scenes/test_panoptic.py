@@ -20,7 +20,7 @@ CATALOGUES = {"scenes-60": SCENES_60, "scenes-1k": SCENES_1K}
 
 @pytest.fixture(scope="module", params=CATALOGUES)
 def split(request, tmp_path_factory) -> tuple[Path, tuple]:
-    """A drawn split with everything in it, and its classes."""
+    """A rendered split with all files, and its classes."""
     root = tmp_path_factory.mktemp("scenes")
     catalogue = CATALOGUES[request.param]
     write_scenes(root, catalogue, SETTINGS, panoptic=True)
@@ -41,7 +41,7 @@ class TestPanoptic:
         assert ids.max() > 65535
 
     def test_segments_are_those_of_the_images(self, split):
-        """What a reader of COCO panoptic relies on, checked pixel by pixel."""
+        """The invariants of COCO panoptic, checked pixel by pixel."""
         folder, _ = split
         document = content(folder, "panoptic.json")
         assert len(document["images"]) == len(document["annotations"]) == SETTINGS.num_test
@@ -90,7 +90,7 @@ class TestPanoptic:
 
 class TestInstances:
     def test_pycocotools_reads_them(self, split):
-        """Each instance, painted, is a thing segment of the panoptic map; together they are all."""
+        """The masks of instances are the thing segments of the panoptic map."""
         from pycocotools.coco import COCO
 
         folder, classes = split
@@ -122,7 +122,7 @@ class TestInstances:
             | {"score": 1.0}
             for annotation in ground_truth.dataset["annotations"]
         ]
-        ground_truth.dataset["info"] = {}  # loadRes copies what COCO's own files have
+        ground_truth.dataset["info"] = {}  # loadRes copies what COCO's files have
         evaluation = COCOeval(ground_truth, ground_truth.loadRes(found), "segm")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -132,7 +132,7 @@ class TestInstances:
 
 
 class TestDetectron2:
-    """Only the real one reads COCO; d2lite leaves that out."""
+    """Only the real Detectron2 reads COCO's files, not d2lite."""
 
     def test_reads_instances(self, split):
         folder, _ = split
@@ -154,7 +154,7 @@ class TestDetectron2:
             from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
         except ImportError:
             pytest.skip("d2lite has no reader of COCO files")
-        for path in (folder / "images").iterdir():  # this reader takes images for .jpg files
+        for path in (folder / "images").iterdir():  # this reader expects .jpg files
             (tmp_path / path.name).with_suffix(".jpg").symlink_to(path)
         things, stuff = (
             {entry.id: entry.id for entry in classes if entry.is_object is kind}
@@ -176,7 +176,7 @@ class TestDetectron2:
 
 
 class TestWriting:
-    def test_images_that_are_there_get_segments_later(self, tmp_path):
+    def test_existing_images_get_segments_later(self, tmp_path):
         settings = Settings(num_train=0, num_test=5, size=48)
         first, later = tmp_path / "first", tmp_path / "later"
         hashes = write_scenes(first, SCENES_60, settings, panoptic=True)
@@ -188,7 +188,7 @@ class TestWriting:
         for path in first.rglob("*.*"):
             assert path.read_bytes() == (later / path.relative_to(first)).read_bytes()
 
-    def test_a_missing_library_is_told(self, tmp_path, monkeypatch):
+    def test_a_missing_library_is_reported(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "pycocotools", None)
         with pytest.raises(UserError, match="pip install pycocotools"):
             write_scenes(tmp_path, SCENES_60, SETTINGS, panoptic=True)

@@ -1,4 +1,4 @@
-"""Scenes: the same pixels everywhere, exact labels, and combinations that training never sees."""
+"""Scenes: the same pixels everywhere, exact labels, and combinations that training lacks."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ TEST = [plan_scene(SCENES_60, 0, "test", index) for index in range(300)]
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """A data set drawn by one process, and its hashes."""
+    """A data set rendered by one process, and its hashes."""
     root = tmp_path_factory.mktemp("scenes")
     return root / "scenes-60", write_scenes(root, SCENES_60, TINY)
 
@@ -98,7 +98,7 @@ class TestPlan:
         assert len({scene.objects for scene in TRAIN + TEST}) == len(TRAIN) + len(TEST)
         assert plan_scene(SCENES_60, 1, "train", 0).objects != TRAIN[0].objects
 
-    def test_a_caption_reads_as_a_sentence(self):
+    def test_captions(self):
         assert caption(TRAIN[1]) == (
             "a blue striped circle, two blue striped squares, a yellow striped circle "
             "and an orange dotted circle on brick and stone"
@@ -127,8 +127,8 @@ class TestRender:
             labels = {
                 catalogue.classes[value].name for value in np.unique(render(scene, 48).labels)
             }
-            words = caption(scene)
-            mentioned = {entry.name for entry in catalogue.classes if entry.name in words}
+            text = caption(scene)
+            mentioned = {entry.name for entry in catalogue.classes if entry.name in text}
             assert labels == mentioned
 
     def test_instances_agree_with_labels_and_with_the_plan(self):
@@ -140,7 +140,7 @@ class TestRender:
             for number, entry in enumerate(scene.objects, start=1):
                 mask = image.instances == number
                 assert set(image.labels[mask]) == {entry.class_id}
-                # The plan judges visibility on a coarse grid.
+                # The plan computes visibility on a coarse grid.
                 assert mask.mean() > 0.9 * LEAST_VISIBLE * np.pi * entry.radius**2
 
     def test_labels_do_not_depend_on_the_size(self):
@@ -148,8 +148,8 @@ class TestRender:
         small, large = render(TEST[1], 40), render(TEST[1], 120)
         assert (small.labels == large.labels[1::3, 1::3]).all()
 
-    def test_colour_words_can_be_read_off_plain_objects(self):
-        """The mean colour of plain objects, averaged over light, is nearest to its own word's."""
+    def test_colours_of_plain_objects_match_their_names(self):
+        """The mean colour of plain objects, averaged over light, is nearest to that of its name."""
         sums = {colour: [] for colour in SCENES_60.colours}
         for scene in TEST[:150]:
             image = render(scene, 32)
@@ -241,20 +241,20 @@ class TestWriting:
         with pytest.raises(UserError, match=message):
             write_scenes(tiny[0].parent, SCENES_60, settings)
 
-    def test_a_damaged_settings_file_is_told(self, tmp_path):
+    def test_a_damaged_settings_file_is_reported(self, tmp_path):
         path = tmp_path / "scenes-60/scenes.json"
         path.parent.mkdir()
         path.write_text('{"seed": 0')
         with pytest.raises(UserError, match=r"scenes\.json is damaged"):
             write_scenes(tmp_path, SCENES_60, TINY)
 
-    def test_a_folder_that_cannot_be_made_is_told(self, tmp_path):
+    def test_a_folder_that_cannot_be_made_is_reported(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match=r"cannot be written .*: choose another --root"):
             write_scenes(tmp_path / "file", SCENES_60, TINY)
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_an_image_that_cannot_be_written_is_told(self, tmp_path, workers):
+    def test_an_image_that_cannot_be_written_is_reported(self, tmp_path, workers):
         (tmp_path / "scenes-60/train/labels/000003.png").mkdir(parents=True)
         with pytest.raises(UserError, match=r"train cannot be written .*: choose another --root"):
             write_scenes(tmp_path, SCENES_60, TINY, workers=workers)
@@ -268,7 +268,7 @@ class TestWriting:
             ({"num_train": -1}, "--num-images"),
         ],
     )
-    def test_impossible_settings_are_told(self, settings, message):
+    def test_impossible_settings_are_reported(self, settings, message):
         with pytest.raises(UserError, match=message):
             Settings(**{"num_train": 1, "num_test": 1, **settings})
 
@@ -285,12 +285,12 @@ class TestOverview:
         self.run(folder, "--sheet", sheet, monkeypatch=monkeypatch)
         text = capsys.readouterr().out
         assert "16 images" in text
-        assert "0.0% hold an unseen class" in text
+        assert "0.0% have an unseen class" in text
         assert "unseen objects: 14 classes, 0.0% of the pixels, each in 0 to 0 images" in text
         assert Image.open(sheet).size == (8 * 32, 4 * 32)
 
-    def test_too_few_images_are_told(self, tiny, monkeypatch):
-        with pytest.raises(UserError, match=r"holds 4 images .* draw at least 16"):
+    def test_too_few_images_are_reported(self, tiny, monkeypatch):
+        with pytest.raises(UserError, match=r"holds 4 images .* render at least 16"):
             self.run(tiny[0] / "test", monkeypatch=monkeypatch)
 
 
@@ -326,14 +326,14 @@ class TestScript:
         assert result.returncode == 0, result.stderr
         assert all(digest in result.stdout for digest in GOLDEN.values())
 
-    def test_a_error_is_one_sentence(self, repository, tmp_path):
+    def test_an_error_is_one_message(self, repository, tmp_path):
         result = self.run(repository, "--size", 8, "--root", tmp_path)
         assert result.returncode == 2
         assert result.stderr.splitlines() == [
             "error: --size 8: choose a size from 32 to 2048 pixels."
         ]
 
-    def test_it_goes_where_the_data_sets_are_looked_for(self, repository, tmp_path, monkeypatch):
+    def test_the_default_folder_is_that_of_all_data_sets(self, repository, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
         result = self.run(repository, "--num-images", 1, 0, "--size", 32, "--workers", 1)

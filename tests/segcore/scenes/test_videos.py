@@ -1,4 +1,4 @@
-"""Scenes' videos: VSPW's folders and YouTube-VIS's tracks, which say the same of every pixel."""
+"""Scenes' videos: VSPW's folders and YouTube-VIS's tracks, which agree in every pixel."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ PLANS = [plan_video(SCENES_60, 0, "test", index, 16) for index in range(100)]
 
 @pytest.fixture(scope="module", params=CATALOGUES)
 def videos(request, tmp_path_factory) -> tuple[Path, dict, dict[str, str], tuple]:
-    """The folder of drawn videos, the test videos' file of tracks, hashes and classes."""
+    """The folder of rendered videos, the test videos' file of tracks, hashes and classes."""
     pytest.importorskip("pycocotools", reason="pycocotools writes and reads the masks")
     root = tmp_path_factory.mktemp("scenes")
     catalogue = CATALOGUES[request.param]
@@ -83,7 +83,7 @@ class TestMotion:
             for one, other in zip(scene.objects, same.objects, strict=True):
                 assert one.centre == pytest.approx(other.centre)
 
-    def test_objects_enter_leave_and_hide_one_another(self):
+    def test_objects_enter_leave_and_occlude_one_another(self):
         grid = (np.arange(32, dtype=np.float32) + 0.5) / 32
         enter = leave = hidden = 0
         for scenes in PLANS[:30]:
@@ -105,7 +105,7 @@ class TestMotion:
 
 
 class TestFolders:
-    """As a reader of VSPW goes through them."""
+    """The files that a reader of VSPW needs."""
 
     def test_layout(self, videos):
         folder, *_ = videos
@@ -124,16 +124,16 @@ class TestFolders:
         catalogue = CATALOGUES[folder.parent.name]
         for scene in plan_video(catalogue, 0, "test", 3, SETTINGS.num_frames):
             image = render(scene, SETTINGS.size)
-            place = folder / "data" / "test_0003"
-            mask = read_labels(place / "mask" / f"{scene.frame:05d}.png")
+            video = folder / "data" / "test_0003"
+            mask = read_labels(video / "mask" / f"{scene.frame:05d}.png")
             assert (mask == image.labels + 1).all()
-            assert (read_image(place / "origin" / f"{scene.frame:05d}.png") == image.image).all()
+            assert (read_image(video / "origin" / f"{scene.frame:05d}.png") == image.image).all()
         mask = Image.open(folder / "data/test_0000/mask/00000.png")
         assert np.asarray(mask).dtype == (np.uint8 if len(classes) < 255 else np.uint16)
 
 
 class TestTracks:
-    """As a reader of YouTube-VIS goes through them."""
+    """The files that a reader of YouTube-VIS needs."""
 
     def test_videos_name_their_frames(self, videos):
         folder, document, _, classes = videos
@@ -206,7 +206,7 @@ class TestWriting:
         theirs = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
         assert theirs == {path.relative_to(ours): path.read_bytes() for path in ours.rglob("*.*")}
 
-    def test_frames_that_are_there_are_not_drawn_again(self, videos, monkeypatch):
+    def test_existing_frames_are_not_rendered_again(self, videos, monkeypatch):
         monkeypatch.setattr(files, "render", None)
         folder, _, hashes, _ = videos
         assert write_videos(folder.parents[1], CATALOGUES[folder.parent.name], SETTINGS) == hashes
@@ -228,7 +228,7 @@ class TestWriting:
         ("settings", "message"),
         [({"num_frames": 1}, "--num-frames 1"), ({"num_test": -1}, "--num-videos")],
     )
-    def test_impossible_settings_are_told(self, settings, message):
+    def test_impossible_settings_are_reported(self, settings, message):
         with pytest.raises(UserError, match=message):
             VideoSettings(**{"num_train": 1, "num_test": 1, **settings})
 
@@ -244,14 +244,14 @@ class TestOverview:
         document = {"videos": [{"length": 3}], "annotations": [{"areas": a} for a in areas]}
         assert overview.summarize_videos(document).splitlines() == [
             "1 videos of 3 frames, 3 tracks",
-            "   33.3% are seen in all frames",
-            "   33.3% enter: not seen in the first frame",
-            "   33.3% leave: not seen in the last frame",
-            "   33.3% are gone in between",
+            "   33.3% are visible in all frames",
+            "   33.3% enter: not visible in the first frame",
+            "   33.3% leave: not visible in the last frame",
+            "   33.3% are hidden in between",
         ]
 
 
-def test_the_script_draws_everything(repository, tmp_path):
+def test_the_script_writes_everything(repository, tmp_path):
     pytest.importorskip("pycocotools", reason="pycocotools writes the masks")
     script = repository / "datasets/prepare_scenes.py"
     options = "--catalogue scenes-1k --num-images 1 1 --panoptic --num-videos 1 1 --num-frames 2"
