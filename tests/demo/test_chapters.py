@@ -145,12 +145,12 @@ def test_segments_of_one_class_share_its_colour_and_are_told_apart(chapter, tmp_
     json_file = tmp_path / "panoptic.json"
     json_file.write_text(json.dumps({"categories": categories, "annotations": [annotation]}))
     image = save(tmp_path / "images/000003.png", np.full((32, 32, 3), 90, dtype=np.uint8))
-    save(tmp_path / "answers/000003_labels.png", np.where(ids == 54000, 2, 1).astype(np.uint16))
+    save(tmp_path / "predictions/000003_labels.png", np.where(ids == 54000, 2, 1).astype(np.uint16))
     found = [{"id": i, "category_id": c, "isthing": c < 54} for i, c in ((1, 7), (2, 54))]
-    (tmp_path / "answers/000003_segments.json").write_text(json.dumps(found))
+    (tmp_path / "predictions/000003_segments.json").write_text(json.dumps(found))
 
     card = chapter("segments").segments_card(
-        "3", image, PanopticFile(json_file, tmp_path / "panoptic"), tmp_path / "answers"
+        "3", image, PanopticFile(json_file, tmp_path / "panoptic"), tmp_path / "predictions"
     )
     (_, _), (true_title, ground_truth), (found_title, prediction) = card.images
     assert true_title == "ground truth, 3 segments" and found_title == "Mask2Former, 2 segments"
