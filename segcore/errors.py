@@ -1,4 +1,4 @@
-"""What a user's error looks like: one sentence, no traceback, exit code 2."""
+"""User errors: one line, no traceback, exit code 2."""
 
 import os
 import sys
@@ -6,21 +6,21 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segcore.runtime.stopping import farewell, stops_raised
+from segcore.runtime.stopping import exit_status, signals_as_exceptions
 
 MESSAGE_CHARACTERS = 2000  # of one line to a terminal
 BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class UserError(ValueError):
-    """An error that the user can mend.
+    """An error that the user can fix.
 
-    The message is one sentence that names the file or the key and says what to do.
+    The message is one line that names the file or the key and says what to do.
     """
 
 
 def printable(value: object, limit: int = 200) -> str:
-    """Return text for an error message: one line of at most ``limit`` characters, none of control.
+    """Return text for an error message: one line of at most ``limit`` printable characters.
 
     File names, keys and messages of libraries may hold terminal commands and line breaks.
     """
@@ -30,11 +30,11 @@ def printable(value: object, limit: int = 200) -> str:
 
 
 def holds_control(text: str) -> bool:
-    """Return whether there is a character that is obeyed instead of shown, or half of one.
+    """Return whether a text holds control characters.
 
-    These are control characters, breaks of lines, changes of the direction of writing and lone
-    surrogates. Spaces of other widths and joiners, as in names of screenshots and of languages of
-    India, are none.
+    These are control characters (Cc), line and paragraph separators, changes of the writing
+    direction and lone surrogates. Other spaces and joiners, which occur in names of screenshots and
+    in Indic languages, do not count.
     """
     return not text.isprintable() and any(
         c in BIDI_CONTROLS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
@@ -43,23 +43,24 @@ def holds_control(text: str) -> bool:
 
 @contextmanager
 def exit_on_user_error(after: str = "") -> Iterator[None]:
-    """For entry points: print a :class:`UserError` as one line and exit with code 2; Ctrl-C and
-    SIGTERM are one line too, with the codes 130 and 143.
+    """Print a :class:`UserError` as one line and exit with code 2; entry points run inside it.
+
+    Ctrl-C and SIGTERM print one line too and exit with the codes 130 and 143.
 
     Args:
-        after: what follows "interrupted", such as ": the same command goes on".
+        after: text that follows "interrupted", such as ": the same command goes on".
     """
-    with stops_raised():
+    with signals_as_exceptions():
         try:
             yield
         except UserError as error:
-            # A worker process of a data loader hands its error on with the traceback in the
+            # A worker process of a data loader passes its error on with the traceback in the
             # message.
-            sentence = str(error).strip().rpartition("UserError: ")[2]
-            print(f"error: {printable(sentence, MESSAGE_CHARACTERS)}", file=sys.stderr)
+            message = str(error).strip().rpartition("UserError: ")[2]
+            print(f"error: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as stop:
-            word, code = farewell(stop)
+            word, code = exit_status(stop)
             if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun ends all of its processes
                 print(f"{word}{after}", file=sys.stderr)
             sys.exit(code)

@@ -1,4 +1,4 @@
-"""Outlines of objects as COCO's files store them: polygons, or the RLE of a mask."""
+"""Check, decode and encode outlines of objects in COCO's formats: polygons and RLE masks."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from segcore.errors import UserError, printable
 
 SMALLEST_POLYGON = 6  # numbers: three corners
-MOST_BITS = 30  # of a number of an RLE: any of an image that can be read, and its sign
+MOST_BITS = 30  # of a number of an RLE with its sign; enough for the largest readable image
 
 # Polygons x0, y0, x1, y1, ..., or {"size": [height, width], "counts": COCO's compressed RLE}.
 Outline = list[list[float]] | dict[str, Any]
@@ -21,15 +21,15 @@ Outline = list[list[float]] | dict[str, Any]
 def check_outline(segmentation: object, size: tuple[int, int], where: str) -> Outline | None:
     """Return the polygons of three corners or more, or the RLE in compressed form.
 
-    What it returns is safe for pycocotools, which checks nothing.
+    The result is safe for pycocotools, which checks nothing.
 
     Args:
-        segmentation: what an annotation has under that name.
+        segmentation: the value of that key of an annotation.
         size: (height, width) of the image.
-        where: the file, entry and key, to begin an error message with.
+        where: the file, entry and key; the error message begins with it.
 
     Returns:
-        None where there is no outline: null, or no polygon of three corners.
+        None if there is no outline: null, or no polygon of three corners.
 
     Raises:
         UserError: it is neither polygons nor an RLE, is damaged, or does not fit the image.
@@ -62,7 +62,7 @@ def check_polygons(
     Args:
         polygons: each x0, y0, x1, y1, ...; those of less than three corners are left out.
         size: (height, width) of the image.
-        where: to begin an error message with.
+        where: the error message begins with it.
 
     Raises:
         UserError: a polygon is no list of pairs of numbers, or lies far outside of the image
@@ -77,7 +77,7 @@ def _sound_polygons(
 ) -> list[list[float]]:
     """Return the polygons of three corners or more; see :func:`check_polygons`.
 
-    Built-in functions over whole lists are several times as fast here as arrays.
+    Built-in functions over whole lists are several times as fast as arrays here.
     """
     height, width = size
     found = []
@@ -88,7 +88,7 @@ def _sound_polygons(
             raise UserError(f"{where}: a polygon is no list of pairs of numbers")
         for values, side in ((polygon[::2], width), (polygon[1::2], height)):
             inside = not values or (-side - 1 <= min(values) and max(values) <= 2 * side + 1)
-            if not inside or not math.isfinite(sum(values)):  # nan is neither small nor great
+            if not inside or not math.isfinite(sum(values)):  # comparisons with NaN are False
                 raise UserError(
                     f"{where}: a polygon lies outside of its image of {width} x {height} pixels: "
                     "fix the file of annotations"
@@ -99,7 +99,7 @@ def _sound_polygons(
 
 
 def rasterise(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Return the pixels of any of the polygons, each points (n, 2): (height, width) bool."""
+    """Return the union of polygons, each points (n, 2), as a mask (height, width) bool."""
     if not polygons:
         return np.zeros(size, dtype=bool)
     rle = merged_rle([points.ravel().tolist() for points in polygons], size)
@@ -138,13 +138,13 @@ def decode_mask(rle: object, size: tuple[int, int], where: str) -> np.ndarray:
         UserError: it is damaged, or that of an image of another size.
     """
     lengths = np.asarray(_sound_counts(rle, size, where), dtype=np.int64)
-    # pycocotools would leave memory as it was where the runs end before the image does.
+    # pycocotools would leave memory uninitialised if the runs ended before the image.
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(size[::-1]).T
 
 
 def _sound_counts(rle: object, size: tuple[int, int], where: str) -> list[int]:
-    """Return the numbers of pixels outside and inside of an object in turn, column by column."""
+    """Return the lengths of the runs outside and inside the object in turn, column by column."""
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise UserError(
             f"{where} is neither a list of polygons nor an RLE with 'size' and 'counts'"
@@ -168,10 +168,10 @@ def _sound_counts(rle: object, size: tuple[int, int], where: str) -> list[int]:
 
 
 def decompress(text: str | bytes) -> list[int]:
-    """Return the run lengths that COCO's text stands for.
+    """Return the counts of COCO's compressed RLE.
 
     A character holds five bits, the lowest ones first, and whether more follow. From the fourth
-    number on, what is stored is the difference to the number two before.
+    number on, the difference to the number two before is stored.
 
     Raises:
         ValueError: the text ends within a number, or holds another character.
@@ -196,7 +196,7 @@ def decompress(text: str | bytes) -> list[int]:
 
 
 def decode_masks(encoded: Sequence[dict[str, Any]]) -> Tensor:
-    """The masks (N, H, W) bool that :func:`encode_masks` made N > 0 of."""
+    """Return the masks (N, H, W) bool of N > 0 RLEs of :func:`encode_masks`."""
     columns_first = library.decode([dict(each) for each in encoded])
     return torch.from_numpy(columns_first).permute(2, 0, 1).bool().contiguous()
 

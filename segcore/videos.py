@@ -1,6 +1,6 @@
-"""Videos as sequences of frames that are decoded when they are asked for.
+"""Read videos as sequences of image files that are decoded on access.
 
-A video of any length takes the memory of the frames that somebody holds.
+A video of any length takes the memory of the frames in use.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from segcore.errors import UserError
 from segcore.images import read_header, read_image, read_labels
 from segcore.images.folders import list_images
 
-VOID = (0, 254, 255, 65535)  # stored label values of pixels of no class; classes count from 1
+VOID = (0, 254, 255, 65535)  # stored label values of pixels without a class; classes count from 1
 
 
 class Frames(Sequence[Tensor]):
-    """The frames of a video that are files of one size: element t is (3, h, w) uint8.
+    """The frames of a video as image files of one size: element t is (3, h, w) uint8.
 
-    A slice is a shorter sequence of the same kind, of which nothing is decoded either.
+    A slice is a shorter sequence of the same kind; slicing decodes nothing.
 
     Attributes:
         paths: the files, in order.
@@ -39,8 +39,8 @@ class Frames(Sequence[Tensor]):
         Args:
             paths: at least one image.
             image_format: ``"RGB"`` or ``"BGR"``.
-            size: (H, W) that the frames need to have; None takes that of the first one.
-            resize: makes (h, w, 3) of a frame (H, W, 3); None leaves it as it is.
+            size: required (H, W) of the frames; None takes that of the first one.
+            resize: maps a frame (H, W, 3) to (h, w, 3); None keeps its size.
 
         Raises:
             UserError: there are no frames, or the first one cannot be read.
@@ -52,7 +52,7 @@ class Frames(Sequence[Tensor]):
 
     @classmethod
     def of_folder(cls, folder: str | Path, *, image_format: str = "RGB") -> "Frames":
-        """The images of a folder in natural order: numbers count as numbers, so 9 is before 10.
+        """Return the images of a folder in natural order, so that 9 is before 10.
 
         Raises:
             UserError: there is no such folder, or no image in it.
@@ -85,7 +85,7 @@ class Frames(Sequence[Tensor]):
 
 
 def frame_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of an image, upright, from its header.
+    """Return (height, width) of an upright image from its header.
 
     Raises:
         UserError: the file is missing or no image.
@@ -96,7 +96,7 @@ def frame_size(path: str | Path) -> tuple[int, int]:
 
 
 def read_frame(path: str | Path, size: tuple[int, int], image_format: str = "RGB") -> np.ndarray:
-    """A frame (H, W, 3) uint8 of a video of that ``size``.
+    """Read a frame (H, W, 3) uint8 of a video of that ``size``.
 
     Raises:
         UserError: the file is missing, damaged, or of another size.
@@ -109,14 +109,14 @@ def read_frame(path: str | Path, size: tuple[int, int], image_format: str = "RGB
 def read_frame_labels(
     path: str | Path, size: tuple[int, int], num_classes: int, ignore_label: int
 ) -> np.ndarray:
-    """A frame's label map, of which VSPW stores class id + 1, and 0 for none of the classes.
+    """Read a frame's label map in VSPW's format: class id + 1, and 0 for no class.
 
     Args:
-        path: 8 or 16 bits a pixel; 254, 255 and 65535 are of no class either where the classes do
-            not reach so far.
+        path: 8 or 16 bits a pixel; 254, 255 and 65535 mean no class too, unless they are ids of
+            classes.
         size: (H, W) of the video.
         num_classes: C.
-        ignore_label: what pixels of no class become.
+        ignore_label: value of pixels without a class in the result.
 
     Returns:
         (H, W) int64, class ids 0 ... C - 1 and ``ignore_label``.
@@ -138,7 +138,7 @@ def read_frame_labels(
 
 
 def check_frame_size(path: str | Path, found: tuple[int, int], wanted: tuple[int, int]) -> None:
-    """Refuse a frame, or its ground truth, whose (height, width) is not that of its video."""
+    """Refuse a frame, or its ground truth, whose (height, width) differs from its video's."""
     if tuple(found) != tuple(wanted):
         raise UserError(
             f"{path} has (height, width) {tuple(found)}, but its video has {tuple(wanted)}: all "

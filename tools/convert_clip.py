@@ -18,7 +18,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from segcore.checkpoint import open_torchscript_tower
+from segcore.checkpoint import open_torchscript_clip
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, writing
 
@@ -27,7 +27,7 @@ def convert(archive: Path, target: Path) -> None:
     """Write the float32 weights of ``archive`` to ``target``, a .safetensors file."""
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end in .safetensors")
-    weights = open_torchscript_tower(archive)
+    weights = open_torchscript_clip(archive)
     weights = {name: value.contiguous() for name, value in weights.items()}
     with writing(target) as file:
         file.write(safetensors.torch.save(weights))

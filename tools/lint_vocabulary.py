@@ -33,7 +33,7 @@ from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import expand_home
 from segcore.vocabulary import Vocabulary, short
-from segcore.vocabulary.lint import find_oddities, words_of
+from segcore.vocabulary.lint import class_synonyms, lint_vocabulary
 
 CONTEXT = 77  # tokens that CLIP's text towers read, start and end included
 ROWS = 1024  # of the table of cosines that are computed together
@@ -55,7 +55,7 @@ def findings(
     except UserError as error:
         yield str(error)
         return
-    yield from find_oddities(vocabulary)
+    yield from lint_vocabulary(vocabulary)
     too_long = list(_too_long(vocabulary, templates))
     yield from too_long
     if model is not None and not too_long:
@@ -70,7 +70,7 @@ def _too_long(vocabulary: Vocabulary, templates: str) -> Iterator[str]:
     longest = max(frames, key=lambda frame: len(encode(frame)))
     around = len(encode(longest)) + 2
     for number, name in enumerate(vocabulary.names):
-        for word in words_of(vocabulary, number):
+        for word in class_synonyms(vocabulary, number):
             tokens = around + len(encode(word))
             if tokens > CONTEXT:
                 yield (

@@ -1,6 +1,6 @@
-"""Checkpoints: read without executing anything, loaded strictly, written atomically."""
+"""Read checkpoints without executing anything, load them strictly, write them atomically."""
 
-from .checkpointer import Checkpointer, convert_for_detectron2, open_torchscript_tower
+from .checkpointer import Checkpointer, convert_for_detectron2, open_torchscript_clip
 from .readers import read_checkpoint
 
-__all__ = ["Checkpointer", "convert_for_detectron2", "open_torchscript_tower", "read_checkpoint"]
+__all__ = ["Checkpointer", "convert_for_detectron2", "open_torchscript_clip", "read_checkpoint"]

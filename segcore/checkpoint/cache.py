@@ -1,7 +1,7 @@
-"""Copies of checkpoints in the format that Detectron2 reads, in a folder that is the user's alone.
+"""Cache converted copies of checkpoints, in Detectron2's format, in a private folder of the user.
 
-A copy is called ``<hash of the file>-<hash of the copy>.pth``: another file never finds it,
-whatever its name and time are, and a copy that was changed has another hash than its name says.
+A copy is called ``<hash of the file>-<hash of the copy>.pth``. It is found by the contents of the
+file, not by name or time, and a changed copy no longer has the hash in its name.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from segcore.runtime.files import user_path
 
 
 def cached_copy(path: Path, read: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return a ``.pth`` file with what ``read`` finds in a file, made where there is none yet.
+    """Return a ``.pth`` copy of a file's contents; write it if the cache has none.
 
     Args:
         path: of a file.
-        read: returns its contents, which ``torch.save`` can write.
+        read: returns the file's contents, which ``torch.save`` can write.
 
     Raises:
         UserError: the file changes while it is read, or the cache cannot be used.
@@ -44,7 +44,7 @@ def cached_copy(path: Path, read: Callable[[Path], dict[str, Any]]) -> Path:
     except OSError as error:
         raise UserError(
             f"a copy of {path} cannot be kept in {folder}: {error.strerror or error}; set "
-            "CATRANK_CACHE to a folder with more room"
+            "CATRANK_CACHE to a folder with more space"
         ) from error
 
 
@@ -58,27 +58,27 @@ def file_sha256(path: Path) -> str:
 
 
 def _write(folder: Path, source: str, content: dict[str, Any]) -> Path:
-    """Write a copy under a name of its own, and rename it when it is whole."""
-    descriptor, name = tempfile.mkstemp(suffix=".unfinished", dir=folder)  # readable by us alone
-    unfinished = Path(name)
+    """Write a copy to a temporary file, and rename it when it is complete."""
+    descriptor, name = tempfile.mkstemp(suffix=".unfinished", dir=folder)  # for the user alone
+    partial = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             torch.save(content, file)
-        copy = folder / f"{source}-{file_sha256(unfinished)}.pth"
-        unfinished.replace(copy)
+        copy = folder / f"{source}-{file_sha256(partial)}.pth"
+        partial.replace(copy)
         return copy
-    except RuntimeError as error:  # what PyTorch makes of a full disk
+    except RuntimeError as error:  # PyTorch's error for a full disk
         raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     finally:
         with suppress(OSError):
-            unfinished.unlink()
+            partial.unlink()
 
 
 def _private_folder() -> Path:
-    """The folder of copies, which nobody else may write to or read.
+    """Return the folder of copies, created if absent, which only the user may read and write.
 
     Raises:
-        UserError: it belongs to somebody else, or cannot be made.
+        UserError: it belongs to another user, or cannot be created.
     """
     root = user_path(os.environ.get("CATRANK_CACHE") or Path.home() / ".cache" / "catrank")
     folder = root / "checkpoints"
@@ -89,8 +89,8 @@ def _private_folder() -> Path:
             hasattr(os, "getuid") and about.st_uid != os.getuid()
         ):
             raise UserError(
-                f"the cache {printable(folder)} is somebody else's: set CATRANK_CACHE to a folder "
-                "of your own"
+                f"the cache {printable(folder)} belongs to another user: set CATRANK_CACHE to a "
+                "folder of your own"
             )
         folder.chmod(0o700)
     except OSError as error:

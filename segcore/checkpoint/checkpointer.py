@@ -1,4 +1,4 @@
-"""Checkpoints: read without executing anything, loaded strictly, written atomically."""
+"""Detectron2's checkpointer, made safe, strict and atomic; conversions for Detectron2's own."""
 
 import os
 from pathlib import Path
@@ -9,26 +9,26 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from segcore.checkpoint.cache import cached_copy
 from segcore.checkpoint.readers import DamagedCheckpointError, read_checkpoint
-from segcore.checkpoint.weights import REMEDY, loading, misfit, not_finite
+from segcore.checkpoint.weights import REMEDY, key_mismatch, loading, non_finite_entry
 from segcore.errors import UserError, printable
-from segcore.runtime.files import remove_unfinished, writing
+from segcore.runtime.files import remove_partial_files, writing
 
 __all__ = [
     "Checkpointer",
     "convert_for_detectron2",
-    "open_torchscript_tower",
+    "open_torchscript_clip",
     "read_checkpoint",
 ]
 
 
-def open_torchscript_tower(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The weights of a CLIP model that OpenAI published as a TorchScript archive.
+def open_torchscript_clip(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Return the weights of a CLIP model that OpenAI published as a TorchScript archive.
 
-    This is the one place that opens a program: PyTorch compiles the code in the archive, so only
-    call it on a file from OpenAI.
+    This is the only function that loads a program: PyTorch compiles the code in the archive, so
+    call it on a file from OpenAI only.
 
     Returns:
-        name to float32 tensor, on the CPU.
+        {name: float32 tensor}, on the CPU.
 
     Raises:
         UserError: the file is missing or no such archive.
@@ -44,14 +44,14 @@ def open_torchscript_tower(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 
 def convert_for_detectron2(weights: str) -> str:
-    """A file with the same weights that Detectron2's own checkpointer reads, and reads safely.
+    """Return a file with the same weights that Detectron2's own checkpointer can read safely.
 
     Args:
         weights: the value of ``MODEL.WEIGHTS``. Local ``.pkl`` and ``.safetensors`` files are
-            copied once to a ``.pth`` in the cache; all else is returned as it is.
+            copied once to a ``.pth`` in the cache; other values are returned unchanged.
 
     Raises:
-        UserError: such a file cannot be read, or the cache not be used.
+        UserError: such a file cannot be read, or the cache cannot be used.
     """
     path = Path(weights)
     if path.suffix.lower() not in (".pkl", ".safetensors") or not path.is_file():
@@ -64,8 +64,8 @@ class Checkpointer(DetectionCheckpointer):
 
     Args:
         model, save_dir, save_to_disk, checkpointables: as in Detectron2.
-        allow_partial: keep what a checkpoint lacks at its initial value, and leave out what does
-            not fit, with a warning; otherwise either is an error.
+        allow_partial: warn about entries that are missing or do not fit, and keep those parameters
+            at their initial values; otherwise raise an error.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.allow_partial = allow_partial
         self._loading, self._for_use = "", False
-        self._whole: dict[str, dict[str, Any]] = {}  # by path: what was read already
+        self._whole: dict[str, dict[str, Any]] = {}  # by path: checkpoints already read
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint; see :func:`read_checkpoint` for what it may be.
+        """Load a checkpoint; see :func:`read_checkpoint` for the formats.
 
         Raises:
             UserError: it cannot be read, or it does not fit the model.
@@ -97,15 +97,15 @@ class Checkpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def load_for_use(self, path: str, *, resume: bool = False) -> None:
-        """Load a model to predict with: all of its weights, and nothing but them.
+        """Load a model for inference: all of its weights, and nothing else.
 
         Args:
             path: see :meth:`load`.
-            resume: take the last checkpoint of the folder instead, if there is one.
+            resume: load the last checkpoint of the folder instead, if there is one.
 
         Raises:
-            UserError: no weights are named, they cannot be read, do not all fit the model
-                (whatever ``allow_partial`` says), or are not finite.
+            UserError: no weights are named, or they cannot be read, do not all fit the model (even
+                with ``allow_partial``), or are not finite.
         """
         path = self.get_checkpoint_file() if resume and self.has_checkpoint() else path
         if not path:
@@ -118,10 +118,10 @@ class Checkpointer(DetectionCheckpointer):
         self.load(path, checkpointables=[])
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Go on from the last checkpoint of the folder that is whole, or load ``path``.
+        """Resume from the last undamaged checkpoint of the folder, or load ``path``.
 
         Raises:
-            UserError: as of :meth:`load`; or no checkpoint of the folder is whole.
+            UserError: as :meth:`load`; or all checkpoints of the folder are damaged.
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
@@ -129,13 +129,13 @@ class Checkpointer(DetectionCheckpointer):
         for candidate in (last, *self._before(last)):
             self._require_file(str(candidate))
             try:
-                # Beforehand: Detectron2's checkpointer loads no more once a load has failed.
+                # Read it first: Detectron2's checkpointer cannot load again after a failed load.
                 self._whole = {str(candidate): read_checkpoint(candidate)}
             except DamagedCheckpointError as error:
                 self.logger.warning("%s", error)
                 continue
             if candidate != last:
-                self.logger.warning("so the run goes on from %s, which is whole", candidate.name)
+                self.logger.warning("so the run resumes from %s, which is whole", candidate.name)
             return self.load(str(candidate))
         raise UserError(
             f"{last} is damaged, and {self.save_dir} holds no earlier checkpoint that is whole: "
@@ -143,7 +143,7 @@ class Checkpointer(DetectionCheckpointer):
         )
 
     def _before(self, last: Path) -> list[Path]:
-        """The checkpoints of training before one, the newest first."""
+        """Return the checkpoints of the training before ``last``, the newest first."""
         numbered = {
             int(path.stem.removeprefix("model_")): path
             for path in last.parent.glob("model_*.pth")
@@ -154,7 +154,7 @@ class Checkpointer(DetectionCheckpointer):
         return [numbered[key] for key in sorted(numbered, reverse=True) if key < limit]
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<name>.pth``: a checkpoint is there whole or not at all.
+        """Write ``<name>.pth`` atomically.
 
         Raises:
             UserError: the disk is full, or a weight is no longer finite.
@@ -170,19 +170,19 @@ class Checkpointer(DetectionCheckpointer):
             torch.save(data | kwargs, file)
         self.tag_last_checkpoint(path.name)
 
-    def remove_unfinished(self) -> None:
-        """Remove what a run that was killed while it was writing has left in the folder."""
-        remove_unfinished(Path(self.save_dir))
+    def remove_partial_files(self) -> None:
+        """Remove the partial files of a run that was killed while it was writing."""
+        remove_partial_files(Path(self.save_dir))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Note which checkpoint ``--resume`` continues from."""
+        """Record the checkpoint from which ``--resume`` continues."""
         with writing(Path(self.save_dir) / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
 
     def _require_finite(self) -> None:
-        if name := not_finite(self.model.state_dict()):
+        if name := non_finite_entry(self.model.state_dict()):
             raise UserError(
-                f"the model's {name} is no longer finite, so it is not saved: go on from the "
+                f"the model's {name} is no longer finite, so it is not saved: resume from the "
                 "last checkpoint with a lower SOLVER.BASE_LR or with SOLVER.CLIP_GRADIENTS"
             )
 
@@ -196,16 +196,16 @@ class Checkpointer(DetectionCheckpointer):
         try:
             with loading(self._for_use):
                 incompatible = super()._load_model(checkpoint)
-        except RuntimeError as error:  # load_state_dict, on keys that it renamed itself
+        except RuntimeError as error:  # load_state_dict, on keys that Detectron2 renamed
             raise UserError(f"{self._loading}: {printable(error, 300)}") from error
-        fault = misfit(*incompatible)
-        if fault and not self.allow_partial:
+        problem = key_mismatch(*incompatible)
+        if problem and not self.allow_partial:
             partial = ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True" * (not self._for_use)
             raise UserError(
-                f"{self._loading} does not fit the model of this config: it {fault}; "
+                f"{self._loading} does not fit the model of this config: it {problem}; "
                 f"{REMEDY}{partial}"
             )
-        if name := not_finite(self.model.state_dict()):
+        if name := non_finite_entry(self.model.state_dict()):
             raise UserError(
                 f"{self._loading} holds values of {name} that are not finite numbers: take another "
                 "checkpoint"
@@ -213,7 +213,7 @@ class Checkpointer(DetectionCheckpointer):
         return incompatible
 
     def _require_file(self, path: str) -> None:
-        """Fetch what is at an address; report a path that is no file as what it is."""
+        """Download a file from an address; raise a clear error for a path that is no file."""
         if "://" not in path:
             what = "is no file: set MODEL.WEIGHTS to where yours is, or to '' to start from scratch"
             what = "is a folder: name the checkpoint file in it" if Path(path).is_dir() else what

@@ -1,4 +1,4 @@
-"""Readers of checkpoints: every published format, and nothing in a file is executed."""
+"""Read checkpoints in every published format without executing anything in them."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ MAX_CHECKPOINT_BYTES = 64 << 30
 
 
 class DamagedCheckpointError(UserError):
-    """A file that cannot be read to its end as the checkpoint that it was."""
+    """A checkpoint file that is truncated or damaged."""
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -30,11 +30,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             has written: a state dict, or a dict with one under ``model`` or ``state_dict``.
 
     Returns:
-        ``{"model": {name: tensor}, ...}`` with whatever else the file holds.
+        ``{"model": {name: tensor}, ...}`` with everything else that the file holds.
 
     Raises:
-        UserError: the file is missing, cut short, no checkpoint, wants to execute something, or
-            claims more than it holds.
+        UserError: the file is missing, truncated, no checkpoint, would execute something, or
+            claims more data than it holds.
     """
     path = Path(path)
     if path.is_dir():
@@ -98,7 +98,7 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be read, for a person."""
+    """Return why a file could not be read, for an error message."""
     if isinstance(error, safetensors.SafetensorError):
         return "it is cut short or damaged; fetch it again"
     if not isinstance(error, pickle.UnpicklingError):

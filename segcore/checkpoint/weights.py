@@ -1,7 +1,7 @@
-"""Weights that a model is used with: their names, whether they fit, whether they are numbers.
+"""Check the weights that a model is loaded with: their names, shapes and finite values.
 
-:func:`guard` makes a model refuse to predict by chance, whoever loads it: our own checkpointer,
-Detectron2's ``DefaultPredictor``, or a script with ``load_state_dict``.
+:func:`guard` makes a model refuse to predict with random weights, whatever loads it: our
+checkpointer, Detectron2's ``DefaultPredictor``, or a script with ``load_state_dict``.
 """
 
 import os
@@ -24,18 +24,18 @@ WRAPPED = "module."
 UNTRAINED = "CATRANK_UNTRAINED"  # environment: set, models predict without weights, for tests
 REMEDY = "take the config that it was trained with"
 
-# Set while a caller who can name the file loads: whether the model is to predict with the weights.
+# Set while a caller loads that can name the file: whether the model is loaded for inference.
 _purpose: ContextVar[bool | None] = ContextVar("purpose", default=None)
 
 
 def without_wrappers(state_dict: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the entries under the names that the model has without its wrappers.
+    """Return a state dict without the name prefixes of wrappers.
 
-    ``torch.compile`` puts ``_orig_mod.`` before the names of what it compiled, and a model for
-    several GPUs puts ``module.`` before all names; both may be there several times.
+    ``torch.compile`` adds the prefix ``_orig_mod.`` to the names of compiled modules, and
+    ``DataParallel`` adds ``module.`` to all names; both may occur several times.
 
     Raises:
-        UserError: two entries are of the same name then.
+        UserError: two entries have the same name without the prefixes.
     """
     names = {name: COMPILED.sub("", name) for name in state_dict}
     while names and all(name.startswith(WRAPPED) for name in names.values()):
@@ -46,40 +46,39 @@ def without_wrappers(state_dict: Mapping[str, Value]) -> dict[str, Value]:
     return {name: state_dict[old] for old, name in names.items()}
 
 
-def not_finite(state_dict: Mapping[str, Tensor]) -> str | None:
-    """Return the name of an entry with a value that is infinite or no number, if there is one."""
+def non_finite_entry(state_dict: Mapping[str, Tensor]) -> str | None:
+    """Return the name of an entry with an infinite or NaN value, None if there is none."""
     for name, value in state_dict.items():
         if (value.is_floating_point() or value.is_complex()) and not value.isfinite().all():
             return name
     return None
 
 
-def misfit(
+def key_mismatch(
     missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[tuple[str, Any, Any]] = ()
 ) -> str:
-    """Say how a checkpoint does not fit a model; "" where it does.
+    """Describe how a checkpoint does not fit a model; "" if it fits.
 
     Args:
         missing, unexpected: names of entries.
-        shapes: name, shape in the checkpoint and shape in the model of what has another one.
+        shapes: (name, shape in the checkpoint, shape in the model) of entries whose shapes differ.
     """
     wrong = {name for name, _, _ in shapes}
-    told = [f"{name} {tuple(theirs)} (the model's is {tuple(o)})" for name, theirs, o in shapes]
-    faults = [
-        _some("has another shape for", told),
+    differing = [f"{name} {tuple(c)} (the model's is {tuple(m)})" for name, c, m in shapes]
+    problems = [
+        _some("has another shape for", differing),
         _some("lacks", [name for name in missing if name not in wrong]),
         _some("has unknown", list(unexpected)),
     ]
-    return "; it ".join(filter(None, faults))
+    return "; it ".join(filter(None, problems))
 
 
 def guard(model: nn.Module) -> None:
-    """Let a model of ours refuse what can only predict by chance.
+    """Make a model refuse to predict with random weights.
 
-    Out of training mode, where models are loaded to be used, ``load_state_dict`` raises a
-    :class:`UserError` for weights that are lacking, unknown or not finite; and ``forward`` does
-    before weights are loaded or learned. Measurements of untrained models set
-    ``model.may_predict``.
+    In evaluation mode, ``load_state_dict`` raises a :class:`UserError` for weights that are
+    missing, unknown or not finite, and ``forward`` raises one before weights are loaded or trained.
+    Benchmarks of untrained models set ``model.may_predict``.
     """
     model.may_predict = bool(os.environ.get(UNTRAINED))
     model.register_load_state_dict_pre_hook(_unwrap)
@@ -89,7 +88,7 @@ def guard(model: nn.Module) -> None:
 
 @contextmanager
 def loading(for_use: bool) -> Iterator[None]:
-    """Meanwhile ``load_state_dict`` leaves the checks to the caller, who can name the file."""
+    """Let ``load_state_dict`` leave the checks to the caller, which can name the file."""
     token = _purpose.set(for_use)
     try:
         yield
@@ -98,28 +97,28 @@ def loading(for_use: bool) -> Iterator[None]:
 
 
 def is_for_use(model: nn.Module) -> bool:
-    """Whether the weights that are being loaded are to predict with, not to start training from."""
+    """Return whether weights are being loaded for inference, not to start training from."""
     purpose = _purpose.get()
     return not model.training if purpose is None else purpose
 
 
 def _unwrap(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A ``load_state_dict`` pre-hook of a whole model: wrappers as the model has them, in place."""
+    """Adapt wrapper prefixes to those of the model, in place: a ``load_state_dict`` pre-hook."""
     if prefix:
         return
-    own = {COMPILED.sub("", name): name for name in module.state_dict()}
+    model_names = {COMPILED.sub("", name): name for name in module.state_dict()}
     plain = without_wrappers(state_dict)
     state_dict.clear()
-    state_dict.update({own.get(name, name): value for name, value in plain.items()})
+    state_dict.update({model_names.get(name, name): value for name, value in plain.items()})
 
 
 def _check_loaded(module: nn.Module, incompatible: Any) -> None:
     if _purpose.get() is None and is_for_use(module):
-        if fault := misfit(incompatible.missing_keys, incompatible.unexpected_keys):
+        if problem := key_mismatch(incompatible.missing_keys, incompatible.unexpected_keys):
             raise UserError(
-                f"the checkpoint does not fit the model of this config: it {fault}; {REMEDY}"
+                f"the checkpoint does not fit the model of this config: it {problem}; {REMEDY}"
             )
-        if name := not_finite(module.state_dict()):
+        if name := non_finite_entry(module.state_dict()):
             raise UserError(f"the checkpoint holds values of {name} that are not finite numbers")
     module.may_predict = True
 

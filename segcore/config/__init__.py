@@ -1,4 +1,4 @@
-"""Configs: read safely, with one message for whatever is wrong."""
+"""Read Detectron2 configs safely; a wrong file, key or value is one clear error message."""
 
 from .loading import (
     CONFIG_FOLDERS,

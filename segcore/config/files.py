@@ -1,8 +1,8 @@
-"""Reading config files: YAML without executing anything, in bounded time, with a ``_BASE_`` chain.
+"""Read config files: YAML without executing anything, in bounded time, with a ``_BASE_`` chain.
 
-A config file is text from anybody. It is read, or refused with one error message that names it, and
-no file takes long: its size, the number of its values and their nesting are limited, and a base of
-several others is read once.
+A config file is untrusted. It is read, or refused with one error message that names it. No file
+takes long: its size, the number of its values and their nesting are limited, and a base of several
+files is read once.
 """
 
 import re
@@ -41,23 +41,23 @@ def _collect(
     path: Path, found: list[tuple[Path, dict]], read: set[Path], children: tuple[Path, ...]
 ) -> None:
     """Append the file and then its bases, the last one first, those of ``read`` left out."""
-    place = path.resolve()
-    if place in children:
+    resolved = path.resolve()
+    if resolved in children:
         raise UserError(f"{printable(path)} is its own {BASE_KEY}: the chain of bases must end")
-    if place in read:
+    if resolved in read:
         return
-    read.add(place)
+    read.add(resolved)
     if len(read) > MAX_FILES:
         raise UserError(f"{printable(path)} is one of more than {MAX_FILES} bases: merge some")
     tree = read_yaml(path)
     bases = _bases(path, tree.pop(BASE_KEY, []))
     found.append((path, tree))
     for base in reversed(bases):
-        _collect(base, found, read, (*children, place))
+        _collect(base, found, read, (*children, resolved))
 
 
 def _bases(path: Path, value: Any) -> list[Path]:
-    """The files that ``_BASE_`` names, relative to the file that it stands in."""
+    """Return the files that ``_BASE_`` names, relative to the file that holds it."""
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise UserError(
@@ -77,7 +77,7 @@ def _bases(path: Path, value: Any) -> list[Path]:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
+    """Return whether the file exists; False for a name that no file can have."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):  # too long, or with a NUL or half a surrogate pair in it
@@ -112,16 +112,16 @@ def read_yaml(path: Path) -> dict:
 
 
 def _described(error: Exception) -> str:
-    """What PyYAML found, in one line."""
+    """Return PyYAML's error message in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{printable(error.problem)} in line {error.problem_mark.line + 1}"
     return printable(" ".join(str(error).split()))
 
 
 class _SafeLoader(yaml.SafeLoader):
-    """Plain values, and the one list of ranges that published files write as Python."""
+    """Load plain values, and the one Python expression of published files, a list of sizes."""
 
-    # One line of text, evaluated as Python by the published code; here it is only recognised.
+    # The reference implementation evaluates this text as Python; here it is only parsed.
     RANGES = re.compile(r"\[int\(x \* 0\.1 \* (\d{1,5})\) for x in range\((\d{1,3}), (\d{1,3})\)\]")
 
     # Detectron2 writes a few references (*name) into its config.yaml. Many of them, nested, could
@@ -158,7 +158,7 @@ class _SafeLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        # PyYAML's constructors stumble over a tag that does not fit its text, such as !!int "".
+        # PyYAML's constructors fail on a tag that does not fit its text, such as !!int "".
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
             raise _problem(str(error) or f"{node.value} is no {node.tag}", node) from error
 
@@ -197,7 +197,7 @@ def _problem(text: str, node: yaml.Node) -> ConstructorError:
 
 
 def _refuse_two_values(node: yaml.MappingNode) -> None:
-    """Refuse a key that stands twice with different values; a published file repeats one."""
+    """Refuse a key that occurs twice with different values; a published file repeats one."""
     known: dict[str, yaml.Node] = {}
     for key, value in node.value:
         if isinstance(key, yaml.ScalarNode):
@@ -207,7 +207,7 @@ def _refuse_two_values(node: yaml.MappingNode) -> None:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two nodes, or what they hold, are equal."""
+    """Return whether two nodes, or their contents, are equal."""
     if isinstance(one, yaml.Node) and isinstance(other, yaml.Node):
         return one.tag == other.tag and _is_same(one.value, other.value)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

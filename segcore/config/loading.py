@@ -1,10 +1,10 @@
-"""Configs: Detectron2's keys, ours, and those that every imported family adds.
+"""Load configs with Detectron2's keys, ours, and those of every imported family.
 
     import catseg_d2  # adds the keys of the family
     cfg = load_config("catseg_d2/vitb_384.yaml", ["MODEL.WEIGHTS", "model.pth"])
 
-A config is read without executing anything, and a wrong key or value is one sentence that names the
-file and the nearest key there is.
+A config is read without executing anything. A wrong key or value is one error message that names
+the file and the nearest key.
 """
 
 import difflib
@@ -43,7 +43,7 @@ def register_config_keys(add_keys: Callable[[CfgNode], None]) -> Callable[[CfgNo
 @register_config_keys
 def add_shared_keys(cfg: CfgNode) -> None:
     """Add the keys that all families share."""
-    # The polynomial schedule, and keys of crops and of ResNet that released files borrow.
+    # The polynomial schedule, and keys of crops and of ResNet that published configs use.
     add_deeplab_config(cfg)
 
     # False: a checkpoint must fit the model key by key.
@@ -57,18 +57,17 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
 
-    # What a semantic model predicts: "scores" of every class (Detectron2's "sem_seg"), or "labels"
-    # ("sem_seg_labels"), which need no tensor of (classes, height, width). And how many of the best
-    # classes of every pixel are told besides ("top_k_scores", "top_k_labels").
+    # The output of a semantic model: "scores" of every class (Detectron2's "sem_seg"), or "labels"
+    # ("sem_seg_labels"), which need no tensor of (classes, height, width). TOP_K adds so many of
+    # the top classes of every pixel ("top_k_scores", "top_k_labels").
     cfg.TEST.SEM_SEG_OUTPUT = "scores"
     cfg.TEST.TOP_K = 0
 
     # How long processes wait for the slowest one in an evaluation.
     cfg.TEST.TIMEOUT_MINUTES = 120.0
-    # How often an evaluation notes how far it has come, to go on there after an interruption; 0 is
-    # never.
+    # How often an evaluation saves its state, to resume after an interruption; 0 is never.
     cfg.TEST.SAVE_SECONDS = 60.0
-    # Write the files that the servers of video benchmarks want also where labels are public.
+    # Write the submission files of video benchmarks' servers even if labels are public.
     cfg.TEST.SUBMISSION = False
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
@@ -76,15 +75,15 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # Training images are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
-    # JSON files that describe data sets of one's own, and tables of captions:
-    # segcore.datasets.custom registers them.
+    # JSON files that describe custom datasets, and tables of captions; segcore.datasets.custom
+    # registers them.
     cfg.DATASETS.OWN = ()
-    # Nothing reads it; published files set it.
+    # Nothing reads it; published configs set it.
     cfg.DATASETS.VAL_ALL = ("",)
 
 
 def default_config() -> CfgNode:
-    """Every known key with its default: Detectron2's, the shared ones, the imported families'."""
+    """Return all keys with their defaults: Detectron2's, the shared and the imported families'."""
     cfg = get_cfg()
     for add_keys in _config_keys:
         add_keys(cfg)
@@ -92,15 +91,15 @@ def default_config() -> CfgNode:
 
 
 def task_switches(cfg: CfgNode) -> CfgNode | None:
-    """Return the section ``TASK_SWITCHES`` of a model of several tasks; None of other models."""
+    """Return the section ``TASK_SWITCHES`` of a multi-task model; None for other models."""
     return cfg.MODEL.get("MASK_FORMER", {}).get("TEST")
 
 
 def find_config(name: str | os.PathLike) -> Path:
-    """The path of a config: a file as given, else one of the configs that come with CatRank.
+    """Return the path of a config: a file as given, else one of CatRank's configs.
 
     Raises:
-        UserError: there is no such file; the sentence lists the configs of similar names.
+        UserError: there is no such file; the message lists configs with similar names.
     """
     if not os.fspath(name):
         raise UserError("no config was given: name one, such as catseg_d2/vitb_384.yaml")
@@ -121,14 +120,14 @@ def find_config(name: str | os.PathLike) -> Path:
 def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> CfgNode:
     """Read a config with its ``_BASE_`` chain and put ``opts`` on top.
 
-    ``MODEL.DEVICE`` is a GPU where there is one, unless the file or ``opts`` say otherwise. A text
-    that begins with ``~`` is a path, and is written out, whatever its key. Weights in a format that
-    Detectron2 would unpickle, or not read, are converted once to a safe copy.
+    ``MODEL.DEVICE`` is a GPU if there is one, unless the file or ``opts`` say otherwise. A string
+    that begins with ``~`` is a path and is expanded, whatever its key. Weights in a format that
+    Detectron2 would unpickle, or cannot read, are converted once to a safe copy.
 
     Args:
-        config_file: a path, or the name of a config that comes with CatRank.
-        opts: keys and values in turn, ``["SOLVER.BASE_LR", 1e-4, "SEED", "7"]``; a value may be
-            text, as typed on a command line.
+        config_file: a path, or the name of one of CatRank's configs.
+        opts: alternating keys and values, ``["SOLVER.BASE_LR", 1e-4, "SEED", "7"]``; a value may be
+            a string, as typed on a command line.
 
     Returns:
         a config that is not frozen.
@@ -152,7 +151,7 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
 
 
 def _flatten(tree: dict, known: CfgNode, source: Path, prefix: str = "") -> Iterator:
-    """(full key, value) of every leaf; a section with nothing in it sets nothing."""
+    """Yield (full key, value) of every leaf; an empty section sets nothing."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
         section = known.get(name) if isinstance(known, CfgNode) else None
@@ -195,23 +194,23 @@ def _set(cfg: CfgNode, key: str, value: Any, source: Path | str) -> None:
         _add(cfg, key, value, where)
         return
     default = node[last]
-    # Whole numbers for keys with a point are all over released files.
+    # Published configs often write integers for keys of type float.
     if isinstance(default, float) and WHOLE_NUMBER.fullmatch(str(value)):
         value = float(value)
     try:
         cfg.merge_from_list([key, value])
-    # What is not understood as Python's literals, such as "{[1]}", raises more than a ValueError.
+    # Text that is no Python literal, such as "{[1]}", raises more than a ValueError.
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise UserError(f"{where} is {_shown(value)}, but takes {_kind(default)}") from error
     if node[last] is None and isinstance(default, str):
-        node[last] = ""  # configs that were written by others may say null for "none"
+        node[last] = ""  # configs of other projects may write null for "none"
     elif node[last] is None and default is not None:
         raise UserError(f"{where} is empty, but takes {_kind(default)}")
-    _check_value(node[last], where)  # a text may have become something else
+    _check_value(node[last], where)  # a string may have been parsed to another type
 
 
 def _add(cfg: CfgNode, key: str, value: Any, where: str) -> None:
-    """Set a key that is not there yet, which merging a tree does and merging a list refuses."""
+    """Set a new key; merging a tree allows that and merging a list does not."""
     tree = value
     for name in reversed(key.split(".")):
         tree = {name: tree}
@@ -224,7 +223,7 @@ def _add(cfg: CfgNode, key: str, value: Any, where: str) -> None:
 
 
 def _check_value(value: Any, where: str, depth: int = 0) -> None:
-    """Refuse what cannot be written to a config file and read again."""
+    """Refuse a value that cannot be written to a config file and read again."""
     if depth > MAX_DEPTH:
         raise UserError(f"{where} is nested more than {MAX_DEPTH} deep")
     if isinstance(value, int) and abs(value) >= 1 << 63:
@@ -240,8 +239,10 @@ def _shown(value: Any) -> str:
 
 
 def _section(cfg: CfgNode, key: str) -> tuple[CfgNode | None, str]:
-    """The section that a full key stands in, or the last one there is if that takes any key, and
-    the name in it; None where there is no such section."""
+    """Return the section that holds a full key, and the key's name in it.
+
+    If the section does not exist, return the deepest existing one if it allows new keys, else None.
+    """
     names = key.split(".")
     for number, name in enumerate(names):
         last = number == len(names) - 1
@@ -250,7 +251,7 @@ def _section(cfg: CfgNode, key: str) -> tuple[CfgNode | None, str]:
         cfg = cfg[name]
         if not isinstance(cfg, CfgNode):
             return None, name
-    raise AssertionError("a text split at something has at least one part")
+    raise AssertionError("str.split returns at least one part")
 
 
 def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -275,7 +276,7 @@ def _kind(default: Any) -> str:
 
 
 def _family_hint(source: Path | str) -> str:
-    """Configs of a family that was not imported fail on the family's keys: say so."""
+    """Return a hint to import the family, whose keys a config needs, if it is not imported."""
     for folder in CONFIG_FOLDERS:
         if isinstance(source, Path) and folder in source.resolve().parents:
             family = source.resolve().relative_to(folder).parts[0]
@@ -285,7 +286,7 @@ def _family_hint(source: Path | str) -> str:
 
 
 def _expand_paths(cfg: CfgNode) -> None:
-    """Write out ``~``, the home folder, in every text that begins with it, also within lists."""
+    """Expand ``~``, the home folder, in every string that begins with it, also within lists."""
 
     def expanded(value: Any, key: str) -> Any:
         if isinstance(value, list | tuple):

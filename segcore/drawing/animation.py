@@ -1,4 +1,4 @@
-"""Animated images for pages: GIF or WebP, which a browser plays without a player."""
+"""Write animated GIF or WebP images, which browsers play without a video player."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -11,7 +11,7 @@ from segcore.drawing.overlays import fit
 from segcore.errors import UserError
 from segcore.runtime.files import replace
 
-# A GIF needs a palette: without dithering flat colours stay flat, and the file small.
+# A GIF needs a palette: without dithering, flat colours stay flat and the file stays small.
 _SAVING = {
     ".gif": {"optimize": True, "disposal": 1},
     ".webp": {"quality": 80, "method": 4},
@@ -21,19 +21,19 @@ _SAVING = {
 def write_animation(
     frames: Iterable[np.ndarray], path: str | Path, fps: float = 8, *, side: int | None = None
 ) -> Path:
-    """Frames as one image that moves, again and again.
+    """Write frames as an animated image that repeats, and return its path.
 
     Args:
         frames: (H, W, 3) uint8, RGB, at least one, all of one size.
-        path: ends in .gif or .webp, which is smaller; its folder is made if absent.
-        fps: frames a second, up to 50: browsers slow down what is faster.
-        side: pixels of the longer side; None leaves the frames as they are.
+        path: ends in .gif or .webp, which is smaller; its folder is created if absent.
+        fps: frames per second, up to 50: browsers slow down faster animations.
+        side: pixels of the longer side; None keeps the size of the frames.
 
     Returns:
         the path.
 
     Raises:
-        UserError: there are no frames, the ending is another one, or the file cannot be written.
+        UserError: there are no frames, the suffix is another one, or the file cannot be written.
         ValueError: `fps` is out of range.
     """
     path = Path(path)

@@ -1,8 +1,8 @@
-"""Label maps made visible: overlays, names on regions, legends, contact sheets.
+"""Draw label maps: overlays, names on regions, legends, contact sheets.
 
-Images go in and come out as (H, W, 3) uint8 arrays, RGB. Label maps are (H, W) arrays of class
-ids; the ignore label, where there is one, means "no class". Everything is drawn with PIL and
-numpy in a few bytes a pixel: a 100-megapixel image is no special case.
+Functions take and return images as (H, W, 3) uint8 arrays, RGB. Label maps are (H, W) arrays of
+class ids; the ignore label, if any, means "no class". PIL and numpy draw with a few bytes per
+pixel, so that images of 100 megapixels fit.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _BORDER = (250, 250, 250)
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever stands out more on `background` (RGB, 0..255).
+    """Return black or white, whichever has more contrast on `background` (RGB, 0..255).
 
-    The contrast is WCAG's: the ratio of relative luminances, each raised by 0.05.
+    The contrast is WCAG's: the ratio of relative luminances, each increased by 0.05.
     """
     channels = [value / 255 for value in background]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -28,7 +28,7 @@ def text_color(background: Color) -> Color:
 
 
 def present_classes(labels: np.ndarray, ignore_label: int | None = None) -> list[tuple[int, float]]:
-    """Classes of a label map (H, W) as (id, share of the labelled pixels), largest first."""
+    """Return classes of a label map (H, W) as (id, fraction of labelled pixels), largest first."""
     ids, counts = np.unique(labels, return_counts=True)
     counts = counts[ids != ignore_label]
     ids = ids[ids != ignore_label]
@@ -39,7 +39,7 @@ def present_classes(labels: np.ndarray, ignore_label: int | None = None) -> list
 def color_map(
     labels: np.ndarray, colors: Sequence[Color], ignore_label: int | None = None
 ) -> np.ndarray:
-    """Paints a label map (H, W) with its class colours: (H, W, 3) uint8, ignored pixels black.
+    """Paint a label map (H, W) with its class colours: (H, W, 3) uint8, ignored pixels black.
 
     Raises:
         ValueError: a label has no colour and is not the ignore label.
@@ -54,7 +54,7 @@ def color_map(
 
 
 def region_borders(labels: np.ndarray, thickness: int = 1) -> np.ndarray:
-    """(H, W) bool: the pixels where a region of a label map (H, W) ends, `thickness` wide."""
+    """Return the borders between regions of a label map (H, W), `thickness` wide: (H, W) bool."""
     borders = np.zeros(labels.shape, dtype=bool)
     borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     borders[1:] |= labels[1:] != labels[:-1]
@@ -72,14 +72,14 @@ def overlay(
     alpha: float = 0.55,
     ignore_label: int | None = None,
 ) -> np.ndarray:
-    """An image with its label map on it: blended colours, light borders.
+    """Return an image with its label map on it: blended colours, light borders.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         labels: (H, W) class ids.
-        colors: one RGB colour a class.
-        alpha: weight of the colours, 0 (bare image) to 1 (colours alone).
-        ignore_label: the id of pixels without a class, if any; they stay as they are.
+        colors: one RGB colour per class.
+        alpha: weight of the colours, 0 (image alone) to 1 (colours alone).
+        ignore_label: the id of pixels without a class, if any; they stay unchanged.
 
     Returns:
         (H, W, 3) uint8.
@@ -90,16 +90,16 @@ def overlay(
     blended = np.array(Image.blend(Image.fromarray(image), Image.fromarray(painted), alpha))
     ignored = labels == ignore_label
     blended[ignored] = image[ignored]
-    # A border is to be seen when the image fills a screen, about 800 pixels wide.
+    # A border stays visible when the image fills a screen, about 800 pixels wide.
     blended[region_borders(labels, thickness=max(1, round(max(labels.shape) / 800)))] = _BORDER
     return blended
 
 
 def interior_point(mask: np.ndarray) -> tuple[int, int]:
-    """(row, column) of a pixel as far inside a non-empty mask (H, W) as one gets.
+    """Return (row, column) of a pixel as far inside a non-empty mask (H, W) as possible.
 
-    The mask is eroded until nothing is left; the last pixels to go are the innermost. That is done
-    on at most 64 samples a side, which is as fine as the place of a name has to be.
+    The mask is eroded until nothing is left; the last pixels to go are the innermost. At most 64
+    samples per side are eroded, which is precise enough for the position of a name.
     """
     step = max(1, -(-max(mask.shape) // 64))
     coarse = mask[::step, ::step]
@@ -125,14 +125,14 @@ def name_regions(
     smallest: float = 0.02,
     ignore_label: int | None = None,
 ) -> np.ndarray:
-    """Writes the name of each class into its region, on a plate of the class colour.
+    """Write the name of each class into its region, on a plate of the class colour.
 
     Args:
         image: (H, W, 3) uint8, usually an :func:`overlay`.
         labels: (H, W) class ids.
-        names: one name a class.
-        colors: one RGB colour a class.
-        smallest: classes with a smaller share of the labelled pixels stay unnamed.
+        names: one name per class.
+        colors: one RGB colour per class.
+        smallest: classes with a smaller fraction of the labelled pixels stay unnamed.
         ignore_label: the id of pixels without a class, if any.
 
     Returns:
@@ -144,9 +144,9 @@ def name_regions(
     size = min(max(11, round(max(height, width) / 45)), 96)
     font = ImageFont.load_default(size)
     padding = size // 3
-    for class_id, share in present_classes(labels, ignore_label):
-        if share < smallest:
-            break  # by area: the others are smaller still
+    for class_id, fraction in present_classes(labels, ignore_label):
+        if fraction < smallest:
+            break  # sorted by area: the others are smaller still
         text = _shortened(names[class_id], font, width / 2 - 2 * padding)
         text_width = font.getlength(text)
         row, column = interior_point(labels == class_id)
@@ -163,37 +163,37 @@ def name_regions(
 def legend(
     names: Sequence[str],
     colors: Sequence[Color],
-    shares: Sequence[tuple[int, float]],
+    fractions: Sequence[tuple[int, float]],
     *,
     rows: int = 24,
     column_width: int = 300,
 ) -> np.ndarray:
-    """A key to an overlay: colour, name and share of each class, in columns of at most `rows`.
+    """Return the legend of an overlay: colour, name and fraction of each class, in columns.
 
     Args:
-        names: one name a class.
-        colors: one RGB colour a class.
-        shares: (id, share) of the classes to show, in this order: :func:`present_classes`.
-        rows: the most entries below each other.
+        names: one name per class.
+        colors: one RGB colour per class.
+        fractions: (id, fraction) of the classes to show, in this order: :func:`present_classes`.
+        rows: maximum number of entries in a column.
         column_width: pixels; a longer name is cut and ends in an ellipsis.
 
     Returns:
-        (h, w, 3) uint8; a single line that says so where there is no class.
+        (h, w, 3) uint8; without classes the line "no class".
     """
     line, font = 26, ImageFont.load_default(15)
-    columns = max(1, -(-len(shares) // rows))
-    height = line * max(1, min(rows, len(shares))) + 16
+    columns = max(1, -(-len(fractions) // rows))
+    height = line * max(1, min(rows, len(fractions))) + 16
     canvas = Image.new("RGB", (columns * column_width, height), _WHITE)
     draw = ImageDraw.Draw(canvas)
-    if not shares:
+    if not fractions:
         draw.text((10, height / 2), "no class", fill=_GREY, font=font, anchor="lm")
-    for index, (class_id, share) in enumerate(shares):
+    for index, (class_id, fraction) in enumerate(fractions):
         x = index // rows * column_width + 10
         y = index % rows * line + 8 + line / 2
         color = tuple(int(value) for value in colors[class_id])
         swatch = (x, y - 8, x + 22, y + 8)
         draw.rounded_rectangle(swatch, radius=4, fill=color, outline=_GREY)
-        percent = f"{100 * share:.1f} %"
+        percent = f"{100 * fraction:.1f} %"
         right = x + column_width - 20
         draw.text((right, y), percent, fill=_GREY, font=font, anchor="rm")
         room = right - font.getlength(percent) - (x + 40)
@@ -209,12 +209,12 @@ def contact_sheet(
     cell: int = 240,
     gap: int = 6,
 ) -> np.ndarray:
-    """Images side by side, a row each, to compare at a glance.
+    """Return rows of images in a grid, to compare them.
 
     Args:
         rows: (H, W, 3) uint8 images of any sizes, the same number in every row.
-        titles: one a column, written above it; none: no line for titles.
-        cell: pixels of the square that each image is fitted into.
+        titles: one per column, written above it; none: no line for titles.
+        cell: pixels of the square that each image is scaled to fit into.
         gap: pixels between the squares.
 
     Returns:
@@ -238,9 +238,9 @@ def contact_sheet(
 
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:
-    """Resizes an image (H, W, 3) or a label map (H, W) so that its longer side is `side`.
+    """Resize an image (H, W, 3) or a label map (H, W) so that its longer side is `side`.
 
-    Images are smoothed; labels keep their ids (nearest neighbour).
+    Images are resized with antialiasing; label maps by nearest neighbour.
     """
     height, width = image.shape[:2]
     scale = side / max(height, width)
@@ -256,7 +256,7 @@ def fit(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """The text, cut with an ellipsis where it is wider than `room` pixels."""
+    """Return the text, cut with an ellipsis if it is wider than `room` pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:

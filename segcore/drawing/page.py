@@ -1,7 +1,7 @@
-"""A result page: index.html and a folder of images beside it, to be opened from disk.
+"""Write an HTML page: index.html and a folder of images beside it, to be opened from disk.
 
-Nothing is loaded from anywhere else and no script runs. Every word that comes from outside (class
-names, file names, commands) is escaped. Colours follow the reader's light or dark setting.
+It loads nothing from elsewhere and runs no script. All text from outside (class names, file names,
+commands) is escaped. Colours follow the reader's light or dark setting.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,21 +54,21 @@ ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem .9rem;
 ul.legend li { overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: .85rem; height: .85rem; border-radius: 3px;
   border: 1px solid var(--line); margin-right: .35rem; vertical-align: -.1rem; }
-.share { color: var(--soft); }
+.fraction { color: var(--soft); }
 summary { cursor: pointer; margin: .75rem 0 .25rem; font-weight: 600; }
 """
 
 
-SMALLEST_SHARE = 0.01  # of an image; classes that cover less are only counted
+SMALLEST_FRACTION = 0.01  # of an image; classes that cover less are only counted
 
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One class in a legend: name, colour (RGB, 0..255), share of the image (0..1)."""
+    """One class in a legend: name, colour (RGB, 0..255), fraction of the image (0..1)."""
 
     name: str
     color: Color
-    share: float
+    fraction: float
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Card:
 
 
 class Page:
-    """Collects headings, texts, tables, commands and images, then writes one folder.
+    """Collect headings, texts, tables, commands and images, then write one folder.
 
     Args:
-        folder: where index.html and its images go; made if absent.
+        folder: of index.html and its images; created if absent.
         title: heading of the page and title of the window.
     """
 
@@ -100,32 +100,32 @@ class Page:
         self._images = 0
 
     def heading(self, text: str) -> None:
-        """A heading of a section."""
+        """Add a heading of a section."""
         self._body.append(f"<h2>{escape(text)}</h2>")
 
     def text(self, text: str) -> None:
-        """A paragraph."""
+        """Add a paragraph."""
         self._body.append(f"<p>{escape(text)}</p>")
 
     def note(self, text: str) -> None:
-        """A paragraph that stands out: what a reader must not overlook."""
+        """Add a highlighted paragraph."""
         self._body.append(f'<p class="note">{escape(text)}</p>')
 
     @contextmanager
     def folded(self, title: str) -> Iterator[None]:
-        """What is added meanwhile is only seen when a reader opens it by its title."""
+        """Fold everything that is added inside the block under a title, closed at first."""
         self._body.append(f"<details><summary>{escape(title)}</summary>")
         yield
         self._body.append("</details>")
 
     def commands(self, lines: Sequence[str]) -> None:
-        """Lines as they are typed in a terminal."""
+        """Add lines that are typed in a terminal."""
         self._body.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
 
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None
     ) -> None:
-        """A table; the row with index `best` is marked."""
+        """Add a table; the row with index `best` is marked."""
         lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
         for index, row in enumerate(rows):
             mark = ' class="best"' if index == best else ""
@@ -134,23 +134,23 @@ class Page:
         self._body.append('<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
     def cards(self, cards: Sequence[Card]) -> None:
-        """Cards in a grid; their images are written to the folder."""
+        """Add cards in a grid; their images are written to the folder."""
         self._body.append('<div class="cards">')
         self._body.extend(self._card(card) for card in cards)
         self._body.append("</div>")
 
     def animation(self, caption: str, frames: Iterable[np.ndarray], fps: float = 8) -> None:
-        """An image that moves, of frames (H, W, 3) uint8, all of one size."""
+        """Add an animated image of frames (H, W, 3) uint8, all of one size."""
         name = self._next_image(".webp")
         write_animation(frames, self.folder / name, fps)
-        words = escape(caption)
+        text = escape(caption)
         self._body.append(
-            f'<figure class="film"><img src="{name}" alt="{words}"><figcaption>{words}</figcaption>'
+            f'<figure class="film"><img src="{name}" alt="{text}"><figcaption>{text}</figcaption>'
             "</figure>"
         )
 
     def write(self) -> Path:
-        """Writes index.html and returns its path."""
+        """Write index.html and return its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         page = self.folder / "index.html"
         title = escape(self.title)
@@ -189,19 +189,19 @@ class Page:
 
 
 def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:
-    """The entries that a reader can find in the image, and how many are too small for that."""
-    shown = [entry for entry in entries if entry.share >= SMALLEST_SHARE]
+    """Return a legend of the visible entries, and the number of entries that are too small."""
+    shown = [entry for entry in entries if entry.fraction >= SMALLEST_FRACTION]
     items = [_legend_item(entry) for entry in shown]
     if len(shown) < len(entries):
         items.append(
-            f'<li class="share">{len(entries) - len(shown)} below {SMALLEST_SHARE:.0%}</li>'
+            f'<li class="fraction">{len(entries) - len(shown)} below {SMALLEST_FRACTION:.0%}</li>'
         )
-    return f'<ul class="legend"><li class="share">{escape(heading)}</li>{"".join(items)}</ul>'
+    return f'<ul class="legend"><li class="fraction">{escape(heading)}</li>{"".join(items)}</ul>'
 
 
 def _legend_item(entry: LegendEntry) -> str:
     red, green, blue = (int(value) for value in entry.color)
     return (
         f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-        f'{escape(entry.name)} <span class="share">{entry.share:.0%}</span></li>'
+        f'{escape(entry.name)} <span class="fraction">{entry.fraction:.0%}</span></li>'
     )

@@ -1,7 +1,7 @@
-"""Segments and objects made visible, by the functions for label maps in :mod:`.overlays`.
+"""Draw segments and objects with the functions for label maps in :mod:`.overlays`.
 
-An image's segments are a map (H, W) of their numbers, 0 where there is none, and a list that says
-what a number is. Objects overlap; in a map the surest one covers the others.
+The segments of an image are a map (H, W) of their numbers, 0 where there is none, and a list of
+:class:`Segment`. Objects overlap; in a map the one with the highest score covers the others.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class Segment:
 
     Attributes:
         number: its value in the map, from 1; in a video the same in every frame.
-        class_id: place in the vocabulary.
-        is_object: one of several that may be there, and not all that there is of its class.
-        score: how sure the model is, 0 to 1; None where it does not say.
+        class_id: index in the vocabulary.
+        is_object: True for one object (thing), False for all pixels of a class (stuff).
+        score: confidence of the model, 0 to 1; None if it returns none.
     """
 
     number: int
@@ -36,12 +36,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Regions:
-    """What is drawn onto an image.
+    """Regions to draw onto an image.
 
     Attributes:
-        labels: (H, W), places in `names` and `colors`.
+        labels: (H, W), indices into `names` and `colors`.
         names, colors: of each region.
-        ignore_label: the value of pixels that stay as they are, if any.
+        ignore_label: the value of pixels that stay unchanged, if any.
     """
 
     labels: np.ndarray
@@ -51,7 +51,7 @@ class Regions:
 
 
 def class_regions(labels: np.ndarray, vocabulary: Vocabulary) -> Regions:
-    """A region a class: labels (H, W) are class ids, the background's words one class."""
+    """Return one region per class; labels (H, W) are class ids, the background is one class."""
     return Regions(labels, vocabulary.label_names, vocabulary.label_colors)
 
 
@@ -62,35 +62,35 @@ def segment_regions(
     *,
     tell_apart: bool = True,
 ) -> Regions:
-    """A region a segment.
+    """Return one region per segment.
 
     Args:
         numbers: (H, W), of the segments, 0 = none.
-        segments: all that occur in the map.
-        vocabulary: names of the classes, and colours of all that is no object.
-        tell_apart: objects have a colour of their own, the same one for a number whatever else
-            there is, and their number in the name; otherwise name and colour of their class. That
-            is for numbers that change from frame to frame.
+        segments: all segments of the map.
+        vocabulary: names of the classes, and colours of stuff.
+        tell_apart: give each object its number in the name and a colour that depends on the number
+            alone; otherwise the name and colour of its class, for numbers that change from frame to
+            frame.
     """
     last = max((segment.number for segment in segments), default=0)
-    place = np.zeros(last + 1, dtype=np.int64)
-    own = distinct_colors(last if tell_apart else 0, taken=vocabulary.colors)
+    index = np.zeros(last + 1, dtype=np.int64)
+    object_colors = distinct_colors(last if tell_apart else 0, taken=vocabulary.colors)
     names, colors = ["nothing"], [(0, 0, 0)]
     for segment in segments:
-        place[segment.number] = len(names)
+        index[segment.number] = len(names)
         name, color = vocabulary.names[segment.class_id], vocabulary.colors[segment.class_id]
         if segment.is_object and tell_apart:
-            name, color = f"{name} {segment.number}", own[segment.number - 1]
+            name, color = f"{name} {segment.number}", object_colors[segment.number - 1]
         names.append(name)
         colors.append(color)
-    return Regions(place[numbers], names, colors, ignore_label=0)
+    return Regions(index[numbers], names, colors, ignore_label=0)
 
 
 def paint_masks(masks: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    """A map of objects that overlap.
+    """Return a map of overlapping objects.
 
     Args:
-        masks: (N, H, W) bool, the surest object first: it covers the others.
+        masks: (N, H, W) bool, the highest score first: it covers the others.
         numbers: N, from 1.
 
     Returns:
@@ -103,7 +103,7 @@ def paint_masks(masks: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
 
 
 def draw_regions(image: np.ndarray, regions: Regions, *, alpha: float = 0.55) -> np.ndarray:
-    """Colours, borders and names of regions on an image: (H, W, 3) uint8 -> the same."""
+    """Draw colours, borders and names of regions on an image: (H, W, 3) uint8 -> the same."""
     drawn = overlays.overlay(
         image, regions.labels, regions.colors, alpha=alpha, ignore_label=regions.ignore_label
     )
@@ -113,6 +113,6 @@ def draw_regions(image: np.ndarray, regions: Regions, *, alpha: float = 0.55) ->
 
 
 def regions_legend(regions: Regions) -> np.ndarray:
-    """A key to the regions that are there, the largest first: (h, w, 3) uint8."""
-    shares = overlays.present_classes(regions.labels, regions.ignore_label)
-    return overlays.legend(regions.names, regions.colors, shares)
+    """Return the legend of the regions in the map, the largest first: (h, w, 3) uint8."""
+    fractions = overlays.present_classes(regions.labels, regions.ignore_label)
+    return overlays.legend(regions.names, regions.colors, fractions)

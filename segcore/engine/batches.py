@@ -1,7 +1,7 @@
-"""The stream of training batches, which can start anywhere.
+"""Training batches without end; the stream can start at any iteration.
 
-Which images make up the batch of an iteration, and how they are augmented, follows from the seed,
-the iteration and the place in the batch alone.
+The images of a batch and their augmentation depend on the seed, the iteration and the index in the
+batch alone, so that a resumed run sees the batches that an unbroken run would see.
 """
 
 import functools
@@ -22,7 +22,7 @@ from .seeding import seed_sample
 
 
 class Sample(NamedTuple):
-    """An image in a batch: what seeds its augmentation, and its number in the data set."""
+    """An image of a batch: the seeds of its augmentation, and its index in the data set."""
 
     seed: int
     iteration: int
@@ -46,7 +46,7 @@ class TrainingBatches(Sampler):
         self._is_wide = functools.cache(lambda image: is_wide(records[image]))
 
     def begin(self, seed: int, iteration: int) -> None:
-        """Settle where the next pass starts: at the batch of ``iteration``."""
+        """Let the next pass start at the batch of ``iteration``."""
         self.seed, self.start = seed, iteration
 
     def __iter__(self) -> Iterator[list[Sample]]:
@@ -54,8 +54,8 @@ class TrainingBatches(Sampler):
         images = iter(TrainingSampler(len(self.records), seed=self.seed))
         for iteration, batch in islice(enumerate(self._batches(images)), self.start, None):
             yield [
-                Sample(self.seed, iteration, rank + processes * place, image)
-                for place, image in enumerate(batch)
+                Sample(self.seed, iteration, rank + processes * index, image)
+                for index, image in enumerate(batch)
             ]
 
     def _batches(self, images: Iterator[int]) -> Iterator[list[int]]:
@@ -70,7 +70,7 @@ class TrainingBatches(Sampler):
 
 
 class SeededDataset(Dataset):
-    """Mapped records, each with random numbers of its own."""
+    """Mapped records; every sample seeds the random numbers of its augmentation."""
 
     def __init__(self, records: Sequence[dict], mapper: Callable[[dict], dict]) -> None:
         self.records, self.mapper = records, mapper
@@ -81,7 +81,7 @@ class SeededDataset(Dataset):
 
 
 def is_wide(record: dict) -> bool:
-    """Whether the image of a dataset dict is wider than tall, upright as it is shown."""
+    """Return whether the image of a dataset dict, turned upright by EXIF, is wider than tall."""
     if "width" in record and "height" in record:
         return record["width"] > record["height"]
     header = read_header(record["file_name"])
@@ -90,18 +90,19 @@ def is_wide(record: dict) -> bool:
 
 
 def build_train_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> DataLoader:
-    """Batches (lists of mapped records) of ``DATASETS.TRAIN``, without end.
+    """Return an endless loader of batches (lists of mapped records) of ``DATASETS.TRAIN``.
 
     Its ``batch_sampler`` is a :class:`TrainingBatches`.
 
     Raises:
-        UserError: the processes cannot share a batch, or another sampler is asked for.
+        UserError: the batch size is no multiple of the number of processes, or the config asks for
+            another sampler.
     """
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % processes:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {processes} processes "
-            f"cannot share evenly: take a multiple of {processes}"
+            f"cannot divide evenly: take a multiple of {processes}"
         )
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise UserError(

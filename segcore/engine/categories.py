@@ -1,7 +1,7 @@
-"""How well a model knows the classes of the images that it learns from, noted while it learns.
+"""Log multi-label classification scores on the training images during training.
 
-Beside the same scores of an evaluation this shows over-fitting, which RankSeg (ECCV 2022, appendix
-H) meets with a lower rate and weight of the multi-label head.
+Compared with the same scores of an evaluation they show over-fitting, which RankSeg (ECCV 2022,
+appendix H) counters with a lower learning rate and loss weight of the multi-label head.
 """
 
 import math
@@ -15,9 +15,9 @@ from segcore.evaluation.multilabel import TOP, multilabel_scores
 
 
 class CategoryScores(HookBase):
-    """Notes ``train_multilabel/mAP``, ``.../recall@k`` and so on over the last images.
+    """Log ``train_multilabel/mAP``, ``.../recall@k`` and so on over the last images.
 
-    Those are the images of this process since the run was started or resumed, at most ``window``.
+    These are at most the last ``window`` images of this process since the run started or resumed.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class CategoryScores(HookBase):
     ) -> None:
         """
         Args:
-            model: leaves in ``category_predictions`` those of its last training batch: logits
-                (B, C) and which classes are there, (B, C) bool; None where it has no such head.
-            kappa: recall of so many of the likeliest classes is noted besides the usual numbers.
-            period: iterations from note to note.
-            window: images.
+            model: its ``category_predictions`` holds those of the last training batch: logits
+                (B, C) and the classes that are present, (B, C) bool; None without such a head.
+            kappa: log the recall of the top ``kappa`` classes besides the usual numbers.
+            period: iterations from one log entry to the next.
+            window: number of images.
         """
         self.model, self.period, self.window = model, period, window
         self.top = sorted({*TOP, kappa})
@@ -43,12 +43,12 @@ class CategoryScores(HookBase):
             self.predictions.popleft()
         done = self.trainer.iter + 1
         if self.predictions and (done % self.period == 0 or done == self.trainer.max_iter):
-            self._note()
+            self._log()
 
-    def _note(self) -> None:
+    def _log(self) -> None:
         logits, present = (torch.cat(part).cpu() for part in zip(*self.predictions, strict=True))
         for name, score in multilabel_scores(logits.float(), present, self.top).items():
-            # Precision is low wherever few classes are shown, and nothing is recalled of nothing.
+            # Precision is low where images hold few classes; recall without any class is NaN.
             if not name.startswith("precision") and math.isfinite(score):
                 self.trainer.storage.put_scalar(
                     f"train_multilabel/{name}", score, smoothing_hint=False

@@ -1,4 +1,4 @@
-"""Processes that stop together: an error that one of them meets ends all with its sentence."""
+"""Collective error handling: a user error in one process ends all processes with its message."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,57 +20,57 @@ _long_timeout_group: dist.ProcessGroup | None = None
 CONNECTION_LOST = re.compile("connection (closed|reset) by|broken pipe|remote process exited", re.I)
 
 
-class ErrorElsewhere(UserError):
-    """An error that another process met, and reports."""
+class ErrorInOtherProcess(UserError):
+    """A user error of another process, which prints it."""
 
 
 class ProcessLost(UserError):
-    """Another process is gone, which may not have been able to report why."""
+    """Another process is gone and may not have been able to report why."""
 
 
 def create_long_timeout_group(minutes: float) -> None:
-    """Make the group in which :func:`together` waits; every process must call it once.
+    """Create the gloo group with a long timeout in which :func:`collective` waits.
 
-    The slowest process of an evaluation may come long after the first, later than PyTorch lets
-    processes wait (10 minutes on GPUs). Waiting here, in a group of its own, leaves that limit to
-    the steps of the training, where it finds processes that hang.
+    Every process must call it once. In an evaluation the slowest process may arrive long after the
+    first, later than PyTorch lets processes wait (10 minutes on GPUs). A separate group for these
+    waits keeps that limit for training steps, where it finds processes that hang.
     """
     global _long_timeout_group
     _long_timeout_group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
 
 
 def forget_long_timeout_group() -> None:
-    """Let go of that group, before all groups are destroyed."""
+    """Drop the reference to that group; call it before all groups are destroyed."""
     global _long_timeout_group
     _long_timeout_group = None
 
 
 @contextmanager
 def collective() -> Iterator[None]:
-    """Leave the block when every process has, and raise in all what any of them has met.
+    """Leave the block when every process has left it, and raise the user error of any in all.
 
     No process may wait for others inside the block.
 
     Raises:
-        UserError: of this process, as one sentence also where a loader's worker process met it.
-        ErrorElsewhere: the sentence of another process.
+        UserError: of this process, as one line, also where a loader's worker process raised it.
+        ErrorInOtherProcess: with the message of another process.
     """
     user_error = None
     try:
         yield
     except (UserError, RuntimeError) as error:
-        user_error = _as_sentence(error)
-    sentences = _all_gather(user_error and str(user_error))
+        user_error = _as_user_error(error)
+    messages = _all_gather(user_error and str(user_error))
     if user_error is not None:
         raise user_error
-    if others := list(filter(None, sentences)):
-        raise ErrorElsewhere(others[0])
+    if others := list(filter(None, messages)):
+        raise ErrorInOtherProcess(others[0])
 
 
 def collective_inference(
     model: nn.Module, data_loader: Iterable, evaluator: DatasetEvaluator
 ) -> dict[str, Any]:
-    """Detectron2's ``inference_on_dataset``, where no process waits for one that has stopped."""
+    """Run Detectron2's ``inference_on_dataset`` so that no process waits for one that stopped."""
     with collective():
         inference_on_dataset(model, data_loader, _Collector(evaluator))
     with collective():
@@ -79,28 +79,28 @@ def collective_inference(
 
 
 class _Collector(DatasetEvaluator):
-    """Hands everything to an evaluator but the request for results, which needs all processes."""
+    """Pass everything to an evaluator but ``evaluate``, which needs all processes."""
 
     def __init__(self, evaluator: DatasetEvaluator) -> None:
         self.reset, self.process = evaluator.reset, evaluator.process
 
 
-def _as_sentence(error: UserError | RuntimeError) -> UserError:
-    """What to tell of an error that may come, traceback and all, from a loader's worker process.
+def _as_user_error(error: UserError | RuntimeError) -> UserError:
+    """Return the user error without the traceback that a loader's worker process puts before it.
 
     Raises:
-        RuntimeError: it is nothing of the kind.
+        RuntimeError: the error is no user error and no lost process.
     """
     if isinstance(error, UserError):
-        sentence = str(error).strip().rpartition("UserError: ")[2]
-        return error if sentence == str(error) else UserError(sentence)
-    if (loss := loss_of_process(error)) is None:
+        message = str(error).strip().rpartition("UserError: ")[2]
+        return error if message == str(error) else UserError(message)
+    if (lost := lost_process_error(error)) is None:
         raise error
-    return loss
+    return lost
 
 
-def loss_of_process(error: BaseException | None) -> UserError | None:
-    """What to tell where an error means that another process is gone; None of other errors.
+def lost_process_error(error: BaseException | None) -> UserError | None:
+    """Return the user error to report if ``error`` means that another process is gone, else None.
 
     PyTorch's handler of signals raises such an error wherever this process happens to be.
     """
@@ -108,31 +108,31 @@ def loss_of_process(error: BaseException | None) -> UserError | None:
         return None
     if "DataLoader worker" in str(error):
         return UserError(
-            "a worker process that reads images was killed, perhaps for want of memory: lower "
+            "a worker process that reads images was killed, perhaps for lack of memory: lower "
             "DATALOADER.NUM_WORKERS"
         )
     if CONNECTION_LOST.search(str(error)):
         return ProcessLost(
             f"process {comm.get_rank()} has lost its connection to another, which was killed or "
-            "met an error: see what that one printed"
+            "met an error: see the output of that process"
         )
     return None
 
 
 @contextmanager
-def losses_as_user_errors() -> Iterator[None]:
-    """Raise the :class:`UserError` of :func:`loss_of_process` in place of PyTorch's errors."""
+def lost_processes_as_user_errors() -> Iterator[None]:
+    """Raise the :class:`UserError` of :func:`lost_process_error` in place of PyTorch's errors."""
     try:
         yield
     except RuntimeError as error:
-        if (loss := loss_of_process(error)) is None:
+        if (lost := lost_process_error(error)) is None:
             raise
-        raise loss from error
+        raise lost from error
 
 
-def _all_gather(sentence: str | None) -> list[str | None]:
+def _all_gather(message: str | None) -> list[str | None]:
     try:
-        return comm.all_gather(sentence, group=_long_timeout_group)
+        return comm.all_gather(message, group=_long_timeout_group)
     except RuntimeError as error:
         if "timed out" not in str(error).lower():
             raise

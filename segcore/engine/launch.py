@@ -1,4 +1,7 @@
-"""Processes: one, several of a machine, several machines; on GPUs, or on CPUs over gloo."""
+"""Launch a run: in one process, in several on one machine or on several machines.
+
+Processes use NCCL on GPUs and gloo on CPUs.
+"""
 
 import argparse
 import logging
@@ -26,20 +29,21 @@ from segcore.runtime.processes import end_with_parent
 from segcore.runtime.stopping import interrupts_ignored
 
 from .collective import (
-    ErrorElsewhere,
+    ErrorInOtherProcess,
     ProcessLost,
     collective,
     create_long_timeout_group,
     forget_long_timeout_group,
-    losses_as_user_errors,
+    lost_processes_as_user_errors,
 )
 
 GRACE = 5.0  # seconds that a process has to end when it is asked to
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config of a command line, and prepare data sets, logs, seeds and the output folder,
-    which is held until the end of :func:`launch` (:mod:`segcore.runtime.lock`).
+    """Read the config of a command line and prepare data sets, logs, seeds and the output folder.
+
+    The folder stays locked until the end of :func:`launch` (:mod:`segcore.runtime.lock`).
 
     Args:
         args: of ``detectron2.engine.default_argument_parser``.
@@ -60,7 +64,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
                 hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", wait=args.resume)
     try:
         default_setup(cfg, args)
-        # Without this, lines of the logger of this package are nowhere to be read.
+        # Without this, lines of this package's logger appear nowhere.
         setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="segcore", enable_propagation=True)
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be written: {error}") from error
@@ -91,12 +95,12 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         args: of ``detectron2.engine.default_argument_parser``.
 
     Returns:
-        what ``main`` returns, where it ran in this process; else None.
+        the return value of ``main`` if it ran in this process; else None.
 
     Raises:
-        UserError: an error of the user in any of the processes; the others are ended.
+        UserError: a user error in any of the processes; the others are terminated.
     """
-    # Before any process starts, so that a wrong key is one sentence and not one a process.
+    # Before any process starts, so that a wrong key prints one message and not one per process.
     cfg = load_config(args.config_file, args.opts)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _run_under_torchrun(main, args, cfg)
@@ -134,11 +138,12 @@ def _free_port() -> int:
 def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -> None:
     if world.device == "cpu":
         # Threads that spin while they wait would hold the cores of the other processes. OpenMP
-        # looks once, when it is loaded, so this must be set before they start.
+        # reads this once, when it is loaded, so it must be set before the processes start.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     errors = mp.get_context("spawn").SimpleQueue()
-    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # whom it ends
-    with interrupts_ignored():  # by them; this process ends them
+    # At lower levels it logs each process that it terminates.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    with interrupts_ignored():  # by the new processes: this process terminates them
         run = mp.start_processes(
             _process, (main, args, world, errors), nprocs=world.processes_here, join=False
         )
@@ -146,44 +151,44 @@ def _run_in_processes(main: Callable, args: argparse.Namespace, world: _World) -
         while not run.join():
             pass
     except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
-        # The process that is found first may be another, which lost its connection to this one.
-        sentences = []
+        # The process that is found first may only have lost its connection to the failed one.
+        messages = []
         while not errors.empty():
-            sentences.append(errors.get())
-        sentence = _reason(error, sentences, [process.exitcode for process in run.processes])
-        if sentence is None:
+            messages.append(errors.get())
+        message = _reason(error, messages, [process.exitcode for process in run.processes])
+        if message is None:
             raise
-        raise UserError(sentence) from None
+        raise UserError(message) from None
     finally:
         _end(run.processes)
 
 
 def _reason(
-    error: Exception, sentences: list[tuple[bool, str]], exit_codes: list[int | None]
+    error: Exception, messages: list[tuple[bool, str]], exit_codes: list[int | None]
 ) -> str | None:
-    """Why a run of several processes ended; None of an error of the program.
+    """Return why a run of several processes ended; None for an error of the program.
 
     Args:
-        error: how the first process that was found to have ended did.
-        sentences: errors that processes met; True where that is the loss of another process.
-        exit_codes: of all processes; those that went on have been ended by SIGTERM.
+        error: of the first process that was found to have ended.
+        messages: user errors of the processes; True marks the loss of another process.
+        exit_codes: of all processes; the running ones have been terminated by SIGTERM.
     """
-    met = [sentence for lost, sentence in sentences if not lost]
-    if met:
-        return met[0]
+    causes = [message for lost, message in messages if not lost]
+    if causes:
+        return causes[0]
     for rank, code in enumerate(exit_codes):
         if code is not None and code < 0 and code != -signal.SIGTERM:
-            why = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            why = ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
             return f"process {rank} was killed by {signal.Signals(-code).name}{why}"
-    if sentences:
-        return sentences[0][1]
+    if messages:
+        return messages[0][1]
     if getattr(error, "signal_name", None):
         return f"process {error.error_index} was ended by {error.signal_name}"
     return None
 
 
 def _end(processes: Sequence[mp.Process]) -> None:
-    """See that they have ended; at the end of a run that was not interrupted they have."""
+    """Terminate the processes that are still alive: there are some where a run was interrupted."""
     for end in (mp.Process.terminate, mp.Process.kill):
         for process in processes:
             if process.is_alive():
@@ -195,7 +200,7 @@ def _end(processes: Sequence[mp.Process]) -> None:
 def _process(
     local_rank: int, main: Callable, args: argparse.Namespace, world: _World, errors: Any
 ) -> None:
-    """What each started process runs. A user's error travels to the parent as its sentence."""
+    """Run ``main`` in a started process; a user error goes to the parent as its message."""
     end_with_parent()
     # The workers of its loaders start as they do in a run of one process, or under torchrun.
     mp.set_start_method(world.start_method, force=True)
@@ -204,7 +209,7 @@ def _process(
     try:
         _join(world, local_rank)
         _run(main, args)
-        with losses_as_user_errors():
+        with lost_processes_as_user_errors():
             _leave()
     except UserError as error:
         errors.put((isinstance(error, ProcessLost), str(error)))
@@ -216,9 +221,9 @@ def _process(
 
 
 def _run(main: Callable, args: argparse.Namespace) -> Any:
-    """What ``main`` returns; locks are released, and the loss of a process is a user's error."""
+    """Return what ``main`` returns; release locks, and raise a lost process as a user error."""
     try:
-        with losses_as_user_errors():
+        with lost_processes_as_user_errors():
             return main(args)
     finally:
         release()
@@ -242,15 +247,15 @@ def _run_under_torchrun(main: Callable, args: argparse.Namespace, cfg: CfgNode) 
     try:
         _join(world, local_rank)
         result = _run(main, args)
-        with losses_as_user_errors():
+        with lost_processes_as_user_errors():
             _leave()
-    except ErrorElsewhere:
-        sys.exit(2)  # the process that met it prints the sentence
+    except ErrorInOtherProcess:
+        sys.exit(2)  # the other process prints the message
     return result
 
 
 def _join(world: _World, local_rank: int) -> None:
-    """Enter the process group, with Detectron2's group of the processes of a machine."""
+    """Join the process group, and Detectron2's local group of the processes of a machine."""
     rank = world.first_rank + local_rank
     backend = "gloo"
     if world.device != "cpu":
@@ -270,8 +275,11 @@ def _join(world: _World, local_rank: int) -> None:
 
 
 def _leave() -> None:
-    """Leave the process group when all do. A group that a process still holds, or that others still
-    speak in, has threads that abort the process when the interpreter ends."""
+    """Leave the process group when all processes do.
+
+    A group that is still held, or that others still use, has threads that abort the process when
+    the interpreter ends.
+    """
     comm.synchronize()
     forget_long_timeout_group()
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The optimizer: a rate and a weight decay for every parameter, clipping over the whole model."""
+"""Build the optimizer: learning rate and weight decay per parameter, full-model clipping."""
 
 import math
 from collections.abc import Iterator
@@ -17,26 +17,27 @@ NORM_LAYERS = (
     nn.GroupNorm,
     nn.LayerNorm,
     nn.LocalResponseNorm,
-    RankScores,  # gains and biases of ranks, which published code keeps in a layer norm
+    RankScores,  # per-rank scale and bias, which the reference implementation keeps in a layer norm
 )
-# Positions that are no nn.Embedding but a table of their own.
+# Position embeddings that are plain parameters and no nn.Embedding.
 POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD with one group per parameter that learns, in the order of the modules.
+    """Return AdamW or SGD with one group per trainable parameter, in the order of the modules.
 
-    The rate is ``SOLVER.BASE_LR``, times the factor of each of :func:`rate_factors` that the path
-    of the module holds. The decay is ``WEIGHT_DECAY``, but ``WEIGHT_DECAY_NORM`` in norm layers,
-    ``WEIGHT_DECAY_EMBED`` in embedding tables and 0 in ``POSITION_TABLES``.
+    The learning rate is ``SOLVER.BASE_LR``, times each of the :func:`learning_rate_factors` whose
+    key occurs in the path of the module. The weight decay is ``WEIGHT_DECAY``, but
+    ``WEIGHT_DECAY_NORM`` in norm layers, ``WEIGHT_DECAY_EMBED`` in embedding tables and 0 in
+    ``POSITION_TABLES``.
 
-    ``CLIP_GRADIENTS.CLIP_TYPE`` may be ``full_model`` (the norm of all gradients together, clipped
-    inside ``step``) beside Detectron2's ``value`` and ``norm``, which clip each parameter alone.
+    ``CLIP_GRADIENTS.CLIP_TYPE`` may be ``full_model`` (the norm over all gradients, clipped inside
+    ``step``) besides Detectron2's ``value`` and ``norm``, which clip each parameter alone.
     """
     solver = cfg.SOLVER
     groups = list(_parameter_groups(solver, model))
     if not groups:
-        raise UserError(f"nothing learns in {type(model).__name__}: every parameter is frozen")
+        raise UserError(f"{type(model).__name__} has no trainable parameter: all are frozen")
     match solver.OPTIMIZER:
         case "ADAMW":
             optimizer = torch.optim.AdamW(groups, lr=solver.BASE_LR)
@@ -49,8 +50,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return _add_clipping(cfg, optimizer)
 
 
-def rate_factors(solver: CfgNode) -> dict[str, float]:
-    """Part of a module's path -> factor on the rate of its parameters."""
+def learning_rate_factors(solver: CfgNode) -> dict[str, float]:
+    """Return {part of a module's path: factor on the learning rate of its parameters}."""
     return {
         "backbone": solver.BACKBONE_MULTIPLIER,
         "clip": solver.CLIP_MULTIPLIER,
@@ -59,7 +60,7 @@ def rate_factors(solver: CfgNode) -> dict[str, float]:
 
 
 def _parameter_groups(solver: CfgNode, model: nn.Module) -> Iterator[dict[str, Any]]:
-    seen, factors = set(), rate_factors(solver)
+    seen, factors = set(), learning_rate_factors(solver)
     for path, module in model.named_modules():
         factor = math.prod(factors[part] for part in factors if part in path)
         for name, parameter in module.named_parameters(recurse=False):

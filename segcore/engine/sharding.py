@@ -1,4 +1,4 @@
-"""What each process evaluates."""
+"""Shard the items of an evaluation over the processes."""
 
 import hashlib
 import heapq
@@ -9,20 +9,20 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
-# What a dataset dict is called by, of images and of videos.
+# The keys that identify a dataset dict of an image or a video.
 NAMES = ("file_name", "image_id", "video_id", "first_frame", "file_names")
 
 
 class Shard(Sampler):
-    """The share of this process in a data set, each item once over all processes.
+    """This process's shard of a data set; every item is in exactly one shard.
 
-    Images of known sizes are dealt out so that all processes have about as many pixels, others in
-    contiguous parts. Videos are dealt out whole, since scores look at frames that follow each
-    other, and so that all processes have about as many frames.
+    Images of known sizes are assigned so that all shards have about the same number of pixels,
+    other images in contiguous parts. Videos are assigned whole, since metrics compare consecutive
+    frames, and so that all shards have about the same number of frames.
 
     Attributes:
         indices: of the items, ascending.
-        done: how many of these are passed over, because they have been evaluated before.
+        done: number of leading items to skip, because they have been evaluated before.
         digest: a hash of the names of all items.
     """
 
@@ -45,50 +45,50 @@ class Shard(Sampler):
 
 
 def assign_videos(items: Sequence[dict], number: int) -> list[list[int]]:
-    """Deal out videos, the longest first, each to the one who has the fewest frames so far.
+    """Assign videos, the longest first, each to the shard with the fewest frames so far.
 
     Args:
-        items: dicts with ``video_id`` and ``length``; pieces of one video share the former.
-        number: of shares.
+        items: dicts with ``video_id`` and ``length``; parts of one video have the same id.
+        number: of shards.
 
     Returns:
-        the indices in each share, ascending.
+        the indices in each shard, ascending.
     """
     frames: dict[int | str, int] = {}
     for item in items:
         frames[item["video_id"]] = frames.get(item["video_id"], 0) + item["length"]
-    owner = _owners(frames, number)
+    ranks = _assign(frames, number)
     return [
-        [index for index, item in enumerate(items) if owner[item["video_id"]] == rank]
+        [index for index, item in enumerate(items) if ranks[item["video_id"]] == rank]
         for rank in range(number)
     ]
 
 
 def assign_images(items: Sequence[dict], number: int) -> list[list[int]]:
-    """Deal out images, the largest first, each to the one who has the fewest pixels so far.
+    """Assign images, the largest first, each to the shard with the fewest pixels so far.
 
     Args:
         items: dicts with ``height`` and ``width``.
-        number: of shares.
+        number: of shards.
 
     Returns:
-        the indices in each share, ascending.
+        the indices in each shard, ascending.
     """
     pixels = {index: item["height"] * item["width"] for index, item in enumerate(items)}
-    shares: list[list[int]] = [[] for _ in range(number)]
-    for index, rank in sorted(_owners(pixels, number).items()):
-        shares[rank].append(index)
-    return shares
+    shards: list[list[int]] = [[] for _ in range(number)]
+    for index, rank in sorted(_assign(pixels, number).items()):
+        shards[rank].append(index)
+    return shards
 
 
-def _owners(efforts: Mapping[Hashable, int], number: int) -> dict[Hashable, int]:
-    """Who gets what; of equal efforts the first comes first, so that all processes agree."""
+def _assign(costs: Mapping[Hashable, int], number: int) -> dict[Hashable, int]:
+    """Return {item: rank}; ties keep the order of the items, so that all processes agree."""
     loads = [(0, rank) for rank in range(number)]
-    owner = {}
-    for each in sorted(efforts, key=efforts.__getitem__, reverse=True):
-        load, owner[each] = heapq.heappop(loads)
-        heapq.heappush(loads, (load + efforts[each], owner[each]))
-    return owner
+    ranks = {}
+    for item in sorted(costs, key=costs.__getitem__, reverse=True):
+        load, ranks[item] = heapq.heappop(loads)
+        heapq.heappush(loads, (load + costs[item], ranks[item]))
+    return ranks
 
 
 def _digest(items: Sequence[dict]) -> str:

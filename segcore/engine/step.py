@@ -1,4 +1,4 @@
-"""One training step, in float32 or under autocast, on a GPU or on the CPU."""
+"""Run training steps, in float32 or under autocast, on a GPU or on the CPU."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype:
-    """The half precision to train in: bfloat16 where the device computes in it, else float16."""
+    """Return the half precision to train in: bfloat16 if the device supports it, else float16."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16
@@ -36,7 +36,7 @@ class AutocastTrainer(SimpleTrainer):
         optimizer: steps after every batch.
         dtype: half precision for autocast, or None for float32 throughout. Under float16 the loss
             is scaled so that small gradients survive; a step whose gradients overflow is skipped.
-        seed: from 0 on; with the iteration it settles all random numbers of a step.
+        seed: at least 0; all random numbers of a step follow from it and the iteration.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class AutocastTrainer(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == torch.float16)
 
     def begin(self, iteration: int) -> None:
-        """Before the first step: let the loader start with the batch of ``iteration``."""
+        """Let the loader start with the batch of ``iteration``; call it before the first step."""
         batches = getattr(self.data_loader, "batch_sampler", None)
         if isinstance(batches, TrainingBatches):
             batches.begin(self.seed, iteration)
 
     def run_step(self) -> None:
-        """Fetch a batch, compute its losses and gradients, note the losses, update the model.
+        """Fetch a batch, compute its losses and gradients, log the losses, update the model.
 
         Raises:
-            UserError: in all processes, where one cannot read or use its part of the batch, or its
-                loss is not finite; the model is as it was.
+            UserError: in all processes, if one cannot read or use its part of the batch, or its
+                loss is not finite; the model stays unchanged.
         """
         start = time.perf_counter()
         with collective():
@@ -95,12 +95,12 @@ class AutocastTrainer(SimpleTrainer):
             super().load_state_dict(state_dict)
         except ValueError as error:
             raise UserError(
-                "the checkpoint's optimizer does not fit the parameters that learn here: resume "
-                "with the config it was trained with, or start anew with MODEL.WEIGHTS"
+                "the checkpoint's optimizer does not fit the trainable parameters of this model: "
+                "resume with the config it was trained with, or start anew with MODEL.WEIGHTS"
             ) from error
-        # Other programs' checkpoints have no seed; those go on with the one of this run.
+        # Checkpoints of other programs have no seed: then the seed of this run stays.
         if (seed := state_dict.get("seed", self.seed)) != self.seed:
-            logger.info("Going on with the seed of the checkpoint, %d", seed)
+            logger.info("Continuing with the seed of the checkpoint, %d", seed)
             self.seed = seed
         if self.scaler.is_enabled() and "grad_scaler" in state_dict:
             self.scaler.load_state_dict(state_dict["grad_scaler"])

@@ -1,4 +1,4 @@
-"""Detectron2's trainer, made to train on the CPU as well as on GPUs, and to evaluate by words."""
+"""Detectron2's trainer on CPUs and GPUs, with open-vocabulary evaluation and exact resuming."""
 
 import difflib
 import logging
@@ -49,17 +49,17 @@ TASKS = frozenset(("semantic", "panoptic", "instance"))
 
 
 class Trainer(DefaultTrainer):
-    """A ``DefaultTrainer`` whose parts are those of this project.
+    """A ``DefaultTrainer`` with this project's loaders, optimizer, evaluators and checkpoints.
 
     Args:
-        cfg: from :func:`segcore.config.load_config`. ``SOLVER.IMS_PER_BATCH``, the rate and the
-            schedule are scaled where ``SOLVER.REFERENCE_WORLD_SIZE`` differs from the number of
-            processes.
+        cfg: from :func:`segcore.config.load_config`. ``SOLVER.IMS_PER_BATCH``, the learning rate
+            and the schedule are scaled where ``SOLVER.REFERENCE_WORLD_SIZE`` differs from the
+            number of processes.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        # Detectron2's own constructor wraps every model for one GPU and scales losses for CUDA, so
-        # only what lies beneath it is called.
+        # DefaultTrainer's constructor wraps every model for one GPU and scales losses for CUDA, so
+        # only its base class is initialised.
         TrainerBase.__init__(self)
         cfg = _scale(cfg)
         model = self.build_model(cfg)
@@ -74,7 +74,7 @@ class Trainer(DefaultTrainer):
             data_loader,
             optimizer,
             dtype=dtype,
-            # Drawn once; the checkpoints keep it.
+            # A random seed is drawn once; checkpoints keep it.
             seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -85,13 +85,12 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``.
+        """Resume from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``.
 
-        Without either, a model that knows how starts from pre-trained parts
-        (``model.load_pretrained``).
+        Without either, a model with ``load_pretrained`` starts from pre-trained parts.
         """
         if comm.is_main_process():
-            self.checkpointer.remove_unfinished()
+            self.checkpointer.remove_partial_files()
         super().resume_or_load(resume)
         if len(set(comm.all_gather(self.start_iter))) > 1:
             raise UserError(
@@ -104,7 +103,7 @@ class Trainer(DefaultTrainer):
             _main_process_first(start)
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's, behind one that notes how a model with RankSeg knows the classes."""
+        """Return Detectron2's hooks, and before them :class:`CategoryScores` for RankSeg models."""
         hooks, model = super().build_hooks(), self.checkpointer.model
         if hasattr(model, "category_predictions") and self.cfg.MODEL.RANKSEG.FLAG:
             hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
@@ -116,7 +115,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The model of ``MODEL.META_ARCHITECTURE`` on ``MODEL.DEVICE``."""
+        """Return the model of ``MODEL.META_ARCHITECTURE`` on ``MODEL.DEVICE``."""
         name = cfg.MODEL.META_ARCHITECTURE
         if name not in META_ARCH_REGISTRY:
             known = [name for name, _ in META_ARCH_REGISTRY]
@@ -132,7 +131,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """The schedule of ``SOLVER.LR_SCHEDULER_NAME``: Detectron2's, or ``WarmupPolyLR``."""
+        """Return the ``SOLVER.LR_SCHEDULER_NAME`` schedule: Detectron2's, or ``WarmupPolyLR``."""
         try:
             return build_lr_scheduler(cfg, optimizer)
         except ValueError as error:
@@ -140,7 +139,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        """Batches without end of ``DATASETS.TRAIN``, made by ``INPUT.DATASET_MAPPER_NAME``."""
+        """Return endless batches of ``DATASETS.TRAIN``, mapped by ``INPUT.DATASET_MAPPER_NAME``."""
         if not cfg.DATASETS.TRAIN:
             raise UserError("DATASETS.TRAIN is empty: name the data sets to train on")
         check_registered(cfg.DATASETS.TRAIN)
@@ -148,7 +147,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        """Every image or video of a data set once, dealt to the processes by a :class:`Shard`."""
+        """Return a loader of this process's :class:`Shard` of a data set's images or videos."""
         check_registered([dataset_name])
         items = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         return build_detection_test_loader(
@@ -160,7 +159,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator that the data set's metadata asks for."""
+        """Return the evaluator that the data set's metadata asks for."""
         return build_evaluator(cfg, dataset_name)
 
     @classmethod
@@ -172,78 +171,78 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, Any]:
         """Evaluate on every data set of ``DATASETS.TEST``.
 
-        A model that reads words gets those of the data set, unless
-        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` gives it others. It leaves out tasks that the
-        evaluator does not look at (``tasks``), and returns labels alone where the evaluator
-        asks for no more (``labels_suffice``).
+        An open-vocabulary model gets the vocabulary of the data set, unless
+        ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` names another. The model skips tasks that the
+        evaluator does not score (``tasks``), and returns labels without scores where they suffice
+        (``labels_suffice``).
 
-        Outside of a training an evaluation that was interrupted goes on where it was, and
-        ``TEST.AUG`` may ask for the mean over several views of each image.
+        Outside of a training an interrupted evaluation resumes, and ``TEST.AUG`` may ask for
+        test-time augmentation.
 
         Returns:
-            the results by data set; those alone where there is just one.
+            {data set: results}; with a single data set its results alone.
         """
         if isinstance(model, DistributedDataParallel):
             model = model.module
-        _share_buffers(model)
+        _broadcast_buffers(model)
         resumable = cfg.TEST.SAVE_SECONDS > 0 and not has_event_storage()
         weights = weights_hash(model) if resumable else ""
-        results, unfinished = OrderedDict(), []
+        results, resumables = OrderedDict(), []
         for index, name in enumerate(cfg.DATASETS.TEST):
             data_loader = cls.build_test_loader(cfg, name)
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            own_words = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
-            if hasattr(model, "set_vocabulary") and own_words:
+            from_dataset = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
+            if hasattr(model, "set_vocabulary") and from_dataset:
                 model.set_vocabulary(_vocabulary_of(name))
             elif hasattr(model, "set_vocabulary"):
                 check_class_names(model.vocabulary, name, "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON")
-            with _answering_no_more(model, evaluator):
+            with _needed_outputs_only(model, evaluator):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
-                    evaluator = _go_on(cfg, name, weights, data_loader.sampler, evaluator)
-                    unfinished.append(evaluator)
+                    evaluator = _resume(cfg, name, weights, data_loader.sampler, evaluator)
+                    resumables.append(evaluator)
                 results[name] = collective_inference(with_tta(cfg, model), data_loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
-        for evaluation in unfinished:
+        for evaluation in resumables:
             evaluation.finish()
         return next(iter(results.values())) if len(results) == 1 else results
 
 
 def build_checkpointer(cfg: CfgNode, model: nn.Module, **checkpointables: Any) -> Checkpointer:
-    """The checkpointer of ``OUTPUT_DIR``, strict unless ``MODEL.ALLOW_PARTIAL_WEIGHTS``."""
+    """Return a checkpointer of ``OUTPUT_DIR``, strict unless ``MODEL.ALLOW_PARTIAL_WEIGHTS``."""
     return Checkpointer(
         model, cfg.OUTPUT_DIR, allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS, **checkpointables
     )
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model itself in one process; its gradients averaged over the processes otherwise."""
+    """Return the model for distributed training; in a single process the model itself."""
     on_cpu = {"device_ids": None} if device.type == "cpu" else {}
     return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
 
 
-def _share_buffers(model: nn.Module) -> None:
-    """Give all processes what checkpoints hold, the main one's statistics of batch norms."""
+def _broadcast_buffers(model: nn.Module) -> None:
+    """Broadcast the main process's buffers (batch norm statistics), which checkpoints hold."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
 
 
 def _scale(cfg: CfgNode) -> CfgNode:
-    """Fit batch, rate and schedule to the number of processes, as Detectron2 does."""
+    """Scale batch size, learning rate and schedule to the number of processes, as Detectron2."""
     batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
     if reference and batch % reference:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}, no multiple of SOLVER.REFERENCE_WORLD_SIZE "
-            f"{reference}, the number of processes that it is meant for; set that to 0 to use the "
-            "numbers of the config as they are"
+            f"{reference}, the number of processes of the original run; set that to 0 to use the "
+            "numbers of the config unchanged"
         )
     return DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
 
 
 def _main_process_first(call: Callable[[], None]) -> None:
-    """Call in every process, in the main one before the others: it may fill a cache for them."""
+    """Call in every process, in the main process first: it may fill a cache for the others."""
     for first in (True, False):
         with collective():
             if comm.is_main_process() == first:
@@ -251,13 +250,13 @@ def _main_process_first(call: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterator[None]:
-    """Meanwhile a model spares what nobody asks for: tasks, and the scores of all classes."""
+def _needed_outputs_only(model: nn.Module, evaluator: DatasetEvaluator) -> Iterator[None]:
+    """Make the model skip what the evaluator does not read: tasks, scores of all classes."""
     changes, tasks = {}, getattr(evaluator, "tasks", None)
     if hasattr(model, "tasks") and tasks is not None:
         changes["tasks"] = replace(model.tasks, **dict.fromkeys(TASKS.difference(tasks), False))
     if hasattr(model, "published_output"):
-        changes["published_output"] = False  # evaluators read the lists of our own models
+        changes["published_output"] = False  # evaluators read the lists of dicts
     if hasattr(model, "prediction_kind") and getattr(evaluator, "labels_suffice", False):
         changes["prediction_kind"] = replace(model.prediction_kind, output="labels")
     kept = {name: getattr(model, name) for name in changes}
@@ -270,26 +269,26 @@ def _answering_no_more(model: nn.Module, evaluator: DatasetEvaluator) -> Iterato
             setattr(model, name, value)
 
 
-def _go_on(
-    cfg: CfgNode, name: str, weights: str, share: Shard, evaluator: StatefulEvaluator
+def _resume(
+    cfg: CfgNode, name: str, weights: str, shard: Shard, evaluator: StatefulEvaluator
 ) -> ResumableEvaluation:
-    """An evaluation of a data set that begins behind what an interrupted one has done."""
-    words = cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
-    words = words or MetadataCatalog.get(name).get("vocabulary")
+    """Return the evaluation of a data set; it skips items that an interrupted one has done."""
+    vocabulary = cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
+    vocabulary = vocabulary or MetadataCatalog.get(name).get("vocabulary")
     fingerprint = {
-        "list of files": share.digest,
+        "list of files": shard.digest,
         "model": weights,
         "config": config_hash(cfg),
-        "vocabulary": Vocabulary.load(words).hash if words else "",
+        "vocabulary": Vocabulary.load(vocabulary).hash if vocabulary else "",
     }
     folder = inference_folder(cfg, name)
     evaluation = ResumableEvaluation(evaluator, folder, fingerprint, cfg.TEST.SAVE_SECONDS)
-    share.done = len(share.indices) if evaluation.done is None else evaluation.done
+    shard.done = len(shard.indices) if evaluation.done is None else evaluation.done
     return evaluation
 
 
 def _check_train_vocabulary(cfg: CfgNode, model: nn.Module) -> None:
-    """The labels of the training data are numbers of the words that the model learns."""
+    """Check that the class names of the training data are the model's training vocabulary."""
     vocabulary = getattr(model, "train_vocabulary", None)
     check_registered(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TRAIN if vocabulary is not None else ():
@@ -301,7 +300,8 @@ def _vocabulary_of(dataset_name: str) -> Any:
     vocabulary = metadata.get("vocabulary") or metadata.get("stuff_classes")
     if not vocabulary:
         raise UserError(
-            f"the data set {dataset_name} has no words: set MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON"
+            f"the data set {dataset_name} has no class names: set "
+            "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON"
         )
     return vocabulary
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation of semantic segmentation: the mean over sizes and horizontal flips."""
+"""Test-time augmentation of semantic segmentation: average over sizes and horizontal flips."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from segcore.config import TASK_SWITCHES, task_switches
 from segcore.errors import UserError
-from segcore.inference.unmerged import Mirrored, UnmergedPrediction, mean_prediction
+from segcore.inference.unmerged import HorizontalFlip, UnmergedPrediction, mean_prediction
 from segcore.rankseg.selection import select_top
 
 
 def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model as ``TEST.AUG`` wants it evaluated; itself where that is not enabled.
+    """Return the model with the test-time augmentation of ``TEST.AUG``; itself if not enabled.
 
-    Evaluations within a training leave it out, as it takes several times as long.
+    Evaluations during training skip it, since it takes several times as long.
 
     Raises:
         UserError: the settings cannot be used, or the model predicts more than semantic maps.
@@ -29,7 +29,7 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
     if not node.MIN_SIZES or min(node.MIN_SIZES) < 1 or node.MAX_SIZE < 1:
         raise UserError(
             f"TEST.AUG.MIN_SIZES is {node.MIN_SIZES} and MAX_SIZE {node.MAX_SIZE}: give the "
-            "lengths of the shorter side, at least one, and the most that the longer may have"
+            "lengths of the shorter side, at least one, and the maximum of the longer side"
         )
     tasks = task_switches(cfg) or {}
     for key in ("PANOPTIC_ON", "INSTANCE_ON"):
@@ -42,11 +42,11 @@ def with_tta(cfg: CfgNode, model: nn.Module) -> nn.Module:
 
 
 class SemanticTTA(nn.Module):
-    """Predictions like its model, with the mean of the scores of several views of each image.
+    """Predict like the model, with scores averaged over several views of each image.
 
-    Models with ``unmerged_predictions`` are asked for what they find in a view before it becomes
-    scores of pixels, so that memory does not grow with classes times pixels. Of others the scores
-    (T, H, W) of one view are held, and their sum.
+    Models with ``unmerged_predictions`` return the prediction of a view before it becomes scores of
+    pixels, so that memory does not grow with classes times pixels. For other models the scores
+    (T, H, W) of one view and their sum are held.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class SemanticTTA(nn.Module):
     ) -> None:
         """
         Args:
-            model: whatever returns "sem_seg".
+            model: returns "sem_seg".
             min_sizes: lengths of the shorter side.
-            max_size: at most, of the longer side.
-            flip: whether there is a horizontal flip of every size, too.
+            max_size: maximum length of the longer side.
+            flip: whether to add a horizontal flip of every size.
         """
         super().__init__()
         self.model = model
@@ -70,10 +70,10 @@ class SemanticTTA(nn.Module):
         """Segment images.
 
         Args:
-            batched_inputs: as of the model. Views are made of "image", as it comes.
+            batched_inputs: those of the model; views are made of "image".
         Returns:
-            what the model predicts for semantic segmentation; "category_scores" are means, too, and
-            "category_ids" those for which they are largest.
+            the model's semantic predictions; "category_scores" are averaged too, and
+            "category_ids" are the classes with the highest ones.
         """
         return [self._segment(item) for item in batched_inputs]
 
@@ -84,11 +84,11 @@ class SemanticTTA(nn.Module):
         if not hasattr(self.model, "unmerged_predictions"):
             return {"sem_seg": self._mean_scores(inputs)}
         views = self.model.unmerged_predictions(inputs)
-        views[1::2] = map(Mirrored, views[1::2]) if self.flip else views[1::2]
+        views[1::2] = map(HorizontalFlip, views[1::2]) if self.flip else views[1::2]
         return mean_prediction(views, self.model.prediction_kind) | _mean_categories(views)
 
     def _views(self, item: dict) -> Iterator[dict]:
-        """Inputs: every size, with flip each followed by its horizontal flip."""
+        """Yield the inputs of all sizes; with ``flip`` each is followed by its horizontal flip."""
         pixels = np.ascontiguousarray(item["image"].permute(1, 2, 0).cpu().numpy())
         height, width = pixels.shape[:2]
         size = {"height": item.get("height", height), "width": item.get("width", width)}
@@ -100,7 +100,7 @@ class SemanticTTA(nn.Module):
                 yield item | size | {"image": image.flip(-1)}
 
     def _mean_scores(self, inputs: Sequence[dict]) -> Tensor:
-        """Mean scores (T, H, W)."""
+        """Return mean scores (T, H, W)."""
         total = None
         for number, item in enumerate(inputs):
             scores = self.model([item])[0]["sem_seg"]
@@ -110,7 +110,7 @@ class SemanticTTA(nn.Module):
 
 
 def _mean_categories(views: Sequence[UnmergedPrediction]) -> dict[str, Tensor]:
-    """What RankSeg says of the whole image."""
+    """Return RankSeg's averaged category scores and the selected classes, if there are any."""
     if views[0].category_scores is None:
         return {}
     scores = torch.stack([view.category_scores for view in views]).mean(dim=0)

@@ -1,4 +1,10 @@
-"""Images and label maps: read as they are stored, or refused by name."""
+"""Read images and label maps; a file that cannot be read is one error message that names it.
+
+``reading``  images, headers, label maps
+``folders``  the images of a folder
+``pixels``   conversion of decoded images
+``png``, ``tiff``, ``netpbm``, ``jpeg2000``  details of formats that Pillow leaves out
+"""
 
 from .reading import (
     HAS_AVIF,

@@ -1,7 +1,6 @@
-"""The images of a folder: which files count, and in which order.
+"""List the images of a folder in natural order.
 
-One list for the demo, data sets and folders of frames, so that a file that one of them reads is
-never passed over by another.
+The demo, data sets and folders of frames use the same list, so that they agree on its files.
 """
 
 import os
@@ -12,8 +11,8 @@ from PIL import Image
 
 from segcore.images.reading import FORMATS
 
-# Images by their names, of formats that this project does not read (AVIF where Pillow lacks it).
-# Listing includes them, so that reading names them instead of passing them over.
+# Suffixes of image formats that this project does not read (AVIF if Pillow lacks it). Listing
+# includes them, so that reading reports them instead of skipping them.
 UNREADABLE = {
     ".avif": "AVIF",
     ".heic": "HEIC",
@@ -24,7 +23,7 @@ UNREADABLE = {
 
 
 def image_suffixes() -> frozenset[str]:
-    """Return the endings of image names, lower case with the dot.
+    """Return the suffixes of image files, lower case with the dot.
 
     They include formats that cannot be read: reading such a file raises an error that names it.
     """
@@ -38,9 +37,9 @@ def list_images(
     """List the images of a folder in natural order; hidden files and folders are left out.
 
     Args:
-        folder: where to look.
-        below: look into its subfolders, too.
-        suffix: how the names end, such as ``"_rgb.jpg"``; None takes every image.
+        folder: to list.
+        below: include its subfolders.
+        suffix: end of the names, such as ``"_rgb.jpg"``; None lists every image.
 
     Returns:
         paths that begin with ``folder``, see :func:`natural_order`.
@@ -50,7 +49,7 @@ def list_images(
     """
     folder = Path(folder)
     if below:
-        os.scandir(folder).close()  # raises what rglob keeps to itself
+        os.scandir(folder).close()  # raises errors that rglob suppresses
     suffixes = image_suffixes()
     found = []
     for path in folder.rglob("*") if below else folder.iterdir():
@@ -63,7 +62,7 @@ def list_images(
 def natural_order(path: str | os.PathLike) -> tuple:
     """Return a key that sorts paths by name, where numbers count as numbers: 9 is before 10.
 
-    Folders are compared first, then names without their endings.
+    Folders are compared first, then names without their suffixes.
     """
     path = Path(path)
     parts = (*path.parts[:-1], path.stem, path.name)
@@ -71,11 +70,11 @@ def natural_order(path: str | os.PathLike) -> tuple:
 
 
 def is_hidden(path: str | os.PathLike) -> bool:
-    """Whether a part of a relative path begins with a dot, as systems name files of their own."""
+    """Return whether a part of a relative path begins with a dot."""
     return any(part.startswith(".") and part != ".." for part in Path(path).parts)
 
 
 def _texts_and_numbers(name: str) -> tuple[str | int, ...]:
-    """Texts and numbers of a name in turn, beginning with a text."""
+    """Return strings and numbers of a name in turn, beginning with a string."""
     parts = re.split(r"([0-9]+)", name)
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))

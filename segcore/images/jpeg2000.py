@@ -1,14 +1,14 @@
-"""Whether the last band of a JPEG 2000 file is opacity: Pillow takes every fourth band for it."""
+"""Find out whether a JPEG 2000 file has an opacity channel: Pillow assumes it of every 4th band."""
 
 import struct
 from pathlib import Path
 
-HEAD = 4096  # bytes in which the header box is looked for
-CHANNEL = 6  # bytes that describe one
-OPACITY = (1, 2)  # types of a channel: opacity, and opacity that colours are multiplied by
+HEAD = 4096  # bytes that are searched for the header box
+CHANNEL = 6  # bytes of a channel's description
+OPACITY = (1, 2)  # channel types: opacity, and premultiplied opacity
 
 
-def says_opacity(path: Path) -> bool:
+def has_opacity(path: Path) -> bool:
     """Return whether a channel is defined as opacity; a bare codestream defines none."""
     with path.open("rb") as file:
         head = file.read(HEAD)

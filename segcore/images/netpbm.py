@@ -1,6 +1,6 @@
-"""PGM and PPM files with a largest value that is neither 255 nor 65535.
+"""Decode PGM and PPM files whose maximum value is neither 255 nor 65535.
 
-Pillow reads them pixel by pixel in Python, and cuts off values beyond the largest one.
+Pillow reads them pixel by pixel in Python, and clips values beyond the maximum.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ BLOCK = 1 << 20  # samples that are scaled at a time
 
 
 def maximum(image: Image.Image) -> int | None:
-    """Return the largest value of a PGM or PPM image that is not decoded yet; None: of bits."""
+    """Return the maximum value of a PGM or PPM image that is not decoded yet; None for bitmaps."""
     codec, _, _, arguments = image.tile[0]
     return arguments[1] if codec in ("ppm", "ppm_plain") else None
 
@@ -22,7 +22,7 @@ def decode(image: Image.Image) -> Image.Image:
         image: not decoded yet, with codec ``"ppm"``.
 
     Raises:
-        ValueError: the file ends early, or has a value beyond the largest one.
+        ValueError: the file ends early, or has a value beyond the maximum.
     """
     _, _, offset, (mode, largest) = image.tile[0]
     channels = 3 if mode == "RGB" else 1
@@ -30,7 +30,7 @@ def decode(image: Image.Image) -> Image.Image:
     wide = image.mode == "I"
     pixels = np.empty(height * width * channels, dtype=np.int32 if wide else np.uint8)
     white = 65535 if wide else 255
-    with open(image.filename, "rb") as file:  # noqa: PTH123  Pillow's own text
+    with open(image.filename, "rb") as file:  # noqa: PTH123  Pillow's file name is a string
         file.seek(offset)
         for start in range(0, pixels.size, BLOCK):
             part = pixels[start : start + BLOCK]

@@ -1,7 +1,7 @@
-"""Pixels of a decoded image, as RGB in 8 bits or as the integers that are stored.
+"""Convert decoded images to 8-bit RGB, or return the stored integers.
 
-Conversion goes block by block, straight into the result, which is upright already: the memory is
-that of the decoded image and of the result.
+Conversion goes block by block into the result, which is upright: it takes the memory of the decoded
+image and of the result.
 """
 
 import logging
@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 class Samples(NamedTuple):
-    """How the samples of a file are stored, where Pillow's mode does not say.
+    """How the samples of a file are stored, as far as Pillow's mode does not say.
 
     Attributes:
-        stored_bits: that a sample takes.
-        bits: of which are significant: the file says so, and the others are zero.
-        maximum: the largest value, where it is no power of 2 minus 1 (PGM, PPM).
+        stored_bits: bits of a stored sample.
+        bits: significant bits of a sample, as the file says; the others are zero.
+        maximum: the largest value, if it is no power of 2 minus 1 (PGM, PPM).
         zero_is_white: as in scans of paper.
-        left_out: bands beyond colour, which are not read.
-        opaque: the last band of Pillow's mode, or what else it takes for opacity, counts as none.
+        left_out: number of bands beyond colour, which are not read.
+        opaque: ignore the opacity that Pillow finds (the last band of its mode, or a colour).
     """
 
     stored_bits: int = 8
@@ -41,14 +41,14 @@ class Samples(NamedTuple):
 
 
 def is_16_bit_grey(mode: str) -> bool:
-    """Whether a pixel of Pillow's ``mode`` is one integer of more than 8 bits."""
+    """Return whether a pixel of Pillow's ``mode`` is one integer of more than 8 bits."""
     return mode == "I" or mode.startswith("I;16")
 
 
 def rgb_pixels(
     image: Image.Image, samples: Samples, orientation: int, path: str | Path
 ) -> np.ndarray:
-    """Convert a decoded image to RGB as people see it in a viewer.
+    """Convert a decoded image to RGB as image viewers show it.
 
     Args:
         image: decoded, in the order of its file.
@@ -90,7 +90,7 @@ def rgb_pixels(
 def stored_integers(image: Image.Image, samples: Samples, orientation: int) -> np.ndarray:
     """Return the integers (H, W) of a decoded image of one band, upright, as its file has them.
 
-    Pillow scales samples of fewer bits than it stores; this takes it back.
+    Pillow scales samples of fewer than 8 bits; this function undoes it.
     """
     labels = np.array(image)
     native = np.uint8 if image.mode == "1" else labels.dtype.newbyteorder("=")
@@ -108,8 +108,8 @@ def stored_integers(image: Image.Image, samples: Samples, orientation: int) -> n
 def in_stored_order(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """View an upright array (H, W, ...) in the order of a file with that EXIF orientation.
 
-    What is written to the view in the file's order is upright in the array. Orientations from 5 on
-    give (W, H, ...).
+    Pixels that are written to the view in the file's order are upright in the array. Orientations
+    from 5 on give (W, H, ...).
     """
     swapped = pixels.swapaxes(0, 1) if orientation > 4 else pixels
     rows = slice(None, None, -1 if orientation in (3, 4, 6, 7) else 1)
@@ -118,13 +118,13 @@ def in_stored_order(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """View an array in the order of a file with that EXIF orientation as it is shown."""
+    """View an array in the order of a file with that EXIF orientation as an upright one."""
     # Quarter turns undo each other; every other orientation undoes itself.
     return in_stored_order(stored, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def blocks(width: int, height: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the blocks of an image, of at most ``BLOCK`` pixels each."""
+    """Yield rows and columns of the blocks of an image, of at most ``BLOCK`` pixels each."""
     columns = min(width, BLOCK)
     rows = BLOCK // columns
     for top in range(0, height, rows):
@@ -141,14 +141,14 @@ def _cut(image: Image.Image, block: tuple[slice, slice]) -> Image.Image:
 
 
 def _fill(stored: np.ndarray, image: Image.Image) -> None:
-    """Colours without regard to transparency."""
+    """Fill in the colours; ignore transparency."""
     image.info.pop("transparency", None)
     for block in blocks(*image.size):
         stored[block] = np.asarray(_cut(image, block).convert("RGB"))
 
 
 def _fill_over_white(stored: np.ndarray, image: Image.Image, samples: Samples) -> bool:
-    """Colours laid over white; returns whether anything of them is seen."""
+    """Fill in the colours, composited over white; return whether any pixel is visible."""
     grey = image.info.get("transparency")
     if image.mode == "L" and isinstance(grey, int) and samples.stored_bits < 8:
         image.info["transparency"] = grey * (255 // (2**samples.stored_bits - 1))  # as the pixels
@@ -164,7 +164,7 @@ def _fill_over_white(stored: np.ndarray, image: Image.Image, samples: Samples) -
 def _fill_from_16_bits(
     stored: np.ndarray, image: Image.Image, samples: Samples, path: str | Path
 ) -> None:
-    """Grey values of up to 16 bits, scaled to 8."""
+    """Fill in grey values of up to 16 bits, scaled to 8."""
     extrema = [
         (values.min(), values.max())
         for values in (np.asarray(_cut(image, block)) for block in blocks(*image.size))
@@ -182,11 +182,11 @@ def _fill_from_16_bits(
             grey[values == transparent] = 255
         stored[block] = grey.astype(np.uint8)[..., None]
     if white == 65535 and 0 < most < 2**DARK_BITS and not samples.zero_is_white:
-        _remark_dark(path, int(most))
+        _warn_dark(path, int(most))
 
 
 def _check_dark_colours(pixels: np.ndarray, samples: Samples, path: str | Path) -> None:
-    """Of colours of 16 bits Pillow keeps the upper 8, in which those of 10 or 12 bits are lost."""
+    """Refuse or warn of dark 16-bit colours: Pillow keeps the upper 8 bits, which may be empty."""
     most = max(int(rows.max()) for rows in pixels)
     if samples.bits < 16 and most < 2 ** (samples.bits - 8):
         raise UserError(
@@ -194,10 +194,10 @@ def _check_dark_colours(pixels: np.ndarray, samples: Samples, path: str | Path) 
             "16 bits, or store the image with 8"
         )
     if 0 < most < 2 ** (DARK_BITS - 8):
-        _remark_dark(path, most * 256 + 255)
+        _warn_dark(path, most * 256 + 255)
 
 
-def _remark_dark(path: str | Path, most: int) -> None:
+def _warn_dark(path: str | Path, most: int) -> None:
     logger.warning(
         "%s is nearly black: its 16-bit values go to %d of 65535. If they are of %d bits, scale "
         "them, or say so in the file (MaxSampleValue of TIFF, sBIT of PNG)",

@@ -1,7 +1,7 @@
-"""What a PNG file says beside its pixels, and whether they are all there.
+"""Read the chunks of PNG files, and check that all pixels are there.
 
-Pillow reads the pixels. It makes black ones where their stream ends early, ignores checksums, and
-decodes a file to find its orientation; this module settles these.
+Pillow reads the pixels, but returns black ones where the data end early, ignores checksums, and
+decodes a file to find its orientation. This module covers these cases.
 """
 
 import struct
@@ -15,7 +15,7 @@ from PIL import Image
 from segcore.errors import UserError, printable
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-MAX_RATIO = 1032  # of zlib: bytes that one compressed byte can stand for
+MAX_RATIO = 1032  # zlib's highest compression ratio
 ADAM7 = (  # left, top, step to the right, step down, of its passes
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -29,16 +29,16 @@ BLOCK = 1 << 20  # bytes that are inflated at a time
 
 
 class Layout(NamedTuple):
-    """What the chunks of a PNG file say.
+    """The contents of a PNG file's chunks.
 
     Attributes:
         width, height: in pixels.
         bits: of a sample: 1, 2, 4, 8 or 16.
         channels: samples of a pixel.
-        interlaced: whether its rows come in seven passes.
-        significant_bits: of the first channel, as ``sBIT`` says; ``bits`` without it.
+        interlaced: whether its rows are stored in seven passes.
+        significant_bits: of the first channel, from ``sBIT``; ``bits`` without it.
         exif: the content of ``eXIf``; empty without it.
-        compressed: bytes of the pixels as stored.
+        compressed: bytes of the compressed pixels.
     """
 
     width: int
@@ -52,7 +52,7 @@ class Layout(NamedTuple):
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of the pixels once inflated, with one byte of each row for its filter."""
+        """Bytes of the decompressed pixels, with one byte per row for its filter."""
         if not self.interlaced:
             return self._bytes(self.width, self.height)
         passes = (
@@ -61,8 +61,8 @@ class Layout(NamedTuple):
         )
         return sum(self._bytes(width, height) for width, height in passes if width > 0)
 
-    def may_be_cut_off(self, image: Image.Image) -> bool:
-        """Whether the stream of pixels may have ended early: where nothing is written, all is 0."""
+    def may_be_truncated(self, image: Image.Image) -> bool:
+        """Return whether the data may have ended early: pixels that are not written are 0."""
         last = image.crop((0, self.height - 1, self.width, self.height))
         return self.interlaced or last.getbbox(alpha_only=False) is None
 
@@ -96,16 +96,16 @@ def read_layout(path: Path) -> Layout:
 
 
 def check_before_decoding(path: Path, layout: Layout) -> None:
-    """Refuse a file that cannot hold its pixels, or whose checksums do not fit.
+    """Refuse a file that is too small for its pixels, or has a wrong checksum.
 
     Raises:
         UserError: names the file.
     """
     if layout.compressed * MAX_RATIO < layout.raw_bytes:
-        raise UserError(_cut_off(path, layout))
+        raise UserError(_truncated(path, layout))
     with path.open("rb") as file:
         for name, length in _chunks(file):
-            if name[:1].isupper():  # what decoding needs
+            if name[:1].isupper():  # a critical chunk, which decoding needs
                 checksum = zlib.crc32(name)
                 while length:
                     block = file.read(min(length, BLOCK))
@@ -118,7 +118,7 @@ def check_before_decoding(path: Path, layout: Layout) -> None:
 
 
 def check_all_pixels(path: Path, layout: Layout) -> None:
-    """Refuse a file whose stream of pixels ends early, by inflating it once more.
+    """Refuse a file whose pixel data end early, by decompressing them once more.
 
     Raises:
         UserError: names the file.
@@ -133,10 +133,10 @@ def check_all_pixels(path: Path, layout: Layout) -> None:
                     missing -= len(inflater.decompress(block, BLOCK))
                     block = inflater.unconsumed_tail
     if missing > 0:
-        raise UserError(_cut_off(path, layout))
+        raise UserError(_truncated(path, layout))
 
 
-def _cut_off(path: Path, layout: Layout) -> str:
+def _truncated(path: Path, layout: Layout) -> str:
     return (
         f"cannot read {path}: its data end before all of its {layout.width} x {layout.height} "
         "pixels: replace it"
@@ -144,7 +144,7 @@ def _cut_off(path: Path, layout: Layout) -> str:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk; the file stands at its content when it is handed out."""
+    """Yield name and length of each chunk, with the file positioned at its content."""
     position = 8
     size = file.seek(0, 2)
     name = b""

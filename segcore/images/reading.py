@@ -1,7 +1,7 @@
-"""Reading images and label maps that somebody else made.
+"""Read untrusted images and label maps.
 
-The size in the header is looked at before anything is decoded, only raster formats are opened, and
-whatever is wrong with a file becomes one error message that names it.
+The size in the header is checked before anything is decoded, only raster formats are opened, and
+any error becomes one error message that names the file.
 """
 
 import threading
@@ -25,7 +25,7 @@ MAX_PIXELS = 256_000_000
 MAX_SIDE = 1_000_000  # decoders take memory for each row, too
 _LIMIT_LOCK = threading.Lock()
 
-# Formats that are not read: offset and text by which their files are known, and what to do.
+# Formats that are not supported: offset, magic bytes, and what to do.
 CONVERT = "convert it to PNG, photographs also to JPEG"
 ODD_TIFF = "damaged, or a TIFF of a kind that is not read: convert it to 8-bit RGB or grey"
 UNREAD = (
@@ -44,13 +44,13 @@ UNREAD = (
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself.
+    """The header of an image file.
 
     Attributes:
         width, height: of the pixels as stored, before they are turned upright.
-        format: one of ``FORMATS``, or a variant of one that Pillow names itself (``"MPO"``).
-        mode: Pillow's name of what a pixel holds, such as ``"RGB"``, ``"P"`` or ``"I;16"``.
-        orientation: that of EXIF, 1 (upright) to 8; from 5 on width and height change places.
+        format: one of ``FORMATS``, or Pillow's name of a variant (``"MPO"``).
+        mode: Pillow's pixel mode, such as ``"RGB"``, ``"P"`` or ``"I;16"``.
+        orientation: that of EXIF, 1 (upright) to 8; from 5 on width and height are swapped.
     """
 
     width: int
@@ -88,10 +88,10 @@ class Opened:
     layout: png.Layout | None = None
 
     def decode(self) -> Image.Image:
-        """Its first image, in the order of the file.
+        """Return the first image, in the order of the file.
 
         Raises:
-            UserError: the pixels are not all there; other errors are those of Pillow's decoders.
+            UserError: pixels are missing; other errors are those of Pillow's decoders.
         """
         image = self.image
         if self.layout is not None:
@@ -101,7 +101,7 @@ class Opened:
         if image.tile and image.tile[0][0] == "ppm":
             return netpbm.decode(image)
         image.load()
-        if self.layout is not None and self.layout.may_be_cut_off(image):
+        if self.layout is not None and self.layout.may_be_truncated(image):
             png.check_all_pixels(self.path, self.layout)
         return image
 
@@ -120,12 +120,12 @@ def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Header:
 def read_image(
     path: str | Path, format: str = "RGB", *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Read an image as people see it in a viewer, in 8 bits a channel.
+    """Read an image as image viewers show it, with 8 bits per channel.
 
-    The EXIF orientation is applied, transparency is laid over white (colours that are transparent
-    everywhere are taken for opaque), grey and CMYK become RGB, 16 bits are scaled (65535 -> 255;
-    where the file says that fewer bits are significant: their largest value -> 255). In TIFF bands
-    beyond colour are left out. Of several frames or pages the first one is read.
+    The EXIF orientation is applied, transparency is composited over white (an image that is
+    transparent everywhere is read as opaque), grey and CMYK become RGB, 16 bits are scaled
+    (65535 -> 255; if the file says that fewer bits are significant: their largest value -> 255).
+    Bands of a TIFF beyond colour are left out. Of several frames or pages the first one is read.
 
     Args:
         path: a file in one of ``FORMATS``.
@@ -146,9 +146,9 @@ def read_image(
 
 
 def read_stored_colours(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read the colours that a file stores: not turned by EXIF, and opaque whatever it says.
+    """Read the colours that a file stores, without EXIF orientation and transparency.
 
-    For label maps whose classes are colours, and for images whose label maps were drawn on the
+    Use it for label maps whose classes are colours, and for images whose label maps follow the
     stored pixels.
 
     Returns:
@@ -168,7 +168,7 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Formats that lose information are refused: a label that changed by one is another class.
 
     Returns:
-        (H, W) integers: uint8, uint16 or int32, whatever holds the stored values.
+        (H, W) integers: uint8, uint16 or int32, depending on the stored values.
 
     Raises:
         UserError: as :func:`read_image`, and for images that do not hold one integer a pixel.
@@ -181,8 +181,8 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
             )
         if opened.samples.zero_is_white:
             raise UserError(
-                f"{path} stores white as 0, so that its numbers may be meant either way: store the "
-                "label map as PNG"
+                f"{path} stores white as 0, so that its numbers are ambiguous: store the label map "
+                "as PNG"
             )
         return stored_integers(opened.decode(), opened.samples, opened.orientation)
 
@@ -190,13 +190,13 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
 def read_class_ids(
     path: str | Path, num_classes: int | None, ignore_label: int | None, first_label: int = 0
 ) -> np.ndarray:
-    """The classes of a label map.
+    """Read the class ids of a label map.
 
     Args:
         path: the label map.
-        num_classes: C; None refuses no class.
+        num_classes: C; None accepts every class.
         ignore_label: of pixels without a class.
-        first_label: what class 0 is stored as; smaller values are pixels without a class.
+        first_label: the stored value of class 0; smaller values are pixels without a class.
 
     Returns:
         (H, W) integers, 0 ... C - 1 or ``ignore_label``.
@@ -211,7 +211,7 @@ def read_class_ids(
 
 
 def from_first_label(labels: np.ndarray, ignore_label: int, first_label: int) -> np.ndarray:
-    """Class ids (H, W), where class 0 is stored as ``first_label`` and smaller values are none."""
+    """Return class ids (H, W); ``first_label`` is class 0, smaller values are no class."""
     if first_label == 0:
         return labels
     return np.where(labels < first_label, ignore_label, labels.astype(np.int32) - first_label)
@@ -238,7 +238,7 @@ def _holds_integers(mode: str) -> bool:
 
 @contextmanager
 def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterator[Opened]:
-    """An image that is not decoded yet; whatever goes wrong with it is a UserError."""
+    """Open an image without decoding it; turn any error of the block into a UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(
@@ -246,8 +246,8 @@ def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterat
         )
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UserError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which makes black pixels of damaged files: "
-            "turn it off"
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, which reads damaged files with black "
+            "pixels: turn it off"
         )
     try:
         with _pillow_settings():
@@ -275,7 +275,7 @@ def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
 
 @contextmanager
 def _pillow_settings() -> Iterator[None]:
-    """Put Pillow's own size limit aside, for the caller has one, and ask for libtiff.
+    """Disable Pillow's size limit, since the caller has one, and enable libtiff.
 
     The settings are global: the lock keeps two threads from restoring the wrong ones.
     """
@@ -289,7 +289,7 @@ def _pillow_settings() -> Iterator[None]:
 
 
 def _describe(path: Path, image: Image.Image) -> Opened:
-    """What Pillow's mode does not say of an image, by format."""
+    """Return an image with the details that Pillow's mode does not give, by format."""
     if image.format == "PNG":
         layout = png.read_layout(path)
         image.info.setdefault("exif", layout.exif)
@@ -304,19 +304,19 @@ def _describe(path: Path, image: Image.Image) -> Opened:
         # PBM stores black as 1, which Pillow and other programs show as 0.
         samples = Samples(maximum=netpbm.maximum(image), zero_is_white=image.mode == "1")
     elif image.format == "JPEG2000" and image.mode in ("LA", "RGBA"):
-        opaque = not jpeg2000.says_opacity(path)
+        opaque = not jpeg2000.has_opacity(path)
         samples = Samples(left_out=int(opaque), opaque=opaque)
     return Opened(path, image, samples, orientation)
 
 
 def _orientation(image: Image.Image) -> int:
-    """That of EXIF, 1 (upright) to 8; without a look at the pixels, which Pillow's PNG decodes."""
+    """Return EXIF's orientation, 1 (upright) to 8, without decoding, which Pillow's PNG does."""
     found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     return found if found in range(1, 9) else 1
 
 
 def _unreadable(path: Path, formats: Sequence[str], error: Exception) -> str:
-    """Why a file is not read, in one line."""
+    """Return why a file cannot be read, in one line."""
     with path.open("rb") as file:
         start = file.read(16)
     for offset, magic, what in UNREAD:

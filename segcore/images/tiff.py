@@ -1,8 +1,8 @@
-"""What Pillow is told of a TIFF file before it decodes its first image.
+"""Correct the tags of a TIFF file for Pillow before it decodes the first image.
 
-Bands beyond colour are left out: near infrared is often marked as opacity, and laying an image on
-white by it would bleach it. The orientation is left to the caller, who turns every format alike.
-libtiff reads all layouts, for Pillow misreads some of those that are not compressed.
+Bands beyond colour are left out: near infrared is often marked as opacity, and compositing the
+image on white with it would bleach the image. The orientation is left to the caller, which handles
+all formats alike. libtiff reads all layouts, since Pillow misreads some uncompressed ones.
 """
 
 from PIL import ExifTags, Image, TiffImagePlugin
@@ -13,13 +13,13 @@ from segcore.images.pixels import Samples
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # bands of RGB, CMYK, YCbCr and LAB; grey and palettes have one
 MIN_IS_WHITE = 0
 MAX_SAMPLE_VALUES = (281, 341)  # MaxSampleValue, SMaxSampleValue
-LEAST_BITS = 9  # of samples that are stored in 16
+LEAST_BITS = 9  # of samples that are stored with 16
 
 
 def prepare(image: TiffImageFile) -> Samples:
-    """Make a TIFF image that is not decoded yet decode to its colours in the order of the file.
+    """Make an undecoded TIFF image decode to its colours in the order of the file.
 
-    It has to have been opened with ``TiffImagePlugin.READ_LIBTIFF``, which has to be on still.
+    ``TiffImagePlugin.READ_LIBTIFF`` must be on, as it was when the image was opened.
     """
     tags = image.tag_v2
     for table in (tags, image.getexif()):
@@ -41,7 +41,7 @@ def prepare(image: TiffImageFile) -> Samples:
 
 
 def reserve(image: TiffImageFile) -> None:
-    """Allocate the pixels, for Pillow would compare their number with a limit of its own."""
+    """Allocate the pixels; otherwise Pillow compares their number with its limit."""
     image.im = Image.core.new(image.mode, image.size)
 
 

@@ -1,8 +1,8 @@
-"""What a semantic model returns, filled a window and some classes at a time.
+"""Build the output of a semantic model, a window and some classes at a time.
 
-A tensor of scores, (classes, height, width), is the larger part of the memory of segmentation with
-many words. Who asks for labels alone never needs it: the best class of every pixel is known after
-each class has been looked at once.
+The scores (classes, height, width) take most of the memory of segmentation with a large vocabulary.
+Callers that need labels alone avoid them: one pass over the classes finds the best class of every
+pixel.
 
 Shapes: T classes, t of them at a time, (H, W) the image, (h, w) a window of it.
 """
@@ -20,11 +20,11 @@ OUTPUTS = ("scores", "labels")
 
 @dataclass(frozen=True)
 class PredictionKind:
-    """What is asked for: ``TEST.SEM_SEG_OUTPUT`` and ``TEST.TOP_K``.
+    """The requested output: ``TEST.SEM_SEG_OUTPUT`` and ``TEST.TOP_K``.
 
     Attributes:
         output: "scores", of every class, or "labels".
-        top_k: how many of the best classes of a pixel are told with their scores; 0 = none.
+        top_k: number of top classes of a pixel to return with their scores; 0 = none.
     """
 
     output: str = "scores"
@@ -41,17 +41,17 @@ SCORES = PredictionKind()
 
 
 class SemanticPrediction:
-    """Collects the scores of an image. Scores are at least 0; a class never added has 0."""
+    """Collect the scores of an image. Scores are at least 0; a class that is never added has 0."""
 
     def __init__(
         self, kind: PredictionKind, num_classes: int, size: tuple[int, int], device: torch.device
     ) -> None:
         """
         Args:
-            kind: what :meth:`result` returns.
+            kind: the output of :meth:`result`.
             num_classes: T.
             size: (H, W).
-            device: of what is added.
+            device: of the scores.
         """
         self.kind = kind
         self._scores = self._best = None
@@ -62,21 +62,21 @@ class SemanticPrediction:
             self._best = BestClasses(min(number, num_classes), num_classes, size, device)
 
     def order(self, classes: Tensor) -> Tensor:
-        """Which classes have to be added where all but ``classes`` (t,) have score 0, ascending.
+        """Return the classes to add, ascending, if all but ``classes`` (t,) have score 0.
 
-        With the best classes some of score 0 may have to be told, and ties go to the lower id.
+        The top k may include classes of score 0; ties go to the lower id.
         """
         return classes.unique() if self._best is None else self._best.order(classes)
 
     def add(self, window: Window, classes: Tensor, scores: Tensor) -> None:
-        """Take in scores (t, h, w) of ``classes`` (t,), ids ascending from call to call."""
+        """Add scores (t, h, w) of ``classes`` (t,), ids ascending from call to call."""
         if self._scores is not None:
             window.of(self._scores)[classes] = scores
         if self._best is not None:
             self._best.add(window, classes, scores)
 
     def result(self) -> dict[str, Tensor]:
-        """What was asked for.
+        """Return the requested output.
 
         Returns:
             "sem_seg" (T, H, W), or "sem_seg_labels" (H, W) int64, which equals its arg-max; with
@@ -110,25 +110,25 @@ class BestClasses:
         self.labels = torch.zeros(k, *size, dtype=torch.long, device=device)
 
     def order(self, classes: Tensor) -> Tensor:
-        """``classes`` and the first k others, ascending: the latter may be among the best."""
+        """Return ``classes`` and the first k others, ascending: those may be among the top k."""
         others = torch.ones(self.num_classes, dtype=torch.bool, device=classes.device)
         others[classes] = False
         return torch.cat([classes, others.nonzero()[: len(self.scores), 0]]).unique()
 
     def add(self, window: Window, classes: Tensor, scores: Tensor) -> None:
-        """Take in scores (t, h, w) of ``classes`` (t,), ids ascending from call to call.
+        """Add scores (t, h, w) of ``classes`` (t,), ids ascending from call to call.
 
-        A later class has the higher id, so it must be better, not as good, to pass an earlier one.
+        A later class has the higher id, so it replaces an earlier one only with a higher score.
         """
         best, labels = window.of(self.scores), window.of(self.labels)
-        if len(best) == 1:  # then only the best of the new ones, the lowest id of equals, can pass
+        if len(best) == 1:  # then only the best new class, the lowest id of equals, can pass
             scores, index = scores.max(dim=0, keepdim=True)
             classes = classes[index]
         for score, label in zip(scores, classes, strict=True):
             label = label.expand_as(score)
             passes = torch.zeros_like(score, dtype=torch.bool)
             for rank in range(len(best)):
-                # What was passed at one rank passes at the next whatever stands there.
+                # A class that is displaced at one rank displaces the class at the next.
                 passes = passes | (score > best[rank])
                 best[rank], score = _swap(passes, best[rank], score)
                 labels[rank], label = _swap(passes, labels[rank], label)

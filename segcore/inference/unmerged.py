@@ -1,8 +1,8 @@
-"""Several views of one image, and the mean of what they say.
+"""Average the predictions of several views of one image (test-time augmentation).
 
-A view keeps what a model found before it became scores of pixels: logits of queries, or of crops.
-That is small, so all views are held, and the scores of all classes at all pixels never are, as in
-a prediction to a single view.
+An un-merged prediction holds the logits of queries, or of crops, before they become scores of
+pixels. It is small, so that those of all views fit in memory; the scores of all classes at all
+pixels are never held.
 
 Shapes: T classes, t of them at a time, (H, W) the image, (h, w) a window of it.
 """
@@ -18,17 +18,17 @@ from segcore.inference.predictions import PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window
 
 PIXELS = 1 << 14  # of a window
-SCORES = 1 << 21  # that are computed together; a CPU's cache holds as many
+SCORES = 1 << 21  # computed at a time; they fit into a CPU's cache
 
 
 class UnmergedPrediction(Protocol):
-    """What a model found in one view of an image.
+    """The prediction for one view of an image, before merging.
 
     Attributes:
         num_classes: T.
         size: (H, W) of the prediction.
         classes: ids (n,) of the classes that can have a score; the others have 0.
-        category_scores: (T,), that a class is in the image, where the model says so; else None.
+        category_scores: (T,), that a class is in the image, if the model predicts them; else None.
     """
 
     num_classes: int
@@ -37,12 +37,12 @@ class UnmergedPrediction(Protocol):
     category_scores: Tensor | None
 
     def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
-        """A function from ids (t,) of classes to their scores (t, h, w) in the window."""
+        """Return a function from class ids (t,) to their scores (t, h, w) in the window."""
 
 
 @dataclass(frozen=True)
-class Mirrored:
-    """A view of the image in a mirror, left and right put back."""
+class HorizontalFlip:
+    """The prediction for a horizontally flipped view, flipped back."""
 
     view: UnmergedPrediction
 
@@ -51,16 +51,16 @@ class Mirrored:
 
     def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """See :class:`UnmergedPrediction`."""
-        scores = self.view.window_scores(window.mirrored(self.view.size[1]))
+        scores = self.view.window_scores(window.flipped(self.view.size[1]))
         return lambda classes: scores(classes).flip(-1)
 
 
 def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -> dict[str, Tensor]:
-    """The prediction by the mean of the views' scores; see :meth:`SemanticPrediction.result`.
+    """Return the prediction of the views' mean scores; see :meth:`SemanticPrediction.result`.
 
     Args:
         views: of one image, at least one.
-        kind: what is asked for.
+        kind: the requested output.
     """
     first = views[0]
     scored = torch.cat([view.classes for view in views])
@@ -78,7 +78,7 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
 
 
 def _windows(size: tuple[int, int]) -> Iterator[Window]:
-    """Rows of about ``PIXELS`` together, from the top; of very wide images parts of rows."""
+    """Yield windows of about ``PIXELS``: full rows from the top, or parts of very wide rows."""
     height, width = size
     columns = min(width, PIXELS)
     rows = max(PIXELS // columns, 1)

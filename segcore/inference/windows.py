@@ -1,4 +1,4 @@
-"""Parts of maps, and of maps that have been resized."""
+"""Windows of maps, and of resized maps."""
 
 from dataclasses import dataclass
 
@@ -21,17 +21,17 @@ class Window:
         return self.bottom - self.top, self.right - self.left
 
     def of(self, maps: Tensor) -> Tensor:
-        """A view of it: maps (..., H, W) -> (..., height, width)."""
+        """Return a view of the window: maps (..., H, W) -> (..., height, width)."""
         return maps[..., self.top : self.bottom, self.left : self.right]
 
     def within(self, frame: "Window") -> "Window | None":
-        """What lies in ``frame``, None if nothing does."""
+        """Return the intersection with ``frame``, None if it is empty."""
         top, bottom = max(self.top, frame.top), min(self.bottom, frame.bottom)
         left, right = max(self.left, frame.left), min(self.right, frame.right)
         return Window(top, bottom, left, right) if top < bottom and left < right else None
 
     def seen_from(self, frame: "Window") -> "Window":
-        """The same part, counted from the upper left corner of ``frame``."""
+        """Return the window in coordinates relative to the upper left corner of ``frame``."""
         return Window(
             self.top - frame.top,
             self.bottom - frame.top,
@@ -39,30 +39,30 @@ class Window:
             self.right - frame.left,
         )
 
-    def mirrored(self, width: int) -> "Window":
-        """The same part of a map of that width, seen in a mirror."""
+    def flipped(self, width: int) -> "Window":
+        """Return the window's position in a horizontally flipped map of that width."""
         return Window(self.top, self.bottom, width - self.right, width - self.left)
 
 
 class WindowResize:
-    """Makes a window of a resized map, from the part of the map that the window depends on.
+    """Compute a window of a resized map from the part of the map that it depends on.
 
-    Bilinear, half-pixel centres, not antialiased: the numbers that resizing the whole map gives.
+    Bilinear, half-pixel centres, not antialiased: equal to resizing the whole map.
     """
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int], window: Window) -> None:
         """
         Args:
             source: size of the whole map.
-            target: size to which it would be resized.
-            window: the part of the result that is wanted.
+            target: size of the resized map.
+            window: the wanted part of the resized map.
         """
         self._rows = _Axis(source[0], target[0], window.top, window.bottom)
         self._columns = _Axis(source[1], target[1], window.left, window.right)
         self.needs = Window(*self._rows.needs, *self._columns.needs)
 
     def __call__(self, part: Tensor) -> Tensor:
-        """The window ``needs`` of maps (C, H, W), of any number type -> (C, h, w) float."""
+        """Map the window ``needs`` of maps (C, H, W), of any dtype, to (C, h, w) float."""
         return self._rows.apply(self._columns.apply(part, dim=2), dim=1)
 
 
@@ -73,12 +73,12 @@ class _Axis:
         self.needs = (first, last)
         self.same = source == target
         if not self.same:
-            place = (torch.arange(first, last) + 0.5) * (source / target) - 0.5
-            place = place.clamp(0, source - 1)
-            low = place.long()
+            position = (torch.arange(first, last) + 0.5) * (source / target) - 0.5
+            position = position.clamp(0, source - 1)
+            low = position.long()
             high = (low + 1).clamp(max=source - 1)
             self.needs = (int(low[0]), int(high[-1]) + 1)
-            self.weight = place - low
+            self.weight = position - low
             self.low, self.high = low - low[0], high - low[0]
 
     def apply(self, maps: Tensor, dim: int) -> Tensor:
@@ -86,6 +86,6 @@ class _Axis:
             return maps.float()
         low, high, weight = (x.to(maps.device) for x in (self.low, self.high, self.weight))
         weight = weight if dim == 2 else weight[:, None]
-        # Few of a large image's bytes are read, and only those become floats.
+        # Only the needed part of a large image becomes floats.
         low, high = (maps.index_select(dim, x).float() for x in (low, high))
         return low.lerp_(high, weight)

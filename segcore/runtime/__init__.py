@@ -1,1 +1,1 @@
-"""Files and processes."""
+"""Files that are whole or absent, locks on output folders, worker processes and signals."""

@@ -1,4 +1,4 @@
-"""Paths from users and from files, and files that are whole or absent.
+"""Check paths from users and from files, and write files atomically.
 
 Every path that a person types goes through :func:`user_path`; every name that stands *in* a file
 (a dataset's name, ``file_name`` of an annotation) goes through :func:`join_inside`.
@@ -17,14 +17,14 @@ from typing import BinaryIO
 from segcore.errors import UserError, holds_control, printable
 
 MAX_NAME_BYTES = 255  # of one part of a path, on every file system in use
-UNFINISHED = ".part-"  # what names of files begin with that are being written
+PARTIAL = ".part-"  # prefix of files that are being written
 
 
 def user_path(text: str | os.PathLike) -> Path:
     """Return the path that a person typed, with ``~`` expanded.
 
     Raises:
-        UserError: ``~name`` names nobody, or the text holds a NUL or half a surrogate pair.
+        UserError: ``~name`` is no user, or the text holds a NUL or half a surrogate pair.
     """
     if "\0" in os.fspath(text):
         raise UserError(f"{printable(text)} is no path: it holds a NUL character")
@@ -34,7 +34,7 @@ def user_path(text: str | os.PathLike) -> Path:
         raise UserError(f"{printable(text)} is no path: no file can be named so") from error
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:  # what pathlib says of an unknown user
+    except RuntimeError as error:  # pathlib's error for an unknown user
         raise UserError(f"{printable(text)}: there is no such user: write the path out") from error
 
 
@@ -47,7 +47,7 @@ def path_argument(text: str) -> Path:
 
 
 def expand_home(text: str) -> str:
-    """Return a text that may be a path, an address or a name, with ``~`` expanded at its begin.
+    """Return a text that may be a path, an address or a name, with a leading ``~`` expanded.
 
     Raises:
         UserError: as :func:`user_path`.
@@ -63,15 +63,15 @@ def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:
     Args:
         folder: trusted.
         name: text out of a file, not trusted.
-        where: what holds the name, to begin the error message with.
+        where: the source of the name; the error message begins with it.
 
     Raises:
-        UserError: the name is no text, is empty or absolute, leads out of the folder, holds control
-            characters, or has a part that is longer than file systems allow.
+        UserError: the name is no string, is empty or absolute, leads out of the folder, holds
+            control characters, or has a part that is longer than file systems allow.
     """
     if not isinstance(name, str):
-        raise UserError(f"{where}: {printable(name)} is no file name: write a text")
-    # Windows' reading of a name forbids more (drives, backslashes), and holds on every system.
+        raise UserError(f"{where}: {printable(name)} is no file name: write a string")
+    # Windows forbids more names (drives, backslashes); its rules apply on every system.
     parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
     if not name or PurePosixPath(name) == PurePosixPath("."):
         raise UserError(f"{where}: a file name is empty")
@@ -89,11 +89,10 @@ def join_inside(folder: str | os.PathLike, name: object, where: str) -> Path:
 
 
 def check_file_name(name: object, where: str) -> str:
-    """Return ``name``, which must be that of one file or folder; ``where`` as in
-    :func:`join_inside`.
+    """Return ``name`` if it names one file or folder; ``where`` as in :func:`join_inside`.
 
     Raises:
-        UserError: as :func:`join_inside`; or there is a slash in it, or a space at an end.
+        UserError: as :func:`join_inside`; or the name holds a slash, or a space at an end.
     """
     join_inside("its folder", name, where)
     if {"/", "\\"} & {*name} or name != name.strip():
@@ -107,7 +106,7 @@ def check_file_name(name: object, where: str) -> str:
 def short_name(name: str, limit: int = 200) -> str:
     """Return a file name of at most ``limit`` bytes: the name itself, or its beginning and a hash.
 
-    The rest, up to the :data:`MAX_NAME_BYTES` that systems allow, is for endings.
+    The remaining bytes, up to :data:`MAX_NAME_BYTES`, are for suffixes.
     """
     whole = os.fsencode(name)
     if len(whole) <= limit:
@@ -118,16 +117,16 @@ def short_name(name: str, limit: int = 200) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield an empty file beside ``path``, which takes that name when the block ends well.
+    """Yield an empty file beside ``path``, which replaces ``path`` when the block succeeds.
 
-    So ``path`` never holds half a file, and a symbolic link there is replaced: nothing is written
-    to where it points. A stream (``/dev/stdout``, a pipe) is written as it is.
+    So ``path`` never holds half a file, and a symbolic link is replaced: nothing is written to its
+    target. A stream (``/dev/stdout``, a pipe) is written directly.
     """
     if _is_stream(path):
         yield path
         return
-    beside = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{path.suffix}"
-    # Nobody else has the name: another thread, or a link that was laid there, would be an error.
+    beside = path.parent / f"{PARTIAL}{secrets.token_hex(8)}{path.suffix}"
+    # O_EXCL: a file of another thread, or a planted link, is an error.
     os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield beside
@@ -142,27 +141,27 @@ def _is_stream(path: Path) -> bool:
     return named or path.is_fifo() or path.is_char_device()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a run that was killed while it was writing has left in a folder."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+def remove_partial_files(folder: Path) -> None:
+    """Remove the partial files of a run that was killed while it was writing into a folder."""
+    for path in folder.glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for bytes that is there under its name once all is written, and on the disk.
+    """Open a binary file that takes its name after everything is written and synced to disk.
 
     Raises:
-        UserError: the folder cannot be made or written to, or the disk is full.
+        UserError: the folder cannot be created or written to, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside, beside.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else a machine that stops may keep the name and lose the rest
+            os.fsync(file.fileno())  # else a power loss may keep the name and lose the contents
     except (OSError, RuntimeError) as error:
-        # PyTorch's writer turns what the file said into a RuntimeError of its own.
+        # PyTorch's writer turns the OSError of the file into a RuntimeError.
         reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise
@@ -170,16 +169,16 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` with a file beside ``path``, then rename that; see :func:`replacing`."""
+    """Call ``write`` with a file beside ``path``, then rename it; see :func:`replacing`."""
     with replacing(path) as beside:
         write(beside)
 
 
 def write_text(path: Path, text: str) -> None:
-    """As UTF-8."""
+    """Write a file as UTF-8, atomically."""
     replace(path, lambda beside: beside.write_text(text, "utf-8"))
 
 
 def write_json(path: Path, content: object) -> None:
-    """In one line."""
+    """Write a JSON file in one line, atomically."""
     write_text(path, json.dumps(content, separators=(",", ":")) + "\n")

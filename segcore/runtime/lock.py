@@ -1,8 +1,8 @@
-"""A lock on an output folder: one run at a time writes there.
+"""Lock an output folder, so that one run at a time writes there.
 
-The file ``run.lock`` says which process holds it, and its time of change is renewed as long as that
-lives. A lock whose process is gone from this machine is void at once; of a process on another
-machine, or in another container, only its silence tells that it is gone.
+The file ``run.lock`` names the process that holds it; that process renews the file's modification
+time as a heartbeat. A lock whose process has ended on this machine is void at once. A process on
+another machine, or in another container, counts as ended when its heartbeat stops.
 """
 
 import atexit
@@ -22,16 +22,16 @@ from functools import cache
 from pathlib import Path
 
 from segcore.errors import UserError, printable
-from segcore.runtime.files import UNFINISHED
+from segcore.runtime.files import PARTIAL
 
 NAME = "run.lock"
-BEAT = 30.0  # seconds between two signs of life
-SILENCE = 300.0  # seconds without one, after which a process elsewhere is taken for gone
-PATIENCE = SILENCE + 60  # seconds that a run which is to be resumed waits for the one before
-PAUSE = 2.0  # seconds between two looks
+HEARTBEAT = 30.0  # seconds between two heartbeats
+EXPIRY = 300.0  # seconds without heartbeat after which a process elsewhere counts as ended
+MAX_WAIT = EXPIRY + 60  # seconds that a resuming run waits for the previous one to end
+POLL = 2.0  # seconds between two attempts
 
 logger = logging.getLogger(__name__)
-_held: dict[Path, "_Heart"] = {}
+_held: dict[Path, "_Heartbeat"] = {}
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Holder:
     """The process that holds a lock.
 
     Attributes:
-        host: what people call its machine.
-        machine: what tells machines, their starts and their containers apart.
+        host: the machine's host name.
+        machine: identifies the machine, its boot and its container.
         pid: of the process.
-        started: when it was started, so that another process of that number is told from it.
+        started: its start time, which distinguishes it from a later process with the same pid.
     """
 
     host: str
@@ -52,11 +52,11 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> "Holder":
-        """The process that asks."""
+        """Return the calling process."""
         return cls(socket.gethostname(), _machine(), os.getpid(), process_start(os.getpid()) or "")
 
     def lives(self) -> bool | None:
-        """Whether the process goes on; None where that cannot be told, since it is elsewhere."""
+        """Return whether the process is running; None if unknown, since it runs elsewhere."""
         if self.machine != _machine():
             return None
         return process_start(self.pid) == self.started
@@ -70,15 +70,16 @@ def hold(
     now: Callable[[Path], float] | None = None,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Hold the lock of a folder, which is made if absent, until :func:`release` or the end of the
-    program; a process that holds it already goes on holding it.
+    """Hold the lock of a folder until :func:`release` or the end of the program.
+
+    The folder is created if absent. A process that holds the lock already keeps it.
 
     Args:
         folder: of the results of a run.
-        what: where users name it, to begin messages with.
-        wait: wait for another run that is about to end, at most :data:`PATIENCE` seconds.
-        now: the time, in seconds, by the clock that the folder's times of change are made with.
-        pause: waits some seconds.
+        what: the config key or option that names it; messages begin with it.
+        wait: wait for another run that is about to end, at most :data:`MAX_WAIT` seconds.
+        now: returns the time in seconds by the clock of the folder's modification times.
+        pause: sleeps some seconds.
 
     Raises:
         UserError: another run holds it, or the folder cannot be written.
@@ -97,30 +98,30 @@ def hold(
                     f"{what} {_in_use(folder)}: name another folder, or end that run first"
                 )
             if end is None:
-                end = now(folder) + PATIENCE
+                end = now(folder) + MAX_WAIT
                 logger.warning("%s %s: waiting for it to end", what, _in_use(folder))
             elif now(folder) >= end:
                 raise UserError(
                     f"{what} {_in_use(folder)}, which has not ended: name another folder"
                 )
-            pause(PAUSE)
+            pause(POLL)
     except OSError as error:
         raise UserError(f"{what} cannot be written: {error.strerror}") from error
-    _held[folder] = _Heart(folder / NAME)
+    _held[folder] = _Heartbeat(folder / NAME)
 
 
 def release() -> None:
     """Release the locks that this process holds."""
     while _held:
-        _, heart = _held.popitem()
-        heart.stop()
+        _, heartbeat = _held.popitem()
+        heartbeat.stop()
 
 
 atexit.register(release)
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this machine was started; None where there is none or it has ended."""
+    """Return the start time of a process of this machine; None if it does not run."""
     try:
         # man 5 proc: after the name in brackets come the state and, 19 fields later, the start.
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -135,7 +136,7 @@ def process_start(pid: int) -> str | None:
         return None
     except PermissionError:
         pass
-    return ""  # this system does not tell when
+    return ""  # this system does not report start times
 
 
 @cache
@@ -148,15 +149,15 @@ def _machine() -> str:
 
 
 def _take(folder: Path, now: Callable[[Path], float]) -> bool:
-    """Whether the lock could be taken; one that is void is taken away before."""
+    """Try to take the lock, removing a void one first; return whether it was taken."""
     path = folder / NAME
-    holder, beat = _read(path)
-    if beat is not None:
+    holder, heartbeat = _read(path)
+    if heartbeat is not None:
         lives = None if holder is None else holder.lives()
-        if lives or (lives is None and now(folder) - beat < SILENCE):
+        if lives or (lives is None and now(folder) - heartbeat < EXPIRY):
             return False
-        logger.warning("Going over the lock of a run that was killed, %s", path)
-        _take_away(path, holder)
+        logger.warning("Replacing the lock of a run that was killed, %s", path)
+        _remove(path, holder)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:  # another run was faster
@@ -166,9 +167,9 @@ def _take(folder: Path, now: Callable[[Path], float]) -> bool:
     return True
 
 
-def _take_away(path: Path, holder: Holder | None) -> None:
-    """Remove the lock of a holder, but none that another run has made in its place since."""
-    aside = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+def _remove(path: Path, holder: Holder | None) -> None:
+    """Remove the lock of a holder, but not a lock that another run has created since."""
+    aside = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
         path.rename(aside)
         if _read(aside)[0] != holder:
@@ -177,17 +178,16 @@ def _take_away(path: Path, holder: Holder | None) -> None:
 
 
 def _read(path: Path) -> tuple[Holder | None, float | None]:
-    """Who holds the lock, None where that is not told, and its last sign of life, None without a
-    lock."""
+    """Return the holder (None if unknown) and the time of its heartbeat (None without a lock)."""
     try:
-        beat = path.lstat().st_mtime
+        heartbeat = path.lstat().st_mtime
     except FileNotFoundError:
         return None, None
     try:
         holder = Holder(**json.loads(path.read_text("utf-8")))
-        return (holder if isinstance(holder.pid, int) else None), beat
+        return (holder if isinstance(holder.pid, int) else None), heartbeat
     except (ValueError, TypeError, OSError):  # being written just now, or no lock of ours
-        return None, beat
+        return None, heartbeat
 
 
 def _in_use(folder: Path) -> str:
@@ -199,13 +199,13 @@ def _in_use(folder: Path) -> str:
 
 
 def _folder_time(folder: Path) -> float:
-    """The time by the clock of the folder's file system, which may be another machine's."""
+    """Return the time by the clock of the folder's file system, perhaps of another machine."""
     with tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
 
 
-class _Heart:
-    """Renews a lock's time of change until it is stopped."""
+class _Heartbeat:
+    """Renew a lock's modification time, in a thread, until stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.holder = path, Holder.this_process()
@@ -213,13 +213,16 @@ class _Heart:
         threading.Thread(target=self._beat, name="run.lock", daemon=True).start()
 
     def _beat(self) -> None:
-        while not self._stopped.wait(BEAT):
-            with suppress(OSError):  # a disk that is away for a while
+        while not self._stopped.wait(HEARTBEAT):
+            with suppress(OSError):  # a disk that is unavailable for a while
                 self.renew()
 
     def renew(self) -> None:
-        """One sign of life. A run that lost its lock, as one that was stopped for minutes does,
-        ends itself: two would write to one folder."""
+        """Renew the lock once.
+
+        A run that lost its lock, for example after it was suspended for minutes, ends itself, since
+        two runs would write to one folder.
+        """
         holder, _ = _read(self.path)
         if holder == self.holder:
             os.utime(self.path)
@@ -229,7 +232,7 @@ class _Heart:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
-        """Give the lock back, unless this is but a copy of the process that holds it."""
+        """Remove the lock, unless this process is a fork of the one that holds it."""
         self._stopped.set()
         if self.holder.pid == os.getpid() and _read(self.path)[0] == self.holder:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The same function for many items, in several processes that end with the program."""
+"""Map a function over many items in several processes that end with the program."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -20,26 +20,26 @@ from segcore.runtime.stopping import SIGNALS
 def process_map(
     workers: int, items_at_once: int = 8
 ) -> Iterator[Callable[[Callable, Sequence], Iterable]]:
-    """A ``map`` whose results come in order; an exception inside the block stops the rest.
+    """Yield a ``map`` with ordered results; an exception inside the block cancels the rest.
 
     Args:
-        workers: processes; up to 1 nothing is started.
-        items_at_once: what a process takes at a time.
+        workers: number of processes; up to 1 no process is started.
+        items_at_once: items that a process takes at a time.
 
     Raises:
-        UserError: a process was killed, as the system does when the memory runs out.
+        UserError: a process was killed, as the system does when memory runs out.
     """
     if workers <= 1:
         yield map
         return
     stop_reader, stop_writer = multiprocessing.Pipe(duplex=False)
-    with _stops_noted() as check, stop_reader, stop_writer:
+    with _signals_deferred() as check, stop_reader, stop_writer:
         pool = ProcessPoolExecutor(workers, initializer=_prepare, initargs=(stop_reader,))
         try:
             yield partial(_map, pool, check, items_at_once)
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process was killed, perhaps for want of memory: use fewer --workers"
+                "a worker process was killed, perhaps for lack of memory: use fewer --workers"
             ) from error
         except KeyboardInterrupt:
             stop_writer.send_bytes(b"stop")
@@ -55,7 +55,7 @@ def _map(
     function: Callable,
     items: Sequence,
 ) -> Iterator:
-    """The results in order; what a signal raises comes between two of them."""
+    """Yield the results in order; a deferred signal raises between two of them."""
     chunks = [items[i : i + items_at_once] for i in range(0, len(items), items_at_once)]
     futures = [pool.submit(_apply, function, chunk) for chunk in chunks]
     for future in futures:
@@ -70,44 +70,48 @@ def _apply(function: Callable, items: Sequence) -> list:
 
 
 @contextmanager
-def _stops_noted() -> Iterator[Callable[[], None]]:
-    """Signals that raise something are noted until the yielded function is called, or the end.
-    Raised at any moment they could leave a lock of the pool held, for which the pool's own thread
-    would then wait for ever."""
+def _signals_deferred() -> Iterator[Callable[[], None]]:
+    """Defer signals that raise until the yielded function is called, or until the end.
+
+    An exception at any other moment could leave a lock of the pool held, for which the pool's
+    thread would then wait for ever.
+    """
     if threading.current_thread() is not threading.main_thread():  # it gets no signals
         yield lambda: None
         return
-    noted: list[int] = []
+    received: list[int] = []
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if callable(handler)}
 
-    def note(number: int, _: object) -> None:
-        noted.append(number)
+    def record(number: int, _: object) -> None:
+        received.append(number)
 
     def check() -> None:
-        if noted:
-            before[noted[0]](noted[0], None)
+        if received:
+            before[received[0]](received[0], None)
 
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, record)
     try:
         yield check
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    check()  # too late for the map to say so
+    check()  # a signal after the map's last check
 
 
 def _prepare(stop: Connection) -> None:
-    """Leave Ctrl-C to the parent, and end when it says so or is no more."""
+    """Leave Ctrl-C to the parent; end when the parent asks for it or has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent(stop)
 
 
 def end_with_parent(*others: Connection) -> None:
-    """End this process, from a thread, where its parent ends, be it killed, or there is something
-    to be read of ``others``."""
+    """Start a thread that ends this process when its parent ends, even if killed.
+
+    The process also ends when one of ``others`` has something to read.
+    """
     ends = [multiprocessing.parent_process().sentinel, *others]
 
     def watch() -> None:

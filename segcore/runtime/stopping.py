@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a program in one line, and its processes with it."""
+"""Let Ctrl-C and SIGTERM end a program, and its processes, with one line."""
 
 import os
 import signal
@@ -7,22 +7,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-BOUNCE = 1.0  # seconds in which a second signal is the same wish: a terminal and a parent both send
+# Seconds in which a second signal counts as the same one: a terminal and a parent may both send it.
+DEBOUNCE = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, which is treated as Ctrl-C is."""
+    """SIGTERM was received; it is handled like Ctrl-C."""
 
 
 @contextmanager
-def stops_raised() -> Iterator[None]:
-    """Meanwhile SIGINT raises KeyboardInterrupt and SIGTERM :class:`Terminated` in this process; a
-    later one ends it at once, wherever it is stuck.
+def signals_as_exceptions() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGINT and :class:`Terminated` on SIGTERM inside the block.
 
-    What is ignored stays ignored: ``nohup`` and shells that put a job into the background ask for
-    that. A process that is forked meanwhile, such as a worker of a data loader, leaves Ctrl-C to
-    its parent, which ends it.
+    A second signal ends the process at once, wherever it is stuck. Ignored signals stay ignored, as
+    ``nohup`` and shells with background jobs want it. A process that is forked inside the block,
+    such as a data loader's worker, leaves Ctrl-C to its parent, which terminates it.
     """
     if threading.current_thread() is not threading.main_thread():  # it gets no signals
         yield
@@ -52,15 +52,15 @@ def _handler(owner: int) -> signal.Handlers:
         if first is None:
             first = time.monotonic()
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        if time.monotonic() - first > BOUNCE:
+        if time.monotonic() - first > DEBOUNCE:
             os.write(2, b"ended at once\n")
             os._exit(128 + number)
 
     return handle
 
 
-def farewell(stop: KeyboardInterrupt) -> tuple[str, int]:
-    """What a program says of the signal that ended it, and its exit code: that of shells."""
+def exit_status(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return the word to print for the signal that ended a program, and the shell's exit code."""
     if isinstance(stop, Terminated):
         return "terminated", 128 + signal.SIGTERM
     return "interrupted", 128 + signal.SIGINT
@@ -68,7 +68,7 @@ def farewell(stop: KeyboardInterrupt) -> tuple[str, int]:
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Processes that are started meanwhile ignore Ctrl-C, also while they are loading."""
+    """Let processes that are started inside the block ignore Ctrl-C from their start."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

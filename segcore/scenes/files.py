@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.errors import UserError
-from segcore.runtime.files import remove_unfinished, replace, write_text
+from segcore.runtime.files import remove_partial_files, replace, write_text
 from segcore.scenes.plan import Scene
 from segcore.scenes.render import Rendered, render
 
@@ -52,7 +52,7 @@ def prepare(folder: Path, names: Sequence[str]) -> None:
     """Create subfolders, and remove the unfinished files of a killed run from them."""
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder / name)
+        remove_partial_files(folder / name)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,8 @@
-"""Videos: files and folders of frames, read and written frame by frame."""
+"""Read and write video files, and read folders of frames, one frame at a time.
+
+``reading``  video files (PyAV) and folders of frames
+``writing``  video files
+"""
 
 from .reading import BrokenVideo, ForwardFrames, FrameFolder, Video, open_video
 

@@ -1,8 +1,8 @@
-"""Videos as streams of images: files, by PyAV, and folders of frames.
+"""Read video files, with PyAV, and folders of frames as streams of images.
 
-One frame is in memory at a time. The size in the header is looked at before anything is decoded,
-only containers of video are opened (a playlist could name other files), and whatever is wrong with
-a file becomes one sentence that names it.
+One frame is in memory at a time. The size in the header is checked before anything is decoded, only
+video containers are opened (a playlist could name other files), and any error becomes one error
+message that names the file.
 """
 
 import math
@@ -21,26 +21,26 @@ from segcore.images import MAX_PIXELS, read_image
 from segcore.videos import Frames
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,h264,hevc"
-FOLDER_RATE = Fraction(25)  # frames a second of a folder, which does not say
-CUT_SECONDS = 0.2  # a file that ends earlier than it announces by more than this was cut off
-SHOWN_SHARE = 0.9  # of the frames that a header counts; with fewer the file was cut off
-MAX_RATE = 1000  # frames a second; headers that say more are wrong
-RATE_TOLERANCE = 0.02  # timestamps are rounded, and may agree with the header so far
+FOLDER_RATE = Fraction(25)  # frames per second of a folder, which has no frame rate
+CUT_SECONDS = 0.2  # a file that ends earlier than its header says by more than this is truncated
+SHOWN_FRACTION = 0.9  # of the frames that a header counts; a file with fewer is truncated
+MAX_RATE = 1000  # frames per second; headers that say more are wrong
+RATE_TOLERANCE = 0.02  # relative; timestamps are rounded
 COUNTED = ("mov", "mp4")  # containers whose header gives the average rate
 
 
 class BrokenVideo(UserError):
-    """From here on a video cannot be read. The frames before are good."""
+    """A video cannot be read from some frame on; the frames before are correct."""
 
 
 class Video:
-    """Frames that can be read from the first to the last, again and again.
+    """A video whose frames can be read from the first to the last, repeatedly.
 
     Attributes:
         path: the file or folder.
-        rate: frames a second.
-        length: number of frames, as the header tells it: it may be wrong; None: it does not say.
-        has_sound: whether there is sound beside the images.
+        rate: frames per second.
+        length: number of frames by the header, which may be wrong; None: unknown.
+        has_sound: whether there is an audio stream.
         pixel_aspect: width of a pixel over its height, upright.
     """
 
@@ -51,7 +51,7 @@ class Video:
     pixel_aspect: Fraction = Fraction(1)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """The frames, each (H, W, 3) uint8, RGB, upright, all of one size.
+        """Yield the frames, each (H, W, 3) uint8, RGB, upright, all of one size.
 
         Raises:
             BrokenVideo: while iterating, at a frame that cannot be read or is of another size.
@@ -95,7 +95,7 @@ class FrameFolder(Video):
 
 
 class VideoFile(Video):
-    """A file in one of CONTAINERS; its first track of images counts."""
+    """A file in one of CONTAINERS; its first video stream is read."""
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         """
@@ -109,14 +109,14 @@ class VideoFile(Video):
             self.has_sound = bool(container.streams.audio)
             self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
             self.rate = self._rate(container, stream)
-        if self.pixel_aspect != 1 and self._lies():
+        if self.pixel_aspect != 1 and self._is_rotated():
             self.pixel_aspect = 1 / self.pixel_aspect
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         av = load_av()
         try:
-            with self.path.open("rb"):  # says what is wrong better than FFmpeg
+            with self.path.open("rb"):  # its errors are clearer than FFmpeg's
                 pass
             container = av.open(
                 str(self.path),
@@ -125,8 +125,8 @@ class VideoFile(Video):
             )
         except av.error.FFmpegError as error:
             raise UserError(
-                f"{self.path} cannot be read: it is no video, or is damaged or cut off where its "
-                f"frames are listed ({error.strerror})"
+                f"{self.path} cannot be read: it is no video, or is damaged or truncated in the "
+                f"list of its frames ({error.strerror})"
             ) from error
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
@@ -143,22 +143,22 @@ class VideoFile(Video):
             yield container, stream
 
     def _rate(self, container: Any, stream: Any) -> Fraction:
-        """Frames a second: by the header, or by the timestamps where these say another rate.
+        """Return frames per second by the header, or by the timestamps if these differ.
 
-        Only the headers of MP4 and its kin count frames; the others name a nominal rate, from which
-        videos of varying rate differ.
+        Only the headers of MP4 and its relatives count frames; the others give a nominal rate, from
+        which videos with a variable frame rate differ.
         """
-        said = stream.average_rate or stream.guessed_rate or FOLDER_RATE
-        said = said if 0 < said <= MAX_RATE else FOLDER_RATE
+        stated = stream.average_rate or stream.guessed_rate or FOLDER_RATE
+        stated = stated if 0 < stated <= MAX_RATE else FOLDER_RATE
         if any(name in container.format.name for name in COUNTED):
-            return said
+            return stated
         measured = _measured_rate(container, stream)
-        if measured is None or abs(measured / said - 1) <= RATE_TOLERANCE:
-            return said
-        return measured if measured <= MAX_RATE else said
+        if measured is None or abs(measured / stated - 1) <= RATE_TOLERANCE:
+            return stated
+        return measured if measured <= MAX_RATE else stated
 
-    def _lies(self) -> bool:
-        """Whether frames are turned by a quarter."""
+    def _is_rotated(self) -> bool:
+        """Return whether frames are rotated by 90 or 270 degrees."""
         with self._opened() as (container, stream), suppress(load_av().error.FFmpegError):
             for frame in container.decode(stream):
                 return _orientation(frame)[0]
@@ -170,7 +170,7 @@ class VideoFile(Video):
                 f"{self.path} has frames of {codec.width} x {codec.height} pixels, more than the "
                 f"limit of {self.max_pixels / 1e6:g} megapixels: make them smaller"
             )
-        codec.options = {"max_pixels": str(self.max_pixels)}  # of frames that grow on the way, too
+        codec.options = {"max_pixels": str(self.max_pixels)}  # later frames may be larger
 
     def _read(self) -> Iterator[np.ndarray]:
         av = load_av()
@@ -189,21 +189,21 @@ class VideoFile(Video):
                 raise BrokenVideo(self._stops(done, error.strerror)) from error
             except (MemoryError, UnicodeError, ValueError) as error:  # PyAV's, of odd frames
                 raise BrokenVideo(self._stops(done, error)) from error
-            if damaged or _is_cut_off(container, stream, done, seconds):
+            if damaged or _is_truncated(container, stream, done, seconds):
                 raise BrokenVideo(self._stops(done, "a part is missing"))
 
     def _stops(self, done: int, why: object) -> str:
         return (
-            f"{printable(self.path)} is damaged or cut off after {done} frames ({printable(why)}): "
-            "replace it"
+            f"{printable(self.path)} is damaged or truncated after {done} frames "
+            f"({printable(why)}): replace it"
         )
 
 
 def open_video(path: str | Path, max_pixels: int = MAX_PIXELS) -> Video:
-    """A video file, or a folder of frames.
+    """Open a video file, or a folder of frames.
 
     Args:
-        path: what to open.
+        path: of the file or folder.
         max_pixels: videos with larger frames are refused before they are decoded.
 
     Raises:
@@ -214,17 +214,17 @@ def open_video(path: str | Path, max_pixels: int = MAX_PIXELS) -> Video:
 
 
 class ForwardFrames(Sequence):
-    """Frames by number, out of a stream that only goes forward; the last few stay in memory.
+    """Frames by index, from a stream that only goes forward; the last few stay in memory.
 
-    So a model may look at clips that overlap, and a video of any length takes the memory of a clip.
+    A model can read overlapping clips, and a video of any length takes the memory of a clip.
     """
 
     def __init__(self, frames: Iterable[np.ndarray], length: int, keep: int) -> None:
         """
         Args:
-            frames: at least `length` of them.
-            length: the number of frames to give.
-            keep: how many of those that were read last stay.
+            frames: at least `length`.
+            length: number of frames.
+            keep: number of the last frames to keep.
         """
         self._frames, self._length = iter(frames), length
         self._kept: deque[np.ndarray] = deque(maxlen=keep)
@@ -234,10 +234,10 @@ class ForwardFrames(Sequence):
         return self._length
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """Frame `number`, (H, W, 3) uint8.
+        """Return frame `number`, (H, W, 3) uint8.
 
         Raises:
-            IndexError: it is beyond the last one, or was given up already.
+            IndexError: it is beyond the last frame, or no longer kept.
         """
         number = range(self._length)[number]
         while self._read <= number:
@@ -250,7 +250,7 @@ class ForwardFrames(Sequence):
 
 
 def load_av() -> ModuleType:
-    """PyAV.
+    """Import PyAV and return it.
 
     Raises:
         UserError: it is not installed.
@@ -266,7 +266,7 @@ def load_av() -> ModuleType:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """A decoded frame, turned as players turn it: (H, W, 3) uint8, RGB."""
+    """Return a decoded frame, rotated as players show it: (H, W, 3) uint8, RGB."""
     swapped, rows, columns = _orientation(frame)
     pixels = frame.to_ndarray(format="rgb24")
     pixels = pixels.swapaxes(0, 1) if swapped else pixels
@@ -274,14 +274,13 @@ def _upright(frame: Any) -> np.ndarray:
 
 
 def _orientation(frame: Any) -> tuple[bool, int, int]:
-    """Return how a frame is shown, by its display matrix.
+    """Return the orientation of a frame by its display matrix.
 
-    The matrix maps x to a x + c y and y to b x + d y. Of these the nearest of the eight ways of
-    turning by quarters and mirroring is taken; its scale is not applied.
+    The matrix maps x to a x + c y and y to b x + d y. The nearest of the eight combinations of
+    quarter turns and flips is taken; the scale is not applied.
 
     Returns:
-        whether rows and columns change places, and the steps (1 or -1) of the rows and columns
-        after that.
+        whether rows and columns are swapped, and then the steps (1 or -1) of rows and columns.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -293,9 +292,9 @@ def _orientation(frame: Any) -> tuple[bool, int, int]:
 
 
 def _measured_rate(container: Any, stream: Any) -> Fraction | None:
-    """Frames a second between the first and the last one; None: the timestamps do not say."""
+    """Return frames per second between the first and last frame; None without timestamps."""
     count, first, last = 0, math.inf, -math.inf
-    with suppress(load_av().error.FFmpegError):  # the frames before a fault count
+    with suppress(load_av().error.FFmpegError):  # the frames before an error count
         for packet in container.demux(stream):
             time = packet.dts if packet.pts is None else packet.pts
             if time is None or _is_invisible(packet, stream):
@@ -307,12 +306,12 @@ def _measured_rate(container: Any, stream: Any) -> Fraction | None:
 
 
 def _is_invisible(packet: Any, stream: Any) -> bool:
-    """Whether a packet of VP8 is a frame that others refer to only."""
+    """Return whether a packet of VP8 is a reference frame that is not shown."""
     return stream.codec_context.name == "vp8" and packet.size > 0 and not bytes(packet)[0] & 0x10
 
 
 def _end(packet: Any, container: Any) -> float:
-    """Second at which a packet ends, from the beginning of the file; 0 where it does not say."""
+    """Return the second at which a packet ends, from the start of the file; 0 if unknown."""
     time = packet.dts if packet.pts is None else packet.pts
     if time is None:
         return 0.0
@@ -320,15 +319,15 @@ def _end(packet: Any, container: Any) -> float:
     return float((time + (packet.duration or 0)) * packet.time_base) - begin
 
 
-def _is_cut_off(container: Any, stream: Any, done: int, seconds: float) -> bool:
-    """Whether less was read than the header announces.
+def _is_truncated(container: Any, stream: Any, done: int, seconds: float) -> bool:
+    """Return whether less was read than the header announces.
 
-    An MP4 file may list frames that it does not show, so that its duration counts; an AVI file
-    counts frames that repeat the one before and are not stored: where many are missing, whether
-    those that are there reach its end.
+    An MP4 file may list frames that it does not show, so its duration decides. An AVI file counts
+    frames that repeat the previous one and are not stored: if many are missing, the duration
+    decides too.
     """
     counted = stream.frames and "mp4" not in container.format.name
-    if counted and done >= SHOWN_SHARE * stream.frames:
+    if counted and done >= SHOWN_FRACTION * stream.frames:
         return False
-    last = 1 / stream.average_rate if stream.average_rate else 0  # its end may not be told
+    last = 1 / stream.average_rate if stream.average_rate else 0  # its duration may be unknown
     return seconds + last + CUT_SECONDS < (container.duration or 0) / 1e6

@@ -1,4 +1,4 @@
-"""Video files, written frame by frame by PyAV."""
+"""Write video files frame by frame, with PyAV."""
 
 import math
 import tempfile
@@ -18,11 +18,11 @@ BT601 = 6  # number of the matrix from RGB to YCbCr: H.273, table 4
 
 
 class VideoWriter:
-    """Writes a video file frame by frame; a context manager.
+    """Write a video file frame by frame; a context manager.
 
-    H.264 where FFmpeg was built with libx264, else MPEG-4; both with sides of an even number of
-    pixels, so that a frame of an odd size gets its last row or column twice. No sound. The file
-    appears under its name when it is complete; after an error, with the frames until then.
+    The codec is H.264 if FFmpeg was built with libx264, else MPEG-4. Both need even sides, so a
+    frame of an odd size gets its last row or column twice. There is no sound. The file takes its
+    name when it is complete; after an error it holds the frames until then.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class VideoWriter:
     ) -> None:
         """
         Args:
-            path: with one of WRITTEN_SUFFIXES; its folder is made if absent.
-            rate: frames a second.
+            path: with one of WRITTEN_SUFFIXES; its folder is created if absent.
+            rate: frames per second.
             pixel_aspect: width of a pixel over its height.
         """
         self.path, self.rate = Path(path), _representable(rate)
@@ -49,7 +49,7 @@ class VideoWriter:
             self._container.mux(self._stream.encode())
 
     def write(self, image: np.ndarray) -> None:
-        """Appends a frame, (H, W, 3) uint8, RGB, of the size of the first one.
+        """Append a frame, (H, W, 3) uint8, RGB, of the size of the first one.
 
         Raises:
             UserError: the file cannot be written.
@@ -72,7 +72,7 @@ class VideoWriter:
             stream = container.add_stream(codec, rate=self.rate, options=options)
             self._replacing = stack.pop_all()
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.colorspace = BT601  # what FFmpeg makes of RGB; players guess by size
+        stream.codec_context.colorspace = BT601  # FFmpeg's conversion; players guess it by size
         if self.pixel_aspect != 1:
             stream.codec_context.sample_aspect_ratio = self.pixel_aspect
         self._container, self._stream = container, stream
@@ -82,26 +82,26 @@ def check_output_file(path: str | Path) -> None:
     """Refuse a video file that cannot be written, before any work is done for it.
 
     Raises:
-        UserError: videos are not written in files of that name or in that folder, or PyAV is not
+        UserError: the suffix is no video's, the folder cannot be written, or PyAV is not
             installed.
     """
     load_av()
     if Path(path).suffix.lower() not in WRITTEN_SUFFIXES:
         raise UserError(
             f"{printable(path)}: videos are written as {', '.join(WRITTEN_SUFFIXES)}; a name "
-            "without an ending is a folder of frames"
+            "without a suffix is a folder of frames"
         )
     path = Path(path)
     with _writing(path):
         with suppress(FileNotFoundError):
-            path.lstat()  # knows names that are too long
+            path.lstat()  # raises for names that are too long
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Whatever cannot be written is a UserError."""
+    """Turn errors of writing into a UserError."""
     try:
         yield
     except (load_av().error.FFmpegError, OSError) as error:
@@ -112,5 +112,5 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _representable(rate: Fraction) -> Fraction:
-    """The nearest rate with a numerator of 16 bits, which is what MPEG-4 has room for."""
+    """Return the nearest rate with a numerator of 16 bits, the most that MPEG-4 can store."""
     return Fraction(rate).limit_denominator(max(1, min(1001, 65535 // math.ceil(rate))))

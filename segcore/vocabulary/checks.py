@@ -1,4 +1,4 @@
-"""What a vocabulary of a user's is checked for; every fault is one sentence.
+"""Check a user's vocabulary; every error is one message.
 
 Rows are the entries of ``classes`` in a file; ``where`` names the source in messages.
 """
@@ -20,13 +20,13 @@ SPECIAL_MARKERS = ("<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_
 
 @functools.lru_cache(maxsize=1 << 16)
 def clean(text: str) -> str:
-    """The text as CLIP's tokenizer sees it: two texts with one result are one prompt."""
+    """Return the text as CLIP's tokenizer normalises it: equal results are the same prompt."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
 def checked_row(row: object, number: int, where: object) -> dict:
-    """One class as a dict with name, prompt and synonyms, every text checked."""
+    """Return a class as a dict with name, prompt and synonyms, all strings checked."""
     if isinstance(row, str):
         prompt, *synonyms = row.split(", ")
         row = {"name": row.strip(), "prompt": prompt, "synonyms": synonyms}
@@ -43,11 +43,11 @@ def checked_row(row: object, number: int, where: object) -> dict:
 
 
 def check_text(text: object, what: str, where: object) -> None:
-    """Refuse what is no text that a person can read and write again.
+    """Refuse a value that is no readable, printable string.
 
     Args:
-        text: to be checked.
-        what: it is, such as ``class 3``.
+        text: the value.
+        what: its role, such as ``class 3``.
         where: the source, for the error message.
     """
     if not isinstance(text, str) or len(text) > MAX_NAME_CHARACTERS:
@@ -67,7 +67,7 @@ def check_text(text: object, what: str, where: object) -> None:
 
 
 def check_unique(rows: Sequence[dict], where: object) -> None:
-    """Refuses two classes of one name."""
+    """Refuse two classes of one name."""
     numbers: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         other = numbers.setdefault(clean(row["name"]), number)
@@ -79,7 +79,7 @@ def check_unique(rows: Sequence[dict], where: object) -> None:
 
 
 def checked_flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, ...] | None:
-    """The flags under ``key``, one a class, or None where no class has one."""
+    """Return the flags under ``key``, one per class, or None if no class has one."""
     values = [row[key] for row in rows if row.get(key) is not None]
     if not values:
         return None
@@ -89,29 +89,29 @@ def checked_flags(rows: Sequence[dict], key: str, where: object) -> tuple[bool, 
 
 
 def checked_templates(templates: object, where: object) -> tuple[str, ...]:
-    """Sentences with one ``{}`` each, none twice; () where a vocabulary has none of its own."""
+    """Return prompt templates with one ``{}`` each, none twice; () if the vocabulary has none."""
     if not isinstance(templates, list) or len(templates) > MAX_TEMPLATES:
         raise UserError(f"{where}: 'templates' needs to be a list of at most {MAX_TEMPLATES} texts")
     for template in templates:
         braces = re.findall(r"[{}]", template) if isinstance(template, str) else []
         if braces != ["{", "}"] or "{}" not in template:
             raise UserError(
-                f"{where}: the template {short(str(template))} needs to be a sentence with one "
-                "{}, where the word goes"
+                f"{where}: the template {short(str(template))} needs to be a text with one {{}}, "
+                "the position of the class name"
             )
         check_text(template, f"the template {short(template)}", where)
     if len(set(templates)) < len(templates):
         twice = next(template for template in templates if templates.count(template) > 1)
-        raise UserError(f"{where}: the template {short(twice)} is there twice: remove one")
+        raise UserError(f"{where}: the template {short(twice)} occurs twice: remove one")
     return tuple(templates)
 
 
 def checked_ignore_label(table: dict, num_classes: int, where: object) -> int | None:
-    """The value of pixels without a class; by default the largest of 8 or 16 bits.
+    """Return the value of pixels without a class; by default the largest of 8 or 16 bits.
 
     Args:
         table: of the file.
-        num_classes: that label maps know.
+        num_classes: number of classes in label maps.
         where: the source, for error messages.
     """
     default = next((most for most in (255, 65535) if num_classes <= most), None)
@@ -131,22 +131,22 @@ def checked_ignore_label(table: dict, num_classes: int, where: object) -> int | 
 
 
 def checked_background(node: object, num_classes: int, where: object) -> dict | None:
-    """``first``, ``name`` and ``color`` of the background; None where there is none."""
+    """Return ``first``, ``name`` and ``color`` of the background; None if there is none."""
     if node is None:
         return None
     node = {"name": "background", "color": [0, 0, 0]} | (node if isinstance(node, dict) else {})
-    words = node.get("words")
-    first = num_classes if words else node.get("first")
+    names = node.get("words")
+    first = num_classes if names else node.get("first")
     if (
-        not isinstance(words, list | None)
+        not isinstance(names, list | None)
         or type(first) is not int
         or not isinstance(node["name"], str)
     ):
         raise UserError(
-            f"{where}: 'background' needs to be an object with 'words', a list of them, or with "
-            "'first', the number of the first class (from 0) that belongs to it"
+            f"{where}: 'background' needs to be an object with 'words', a list of class names, or "
+            "with 'first', the id of the first class (from 0) that belongs to it"
         )
-    if not words and not 0 < first < num_classes:
+    if not names and not 0 < first < num_classes:
         raise UserError(
             f"{where}: the background begins with class {first}, but needs to begin with one of "
             f"1 ... {num_classes - 1}"
@@ -156,15 +156,15 @@ def checked_background(node: object, num_classes: int, where: object) -> dict | 
     return {"first": first, "name": node["name"], "color": color}
 
 
-def background_words(node: object, rows: Sequence[object]) -> list[dict]:
-    """The classes that a checked ``background`` adds behind ``rows``."""
-    words = node.get("words", ()) if isinstance(node, dict) else ()
+def background_classes(node: object, rows: Sequence[object]) -> list[dict]:
+    """Return the classes that a checked ``background`` adds after ``rows``."""
+    names = node.get("words", ()) if isinstance(node, dict) else ()
     flags = {
         key: False
         for key in ("seen", "isthing")
         if any(isinstance(row, dict) and row.get(key) is not None for row in rows)
     }
-    return [{"name": word} | flags for word in words or ()]
+    return [{"name": name} | flags for name in names or ()]
 
 
 def _color(value: object, name: str, where: object) -> tuple[int, int, int]:
@@ -175,5 +175,5 @@ def _color(value: object, name: str, where: object) -> tuple[int, int, int]:
 
 
 def short(text: str) -> str:
-    """The text in quotes, shortened for a message."""
+    """Return the text in quotes, shortened for a message."""
     return printable(repr(text if len(text) <= 40 else text[:37] + "..."))

@@ -1,6 +1,6 @@
-"""Where class names come from: JSON files, text files with one name a line, typed lines.
+"""Read class names from JSON files, text files with one name per line, and typed lines.
 
-What stands in them is checked in :mod:`segcore.vocabulary.checks`.
+:mod:`segcore.vocabulary.checks` checks their contents.
 """
 
 import json
@@ -15,56 +15,56 @@ from segcore.vocabulary.checks import short
 logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 16 * 2**20
-MAX_DEPTH = 50  # of lists and objects within each other; a description of data sets has 4
+MAX_DEPTH = 50  # of nested lists and objects; a description of data sets has 4
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 LINE_END = re.compile(r"\r\n|\n|\r")
-# Endings of files that people keep lists of names in. No class is called so.
+# Suffixes of files that may hold lists of names. No class name ends so.
 FILE_ENDING = re.compile(
     r"\.(json|jsonl|txt|text|csv|tsv|tab|ya?ml|toml|xml|ini|cfg|names?|labels?|list|lst|dat|data|md"
     r"|html?|png|jpe?g|gif|bmp|tiff?|webp|mp4|pdf|docx?|xlsx?|ods|odt|py|pbtxt|pickle|pkl|npy|npz|pth?|parquet|zip|gz)$",
     re.IGNORECASE,
 )
-OTHER_SEPARATORS = re.compile("[;|\uff0c\u3001\uff1b]")  # beside the comma, in full width too
-SENTENCE_WORDS = 5
+OTHER_SEPARATORS = re.compile("[;|\uff0c\u3001\uff1b]")  # besides the comma, in full width too
+SENTENCE_WORDS = 5  # a class name with so many words looks like a sentence
 PATH_START = re.compile(r"~|/|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\")
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether a text is a path or a file name and not a word: by how it begins or ends."""
+    """Return whether a text looks like a path or file name, by its beginning or end."""
     return bool(FILE_ENDING.search(text.strip()) or PATH_START.match(text.strip()))
 
 
-def checked_line(words: Sequence[str]) -> Sequence[str]:
-    """Return the words of a typed line, which commas separate; warn of what is likely a slip.
+def checked_line(names: Sequence[str]) -> Sequence[str]:
+    """Return the class names of a typed, comma-separated line; warn of likely typing errors.
 
     Raises:
-        UserError: a word looks like a file, or there is a tab or a line break.
+        UserError: a name looks like a file, or holds a tab or a line break.
     """
-    for word in words:
-        if looks_like_file(word):
+    for name in names:
+        if looks_like_file(name):
             raise UserError(
-                f"there is no file {short(word)}, and no class is called so: give a JSON file, a "
-                ".txt with one class a line, or words separated by commas"
+                f"there is no file {short(name)}, and it is no class name: give a JSON file, a "
+                ".txt with one class a line, or class names separated by commas"
             )
-        if re.search(r"[\t\n\r]", word):
+        if re.search(r"[\t\n\r]", name):
             raise UserError(
-                f"{short(word)} holds a tab or a line break: separate classes by commas, or give a "
+                f"{short(name)} holds a tab or a line break: separate classes by commas, or give a "
                 ".txt with one class a line"
             )
-        if mark := OTHER_SEPARATORS.search(word):
-            logger.warning("%s is one class: commas separate classes, not %s", short(word), mark[0])
-    if len(words) == 1 and (
-        len(words[0].split()) >= SENTENCE_WORDS or words[0].endswith((".", "!", "?"))
+        if mark := OTHER_SEPARATORS.search(name):
+            logger.warning("%s is one class: commas separate classes, not %s", short(name), mark[0])
+    if len(names) == 1 and (
+        len(names[0].split()) >= SENTENCE_WORDS or names[0].endswith((".", "!", "?"))
     ):
         logger.warning(
             "the only class is %s, which looks like a sentence: commas separate classes",
-            short(words[0]),
+            short(names[0]),
         )
-    return words
+    return names
 
 
 def read_json(path: str | Path) -> object:
-    """Return what a JSON file of a user holds.
+    """Return the contents of a user's JSON file.
 
     Raises:
         UserError: it has more than 16 MiB, is nested too deep, or is no JSON.
@@ -83,7 +83,7 @@ def read_json(path: str | Path) -> object:
 
 
 def read_names(path: str | Path) -> list[str]:
-    """Return the class names of a text file, one a line.
+    """Return the class names of a text file, one per line.
 
     Spaces around a name, empty lines, and lines that begin with ``#`` are left out.
 

@@ -1,17 +1,17 @@
-"""Vocabularies: the classes of a benchmark, or the words that a person asks for.
+"""Load vocabularies: the classes of a benchmark, or class names that a user gives.
 
-A vocabulary comes from a registered name, a JSON file, a list of words, or one typed line::
+A vocabulary comes from a registered name, a JSON file, a list of class names, or a typed line::
 
     Vocabulary.load("ade20k_150")                # shipped with the package, see registered_names()
     Vocabulary.load("datasets/ade150.json")      # the file where it exists, else the alias `ade150`
-    Vocabulary.load("names.txt")                 # one class a line
+    Vocabulary.load("names.txt")                 # one class per line
     Vocabulary.load(["sky", "sofa, couch"])      # in a list ", " separates synonyms of one class
     Vocabulary.load("sky, tree, my dog")         # in a typed line commas separate classes
 
 A JSON file holds a list of strings, or an object like those in ``segcore/vocabularies``: ``name``,
 ``ignore_label``, ``templates``, ``background`` and ``classes``, a list of ``{"name", "prompt",
 "synonyms", "color", "isthing", "dataset_id", "seen"}`` in the order of the class ids, where only
-``name`` is required. ``docs/vocabularies.md`` says what each of them is.
+``name`` is required. ``docs/vocabularies.md`` describes them.
 """
 
 import colorsys
@@ -29,7 +29,7 @@ from pathlib import Path
 from segcore.errors import UserError, printable
 from segcore.runtime.files import user_path
 from segcore.vocabulary.checks import (
-    background_words,
+    background_classes,
     check_text,
     check_unique,
     checked_background,
@@ -43,7 +43,7 @@ from segcore.vocabulary.checks import (
 from segcore.vocabulary.files import checked_line, looks_like_file, read_json, read_names
 
 FOLDER = Path(__file__).parents[1] / "vocabularies"
-PUBLISHED_FOLDER = Path("datasets")  # where published configs say that files of classes are
+PUBLISHED_FOLDER = Path("datasets")  # the folder of class files in published configs
 
 Color = tuple[int, int, int]
 logger = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Background:
-    """Words that a model is asked for so that nothing else wins there; together they are one class.
+    """Several prompts that together are one background class in label maps and results.
 
     Attributes:
-        first: id of the first of them; all further classes are background, too.
-        name: of the one class.
-        color: of the one class, RGB.
+        first: id of the first background class; all later classes are background, too.
+        name: of the background class.
+        color: of the background class, RGB.
     """
 
     first: int
@@ -69,20 +69,19 @@ class Vocabulary:
     """An ordered list of T classes; every tuple has T entries, index = class id.
 
     Attributes:
-        name: what the vocabulary is called.
-        names: the classes' names, unique; keys of result tables.
-        synonyms: further words of each class, possibly none.
+        name: of the vocabulary.
+        names: class names, unique; keys of result tables.
+        synonyms: further names of each class, possibly none.
         prompts: the text that stands for the class in a prompt.
         colors: RGB in 0..255, the published colour or one of a fixed palette.
-        dataset_ids: value of the class in the downloaded labels (an RGB triple or a list where
-            colours or several values stand for it, None where there is none).
-        seen: whether the class occurs in training; None where nothing is held out.
-        isthing: countable object or stuff; None where the benchmark does not say.
+        dataset_ids: value of the class in the downloaded labels (an RGB triple, or a list if
+            several values mean the class; None if there is none).
+        seen: whether the class occurs in training; None if no class is held out.
+        isthing: True for things, False for stuff; None if the benchmark does not say.
         ignore_label: label value of pixels without a class.
-        templates: the vocabulary's own sentences, each with one ``{}`` for the word; none: those
-            of the model.
-        background: which classes are the background, None where none is.
-        colored: whether the colour is the class's own; otherwise it is one of the palette.
+        templates: prompt templates, each with one ``{}`` for the class name; () uses the model's.
+        background: the background classes, None if there are none.
+        colored: whether the colour is given for the class; otherwise it is one of the palette.
     """
 
     name: str
@@ -103,38 +102,40 @@ class Vocabulary:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Names of the classes of label maps, where the background is one class."""
+        """Names of the classes of label maps, in which the background is one class."""
         if self.background is None:
             return self.names
         return *self.names[: self.background.first], self.background.name
 
     @property
     def label_colors(self) -> tuple[Color, ...]:
-        """Their colours."""
+        """Colours of :attr:`label_names`."""
         if self.background is None:
             return self.colors
         return *self.colors[: self.background.first], self.background.color
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of what a model reads: prompts, synonyms and own templates, in order."""
-        read = [[prompt, *words] for prompt, words in zip(self.prompts, self.synonyms, strict=True)]
+        """SHA-256 (hex) of the model's input: prompts, synonyms and templates, in order."""
+        content = [
+            [prompt, *rest] for prompt, rest in zip(self.prompts, self.synonyms, strict=True)
+        ]
         if self.templates:
-            read = [read, self.templates]
-        text = json.dumps(read, ensure_ascii=True, separators=(",", ":"))
+            content = [content, self.templates]
+        text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     @classmethod
     def load(cls, source: "Vocabulary | str | Path | Iterable[str]") -> "Vocabulary":
-        """A vocabulary from whatever names one: see the module's docstring.
+        """Return the vocabulary of a name, file or list; see the module's docstring.
 
-        A text is tried as an existing file, a registered name or alias (also written as published
-        configs do, ``datasets/<alias>.json``), then as typed words. One word with a digit, an
-        underscore or a slash is taken for the name of a vocabulary, and no word may look like a
-        file name, so that a slip does not become a class.
+        A string is tried as an existing file, a registered name or alias (also in the form of
+        published configs, ``datasets/<alias>.json``), then as typed class names. A single name with
+        a digit, an underscore or a slash counts as the name of a vocabulary, and no class name may
+        look like a file name, so that a typing error does not become a class.
 
         Raises:
-            UserError: nothing of that name, or a vocabulary with a fault.
+            UserError: there is nothing of that name, or the vocabulary has an error.
         """
         if isinstance(source, Vocabulary):
             return source
@@ -143,7 +144,7 @@ class Vocabulary:
     @classmethod
     def _find(cls, source: "str | Path | Iterable[str]") -> "Vocabulary":
         if not isinstance(source, (str, Path)):
-            return cls.from_words(source)
+            return cls.from_class_names(source)
         text = str(source)
         path = _existing_file(text)
         if path is not None:
@@ -151,8 +152,8 @@ class Vocabulary:
         if isinstance(source, Path) or text.endswith(".json"):
             if Path(text).parent != PUBLISHED_FOLDER:
                 raise UserError(
-                    f"there is no file {short(text)}: give one that is there, a registered name "
-                    "such as ade20k_150, or words separated by commas"
+                    f"there is no file {short(text)}: give an existing file, a registered name "
+                    "such as ade20k_150, or class names separated by commas"
                 )
             return cls.registered(Path(text).stem, asked=text)
         if text in _aliases():
@@ -161,44 +162,46 @@ class Vocabulary:
 
     @classmethod
     def _typed(cls, text: str) -> "Vocabulary":
-        """Words that a person typed in one line, which may be a slip in something else."""
-        words = [word.strip() for word in text.split(",")]
-        if len(words) == 1 and re.search(r"[\d_/\\]", text) and not re.search(r"\s", text.strip()):
+        """Return the vocabulary of a typed line, which may be a misspelt registered name."""
+        names = [name.strip() for name in text.split(",")]
+        if len(names) == 1 and re.search(r"[\d_/\\]", text) and not re.search(r"\s", text.strip()):
             return cls.registered(text, asked=text if looks_like_file(text) else None)
-        return cls.from_words(checked_line(words))
+        return cls.from_class_names(checked_line(names))
 
     @classmethod
-    def from_words(cls, words: Iterable[str], name: str = "words") -> "Vocabulary":
-        """One class a string; ``", "`` separates its synonyms, the first one is the prompt."""
-        return _build({"classes": list(words)}, name, "the list of words")
+    def from_class_names(cls, classes: Iterable[str], name: str = "words") -> "Vocabulary":
+        """Return a vocabulary with one class per string.
+
+        ``", "`` separates the synonyms of a class; the first one is the prompt.
+        """
+        return _build({"classes": list(classes)}, name, "the list of class names")
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
-        """A JSON file, which is a list of strings or an object with ``classes``, or a text file.
+        """Read a JSON file (a list of strings or an object with ``classes``) or a text file.
 
-        A text file, ``.txt``, has one class a line, written like a string of a list; empty lines
-        and lines that begin with ``#`` are left out.
+        A text file, ``.txt``, has one class per line, in the form of a string of a list; empty
+        lines and lines that begin with ``#`` are left out.
         """
         path, where = user_path(path), printable(path)
         if path.suffix.lower() == ".txt":
             return _build({"classes": read_names(path)}, printable(path.stem), where)
         if path.suffix.lower() not in ("", ".json"):
             raise UserError(
-                f"{where} is no vocabulary: of files a JSON and a .txt with one class a line are "
-                "read"
+                f"{where} is no vocabulary: give a JSON file, or a .txt file with one class a line"
             )
         table = read_json(path)
         table = table if isinstance(table, dict) else {"classes": table}
         return _build(table, printable(path.stem), where)
 
     def to_table(self) -> dict:
-        """The content of a JSON file that :meth:`from_file` makes the same vocabulary of."""
+        """Return the content of a JSON file that :meth:`from_file` reads as the same vocabulary."""
         columns = {
             "name": self.names,
             "prompt": self.prompts,
             "synonyms": map(list, self.synonyms),
             "color": map(list, self.colors),
-            "palette": self.colored and [not own or None for own in self.colored],
+            "palette": self.colored and [not given or None for given in self.colored],
             "dataset_id": self.dataset_ids,
             "seen": self.seen,
             "isthing": self.isthing,
@@ -217,9 +220,9 @@ class Vocabulary:
 
     @classmethod
     def registered(cls, name: str, asked: str | None = None) -> "Vocabulary":
-        """A vocabulary shipped with the package, by name or alias.
+        """Return a vocabulary that ships with the package, by name or alias.
 
-        ``asked`` is what the user wrote, where that is not the name itself (a path).
+        ``asked`` is the user's text if it is not the name itself (a path).
         """
         if name not in _aliases():
             near = difflib.get_close_matches(name[:100], _aliases(), n=1, cutoff=0.0)[0]
@@ -227,7 +230,7 @@ class Vocabulary:
             what = f"no file {file} and no registered vocabulary" if asked else "no vocabulary"
             raise UserError(
                 f"there is {what} named {short(name)}; the nearest registered name is {near!r} "
-                "(classes of your own: a JSON file, or words separated by commas)"
+                "(for custom classes: a JSON file, or class names separated by commas)"
             )
         return _registered(_aliases()[name])
 
@@ -238,28 +241,28 @@ def _registered(name: str) -> Vocabulary:
 
 
 def registered_names() -> tuple[str, ...]:
-    """Names of the vocabularies that travel with the package, sorted."""
+    """Return the names of the vocabularies that ship with the package, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
 @functools.cache
 def vocabulary_table(name: str) -> dict:
-    """The whole JSON object of a registered vocabulary: classes, data sets, source."""
+    """Return the JSON object of a registered vocabulary: classes, data sets, source."""
     return read_json(FOLDER / f"{name}.json")
 
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    """Every name and alias -> registered name."""
+    """Return {name or alias: registered name}."""
     names = {name: name for name in registered_names()}
     return names | {a: name for name in names for a in vocabulary_table(name).get("aliases", ())}
 
 
 def distinct_colors(count: int, taken: Iterable[Color] = ()) -> list[Color]:
-    """``count`` RGB colours, all different, none of ``taken``; the same ones at every call.
+    """Return ``count`` different RGB colours, none of ``taken``; every call returns the same.
 
-    Hues go round by the golden ratio, so that neighbours in the list lie far apart. There are only
-    some thousand of these; after them comes a walk through all colours there are.
+    Hues advance by the golden ratio, so that neighbours in the list differ clearly. After a few
+    thousand of these, the function walks through all RGB colours.
     """
     used, colors = set(taken), []
     for step in itertools.count():
@@ -278,12 +281,12 @@ def _hue(step: int) -> Color:
 
 
 def _scattered(step: int) -> Color:
-    number = step * 10_368_889 % (1 << 24)  # odd, so each colour comes once
+    number = step * 10_368_889 % (1 << 24)  # an odd factor, so each colour comes once
     return number >> 16, number >> 8 & 255, number & 255
 
 
 def _existing_file(text: str) -> Path | None:
-    """The file of that name, if there is one."""
+    """Return the path if the file exists, else None."""
     try:
         path = user_path(text)
         return path if path.is_file() else None
@@ -292,12 +295,12 @@ def _existing_file(text: str) -> Path | None:
 
 
 def _build(table: dict, name: str, where: object) -> Vocabulary:
-    """A checked vocabulary; ``where`` names the source in messages."""
+    """Return a checked vocabulary; ``where`` names the source in messages."""
     rows = table.get("classes")
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{where} holds no classes: give at least one name")
     background = checked_background(table.get("background"), len(rows), where)
-    rows = [*rows, *background_words(table.get("background"), rows)]
+    rows = [*rows, *background_classes(table.get("background"), rows)]
     rows = [checked_row(row, number, where) for number, row in enumerate(rows, 1)]
     check_unique(rows, where)
     published = [row.get("color") for row in rows]
@@ -328,7 +331,7 @@ def _dataset_ids(rows: Sequence[dict]) -> tuple | None:
 
 
 def _warn_of_shared_prompts(vocabulary: Vocabulary) -> Vocabulary:
-    """Published lists hold different classes with one prompt, so that is no error."""
+    """Warn of classes with equal prompts, which published lists have too: it is no error."""
     classes: dict[str, list[str]] = {}
     for prompt, name in zip(vocabulary.prompts, vocabulary.names, strict=True):
         classes.setdefault(clean(prompt), []).append(name)

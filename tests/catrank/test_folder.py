@@ -14,7 +14,7 @@ from segcore.images import read_labels
 from segcore.outlines import decode_mask
 from segcore.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary.from_words(["sky", "sofa, couch"])
+VOCABULARY = Vocabulary.from_class_names(["sky", "sofa, couch"])
 
 
 def image_of(labels: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_results_of_an_earlier_run_are_kept(tmp_path):
     with pytest.raises(UserError, match=r"cat_labels\.png is there already"):
         folder.prepare(["dog", "cat"])
     with pytest.raises(UserError, match=r"vocabulary\.json is there already"):
-        ResultFolder(tmp_path, Vocabulary.from_words(["sea"])).prepare(["dog"])
+        ResultFolder(tmp_path, Vocabulary.from_class_names(["sea"])).prepare(["dog"])
     assert folder.path("cat", "labels.png").read_text() == "precious"
     ResultFolder(tmp_path, VOCABULARY, overwrite=True).prepare(["cat"])
 
@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_made_is_one_error_message(tmp_path):
 
 
 def test_many_classes_fit_the_label_map(tmp_path):
-    vocabulary = Vocabulary.from_words([f"word {i}" for i in range(400)])
+    vocabulary = Vocabulary.from_class_names([f"word {i}" for i in range(400)])
     folder = ResultFolder(tmp_path, vocabulary)
     folder.prepare(["cat"])
     labels = np.arange(400).reshape(20, 20)

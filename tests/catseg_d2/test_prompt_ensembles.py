@@ -13,7 +13,7 @@ from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary.from_words(["sofa, couch, settee", "cat", "tree, tree"])
+VOCABULARY = Vocabulary.from_class_names(["sofa, couch, settee", "cat", "tree, tree"])
 
 
 @pytest.fixture

@@ -118,6 +118,6 @@ def test_a_model_without_class_names_is_refused(closed):
 def test_another_number_of_class_names_is_refused(closed):
     config = "scenes_60_instance.yaml"
     cfg = load_config(f"mask2former_rankseg/{config}", closed(config)[3:])
-    vocabulary = Vocabulary.from_words(["sky", "tree"])
+    vocabulary = Vocabulary.from_class_names(["sky", "tree"])
     with pytest.raises(UserError, match=r"has 2 names, but MODEL.SEM_SEG_HEAD.NUM_CLASSES"):
         Model(cfg, vocabulary)

@@ -171,7 +171,7 @@ def tracker():
     """A model around such a network."""
     model = object.__new__(Model)
     model.network, model.min_score, model.format = Tracks(), 0.5, "RGB"
-    model.vocabulary = Vocabulary.from_words(["sky", "thing"])
+    model.vocabulary = Vocabulary.from_class_names(["sky", "thing"])
     model.resize = ResizeShortestEdge([64, 64], 64)
     return model
 
@@ -208,7 +208,7 @@ def test_a_truncated_video_is_written_up_to_the_damage(
     assert 5 < written < 30 and f"after {written} frames" in failure
     script = importlib.import_module("video")
     video, run = open_video(tmp_path / "a.mkv"), {"rate": Fraction(10), "alpha": 0.5}
-    assert "damaged or cut off" in script.segment_video(tracker, video, tmp_path / "out", **run)
+    assert "damaged or truncated" in script.segment_video(tracker, video, tmp_path / "out", **run)
     assert len(labels_of(tmp_path / "out")) == written
 
 

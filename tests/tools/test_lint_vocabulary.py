@@ -26,7 +26,7 @@ def test_findings_are_lines_that_name_the_vocabulary(tool, tmp_path, capsys) -> 
     path.write_text(json.dumps(["cat, kitten", "dog, kitten"]))
     assert tool.main([str(path), "voc20"]) == 1
     (line,) = capsys.readouterr().out.splitlines()
-    assert line == f"{path}: 'kitten' stands for several classes: 'cat, kitten', 'dog, kitten'"
+    assert line == f"{path}: 'kitten' belongs to several classes: 'cat, kitten', 'dog, kitten'"
 
 
 @pytest.mark.parametrize("content", ["[", '["cat", ""]', '["cat", "Cat"]'])

@@ -63,7 +63,7 @@ class Constructor:
 
 
 @contextmanager
-def damage_is_one_error() -> Iterator[None]:
+def damage_as_unpickling_error() -> Iterator[None]:
     """Convert every error that damaged bytes can cause into an UnpicklingError."""
     try:
         yield
@@ -90,7 +90,7 @@ def read_tree(
     Raises:
         pickle.UnpicklingError: the stream uses an opcode or a name that is not in the vocabulary,
             or claims too much.
-        Exception: it is damaged; see :func:`damage_is_one_error`.
+        Exception: it is damaged; see :func:`damage_as_unpickling_error`.
     """
     return _Machine(stream, vocabulary, budget, persistent).run()
 

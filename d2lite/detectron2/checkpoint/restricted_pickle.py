@@ -15,7 +15,7 @@ from mmap import mmap
 from pickle import UnpicklingError
 from typing import IO, Any
 
-from .pickle_machine import Budget, Constructor, damage_is_one_error, finish, read_tree
+from .pickle_machine import Budget, Constructor, damage_as_unpickling_error, finish, read_tree
 from .pickled_tensors import STORAGE_KINDS, TENSORS, Storage
 
 MAX_DIRECTORY = 8 << 20  # bytes of the list of entries of a zip: 100,000 tensors
@@ -39,7 +39,7 @@ def load_pickle(file: IO[bytes]) -> Any:
     """
     content = _content(file)
     budget = Budget(len(content))
-    with damage_is_one_error():
+    with damage_as_unpickling_error():
         return finish(read_tree(_stream(content), _VOCABULARY, budget), budget)
 
 
@@ -57,7 +57,7 @@ def load_torch(file: IO[bytes]) -> Any:
     """
     content = _content(file)
     budget = Budget(len(content))
-    with damage_is_one_error():
+    with damage_as_unpickling_error():
         if content[:4] == b"PK\3\4":
             archive = _Archive(content)
             pickled = io.BytesIO(archive.read("data.pkl"))

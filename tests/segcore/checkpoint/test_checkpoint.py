@@ -16,7 +16,7 @@ from torch import nn
 from segcore.checkpoint import (
     Checkpointer,
     convert_for_detectron2,
-    open_torchscript_tower,
+    open_torchscript_clip,
     read_checkpoint,
 )
 from segcore.errors import UserError
@@ -145,12 +145,15 @@ def test_the_cache_is_the_users_alone(tmp_path, cache, monkeypatch):
     copy = Path(convert_for_detectron2(str(tmp_path / "m.safetensors")))
     assert copy.parent == folder and folder.stat().st_mode & 0o777 == 0o700
     assert copy.stat().st_mode & 0o777 == 0o600
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="is somebody else's: set"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="belongs to another user: set"),
+    ):
         patch.setattr(os, "getuid", lambda: 12345)
         convert_for_detectron2(str(tmp_path / "m.safetensors"))
     folder.rename(cache / "elsewhere")
     folder.symlink_to(cache / "elsewhere")
-    with pytest.raises(UserError, match="is somebody else's: set CATRANK_CACHE"):
+    with pytest.raises(UserError, match="belongs to another user: set CATRANK_CACHE"):
         convert_for_detectron2(str(tmp_path / "m.safetensors"))
 
 
@@ -246,12 +249,12 @@ def test_torchscript_only_on_request(tmp_path):
     module.save(str(tmp_path / "tower.pt"))
     with pytest.raises(UserError, match=r"`python tools/convert_clip\.py .*tower\.pt OUT\."):
         read_checkpoint(tmp_path / "tower.pt")
-    tensors = open_torchscript_tower(tmp_path / "tower.pt")
+    tensors = open_torchscript_clip(tmp_path / "tower.pt")
     assert tensors["weight"].dtype == torch.float32
     assert tensors["weight"].equal(module.state_dict()["weight"].float())
     with pytest.raises(UserError, match="is not a TorchScript archive"):
         (tmp_path / "no.pt").write_text("no")
-        open_torchscript_tower(tmp_path / "no.pt")
+        open_torchscript_clip(tmp_path / "no.pt")
 
 
 def test_checkpointer_round_trip(tmp_path):
@@ -400,7 +403,7 @@ def test_resuming_goes_back_to_a_checkpoint_that_is_whole(run, caplog):
         assert Checkpointer(model, str(run)).resume_or_load("")["iteration"] == left
         assert same(model.state_dict())
         assert f"{damaged}.pth cannot be read: it is damaged: the checksum" in caplog.text
-        assert f"the run goes on from model_{left:07}.pth, which is whole" in caplog.text
+        assert f"the run resumes from model_{left:07}.pth, which is whole" in caplog.text
     flip_a_bit_of_the_weights(run / "model_0000001.pth")
     with pytest.raises(UserError, match=r"final\.pth is damaged, and .* no earlier checkpoint"):
         Checkpointer(model, str(run)).resume_or_load("")

@@ -80,7 +80,7 @@ def test_training_data_is_checked_before_training() -> None:
 def test_published_lists_pass(golden: Path, alias: str, dataset: str, caplog) -> None:
     path = golden / "catseg" / "vocab" / f"{alias}.json"
     vocabulary = (
-        Vocabulary.from_words(json.loads(path.read_text("utf-8"))) if path.exists() else alias
+        Vocabulary.from_class_names(json.loads(path.read_text("utf-8"))) if path.exists() else alias
     )
     check_class_names(Vocabulary.load(vocabulary), dataset, "TEST_CLASS_JSON")
     assert "differ" not in caplog.text

@@ -42,9 +42,9 @@ def test_text_is_readable_on_every_color():
 
 def test_present_classes_are_ordered_by_area_and_sum_to_one(halves):
     halves[0, 0] = 1
-    shares = overlays.present_classes(halves, 255)
-    assert [class_id for class_id, _ in shares] == [1, 0]
-    assert sum(share for _, share in shares) == pytest.approx(1)
+    fractions = overlays.present_classes(halves, 255)
+    assert [class_id for class_id, _ in fractions] == [1, 0]
+    assert sum(fraction for _, fraction in fractions) == pytest.approx(1)
     assert overlays.present_classes(np.full((3, 3), 255), 255) == []
 
 
@@ -116,8 +116,8 @@ def test_names_are_written_on_plates_of_their_color(halves):
 def test_legend_shows_the_given_classes_in_columns():
     names = [f"class number {i} with a name that is far too long" for i in range(100)]
     colors = [(i, 255 - i, 3) for i in range(100)]
-    shares = [(i, 0.01) for i in range(60)]
-    drawn = overlays.legend(names, colors, shares, rows=24, column_width=200)
+    fractions = [(i, 0.01) for i in range(60)]
+    drawn = overlays.legend(names, colors, fractions, rows=24, column_width=200)
     assert drawn.shape[1] == 3 * 200
     for class_id in (0, 59):
         assert (drawn == colors[class_id]).all(-1).sum() > 100

@@ -13,7 +13,7 @@ from segcore.drawing.segments import (
 )
 from segcore.vocabulary import Vocabulary
 
-WORDS = Vocabulary.from_words(["sky", "cat"])
+WORDS = Vocabulary.from_class_names(["sky", "cat"])
 SKY, CAT, OTHER_CAT = Segment(1, 0, is_object=False), Segment(2, 1), Segment(5, 1)
 
 

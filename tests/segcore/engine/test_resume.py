@@ -420,7 +420,7 @@ def test_a_killed_process_ends_all_in_one_line(start, rank, ignored):
         words = ("--num-gpus=2", "DATALOADER.NUM_WORKERS", "0")
         _, process = start(f"dies-{rank}-{ignored}", *words, FAULT=f"die {rank}")
     printed = process.communicate()[1]
-    sentence = f"error: process {rank} was killed by SIGKILL, perhaps for want of memory"
+    sentence = f"error: process {rank} was killed by SIGKILL, perhaps for lack of memory"
     assert printed.splitlines()[-1] == sentence and process.returncode == 2
     assert printed.count("error") == 1 and "Traceback" not in printed
 

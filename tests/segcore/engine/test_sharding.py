@@ -12,12 +12,12 @@ def test_images_are_dealt_by_pixels(number):
     sizes = rng.integers(100, 1000, (300, 2)).tolist()
     # Sorted by size, as folders of several cameras are: contiguous parts would be unequal.
     items = [{"height": height, "width": width} for height, width in sorted(sizes)]
-    shares = assign_images(items, number)
-    assert sorted(index for share in shares for index in share) == list(range(300))
-    assert all(share == sorted(share) for share in shares)
-    loads = [sum(items[i]["height"] * items[i]["width"] for i in share) for share in shares]
+    shards = assign_images(items, number)
+    assert sorted(index for shard in shards for index in shard) == list(range(300))
+    assert all(shard == sorted(shard) for shard in shards)
+    loads = [sum(items[i]["height"] * items[i]["width"] for i in shard) for shard in shards]
     assert max(loads) - min(loads) <= max(h * w for h, w in sizes)
-    assert assign_images(items, number) == shares
+    assert assign_images(items, number) == shards
 
 
 def test_a_huge_image_keeps_one_process_busy():

@@ -66,7 +66,7 @@ def test_a_class_of_interest_that_is_only_predicted() -> None:
 def test_only_the_classes_of_a_benchmark_are_of_interest() -> None:
     assert classes_of_interest(Vocabulary.registered("mess_dram")) == tuple(range(11))
     assert classes_of_interest(Vocabulary.registered("ade20k_150")) is None
-    assert classes_of_interest(Vocabulary.from_words(["a", "b"])) is None
+    assert classes_of_interest(Vocabulary.from_class_names(["a", "b"])) is None
     assert classes_of_interest(None) is None
 
 

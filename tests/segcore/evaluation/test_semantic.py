@@ -74,7 +74,7 @@ def run_golden(
     folder = golden / "evaluation"
     spec = json.loads((folder / f"{case}.json").read_text("utf-8"))
     boundary = options.pop("boundary", False)
-    vocabulary = Vocabulary.from_words(spec["classes"])
+    vocabulary = Vocabulary.from_class_names(spec["classes"])
     name = register(folder / case / "pred", folder / case / "gt", vocabulary, **options)
     files = [str(folder / image["pred"]) for image in spec["images"]]
     evaluator = SemanticEvaluator(name, boundary=boundary)

@@ -427,7 +427,7 @@ def test_registered_videos(tmp_path: Path, names) -> None:
     (tmp_path / "list.txt").write_text("\n".join(video_run.LENGTHS))
     folders = [tmp_path / VIDEO] * 2
     vocabulary = replace(
-        Vocabulary.from_words(video_run.CLASSES), dataset_ids=(1, 2, 3), isthing=(True,) * 3
+        Vocabulary.from_class_names(video_run.CLASSES), dataset_ids=(1, 2, 3), isthing=(True,) * 3
     )
     register_video_semantic_dataset(
         "test_labels", tmp_path / "list.txt", *folders, vocabulary, piece_frames=6

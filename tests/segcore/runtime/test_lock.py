@@ -13,7 +13,7 @@ import pytest
 
 from segcore.errors import UserError
 from segcore.runtime import lock
-from segcore.runtime.lock import NAME, PATIENCE, SILENCE, Holder, hold, process_start, release
+from segcore.runtime.lock import EXPIRY, MAX_WAIT, NAME, Holder, hold, process_start, release
 
 PROGRAM = """
 import sys
@@ -115,10 +115,10 @@ def test_a_number_that_another_process_has_now(tmp_path: Path) -> None:
     hold(tmp_path, "--output")
 
 
-@pytest.mark.parametrize("silent", [0, SILENCE - 1, SILENCE])
+@pytest.mark.parametrize("silent", [0, EXPIRY - 1, EXPIRY])
 def test_elsewhere_silence_tells(tmp_path: Path, silent: float) -> None:
     clock = Clock(write(tmp_path, machine="another", host="node7", pid=1) + silent)
-    if silent < SILENCE:
+    if silent < EXPIRY:
         with pytest.raises(UserError, match="process 1 on node7"):
             hold(tmp_path, "--output", now=clock.now)
     else:
@@ -127,7 +127,7 @@ def test_elsewhere_silence_tells(tmp_path: Path, silent: float) -> None:
 
 
 def test_here_silence_tells_nothing(tmp_path: Path) -> None:
-    clock = Clock(write(tmp_path) + 10 * SILENCE)
+    clock = Clock(write(tmp_path) + 10 * EXPIRY)
     with pytest.raises(UserError, match="is in use"):
         hold(tmp_path, "--output", now=clock.now)
 
@@ -138,7 +138,7 @@ def test_a_lock_that_tells_nothing(tmp_path: Path, content: str) -> None:
     clock = Clock((tmp_path / NAME).stat().st_mtime)
     with pytest.raises(UserError, match="is in use by another run"):
         hold(tmp_path, "--output", now=clock.now)
-    clock.time += SILENCE
+    clock.time += EXPIRY
     hold(tmp_path, "--output", now=clock.now)
 
 
@@ -152,14 +152,14 @@ def test_resuming_waits_for_silence(tmp_path: Path) -> None:
     """A machine that was lost says no more."""
     clock = Clock(beat := write(tmp_path, machine="another"))
     hold(tmp_path, "--output", wait=True, now=clock.now, pause=clock.pause)
-    assert SILENCE <= clock.time - beat < SILENCE + 10
+    assert EXPIRY <= clock.time - beat < EXPIRY + 10
 
 
 def test_resuming_does_not_wait_for_ever(tmp_path: Path) -> None:
     clock = Clock(beat := write(tmp_path))
     with pytest.raises(UserError, match="which has not ended"):
         hold(tmp_path, "--output", wait=True, now=clock.now, pause=clock.pause)
-    assert clock.time - beat >= PATIENCE
+    assert clock.time - beat >= MAX_WAIT
 
 
 def test_signs_of_life(tmp_path: Path) -> None:

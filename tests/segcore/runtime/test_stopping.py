@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from segcore.errors import exit_on_user_error
-from segcore.runtime.stopping import Terminated, interrupts_ignored, stops_raised
+from segcore.runtime.stopping import Terminated, interrupts_ignored, signals_as_exceptions
 
 PROGRAM = """
 import os, signal, sys
@@ -80,7 +80,7 @@ def test_handlers_of_others_are_left_alone() -> None:
     seen = []
     before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
     try:
-        with stops_raised():
+        with signals_as_exceptions():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -89,7 +89,7 @@ def test_handlers_of_others_are_left_alone() -> None:
 
 def test_it_is_put_back() -> None:
     before = [signal.getsignal(number) for number, _ in SIGNALS]
-    with pytest.raises(Terminated), stops_raised():
+    with pytest.raises(Terminated), signals_as_exceptions():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(SystemExit), exit_on_user_error():
         signal.raise_signal(signal.SIGINT)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from segcore.vocabulary import Vocabulary, registered_names
-from segcore.vocabulary.lint import find_oddities
+from segcore.vocabulary.lint import lint_vocabulary
 
 # Of published lists, which stay as they are: words that stand for several classes, and colours
 # that two classes share or some lack.
@@ -21,12 +21,12 @@ KNOWN = {
 def lint(folder: Path, *classes: object, **keys: object) -> list[str]:
     path = folder / "mine.json"
     path.write_text(json.dumps({"classes": classes, **keys}))
-    return list(find_oddities(Vocabulary.load(path)))
+    return list(lint_vocabulary(Vocabulary.load(path)))
 
 
 @pytest.mark.parametrize("name", registered_names())
 def test_shipped_vocabularies(name: str) -> None:
-    found = list(find_oddities(Vocabulary.load(name)))
+    found = list(lint_vocabulary(Vocabulary.load(name)))
     assert len(found) == KNOWN.get(name, 0), found
 
 
@@ -38,10 +38,10 @@ def test_nothing_is_odd(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "finding"),
     [
-        (["sofa, couch", "seat, Couch"], "'couch' stands for several classes: 'sofa, couch', "),
+        (["sofa, couch", "seat, Couch"], "'couch' belongs to several classes: 'sofa, couch', "),
         ([{"name": "a", "prompt": "x"}, {"name": "b", "prompt": "X "}], "'x' stands for several"),
         (["couch", {"name": "sofa", "synonyms": ["couch"]}], "'couch' stands for several"),
-        ([{"name": "cat", "synonyms": ["CAT"]}, "dog"], "class 'cat' has a word twice"),
+        ([{"name": "cat", "synonyms": ["CAT"]}, "dog"], "class 'cat' has a synonym twice"),
         ([{"name": "my  dog"}], "class 'my  dog' has spaces at an end or side by side"),
         ([{"name": "a", "color": [1, 2, 3]}, "b", "c"], "2 of 3 classes have no colour: 'b', 'c'"),
         (
