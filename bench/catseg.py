@@ -1,16 +1,16 @@
-"""CAT-Seg's speed and memory on this machine, beside the plain formulation: `make bench`.
+"""Measure CAT-Seg's speed and memory on this machine, beside a baseline: `make bench`.
 
     python bench/catseg.py --words 20 150 --runs 1
     python bench/catseg.py --training
     python bench/catseg.py --rounding
 
-Weights are random and so is the image: neither changes the arithmetic. Patch inference as
-published, five crops, labels out. "plain" is bench/plain.py: every class in one batch, guidance
-repeated, classes padded to 256, text at 77 tokens, all scores at full size. --reference runs the
-authors' code, too. Every number is the median of --runs processes of its own, the ways in turn.
-"GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of the exact
-formulation take at the rate of a 2048^3 float32 product, measured between the runs: no code that
-does them can be faster.
+Weights and image are random, which does not change the arithmetic. Inference is the published
+patch inference with five crops, and returns labels. "baseline" is bench/baseline_catseg.py: every
+class in one batch, guidance repeated, classes padded to 256, text at 77 tokens, all scores at full
+size. --reference also runs the authors' code. Every number is the median of --runs separate
+processes; the implementations take turns. "GB" is the peak above the loaded model. "limit" is the
+time that the multiply-adds of the exact computation take at the rate of a 2048^3 float32 product,
+measured between the runs: no code that computes them can be faster.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -26,53 +26,34 @@ import catseg_d2
 
 # isort: split
 import torch
-from detectron2.modeling import build_model
+from baseline_catseg import BaselineCATSeg
+from catseg_models import HEIGHT, WIDTH, build, random_image
 from measure import in_turn, memory_now, memory_peak, seconds
-from plain import PlainCATSeg
+from reduced_precision import table_of_precisions
 from reference import build_reference
-from vocabulary import many_words
+from vocabulary import many_class_names
 
-from segcore.config import load_config
 from segcore.errors import UserError, exit_on_user_error
 from segcore.vocabulary import Vocabulary
 
-HEIGHT, WIDTH = 480, 640
-PUBLISHED_WORDS = {20: "voc20", 150: "ade20k_150", 847: "ade20k_847"}
-# Multiply-adds of one image, by the number of words, ViT-B: counted over the exact formulation.
+PUBLISHED_VOCABULARIES = {20: "voc20", 150: "ade20k_150", 847: "ade20k_847"}
+# Multiply-adds of one image, by the number of classes, ViT-B: counted for the exact computation.
 ARITHMETIC = {20: 0.40e12, 150: 1.21e12, 847: 1.87e12}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians, or one run: seconds to embed the words, seconds an image, bytes above the model."""
+    """Medians, or one run: seconds to embed the text, seconds per image, bytes above the model."""
 
     text: float
     image: float
     memory: float
 
 
-def build(config: str, **keys: object) -> catseg_d2.CATSeg:
-    """A model with random weights, always the same; ``__`` in a key stands for a point."""
-    settings = {
-        "MODEL.CLIP_WEIGHTS": "",
-        "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON": "",
-        **{key.replace("__", "."): value for key, value in keys.items()},
-    }
-    torch.manual_seed(0)
-    model = build_model(load_config(config, [item for pair in settings.items() for item in pair]))
-    model.may_predict = True  # with random weights
-    return model
+def segment(config: str, number: int, baseline: bool) -> Measured:
+    """Embed a class name and then all, segment two images; time the second call of both.
 
-
-def random_image() -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
-
-
-def segment(config: str, number: int, plain: bool) -> Measured:
-    """Embeds one word and then the words, segments two images; times the second of both.
-
-    The first pays for what is read or allocated once.
+    The first call includes one-time reads and allocations.
     """
     model = build(
         config,
@@ -80,27 +61,30 @@ def segment(config: str, number: int, plain: bool) -> Measured:
         TEST__SEM_SEG_OUTPUT="labels",
         MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
     ).eval()
-    words = PUBLISHED_WORDS.get(number) or many_words(number)
+    vocabulary = PUBLISHED_VOCABULARIES.get(number) or many_class_names(number)
     image = random_image()
-    segmenter = PlainCATSeg(model) if plain else model
-    prediction = partial(_labels, segmenter, image.to(model.device))
+    segmenter = BaselineCATSeg(model) if baseline else model
+    prediction = partial(predict_labels, segmenter, image.to(model.device))
     loaded = memory_now()
     segmenter.set_vocabulary("grass")
-    text = seconds(partial(segmenter.set_vocabulary, words))
+    text = seconds(partial(segmenter.set_vocabulary, vocabulary))
     prediction()
     return Measured(text, seconds(prediction), memory_peak() - loaded)
 
 
-def _labels(segmenter: PlainCATSeg | catseg_d2.CATSeg, image: torch.Tensor) -> torch.Tensor:
-    if isinstance(segmenter, PlainCATSeg):
+def predict_labels(
+    segmenter: BaselineCATSeg | catseg_d2.CATSeg, image: torch.Tensor
+) -> torch.Tensor:
+    """image (3, h, w) uint8 -> labels (h, w)."""
+    if isinstance(segmenter, BaselineCATSeg):
         return segmenter(image).argmax(dim=0)
     return segmenter([{"image": image}])[0]["sem_seg_labels"]
 
 
 def segment_reference(checkout: str, number: int) -> Measured:
-    """The same with the authors' code, whose first image embeds the words, too."""
-    words = Vocabulary.load(PUBLISHED_WORDS.get(number) or many_words(number))
-    model = build_reference(checkout, list(words.prompts))
+    """Do the same with the authors' code, whose first image includes embedding the text."""
+    vocabulary = Vocabulary.load(PUBLISHED_VOCABULARIES.get(number) or many_class_names(number))
+    model = build_reference(checkout, list(vocabulary.prompts))
     item = {"image": random_image(), "height": HEIGHT, "width": WIDTH}
     loaded = memory_now()
     with torch.no_grad():
@@ -110,7 +94,7 @@ def segment_reference(checkout: str, number: int) -> Measured:
 
 
 def train(config: str, way: str) -> Measured:
-    """Forward and backward of one image with the 171 classes of COCO-Stuff, without optimizer."""
+    """Run forward and backward of one image with COCO-Stuff's 171 classes, without optimizer."""
     keep = way != "recomputed"
     model = build(config, MODEL__SEM_SEG_HEAD__ACTIVATION_CHECKPOINTING=not keep).train()
     generator = torch.Generator().manual_seed(0)
@@ -119,8 +103,8 @@ def train(config: str, way: str) -> Measured:
     labels = torch.randint(0, len(model.train_vocabulary), size, generator=generator)
 
     def step() -> None:
-        if way == "plain":
-            loss = PlainCATSeg(model).loss(image.to(model.device), labels.to(model.device))
+        if way == "baseline":
+            loss = BaselineCATSeg(model).loss(image.to(model.device), labels.to(model.device))
         else:
             loss = sum(model([{"image": image, "sem_seg": labels}]).values())
         loss.backward()
@@ -129,11 +113,11 @@ def train(config: str, way: str) -> Measured:
     return Measured(0.0, seconds(step), memory_peak())
 
 
-def table_of_words(args: argparse.Namespace) -> None:
+def table_of_inference(args: argparse.Namespace) -> None:
     print(f"{'words':>7}  {'':<10}{'text s':>9}{'image s':>11}{'GB':>7}{'limit s':>9}{'GMAC/s':>8}")
-    ways = ("ours",) if args.ours_alone else ("plain", "ours")
+    ways = ("ours",) if args.ours_alone else ("baseline", "ours")
     for number in args.words:
-        cases = {way: (segment, args.config_file, number, way == "plain") for way in ways}
+        cases = {way: (segment, args.config_file, number, way == "baseline") for way in ways}
         if args.reference:
             cases["reference"] = (segment_reference, args.reference, number)
         results, rate = in_turn(cases, args.runs)
@@ -149,9 +133,9 @@ def table_of_words(args: argparse.Namespace) -> None:
 
 def table_of_training(args: argparse.Namespace) -> None:
     print("one training step, 171 classes, one image; GB: the whole process")
-    cases = {way: (train, args.config_file, way) for way in ("plain", "kept", "recomputed")}
+    cases = {way: (train, args.config_file, way) for way in ("baseline", "kept", "recomputed")}
     if args.ours_alone:
-        del cases["plain"]
+        del cases["baseline"]
     results, rate = in_turn(cases, args.runs)
     for way, found in results.items():
         numbers = (
@@ -168,12 +152,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config-file", default="catseg_d2/vitb_384.yaml")
-    add("--words", type=int, nargs="+", default=[20, 150, 847, 20_000], help="how many")
-    add("--runs", type=int, default=5, help="processes a number (default: 5)")
-    add("--ours-alone", action="store_true", help="leave out the plain formulation")
+    add("--words", type=int, nargs="+", default=[20, 150, 847, 20_000], help="numbers of classes")
+    add("--runs", type=int, default=5, help="processes per number (default: 5)")
+    add("--ours-alone", action="store_true", help="leave out the baseline")
     add("--reference", metavar="FOLDER", help="a checkout of the authors' code, to run beside ours")
-    add("--training", action="store_true", help="a training step instead")
-    add("--rounding", action="store_true", help="error and speed of what rounds instead")
+    add("--training", action="store_true", help="measure a training step instead")
+    add("--rounding", action="store_true", help="error and speed of reduced precision instead")
     args = parser.parse_args(arguments)
     if args.runs < 1 or not all(1 <= number <= 20_000 for number in args.words):
         raise UserError("--runs takes 1 or more, --words numbers from 1 to 20000")
@@ -185,13 +169,11 @@ def main() -> None:
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{args.config_file}, {WIDTH} x {HEIGHT}, {where}, {torch.get_num_threads()} threads")
     if args.rounding:
-        from rounding import table_of_rounding
-
-        table_of_rounding(args.config_file, args.words, args.runs)
+        table_of_precisions(args.config_file, args.words, args.runs)
     elif args.training:
         table_of_training(args)
     else:
-        table_of_words(args)
+        table_of_inference(args)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Time and memory of evaluating label maps of many classes: `make bench BENCH=evaluators`.
+"""Measure time and memory of evaluating label maps: `make bench BENCH=evaluators`.
 
     python bench/evaluators.py --images 2000 --theirs 5
     taskset -c 1 python bench/evaluators.py > docs/evaluation_speed.md
 
-The maps are random regions: some 20 of the classes are in an image, and the prediction gives a
-third of the regions to other classes. They are written once, as PNG, and used over and over. Beside
-ours stands Detectron2's SemSegEvaluator, where the real Detectron2 is installed. It takes scores of
-every class and looks for the best one; so that the search can be told apart, it is also given label
-maps that pass for scores. Times are of the processor, so that what else runs does not count.
+The maps are random regions: about 20 of the classes are in an image, and the prediction gives a
+third of the regions to other classes. They are written once, as PNG, and used repeatedly. If the
+real Detectron2 is installed, its SemSegEvaluator is measured beside ours. It takes scores of every
+class and searches the best one; to separate the time of this search, it is also given label maps in
+the form of scores. Times are CPU times, so that other processes do not count.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -45,18 +45,18 @@ from segcore.images import read_labels
 NAME = "bench_label_maps"
 IGNORE_LABEL = 65535
 REGIONS, SHOWN = 60, 20
-DISTINCT = 8  # maps; further images are these again
+DISTINCT = 8  # maps; further images repeat them
 WARM_UP = 3  # images before the clock starts
 GATE = 10  # times faster than Detectron2
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What is evaluated.
+    """The label maps to evaluate.
 
     Attributes:
         folder: of the ground truth, with the predictions beside it.
-        images: how many.
+        images: their number.
         classes: K.
         size: (H, W).
     """
@@ -74,7 +74,7 @@ class Maps:
             np.save(self.folder / f"{number}.npy", prediction)
 
     def register(self) -> None:
-        """Make them a semantic data set of the process."""
+        """Register the maps as a semantic data set of the process."""
         files = [
             {
                 "file_name": f"{image}.jpg",
@@ -91,14 +91,14 @@ class Maps:
         check_registered([NAME])
 
     def predictions(self) -> Iterator[Tensor]:
-        """Label maps (H, W) int64, one an image."""
+        """Yield label maps (H, W) int64, one per image."""
         maps = [torch.from_numpy(np.load(self.folder / f"{i}.npy")) for i in range(DISTINCT)]
         for image in range(self.images):
             yield maps[image % DISTINCT]
 
 
 def random_maps(seed: int, classes: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Ground truth and prediction, (H, W) int64 each: regions around random points."""
+    """Return ground truth and prediction, (H, W) int64 each: regions around random points."""
     rng = np.random.default_rng(seed)
     points = rng.random((REGIONS, 2, 1, 1)) * np.reshape(size, (2, 1, 1))
     regions = ((np.indices(size) - points) ** 2).sum(axis=1).argmin(axis=0)
@@ -110,7 +110,7 @@ def random_maps(seed: int, classes: int, size: tuple[int, int]) -> tuple[np.ndar
 
 
 class AsScores:
-    """A label map that passes for scores: the search for the best class costs nothing."""
+    """A label map with the interface of scores: the search for the best class costs nothing."""
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels
@@ -126,12 +126,12 @@ def to_scores(labels: Tensor, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of an evaluator.
+    """The measurements of an evaluator.
 
     Attributes:
-        milliseconds: of the processor, median of the images.
-        memory: bytes held after the first tenth of the images, and the most from there on.
-        miou: what was found.
+        milliseconds: CPU time, median over the images.
+        memory: bytes held after the first tenth of the images, and the maximum from there on.
+        miou: the result.
     """
 
     milliseconds: float
@@ -180,7 +180,7 @@ WAYS: dict[str, tuple[Callable, Callable]] = {
 
 
 def time_of_reading(maps: Maps) -> float:
-    """Milliseconds of the processor that decoding a label map takes: both evaluators must."""
+    """Return the CPU milliseconds of decoding a label map, which both evaluators need."""
     times = []
     for image in range(WARM_UP + 30):
         start = time.process_time()
@@ -190,15 +190,15 @@ def time_of_reading(maps: Maps) -> float:
 
 
 def has_detectron2() -> bool:
-    """Whether the real one is installed: the stand-in has no such evaluator."""
+    """Return whether the real one is installed: the stand-in has no such evaluator."""
     try:
         return hasattr(detectron2.evaluation, "SemSegEvaluator")
-    except ImportError:  # the stand-in's way to say so
+    except ImportError:  # raised by the stand-in
         return False
 
 
 def report(args: argparse.Namespace) -> Iterator[str]:
-    """The lines of the page, as they are known."""
+    """Yield the lines of the page, as soon as they are measured."""
     with tempfile.TemporaryDirectory() as folder:
         many = Maps(Path(folder), args.images, args.classes, tuple(args.size))
         few = Maps(Path(folder), args.theirs, args.classes, tuple(args.size))
@@ -208,19 +208,19 @@ def report(args: argparse.Namespace) -> Iterator[str]:
         if not has_detectron2():
             ways = {name: maps for name, maps in ways.items() if name.startswith("ours")}
         height, width = many.size
-        yield "# How long an evaluator takes\n"
+        yield "# Speed and memory of the semantic evaluator\n"
         yield (
             f"`make bench BENCH=evaluators`, {datetime.date.today()}, {platform.machine()}, one "
             f"core, torch {torch.__version__}: label maps of {height} x {width} pixels and "
-            f"{many.classes} classes. Milliseconds are of the processor, an image.\n"
+            f"{many.classes} classes. Milliseconds are CPU time per image.\n"
         )
-        yield "| evaluator, what it is given | images | ms | mIoU |\n| --- | --- | --- | --- |"
+        yield "| evaluator, input | images | ms | mIoU |\n| --- | --- | --- | --- |"
         found = {}
         for name, maps in ways.items():
             found[name] = one = alone(measure, maps, name)
             cells = "does not fit the memory |" if one is None else _cells(one)
             yield f"| {name} | {maps.images} | {cells} |"
-        yield f"\nDecoding a label map takes {reading:.1f} ms of each.\n"
+        yield f"\nEach includes {reading:.1f} ms for decoding a label map.\n"
         yield from _verdict(found, many)
 
 
@@ -229,7 +229,7 @@ def _cells(found: Measured) -> str:
 
 
 def _verdict(found: dict[str, Measured | None], maps: Maps) -> Iterator[str]:
-    """Memory and ratios in words."""
+    """Yield memory and ratios as text."""
     ours = found["ours, label maps"]
     early, most = (memory / 1e6 for memory in ours.memory)
     yield (
@@ -238,7 +238,7 @@ def _verdict(found: dict[str, Measured | None], maps: Maps) -> Iterator[str]:
     )
     theirs = {name: one for name, one in found.items() if name.startswith("Detectron2") and one}
     if not theirs:
-        yield "\nThe lines of Detectron2 need the real one; here is its stand-in."
+        yield "\nThe rows of Detectron2 need the real one; here its stand-in is installed."
     for name, one in theirs.items():
         ratio = one.milliseconds / ours.milliseconds
         met = "at least" if ratio >= GATE else "less than"
@@ -251,7 +251,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--images", type=int, default=20_000, help="of ours (default: 20000)")
-    add("--theirs", type=int, default=20, help="images of the slow ways (default: 20)")
+    add("--theirs", type=int, default=20, help="images of the slow rows (default: 20)")
     add("--classes", type=int, default=847)
     add("--size", type=int, nargs=2, default=(512, 683), metavar=("HEIGHT", "WIDTH"))
     args = parser.parse_args(arguments)

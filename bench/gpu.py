@@ -1,13 +1,13 @@
-"""Tests and speed on a CUDA device, part by part, each in its own time: bench/gpu.sh runs it.
+"""Run GPU tests and benchmarks in parts, each with a time limit; bench/gpu.sh calls it.
 
     python bench/gpu.py --parts catseg-b --scale 2
     python bench/gpu.py --dry-run
 
-Weights and images are random, as in the other benchmarks. "plain" is bench/plain.py, "transformers"
-the same Mask2Former in that library. Every line is written as soon as it is known, so that a part
-that runs out of time keeps what it has. Times are medians of repeated calls after two to warm up;
-"GB" is the peak above the loaded model; "other labels" is the share of pixels whose label differs
-from that of float32.
+Weights and images are random, as in the other benchmarks. "baseline" is bench/baseline_catseg.py,
+"transformers" the same Mask2Former in that library. Every line is written as soon as it is
+measured, so that a part that exceeds its time keeps its lines. Times are medians of repeated calls
+after two warm-up calls; "GB" is the peak above the loaded model; "other labels" is the fraction of
+pixels whose label differs from that of float32.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -29,12 +29,12 @@ BENCH = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Part:
-    """What is run in a process of its own.
+    """A command that runs in a separate process.
 
     Attributes:
-        command: behind the interpreter; ``{log}`` stands for the file of its lines.
-        seconds: after which it is ended.
-        tiny: what is added for a dry run.
+        command: arguments of the interpreter; ``{log}`` stands for the file of its lines.
+        seconds: its time limit.
+        tiny: additional arguments of a dry run.
     """
 
     command: Sequence[str]
@@ -60,7 +60,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Done:
-    """How a part ended, and its lines."""
+    """The outcome of a part, and its lines."""
 
     outcome: str
     seconds: float
@@ -68,10 +68,10 @@ class Done:
 
 
 def run(name: str, out: Path, scale: float, dry: bool) -> Done:
-    """Run a part; what it prints goes to ``out``/NAME.log, its lines to NAME.jsonl."""
+    """Run a part; its output goes to ``out``/NAME.log, its lines to NAME.jsonl."""
     part, log = PARTS[name], out / f"{name}.jsonl"
     log.unlink(missing_ok=True)
-    command = [sys.executable, *(word.replace("{log}", str(log)) for word in part.command)]
+    command = [sys.executable, *(text.replace("{log}", str(log)) for text in part.command)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     if dry:
         command += part.tiny
@@ -97,7 +97,7 @@ def run(name: str, out: Path, scale: float, dry: bool) -> Done:
 
 
 def table(name: str, done: Done, printed: str) -> str:
-    """The part as Markdown: how it ended, its lines, and its last words where it has none."""
+    """Return the part as Markdown: outcome, lines, and after a failure the end of its output."""
     text = [f"## {name}: {done.outcome}, {done.seconds:.0f} s", ""]
     if done.lines:
         columns = list(done.lines[0])
@@ -110,7 +110,7 @@ def table(name: str, done: Done, printed: str) -> str:
 
 
 def where() -> str:
-    """The device and the versions."""
+    """Return the device and the versions."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -123,7 +123,7 @@ def main() -> int:
     )
     add = parser.add_argument
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    add("--scale", type=float, default=1.0, help="factor of the time of each part (default: 1)")
+    add("--scale", type=float, default=1.0, help="factor on the time limits (default: 1)")
     add("--dry-run", action="store_true", help="tiny sizes on the CPU")
     default = BENCH.parent / "output" / "bench" / "gpu"
     add(

@@ -1,4 +1,4 @@
-"""The measurements of bench/gpu.py: one family in one process, a line of JSON for each."""
+"""Measure one family in one process for bench/gpu.py; write a line of JSON per measurement."""
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
 
@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
-import catseg
+import catseg_models
 import mask2former
 
 # isort: split
 import torch
+from baseline_catseg import BaselineCATSeg
+from catseg import PUBLISHED_VOCABULARIES, predict_labels
 from measure import memory_now, memory_peak, seconds
-from plain import PlainCATSeg
 from torch import Tensor, nn
+from vocabulary import many_class_names
 
-WORDS = (19, 58, 150, 847)
-COMPILED_WORDS = 150
+NUMBERS = (19, 58, 150, 847)  # of classes
+COMPILED_NUMBER = 150
 PRECISIONS = ("float32", "tf32", "bf16")
 SWIN_L = (
     f"{mask2former.SEMANTIC}/swin/maskformer2_swin_large_IN21k_384_bs16_160k_res640.yaml",
@@ -41,7 +43,7 @@ SEMANTIC = tuple(
 
 @dataclass(frozen=True)
 class Effort:
-    """Of a line: calls to warm up, seconds to measure for, and the most calls in them."""
+    """Of a line: warm-up calls, seconds to measure for, and the maximum number of calls."""
 
     warm_up: int = 2
     seconds: float = 2.0
@@ -53,7 +55,7 @@ TINY = Effort(warm_up=0, seconds=0.0, calls=1)
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Products in float32, in TF32, or under autocast in bfloat16."""
+    """Compute products in float32, in TF32, or under autocast in bfloat16."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     context = torch.autocast(device, torch.bfloat16) if name == "bf16" else nullcontext()
@@ -62,7 +64,7 @@ def precision(name: str) -> Iterator[None]:
 
 
 def timed(function: Callable[[], Any], effort: Effort) -> tuple[float, float]:
-    """Median seconds of a call after those to warm up, and peak bytes above what was there."""
+    """Return median seconds of a call after the warm-up, and the peak of additional bytes."""
     loaded = memory_now()
     for _ in range(effort.warm_up):
         function()
@@ -73,7 +75,7 @@ def timed(function: Callable[[], Any], effort: Effort) -> tuple[float, float]:
 
 
 def line(function: Callable[[], Any], effort: Effort, images: int, **names: object) -> dict:
-    """A line of the table; where the memory runs out or the way fails, it says so."""
+    """Return a line of the table; after an error or out of memory it holds the message."""
     try:
         time_of_call, memory = timed(function, effort)
         rates = {"images/s": f"{images / time_of_call:.2f}", "GB": f"{memory / 1e9:.2f}"}
@@ -86,35 +88,35 @@ def line(function: Callable[[], Any], effort: Effort, images: int, **names: obje
 
 
 def catseg_lines(config: str, with_compiled: bool, tiny: bool) -> Iterator[dict]:
-    """CAT-Seg beside the plain formulation: patch inference, label maps out."""
+    """Measure CAT-Seg and the baseline: patch inference, label maps."""
     effort = TINY if tiny else Effort()
-    model = catseg.build(
+    model = catseg_models.build(
         config,
         TEST__SLIDING_WINDOW=True,
         TEST__SEM_SEG_OUTPUT="labels",
         MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
     ).eval()
-    image = catseg.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
+    image = catseg_models.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
     image = image.to(model.device)
-    plain = PlainCATSeg(model)
-    for number in WORDS[:1] if tiny else WORDS:
-        words = catseg.PUBLISHED_WORDS.get(number) or catseg.many_words(number)
-        model.set_vocabulary(words)
-        plain.set_vocabulary(words)
+    baseline = BaselineCATSeg(model)
+    for number in NUMBERS[:1] if tiny else NUMBERS:
+        vocabulary = PUBLISHED_VOCABULARIES.get(number) or many_class_names(number)
+        model.set_vocabulary(vocabulary)
+        baseline.set_vocabulary(vocabulary)
         expected = None
         for name in PRECISIONS:
-            prediction = partial(catseg._labels, model, image)
+            prediction = partial(predict_labels, model, image)
             with precision(name):
                 found = line(prediction, effort, 1, classes=number, way="ours", precision=name)
                 labels = prediction()
             expected = labels if expected is None else expected
             yield found | {"other labels": _others(labels, expected)}
-        prediction = partial(catseg._labels, plain, image)
+        prediction = partial(predict_labels, baseline, image)
         for name in PRECISIONS:
             with precision(name):
-                found = line(prediction, effort, 1, classes=number, way="plain", precision=name)
+                found = line(prediction, effort, 1, classes=number, way="baseline", precision=name)
             yield found | {"other labels": ""}
-        if with_compiled and number == COMPILED_WORDS:
+        if with_compiled and number == COMPILED_NUMBER:
             yield _compiled(model, image, number, expected, effort)
 
 
@@ -122,7 +124,7 @@ def _compiled(
     model: nn.Module, image: Tensor, number: int, expected: Tensor, effort: Effort
 ) -> dict:
     model.aggregator.compile(fullgraph=True)
-    prediction = partial(catseg._labels, model, image)
+    prediction = partial(predict_labels, model, image)
     with precision("bf16"):
         found = line(prediction, effort, 1, classes=number, way="ours", precision="bf16, compiled")
         others = "" if "Error" in found["images/s"] else _others(prediction(), expected)
@@ -135,7 +137,7 @@ def _others(labels: Tensor, expected: Tensor) -> str:
 
 
 def mask2former_lines(tiny: bool) -> Iterator[dict]:
-    """Swin-L beside transformers: label maps of an image, and a training step of two."""
+    """Measure Swin-L and transformers: label maps of an image, a training step of two images."""
     effort = TINY if tiny else Effort()
     config, side = ("mask2former_rankseg/scenes_60_panoptic.yaml", 64) if tiny else SWIN_L
     options = SEMANTIC if tiny else ()

@@ -1,17 +1,17 @@
-"""Mask2Former's speed and memory on this machine: `make bench BENCH=mask2former`.
+"""Measure Mask2Former's speed and memory on this machine: `make bench BENCH=mask2former`.
 
     python bench/mask2former.py --models swin_t --tasks semantic training --runs 1
 
-Weights, images and objects are random: they change neither the arithmetic nor the memory. An
-image is 512 x 512, predictions are label maps or segments, 150 classes; a step of training is
-forward and backward of two such images with ten objects each, without optimizer. "plain" is
-bench/plain_mask2former.py, the published computation; "transformers" is the same model with the
-same weights in that library (extra `bench`), which has no RankSeg and brings masks to 384 x 384
-before it predicts. Every number is the median of --runs processes of its own, the ways in turn.
-"rest" is post-processing, in training matcher and criterion; "+" stands between forward and
-backward. "GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of our
-products and convolutions take at the rate of a 2048^3 float32 product, measured between the runs;
-only a 3 x 3 convolution can be had for less, by Winograd's method.
+Weights, images and objects are random, which changes neither the arithmetic nor the memory. An
+image is 512 x 512, predictions are label maps or segments, 150 classes. A training step is forward
+and backward of two such images with ten objects each, without optimizer. "baseline" is
+bench/baseline_mask2former.py, the published computation; "transformers" is the same model with the
+same weights in that library (extra `bench`), which has no RankSeg and resizes masks to 384 x 384
+before it predicts. Every number is the median of --runs separate processes; the implementations
+take turns. "rest" is post-processing, in training matcher and criterion; "+" stands between forward
+and backward. "GB" is the peak above the loaded model. "limit" is the time that the multiply-adds of
+our products and convolutions take at the rate of a 2048^3 float32 product, measured between the
+runs; only a 3 x 3 convolution can be faster, by Winograd's method.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -28,12 +28,12 @@ import mask2former_rankseg
 
 # isort: split
 import torch
+from baseline_mask2former import BaselineMaskFormer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from measure import in_turn, memory_now, memory_peak
 from parts import Parts
-from plain_mask2former import PlainMaskFormer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers_weights import TransformersMaskFormer
@@ -62,15 +62,15 @@ TASKS = {
     },
     "training": {},
 }
-WAYS = ("plain", "transformers", "ours")
+WAYS = ("baseline", "transformers", "ours")
 PARTS = ("backbone", "pixel decoder", "decoder", "rest")
 NUM_OBJECTS = 10
-OBJECT_SHARE = 0.2  # of the queries return an object in the panoptic task
+OBJECT_FRACTION = 0.2  # of the queries return an object in the panoptic task
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a config and what is changed in it, a task, the side of the image."""
+    """A measurement: a config and changes to it, a task, the side of the image."""
 
     config: str
     task: str
@@ -95,7 +95,7 @@ class Measured:
 
 
 def build(case: Case) -> tuple[mask2former_rankseg.MaskFormer, CfgNode]:
-    """A model with random weights, always the same, and its config."""
+    """Return a model with the same random weights at every call, and its config."""
     options = {**TASKS[case.task], "TEST.SEM_SEG_OUTPUT": "labels", "MODEL.WEIGHTS": ""}
     changes = [*(item for pair in options.items() for item in pair), *case.options]
     cfg = load_config(case.config, changes)
@@ -103,26 +103,27 @@ def build(case: Case) -> tuple[mask2former_rankseg.MaskFormer, CfgNode]:
     model = build_model(cfg)
     model.may_predict = True  # with random weights
     if case.task == "panoptic":
-        _see_objects(model)
+        _predict_objects(model)
     return model.train(case.task == "training"), cfg
 
 
 @torch.no_grad()
-def _see_objects(model: mask2former_rankseg.MaskFormer) -> None:
-    """Untrained queries would all prediction the same, and there would be nothing to merge.
+def _predict_objects(model: mask2former_rankseg.MaskFormer) -> None:
+    """Make OBJECT_FRACTION of the queries predict objects of various classes.
 
-    The logits of the classes become normal numbers, that of "no object" what the largest of so many
-    exceeds as often as is wanted.
+    Untrained queries would all predict the same, and there would be no segments to merge. The class
+    logits become normally distributed, and the logit of "no object" is the value that the largest
+    of them exceeds with that probability.
     """
     classifier = model.sem_seg_head.predictor.classifier
-    below = torch.tensor(1 - OBJECT_SHARE) ** (1 / model.num_classes)
+    below = torch.tensor(1 - OBJECT_FRACTION) ** (1 / model.num_classes)
     nn.init.normal_(classifier.weight, std=classifier.in_features**-0.5)
     nn.init.zeros_(classifier.weight[-1])
     classifier.bias[-1] = torch.special.ndtri(below)
 
 
 def inputs(model: mask2former_rankseg.MaskFormer, case: Case) -> list[dict]:
-    """An image, or two with objects: rectangles of many sizes."""
+    """Return an image, or for training two with objects: rectangles of many sizes."""
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randint, generator=generator)
     size, items = (case.side, case.side), []
@@ -140,27 +141,30 @@ def inputs(model: mask2former_rankseg.MaskFormer, case: Case) -> list[dict]:
 
 
 def _between(ends: Tensor, number: int) -> Tensor:
-    """ends (N, 2) -> which of so many cells lie from the first to the second, (N, number)."""
+    """ends (N, 2) -> the cells from the first to the second end, (N, number) bool."""
     cells = torch.arange(number)
     return (ends[:, :1] <= cells) & (cells <= ends[:, 1:])
 
 
 def segmenter(case: Case, way: str) -> tuple[nn.Module, dict[str, nn.Module], list[dict]]:
-    """A model from inputs to predictions or losses, its parts, and inputs."""
+    """Return a model that predicts or returns losses, its parts, and inputs."""
     model, cfg = build(case)
     items = inputs(model, case)
     if way == "ours":
         head = model.sem_seg_head
         modules = (model.backbone, head.pixel_decoder, head.predictor)
     else:
-        wrap = {"plain": PlainMaskFormer, "transformers": partial(TransformersMaskFormer, cfg=cfg)}
+        wrap = {
+            "baseline": BaselineMaskFormer,
+            "transformers": partial(TransformersMaskFormer, cfg=cfg),
+        }
         model = wrap[way](model).train(case.task == "training")
         modules = (model.backbone, model.pixel_decoder, model.decoder)
     return model, dict(zip(PARTS, modules, strict=False)), items
 
 
 def measure(case: Case, way: str) -> Measured:
-    """Predictions or learns twice, times the second."""
+    """Predict, or run a training step, twice; time the second."""
     model, modules, items = segmenter(case, way)
     parts = Parts(modules)
     loaded = memory_now()
@@ -174,7 +178,7 @@ def measure(case: Case, way: str) -> Measured:
 
 
 def _finish(prediction: dict[str, Tensor] | list) -> object:
-    """The sum of losses; label maps of scores."""
+    """Return the sum of losses, or the label maps of scores."""
     if isinstance(prediction, dict):
         return sum(prediction.values())
     if isinstance(prediction[0], dict) and "sem_seg" in prediction[0]:
@@ -183,7 +187,7 @@ def _finish(prediction: dict[str, Tensor] | list) -> object:
 
 
 def arithmetic(case: Case) -> Measured:
-    """Multiply-adds of ours in the place of seconds: products and convolutions of every part."""
+    """Return multiply-adds of our products and convolutions, in the fields for seconds."""
     model, modules, items = segmenter(case, "ours")
     is_training = case.task == "training"
     model.requires_grad_(is_training)
@@ -206,7 +210,7 @@ def _counted(model: nn.Module, modules: dict[str, nn.Module], function: object) 
 
 
 def ways(case: Case, ours_alone: bool) -> list[str]:
-    """Who can be measured: transformers has no RankSeg, the plain losses have none."""
+    """Return the implementations to measure: transformers has no RankSeg."""
     if ours_alone:
         return ["ours"]
     known = [way for way in WAYS if way != "transformers" or case.task != "rankseg"]
@@ -215,7 +219,7 @@ def ways(case: Case, ours_alone: bool) -> list[str]:
 
 
 def line(name: str, found: Measured | None) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     if found is None:
         return f"  {name:<14}  does not fit the memory"
     forward = (found.backbone, found.pixel_decoder, found.decoder, found.rest)
@@ -229,7 +233,7 @@ def line(name: str, found: Measured | None) -> str:
 
 
 def table(name: str, case: Case, args: argparse.Namespace) -> None:
-    """Prints the rows of a case."""
+    """Print the rows of a case."""
     cases = {way: (measure, case, way) for way in ways(case, args.ours_alone)}
     results, rate = in_turn(cases, args.runs)
     counted = arithmetic(case)
@@ -246,8 +250,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--models", nargs="+", choices=MODELS, default=list(MODELS))
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    add("--runs", type=int, default=5, help="processes a number (default: 5)")
-    add("--ours-alone", action="store_true", help="leave out plain and transformers")
+    add("--runs", type=int, default=5, help="processes per number (default: 5)")
+    add("--ours-alone", action="store_true", help="leave out baseline and transformers")
     args = parser.parse_args(arguments)
     if args.runs < 1:
         raise UserError("--runs takes 1 or more")

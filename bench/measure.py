@@ -1,4 +1,4 @@
-"""Seconds and memory of a function in a process of its own, and how fast the machine is."""
+"""Measure time and memory of a function in a separate process, and the speed of the machine."""
 
 import multiprocessing
 import os
@@ -18,14 +18,14 @@ from segcore.errors import UserError
 
 Result = TypeVar("Result")
 
-PRODUCT = 2048  # side of the matrices whose product measures the machine
+PRODUCT = 2048  # side of the matrices whose product measures the machine's speed
 
 
 def alone(function: Callable[..., Result], *arguments: Any) -> Result | None:
-    """The result of a function in a new process; None where the memory is too small for it.
+    """Return the result of a function in a new process; None if the memory is too small for it.
 
-    A new one, because a process never gives its peak back. It may take what is free now and no
-    more; where the system kills it all the same, that counts as too small, too.
+    A new process, because a process keeps its peak. Its memory is limited to what is free now; if
+    the system kills it, the memory counts as too small, too.
     """
     context = multiprocessing.get_context("spawn")
     try:
@@ -49,7 +49,7 @@ def _within_free_memory(function: Callable[..., Result], *arguments: Any) -> Res
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """How long a call takes, the work that it leaves to a GPU included."""
+    """Return the seconds of a call, including its work on a GPU."""
     start = time.perf_counter()
     function()
     if torch.cuda.is_available():
@@ -58,7 +58,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def memory_now() -> int:
-    """Bytes that the process holds; on a GPU where there is one. The peak starts anew from here."""
+    """Return the bytes that the process holds, on the GPU if there is one; reset the peak."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -67,25 +67,25 @@ def memory_now() -> int:
 
 
 def memory_peak() -> int:
-    """The most bytes that the process has held since ``memory_now``."""
+    """Return the maximum of bytes that the process has held since ``memory_now``."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return _kilobytes("/proc/self/status", "VmHWM")
 
 
 def resident_memory() -> int:
-    """Bytes of the machine's memory that the process holds now."""
+    """Return the bytes of main memory that the process holds now."""
     return _kilobytes("/proc/self/status", "VmRSS")
 
 
 def _kilobytes(path: str, name: str) -> int:
-    """Bytes of the line ``name`` of one of Linux's tables."""
+    """Return the bytes in the line ``name`` of a file in /proc."""
     lines = Path(path).read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 def product_rate() -> float:
-    """Multiply-adds a second of a float32 product of two large matrices: what can be reached."""
+    """Return multiply-adds per second of a large float32 matrix product: the machine's limit."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b = torch.rand(2, PRODUCT, PRODUCT, device=device)
     a @ b
@@ -93,7 +93,7 @@ def product_rate() -> float:
 
 
 def median(runs: list[Result | None]) -> Result | None:
-    """Of dataclasses of numbers, value by value; None where a run did not fit the memory."""
+    """Return the median of dataclasses of numbers, field by field; None if a run has none."""
     if None in runs:
         return None
     values = zip(*map(astuple, runs), strict=True)
@@ -101,7 +101,7 @@ def median(runs: list[Result | None]) -> Result | None:
 
 
 def in_turn(cases: Mapping[str, tuple], runs: int) -> tuple[dict[str, Any], float]:
-    """The median of each case, (function, arguments), and of the machine's rate meanwhile.
+    """Return the median of each case, (function, arguments), and of the machine's rate.
 
     The cases take turns, so that a machine that slows down slows all of them.
     """

@@ -1,4 +1,4 @@
-"""How a model's time divides among its parts, forward and backward."""
+"""Measure the time of a model's parts, forward and backward."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Split:
-    """Seconds of parts that follow each other, and of what no part did.
+    """Seconds of consecutive parts, and of the rest.
 
     Attributes:
         parts: of each part, in order.
-        rest: of everything else, which in these models comes last.
+        rest: of everything else, which comes last in these models.
     """
 
     parts: tuple[float, ...]
@@ -26,7 +26,7 @@ class Split:
 
 
 class Parts:
-    """Watches the parts of a model, modules that are called once each, one behind the other."""
+    """Time the parts of a model: modules that are called once each, one after the other."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         """
@@ -42,7 +42,7 @@ class Parts:
             module.register_forward_hook(partial(self._leave, name))
 
     def forward(self, function: Callable[[], Any]) -> tuple[Any, Split]:
-        """What a function that calls the parts returns, and how long it took."""
+        """Call a function that calls the parts; return its result and the times."""
         self._reached.clear()
         start = now()
         result = function()
@@ -51,10 +51,10 @@ class Parts:
         return result, Split(parts, total - sum(parts))
 
     def backward(self, loss: Tensor) -> Split:
-        """Gradients of what ``forward`` returned.
+        """Compute the gradients of the result of ``forward``, and return the times.
 
-        Autograd goes through later operations first. Where it reaches the outputs of a part, all
-        that comes behind that part is done.
+        Autograd goes through later operations first. When it reaches the outputs of a part, all
+        operations after that part are done.
         """
         start = now()
         loss.backward()
@@ -77,7 +77,7 @@ class Parts:
 
 
 def now() -> float:
-    """Seconds, when the work that was given to a GPU is done."""
+    """Return the time in seconds, after waiting for the work of a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,7 +1,7 @@
-"""The authors' released code beside ours: needs Detectron2 itself and what that code imports.
+"""Run the authors' released code beside ours; it needs Detectron2 and that code's dependencies.
 
-It names CUDA everywhere and downloads CLIP as it is built. Here the one becomes a request for
-nothing, and the other towers with random weights, which change no time and no memory.
+The code calls CUDA everywhere and downloads CLIP when the model is built. Here, calls of CUDA do
+nothing without a GPU, and CLIP has random weights, which change neither time nor memory.
 """
 
 import json
@@ -15,26 +15,26 @@ import torch
 from segcore.errors import UserError
 
 
-class RandomTowers(torch.nn.Module):
-    """What is read of OpenAI's archive of ViT-B/16."""
+class RandomCLIP(torch.nn.Module):
+    """A stand-in for OpenAI's archive of ViT-B/16, with the attributes that the code reads."""
 
     input_resolution = torch.tensor(224)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Random weights, and the three sizes that stand beside them."""
-        towers = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16-quickgelu"))
+        """Return random weights and the three sizes that OpenAI's archive holds."""
+        clip = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16-quickgelu"))
         sizes = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
-        return towers.state_dict() | {name: torch.tensor(size) for name, size in sizes.items()}
+        return clip.state_dict() | {name: torch.tensor(size) for name, size in sizes.items()}
 
 
-def build_reference(checkout: str, words: list[str]) -> torch.nn.Module:
-    """The released ViT-B model with random weights, patch inference on, asked for ``words``.
+def build_reference(checkout: str, class_names: list[str]) -> torch.nn.Module:
+    """Return the released ViT-B model with random weights and patch inference.
 
     Args:
         checkout: folder of its repository.
-        words: the classes.
+        class_names: its vocabulary.
     Raises:
-        UserError: the folder is not that repository, or something that it imports is missing.
+        UserError: the folder is not that repository, or one of its imports is missing.
     """
     config = Path(checkout) / "configs" / "vitb_384.yaml"
     if not config.is_file():
@@ -53,10 +53,10 @@ def build_reference(checkout: str, words: list[str]) -> torch.nn.Module:
     except ImportError as error:
         raise UserError(f"--reference {checkout} cannot be imported: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
-        names = Path(folder, "words.json")
-        names.write_text(json.dumps(words))
+        names = Path(folder, "classes.json")
+        names.write_text(json.dumps(class_names))
         clip._download = lambda *_, **__: ""
-        torch.jit.load = lambda *_, **__: RandomTowers()
+        torch.jit.load = lambda *_, **__: RandomCLIP()
 
         cfg = get_cfg()
         add_deeplab_config(cfg)

@@ -1,8 +1,8 @@
-"""Our Mask2Former's weights in the class of the same model in the library `transformers`.
+"""Load our Mask2Former's weights into the same model of the library `transformers`.
 
-Both compute the same function, so that their times can be compared: the test beside this says how
-equal. Nothing is downloaded; the model is made of a config object. Names are those of
-transformers 5.23. It has no RankSeg and no cosine class logits.
+Both compute the same function, so that their times can be compared; tests/bench/test_mask2former.py
+checks it. Nothing is downloaded: a config object defines the model. Names are those of transformers
+5.23, which has no RankSeg and no cosine class logits.
 """
 
 import os
@@ -87,7 +87,7 @@ NAMES = [
 
 
 def to_transformers(model: MaskFormer, cfg: CfgNode) -> nn.Module:
-    """A ``Mask2FormerForUniversalSegmentation`` with our weights, in evaluation mode.
+    """Return a ``Mask2FormerForUniversalSegmentation`` with our weights, in evaluation mode.
 
     Args:
         model: without RankSeg and without cosine class logits.
@@ -107,13 +107,12 @@ def to_transformers(model: MaskFormer, cfg: CfgNode) -> nn.Module:
     for name, value in model.state_dict().items():
         weights |= {_rename(part): tensor for part, tensor in _split(name, value).items()}
     lacking, unexpected = theirs.load_state_dict(weights, strict=False)
-    # What only they have: a norm whose output is not read, batches that were counted, what the
-    # config determines.
-    own = r"criterion\.empty_weight|.*\.num_batches_tracked|.*encoder\.swin\.layernorm\..*"
-    wrong = [name for name in lacking if not re.fullmatch(own, name)] + unexpected
+    # Only transformers has these: an unused norm, batch counters, and a weight from the config.
+    extra = r"criterion\.empty_weight|.*\.num_batches_tracked|.*encoder\.swin\.layernorm\..*"
+    wrong = [name for name in lacking if not re.fullmatch(extra, name)] + unexpected
     if wrong:
         raise UserError(
-            f"transformers calls its weights otherwise ({wrong[0]}): take version 5.23, or mend "
+            f"transformers has other names of weights ({wrong[0]}): install version 5.23, or fix "
             "NAMES in bench/transformers_weights.py"
         )
     return theirs.to(model.device).eval()
@@ -168,7 +167,7 @@ def _backbone_config(cfg: CfgNode) -> object:
 
 
 def _split(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Queries, keys and values of Swin and of the decoder's self-attention lie apart there."""
+    """Split the joint query, key and value weights, which transformers stores separately."""
     for joint in (".attn.qkv.", ".self_attention.in_proj."):
         if joint in name:
             module = joint.split(".")[1]
@@ -195,14 +194,14 @@ def _rename(name: str) -> str:
 
 
 def normalised(model: MaskFormer, images: list[Tensor]) -> Tensor:
-    """Images of one size, as both models read them: (B, 3, H, W)."""
+    """Return normalised images of one size, the input of both models: (B, 3, H, W)."""
     return torch.stack([(image - model.pixel_mean) / model.pixel_std for image in images])
 
 
 class TransformersMaskFormer(nn.Module):
-    """Their model with the interface of ours, for images of one size whose predictions have it too.
+    """The model of transformers with our interface, for images and predictions of one size.
 
-    Their post-processing brings masks to 384 x 384 first, whatever the image.
+    The post-processing of transformers resizes masks to 384 x 384 first.
     """
 
     def __init__(self, model: MaskFormer, cfg: CfgNode) -> None:
@@ -218,7 +217,7 @@ class TransformersMaskFormer(nn.Module):
         self.decoder = inner.transformer_module
 
     def train(self, mode: bool = True) -> "TransformersMaskFormer":
-        """Batch norms stay frozen, as they are in ours."""
+        """Set the training mode; batch norms stay frozen, as in our model."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -226,7 +225,7 @@ class TransformersMaskFormer(nn.Module):
         return self
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list:
-        """The loss; or the label map of each image, or its segments."""
+        """Return the loss; in evaluation mode the label map or segments of each image."""
         images = normalised(self.ours[0], [item["image"] for item in batched_inputs])
         if self.training:
             objects = [item["instances"] for item in batched_inputs]

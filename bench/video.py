@@ -1,14 +1,14 @@
-"""Memory and time of long videos on this machine: `make bench BENCH=video`.
+"""Measure memory and time of long videos on this machine: `make bench BENCH=video`.
 
     python bench/video.py --tasks instance --frames 8 32 128
 
-The small models of Scenes with random weights, whose masks are noise: their run lengths are longer
-than those of objects. Frames of 192 x 192 pixels are made when they are read. "ours" goes through a
-video in clips of 8 frames, of which the next one sees 2 again: tracks come as run lengths at the
-end, label maps as a stream. "plain" is bench/plain_video.py: the whole video is one clip, all masks
-have full size. "MB" is the peak above the loaded model, of the median of --runs processes of their
-own; "ms" is for a frame. The processes give large blocks of memory back at once, which costs time,
-so that the peak is what is in use and not what the allocator keeps.
+The models are the small ones of Scenes with random weights, whose masks are noise: their RLEs are
+longer than those of objects. Frames of 192 x 192 pixels are generated on access. "ours" processes a
+video in clips of 8 frames with an overlap of 2: it returns tracks as RLEs at the end, label maps as
+a stream. "baseline" is bench/baseline_video.py: the whole video is one clip, and all masks have
+full size. "MB" is the peak above the loaded model, the median of --runs separate processes; "ms" is
+per frame. The processes return large blocks of memory at once, which costs time, so that the peak
+is the memory in use and not what the allocator keeps.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -25,9 +25,9 @@ import mask2former_rankseg
 
 # isort: split
 import torch
+from baseline_video import baseline_video
 from detectron2.modeling import build_model
 from measure import alone, median, memory_now, memory_peak, seconds
-from plain_video import plain_video
 from torch import Tensor
 
 from segcore.config import load_config
@@ -37,20 +37,20 @@ TASKS = {
     "instance": "mask2former_rankseg/scenes_60_video_instance.yaml",
     "semantic": "mask2former_rankseg/scenes_60_video_semantic.yaml",
 }
-WAYS = ("ours", "plain")
+WAYS = ("ours", "baseline")
 CLIP_FRAMES, CLIP_OVERLAP, SIDE = 8, 2, 192
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians, or one run: seconds of a frame, bytes above the model."""
+    """Medians, or one run: seconds per frame, bytes above the model."""
 
     seconds: float
     memory: float
 
 
 class Noise(Sequence):
-    """A video of random images, each made when it is asked for."""
+    """A video of random images, each generated on access."""
 
     def __init__(self, num_frames: int, side: int = SIDE) -> None:
         self.num_frames, self.side = num_frames, side
@@ -65,7 +65,7 @@ class Noise(Sequence):
 
 
 def build(task: str, options: Sequence[object] = ()) -> mask2former_rankseg.VideoMaskFormer:
-    """A model with random weights, always the same."""
+    """Return a model with the same random weights at every call."""
     clips = {"CLIP_FRAMES": CLIP_FRAMES, "CLIP_OVERLAP": CLIP_OVERLAP}
     changes = [x for key, value in clips.items() for x in (f"MODEL.MASK_FORMER.TEST.{key}", value)]
     cfg = load_config(TASKS[task], [*changes, "TEST.SEM_SEG_OUTPUT", "labels", *options])
@@ -75,10 +75,10 @@ def build(task: str, options: Sequence[object] = ()) -> mask2former_rankseg.Vide
     return model
 
 
-def prediction(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:
-    """Goes through a video; what comes is dropped, as somebody would who writes it to a file."""
-    if way == "plain":
-        found = plain_video(model, item)
+def predict(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) -> None:
+    """Predict a video, and drop the results, as a program would that writes them to a file."""
+    if way == "baseline":
+        found = baseline_video(model, item)
         if "sem_seg" in found:
             found["sem_seg"].argmax(dim=0)
     elif model.tasks.semantic:
@@ -89,15 +89,15 @@ def prediction(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict)
 
 
 def measure(task: str, way: str, num_frames: int, options: Sequence[object] = ()) -> Measured:
-    """One video, from scratch."""
+    """Measure one video with a new model."""
     model, item = build(task, options), {"image": Noise(num_frames)}
     loaded = memory_now()
-    time = seconds(lambda: prediction(model, way, item))
+    time = seconds(lambda: predict(model, way, item))
     return Measured(time / num_frames, memory_peak() - loaded)
 
 
 def measure_alone(task: str, way: str, num_frames: int) -> Measured | None:
-    """:func:`measure` in a process of its own; None where the memory is too small."""
+    """Call :func:`measure` in a separate process; None if the memory is too small."""
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # glibc reads it as a process starts
     return alone(measure, task, way, num_frames)
 
@@ -109,7 +109,7 @@ def cell(found: Measured | None) -> str:
 
 
 def table(task: str, args: argparse.Namespace) -> None:
-    """Prints the rows of a task."""
+    """Print the rows of a task."""
     print(f"{task}\n  {'frames':>6}" + "".join(f"{way + ', MB':>11}{'ms':>9}" for way in args.ways))
     for number in args.frames:
         runs = [[measure_alone(task, way, number) for _ in range(args.runs)] for way in args.ways]
@@ -124,7 +124,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     add("--frames", nargs="+", type=int, default=[8, 32, 128, 512], help="of the videos")
-    add("--runs", type=int, default=1, help="processes a number (default: 1)")
+    add("--runs", type=int, default=1, help="processes per number (default: 1)")
     args = parser.parse_args(arguments)
     if min(args.runs, *args.frames) < 1:
         raise UserError("--runs and --frames take 1 or more")

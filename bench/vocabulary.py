@@ -1,4 +1,4 @@
-"""Very many words for a vocabulary."""
+"""Generate class names for a large vocabulary."""
 
 import itertools
 
@@ -18,8 +18,8 @@ THINGS = (
 )
 
 
-def many_words(number: int) -> list[str]:
-    """The first ``number`` of 20,000 different ones."""
+def many_class_names(number: int) -> list[str]:
+    """Return the first ``number`` of 20,000 different class names."""
     lists = [text.split(", ") for text in (QUALITIES, MATERIALS, THINGS)]
-    words = (" ".join(parts) for parts in itertools.product(*lists))
-    return list(itertools.islice(words, number))
+    names = (" ".join(parts) for parts in itertools.product(*lists))
+    return list(itertools.islice(names, number))

@@ -1,25 +1,25 @@
 #!/usr/bin/env python3
-"""Say what is wrong with a data set before a model is trained on it.
+"""Check a data set before a model is trained on it: files, sizes, label values, class balance.
 
-Two folders, whose files have the same names but for their endings:
+Check two folders whose files have the same names except for their suffixes:
 
     python datasets/check.py --images photos/ --labels masks/ --vocabulary "grass, cat, dog"
 
-Training and test data, looked at for images that they have in common:
+Check training and test data, and find images that are in both:
 
     python datasets/check.py --images train/images test/images \
         --labels train/labels test/labels --vocabulary pets.json --output out/check
 
-The data sets of a file for DATASETS.OWN (docs/your_data.md), and registered ones, among them those
-of segments and of objects:
+Check the data sets of a file for DATASETS.OWN (docs/your_data.md), or registered data sets, also
+panoptic and instance ones:
 
     python datasets/check.py --own pets.json --output out/check
     python datasets/check.py --dataset ade20k_150_test_sem_seg
     python datasets/check.py --dataset scenes_60_train_panoptic scenes_60_test_panoptic
 
-With --output a page with overlays and class frequencies is written (index.html), and everything
-that was found as report.json. The exit code is 0 if there is nothing to mend, 1 if there is, 2 for
-an error in the command line.
+With --output the script writes a page with overlays and class frequencies (index.html), and all
+findings as report.json. The exit code is 0 without errors in the data, 1 with errors, 2 for an
+error in the command line.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -51,7 +51,7 @@ from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, pr
 from segcore.runtime.files import path_argument, write_text
 from segcore.vocabulary import Vocabulary
 
-MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json have them all
+MOST_LINES, MOST_CLASSES = 5, 20  # on the screen; the page and report.json list all
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -73,19 +73,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="as many as --images",
     )
-    add("--vocabulary", help='a JSON file, a registered name, or words: "grass, cat, dog"')
+    add("--vocabulary", help='a JSON file, a registered name, or class names: "grass, cat, dog"')
     add("--ignore-label", type=int, help="value of pixels without a class (default: vocabulary's)")
-    add("--image-suffix", help='how images end, such as "_rgb.jpg" (default: any image)')
-    add("--label-suffix", help='how label maps end, such as "_mask.png" (default: any image)')
-    add("--rare", type=float, default=0.1, help="note classes below so many %% (default: 0.1)")
+    add("--image-suffix", help='end of image names, such as "_rgb.jpg" (default: any image)')
+    add("--label-suffix", help='end of label map names, such as "_mask.png" (default: any image)')
+    add("--rare", type=float, default=0.1, help="report classes below so many %% (default: 0.1)")
     add("--output", type=path_argument, metavar="DIR", help="write index.html and report.json here")
     add("--samples", type=int, default=12, help="pairs to show on the page (default: 12)")
-    add("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    add("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     return parser.parse_args(arguments)
 
 
 def find_sources(args: argparse.Namespace) -> list[Source]:
-    """What the command line asks to check."""
+    """Return the data sets that the command line names."""
     folder_options = ("labels", "vocabulary", "ignore_label", "image_suffix", "label_suffix")
     if args.images is None:
         for option in folder_options:
@@ -111,10 +111,10 @@ def find_sources(args: argparse.Namespace) -> list[Source]:
 
 
 def run(args: argparse.Namespace) -> bool:
-    """Check, print, write; returns whether there is nothing to mend."""
+    """Check, print, write; return whether the data have no errors."""
     sources = find_sources(args)
     if args.output:
-        _make_folder(args.output)  # not after an hour of reading
+        _make_folder(args.output)  # fail now, not after an hour of reading
     surveys = [survey(s, workers=args.workers, rare=args.rare / 100) for s in sources]
     between = [
         finding
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> bool:
         page = write_check_page(surveys, between, args.output, args.samples)
         write_report(surveys, between, args.output / "report.json")
         print(f"\nsee {page}")
-    print(f"\n{errors} to mend, {len(findings) - errors} to look at")
+    print(f"\n{errors} errors to fix, {len(findings) - errors} notes")
     return not has_errors(findings)
 
 
@@ -139,11 +139,11 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output {folder} cannot be made: {error.strerror}") from error
+        raise UserError(f"--output {folder} cannot be created: {error.strerror}") from error
 
 
 def print_survey(known: Survey) -> None:
-    """Numbers, class frequencies and findings of one data set."""
+    """Print numbers, class frequencies and findings of one data set."""
     sizes = [f"{w} x {h} ({n})" for (w, h), n in known.sizes]
     more = f" and {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
     print(f"\n{printable(known.source.name)}")
@@ -162,7 +162,7 @@ def print_survey(known: Survey) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """A heading a kind, and the first of its files."""
+    """Print a heading for each kind of finding, and its first files."""
     for kind, group in by_kind(findings).items():
         severity = "ERROR" if KINDS[kind].is_error else "note"
         print(f"  {severity}: {KINDS[kind].title}: {len(group)}")
@@ -173,7 +173,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 
 def write_report(surveys: Sequence[Survey], between: Sequence[Finding], path: Path) -> None:
-    """Everything that was found, for programs."""
+    """Write all findings as JSON."""
     report = {
         "datasets": [_survey_as_json(known) for known in surveys],
         "between": [_finding_as_json(finding) for finding in between],

@@ -15,8 +15,8 @@ and writes
     ade20k_panoptic_{train,val}/*.png and .json          segments in COCO's format
     ade20k_instance_{train,val}.json                     objects in COCO's format
 
-With --task semantic the label maps alone, which need no annotations_instance. What is there and
-whole is kept; a split of segments and objects is finished when its two JSON files are there.
+--task semantic writes the label maps alone, which need no annotations_instance. Complete files are
+kept; a split of segments and objects is complete when its two JSON files exist.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -74,12 +74,12 @@ def prepare(root: Path, *, task: str, workers: int) -> None:
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (H, W) uint8; 0, other, becomes ignored."""
+    """Return the label map (H, W) uint8; 0, other, becomes ignored."""
     return relabel(read_labels(path), LABELS, path)
 
 
 def prepare_segments(folder: Path, split: str, names: list[str], workers: int) -> None:
-    """Write the segments and objects of a split, unless all of that is there."""
+    """Write the segments and objects of a split, unless all are there."""
     short = SPLITS[split]
     target = folder / f"ade20k_panoptic_{short}"
     documents = {
@@ -88,7 +88,7 @@ def prepare_segments(folder: Path, split: str, names: list[str], workers: int) -
     }
     if stems(target, ".png") == {*names} and all(path.is_file() for path in documents):
         return
-    parts = folder / f"{target.name}.parts"  # what a run that is stopped has described
+    parts = folder / f"{target.name}.parts"  # descriptions, kept for a run that resumes
     parts.mkdir(exist_ok=True)
     work = partial(prepare_image, folder, split, target, parts)
     described = for_all(work, names, workers, target.name)
@@ -98,7 +98,7 @@ def prepare_segments(folder: Path, split: str, names: list[str], workers: int) -
 
 
 def prepare_image(folder: Path, split: str, target: Path, parts: Path, name: str) -> dict:
-    """Write the PNG of an image's segments to ``target``, and to ``parts`` what is returned.
+    """Write the PNG of an image's segments to ``target``, and their description to ``parts``.
 
     Returns:
         ``image``, ``segments`` and ``objects`` as COCO's files describe them.
@@ -120,22 +120,22 @@ def prepare_image(folder: Path, split: str, target: Path, parts: Path, name: str
 def merge(
     labels: np.ndarray, instances: np.ndarray, path: Path
 ) -> tuple[np.ndarray, list[dict], list[dict]]:
-    """Stuff of the label map, and over it the objects of other annotators.
+    """Merge the stuff of the label map with the objects of the instance annotations.
 
     Things of the label map that no object covers belong to no segment. As in the published
     preparation, a stuff segment is described before objects are painted over it, and stays listed
-    where nothing of it is left: panoptic quality counts with these areas.
+    if nothing of it is left: panoptic quality uses these areas.
 
     Args:
         labels: (H, W), class ids and 255.
         instances: (H, W, 3); red is the class from 1, green the number of the object from 1.
-        path: of the latter, for messages.
+        path: of the instances, for messages.
 
     Returns:
-        segment ids (H, W), 0 = none; their list; the list of the objects with their masks.
+        segment ids (H, W), 0 = none; the list of segments; the list of objects with their masks.
 
     Raises:
-        UserError: the two do not fit each other, or an object is of no class or of several.
+        UserError: the sizes differ, or an object has no class or several.
     """
     if instances.shape[:2] != labels.shape:
         raise UserError(
@@ -161,7 +161,7 @@ def merge(
 
 
 def _thing(values: list[int], number: int, path: Path) -> int:
-    """The class id of an object by the values of the red channel."""
+    """Return the class id of an object by the values of the red channel."""
     if len(values) > 1 or values[0] not in THINGS:
         raise UserError(
             f"object {number} of {path} has the classes {values}: it needs one of 1..{len(THINGS)}"
@@ -170,7 +170,7 @@ def _thing(values: list[int], number: int, path: Path) -> int:
 
 
 def panoptic_document(described: list[dict]) -> dict:
-    """The content of COCO's panoptic JSON."""
+    """Return the content of COCO's panoptic JSON."""
     return {
         "images": [each["image"] for each in described],
         "annotations": [
@@ -189,7 +189,7 @@ def panoptic_document(described: list[dict]) -> dict:
 
 
 def instance_document(described: list[dict]) -> dict:
-    """The content of COCO's instance JSON; the ids of its images are those of the other file."""
+    """Return the content of COCO's instance JSON, with the image ids of the panoptic file."""
     objects = [(each["image"]["id"], entry) for each in described for entry in each["objects"]]
     return {
         "images": [each["image"] for each in described],

@@ -13,9 +13,9 @@ and writes
     images_detectron2/{training,validation}/*.jpg       the shorter side at most 512
     annotations_detectron2/{training,validation}/*.tif  16 bits: 0..846, 65535 = no class
 
---split validation leaves out the training images, which no evaluation needs. What is there and
-whole is kept. The list of images is that of the folders: index_ade20k.pkl, which says the same,
-is a pickle, which could run whatever it likes, and is not opened.
+--split validation leaves out the training images, which no evaluation needs. Complete files are
+kept. The list of images is that of the folders: index_ade20k.pkl holds the same list, but is a
+pickle, which could execute code, and is not opened.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -69,10 +69,10 @@ def prepare(root: Path, *, split: str, workers: int) -> None:
 
 
 def find_masks(folder: Path) -> dict[str, dict[str, Path]]:
-    """Split -> name of an image -> its mask. The split is told by the name: ADE_val_*, or not.
+    """Return {split: {name of an image: its mask}}; names ADE_val_* are of the validation split.
 
     Raises:
-        UserError: there is none, or there are two of one name.
+        UserError: there is no mask, or there are two of one name.
     """
     found: dict[str, dict[str, Path]] = {split: {} for split in SPLITS}
     for below in sorted(stems(folder, MASK)):
@@ -104,15 +104,15 @@ def shrink(folder: Path, named: tuple[str, Path]) -> None:
             f"{size}: the two must agree"
         )
     if shrunk(*size) != size:
-        torch.set_num_threads(1)  # there is a process on every core
-        # Four neighbours of the old grid, however much smaller the new one is, as OpenCV does it.
+        torch.set_num_threads(1)  # every core has a process
+        # Bilinear without antialiasing, like OpenCV.
         resized = F.interpolate(pixels[None].float(), shrunk(*size), mode="bilinear")
         pixels = resized[0].round().to(torch.uint8)
     write_image(target, pixels.permute(1, 2, 0).contiguous().numpy(), quality=75)
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (h, w) uint16 of a mask, whose red and green hold the class."""
+    """Return the label map (h, w) uint16 of a mask, whose red and green channels hold the class."""
     pixels = read_image(path).astype(np.int64)
     ids = relabel(pixels[..., 0] // 10 * 256 + pixels[..., 1], LABELS, path)
     rows, columns = map(_nearest, ids.shape, shrunk(*ids.shape))
@@ -120,13 +120,12 @@ def convert(path: Path) -> np.ndarray:
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Which of ``old`` pixels the ``new`` ones are, (new,): the first at or before each, as OpenCV
-    has it."""
+    """Return the indices (new,) of OpenCV's nearest-neighbour resizing: the pixel at or before."""
     return np.arange(new) * old // new
 
 
 def shrunk(height: int, width: int) -> tuple[int, int]:
-    """The size whose shorter side is at most ``LARGEST``."""
+    """Return the size whose shorter side is at most ``LARGEST``."""
     shorter = min(height, width)
     if shorter <= LARGEST:
         return height, width

@@ -12,8 +12,8 @@ and writes
 
     gtFine/{train,val}/<city>/*_gtFine_labelTrainIds.png    0..18, 255 = no class
 
-What is there and whole is kept. The benchmark's own tool paints the same polygons once with the
-one ids and once with the others, so that looking up its labelIds gives its labelTrainIds.
+Complete files are kept. The benchmark's tool paints the same polygons with labelIds and with
+labelTrainIds, so that mapping its labelIds gives its labelTrainIds.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -39,7 +39,7 @@ LABELS = label_table(
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps beside those of the download, of the splits that are there.
+    """Write the label maps of the splits that are there, beside those of the download.
 
     Raises:
         UserError: there is none, a file is wrong, or one cannot be written.
@@ -55,7 +55,7 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (H, W) uint8; values that are no class become ignored."""
+    """Return the label map (H, W) uint8; values that are no class become ignored."""
     return relabel(read_labels(path), LABELS, path)
 
 

@@ -14,14 +14,14 @@ and writes
     lvis/lvis_mask/{train,val}2017/*.png            16 bits: 0 = no class, else class id + 1
     lvis/images/{train,val}2017/*.jpg               links to the images
 
-for the splits of LVIS, whose val has images of COCO's train too. LVIS's objects lie over COCO's
-stuff; of two objects, or two pieces of stuff, the first one stays. Images with neither are left
-out. What is there and whole is kept. A split whose download is not there is left out.
+for the splits of LVIS, whose val has images of COCO's train too. LVIS's objects cover COCO's stuff;
+of two overlapping objects, or stuff regions, the first one stays. Images with neither are left out.
+Complete files are kept. A split whose download is missing is skipped.
 
-The published script renames the ids of stuff in place, one after the other, and so renames some of
-them twice: "blanket" becomes "desk-stuff", "cabinet" becomes "window-other". Masks that it has made
-belong in lvis_mask_published, which coco_lvis_{train,val}_published read. --published makes the
-same ones, with this fault.
+Known issue of the published script: it renames the ids of stuff in place, one after the other, and
+so renames some of them twice: "blanket" becomes "desk-stuff", "cabinet" becomes "window-other".
+Its masks belong in lvis_mask_published, which coco_lvis_{train,val}_published read. --published
+writes masks with this issue.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -54,8 +54,11 @@ STUFF = {
 
 
 class Image(NamedTuple):
-    """An image of LVIS: ``coco_split`` is the folder that it is in; ``objects`` and ``stuff`` are
-    pairs of a category and its polygons or run lengths, in the order of their files."""
+    """An image of LVIS.
+
+    ``coco_split`` is its folder; ``objects`` and ``stuff`` are pairs of a category and its polygons
+    or RLE, in the order of their files.
+    """
 
     file_name: str
     coco_split: str
@@ -85,8 +88,10 @@ def prepare(root: Path, *, published: bool, workers: int) -> None:
 
 
 def renamed_twice(values: Mapping[int, int]) -> dict[int, int]:
-    """What becomes of ids that are renamed in place in ascending order: a value that equals an id
-    whose turn comes later is renamed again."""
+    """Return the mapping that results from renaming ids in place in ascending order.
+
+    A new value that equals a later id is renamed again.
+    """
     found = {}
     for id, value in values.items():
         turn = id
@@ -97,10 +102,10 @@ def renamed_twice(values: Mapping[int, int]) -> dict[int, int]:
 
 
 def read_images(lvis_file: Path, folder: Path) -> dict[str, Image]:
-    """Stem -> image, of those that have an object or stuff; the latter from COCO's files.
+    """Return {stem: image} of the images with an object or stuff; stuff is from COCO's files.
 
     Raises:
-        UserError: a file is missing or no such file.
+        UserError: a file is missing or has another format.
     """
     content = read_annotations(lvis_file)
     try:
@@ -124,10 +129,10 @@ def read_images(lvis_file: Path, folder: Path) -> dict[str, Image]:
 
 
 def add_stuff(path: Path, coco_split: str, images: Mapping[int, Image]) -> None:
-    """Put the stuff of COCO's file to the images of its split.
+    """Add the stuff of COCO's file to the images of its split.
 
     Raises:
-        UserError: the file is missing or no such file.
+        UserError: the file is missing or has another format.
     """
     content = read_annotations(path)
     wanted = {id for id, image in images.items() if image.coco_split == coco_split}
@@ -139,7 +144,7 @@ def add_stuff(path: Path, coco_split: str, images: Mapping[int, Image]) -> None:
 
 
 def group(annotations: list[dict], wanted: Collection[int]) -> dict[int, list[tuple[int, object]]]:
-    """Image -> categories with their segmentations, of the images that are wanted."""
+    """Return {image: categories with their segmentations} of the wanted images."""
     found = {id: [] for id in wanted}
     for entry in annotations:
         if entry["image_id"] in found:
@@ -148,19 +153,19 @@ def group(annotations: list[dict], wanted: Collection[int]) -> dict[int, list[tu
 
 
 def link(source: Path, target: Path, name: str) -> None:
-    """Make ``target/name`` a link to ``source/name``, where that is and the other is not."""
-    place = target / name
-    if (source / name).is_file() and not place.exists():
+    """Make ``target/name`` a link to ``source/name``, if only the latter exists."""
+    path = target / name
+    if (source / name).is_file() and not path.exists():
         target.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)  # a link to where the images were before
-        place.symlink_to(os.path.relpath(source / name, target))
+        path.unlink(missing_ok=True)  # a dangling link to an earlier folder of the images
+        path.symlink_to(os.path.relpath(source / name, target))
 
 
 def convert(stuff_values: np.ndarray, image: Image) -> np.ndarray:
-    """The label map (H, W) uint16: 0, or class id + 1.
+    """Return the label map (H, W) uint16: 0, or class id + 1.
 
     Raises:
-        UserError: a segmentation is damaged, or an object of no class.
+        UserError: a segmentation is damaged, or an object has no class.
     """
     for category, _ in image.objects:
         if category not in OBJECTS:
@@ -171,7 +176,7 @@ def convert(stuff_values: np.ndarray, image: Image) -> np.ndarray:
 
 
 def paint(annotations: list[tuple[int, object]], image: Image) -> np.ndarray:
-    """Categories (H, W), 0 = none; a pixel keeps the first that it gets."""
+    """Return categories (H, W), 0 = none; a pixel keeps its first category."""
     canvas = np.zeros(image.size, dtype=np.int64)
     where = f"an annotation of {image.file_name}"
     for category, segmentation in annotations:
@@ -182,5 +187,7 @@ def paint(annotations: list[tuple[int, object]], image: Image) -> np.ndarray:
 
 if __name__ == "__main__":
     parser = preparing_parser(__doc__)
-    parser.add_argument("--published", action="store_true", help="with the published fault")
+    parser.add_argument(
+        "--published", action="store_true", help="with the published script's issue"
+    )
     run(prepare, parser)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make label maps of COCO's panoptic PNG files, for the evaluation of mIoU.
+"""Convert COCO's panoptic PNG files to label maps, for the evaluation of mIoU.
 
     python datasets/prepare_coco_panoptic.py
 
@@ -12,7 +12,7 @@ and writes
 
     panoptic_semseg_{train,val}2017/*.png       0..132 in the order of the classes, 255 = no class
 
-What is there and whole is kept. A split whose download is not there is left out.
+Complete files are kept. A split whose download is missing is skipped.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -60,12 +60,12 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def convert(json_file: Path, source: Path, entry: PanopticEntry) -> np.ndarray:
-    """The label map (H, W) uint8 of one image.
+    """Return the label map (H, W) uint8 of one image.
 
     Args:
-        json_file: that ``entry`` is from, for messages.
+        json_file: the source of ``entry``, for messages.
         source: the folder of the PNG files.
-        entry: what the file says of the image's segments.
+        entry: the image's segments in that file.
 
     Raises:
         UserError: PNG and JSON do not agree, or a category is none of COCO's.

@@ -11,7 +11,7 @@ and writes
 
     annotations_detectron2/{train,val}2017/*.png  0..170 in the order of the classes, 255 = no class
 
-What is there and whole is kept. A split whose download is not there is left out.
+Complete files are kept. A split whose download is missing is skipped.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -55,7 +55,7 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (H, W) uint8; values that are no class become ignored."""
+    """Return the label map (H, W) uint8; values that are no class become ignored."""
     return relabel(read_labels(path), LABELS, path)
 
 

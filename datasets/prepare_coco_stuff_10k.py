@@ -14,7 +14,7 @@ and writes
     annotations_detectron2/{train,test}/*.png   0..170 in the order of the classes, 255 = no class
     images_detectron2/{train,test}/*.jpg        the images, sorted into their splits
 
-What is there and whole is kept.
+Complete files are kept.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -68,17 +68,17 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def copy(source: Path, target: Path, name: str) -> None:
-    """Copy the image ``name`` from one folder to another that lacks it."""
-    image, place = source / f"{name}.jpg", target / f"{name}.jpg"
+    """Copy the image ``name`` from one folder to another, unless it is there."""
+    image, copied = source / f"{name}.jpg", target / f"{name}.jpg"
     if not image.is_file():
         raise UserError(f"no file at {image}: unpack the download there")
-    if not place.is_file() or place.stat().st_size != image.stat().st_size:
+    if not copied.is_file() or copied.stat().st_size != image.stat().st_size:
         target.mkdir(parents=True, exist_ok=True)
-        replace(place, partial(shutil.copyfile, image))
+        replace(copied, partial(shutil.copyfile, image))
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (H, W) uint8 of a file; 0 and what is no class become ignored."""
+    """Return the label map (H, W) uint8 of a file; 0 and values without a class become ignored."""
     return relabel(read_mat_labels(path, "S"), LABELS, path)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Prepare data sets of MESS from downloads that were unpacked by hand.
 
-    python datasets/prepare_mess.py                  all that are there
-    python datasets/prepare_mess.py suim deepcrack   these
+    python datasets/prepare_mess.py                  all downloads that are there
+    python datasets/prepare_mess.py suim deepcrack   these two
 
-docs/mess.md says where to get each, and where below <root> (<root> is $DETECTRON2_DATASETS or
-"datasets") to unpack it. What is written lies beside the download, in images_detectron2 and
-annotations_detectron2, as the toolkit of MESS leaves it. What is there is kept. At the end all
-images and labels are looked at. The names:
+docs/mess.md lists the download of each, and the folder below <root> (<root> is
+$DETECTRON2_DATASETS or "datasets") to unpack it to. The script writes beside the download, to
+images_detectron2 and annotations_detectron2, like MESS's toolkit. Existing files are kept. At the
+end all images and labels are checked. The names:
 
 """
 
@@ -31,10 +31,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def prepare_all(root: Path, *, names: list[str], workers: int) -> None:
-    """Prepare the sets that are named, or those whose folder is there; a line for each.
+    """Prepare the named data sets, or those whose folder is there; print a line for each.
 
     Raises:
-        UserError: a name is unknown, nothing is there, or a set is not as it should be.
+        UserError: a name is unknown, there is no download, or a download has errors.
     """
     for name in names:
         if name not in RECIPES:

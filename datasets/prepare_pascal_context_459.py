@@ -13,7 +13,7 @@ and writes
 
     annotations_detectron2/pc459_val/*.tif      16 bits: 0..458; every pixel has a class
 
-What is there and whole is kept. An id without annotations is left out.
+Complete files are kept. An id without annotations is skipped.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -48,10 +48,10 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def convert(path: Path) -> np.ndarray:
-    """The label map (H, W) uint16 of a file.
+    """Return the label map (H, W) uint16 of a file.
 
     Raises:
-        UserError: the file cannot be read, or a pixel is not in 1..459: there is no other value.
+        UserError: the file cannot be read, or a value is not in 1..459.
     """
     labels = read_mat_labels(path, "LabelMap")
     if labels.min() < 1 or labels.max() > 459:

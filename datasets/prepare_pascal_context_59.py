@@ -12,7 +12,7 @@ and writes
 
     annotations_detectron2/pc59_val/*.png       0..58, 255 = no class
 
-What is there and whole is kept.
+Complete files are kept.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -52,10 +52,10 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
-    """Stem of a validation image -> its (height, width), and its segments in the file's order.
+    """Return {stem of a validation image: ((height, width), its segments in the file's order)}.
 
     Raises:
-        UserError: the file is no such file.
+        UserError: the file has another format.
     """
     content = read_annotations(path)
     try:
@@ -79,10 +79,10 @@ def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
 
 
 def convert(json_file: Path, image: tuple[tuple[int, int], list[dict]]) -> np.ndarray:
-    """The label map (H, W) uint8: later segments over earlier ones.
+    """Return the label map (H, W) uint8: later segments over earlier ones.
 
     Raises:
-        UserError: the size is none, or a segment is damaged.
+        UserError: the size is invalid, or a segment is damaged.
     """
     size, segments = image
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draw the Scenes data set.
+"""Generate the synthetic data set Scenes.
 
     python datasets/prepare_scenes.py --num-images 2000 500 --size 96 --workers 2
     python datasets/prepare_scenes.py --catalogue scenes-1k --num-images 20000 5000
     python datasets/prepare_scenes.py --panoptic --num-videos 100 20 --num-frames 16
 
-It is written to <root>/scenes-60, or scenes-1k for a vocabulary of over 1,000 classes; <root> is
+The script writes <root>/scenes-60, or scenes-1k with a vocabulary of over 1,000 classes; <root> is
 $DETECTRON2_DATASETS or "datasets". The same command continues an interrupted run.
 """
 
@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="images to train and to test on (default: 2000 500)",
     )
     parser.add_argument(
-        "--panoptic", action="store_true", help="segments and instances too, in COCO's formats"
+        "--panoptic", action="store_true", help="also segments and instances, in COCO's formats"
     )
     parser.add_argument(
         "--num-videos",
@@ -52,7 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="pixels a side (default: 96)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
+        "--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)"
     )
     parser.add_argument("--root", type=path_argument, default=data_root())
     return parser.parse_args(arguments)
@@ -62,9 +62,9 @@ def main() -> None:
     arguments = parse_arguments()
     root, workers = arguments.root, arguments.workers
     catalogue = CATALOGUES[arguments.catalogue]
-    look = {"size": arguments.size, "seed": arguments.seed}
-    images = Settings(*arguments.num_images, **look)
-    videos = VideoSettings(*arguments.num_videos, num_frames=arguments.num_frames, **look)
+    common = {"size": arguments.size, "seed": arguments.seed}
+    images = Settings(*arguments.num_images, **common)
+    videos = VideoSettings(*arguments.num_videos, num_frames=arguments.num_frames, **common)
 
     hashes = write_scenes(root, catalogue, images, panoptic=arguments.panoptic, workers=workers)
     print(f"{root / catalogue.name}: SHA-256 of pixels and labels")

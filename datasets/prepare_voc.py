@@ -7,7 +7,7 @@ reads, below <root>/VOCdevkit/VOC2012 (<root> is $DETECTRON2_DATASETS or "datase
 
     ImageSets/Segmentation/val.txt        VOCtrainval_11-May-2012.tar
     SegmentationClassAug/*.png            the masks of SBD and VOC in one folder; those of val are
-                                          VOC's own, so that SegmentationClass under this name does
+                                          VOC's, so a renamed SegmentationClass works too
     JPEGImages/*.jpg                      VOCtrainval_11-May-2012.tar
 
 and writes
@@ -15,7 +15,7 @@ and writes
     annotations_detectron2/val/*.png      PAS-20: 0..19, 255 = background and no class
     annotations_detectron2_bg/val/*.png   PAS-20b: 0..19, 20 = background, 255 = no class
 
-What is there and whole is kept. A mask without any of the 20 classes is left out of PAS-20.
+Complete files are kept. A mask without any of the 20 classes is left out of PAS-20.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -45,7 +45,7 @@ LABELS = {
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps of both.
+    """Write the label maps of both data sets.
 
     Raises:
         UserError: a file is missing or wrong, or cannot be written.
@@ -58,7 +58,7 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def convert(table: np.ndarray, path: Path) -> np.ndarray | None:
-    """The label map of a mask; None where nothing is left in it."""
+    """Return the label map of a mask; None if all its pixels are ignored."""
     labels = relabel(read_labels(path), table, path)
     return None if (labels == IGNORED).all() else labels
 

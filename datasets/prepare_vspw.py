@@ -5,16 +5,16 @@
 
 reads, below <root> (which is $DETECTRON2_DATASETS or "datasets"), the full release
 
-    VSPW/{train,val,test}.txt                         names of videos, one a line
+    VSPW/{train,val,test}.txt                         names of videos, one per line
     VSPW/data/<video>/{origin/*.jpg,mask/*.png}       test has no masks
 
-and writes the same files, frames and masks made 480 pixels high, to
+and writes the same files, with frames and masks resized to a height of 480 pixels, to
 
     VSPW_480p/...
 
-What is there is kept. The 480p release needs no more than to be unpacked there; then nothing is
-written. In the end every file of VSPW_480p is looked at, and videos and frames are counted. A split
-that is not there is left out.
+Existing files are kept. The 480p release only has to be unpacked there; then nothing is written. At
+the end every file of VSPW_480p is checked, and videos and frames are counted. A missing split is
+skipped.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -43,10 +43,10 @@ SOURCE, TARGET = "VSPW", "VSPW_480p"
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Shrink the full release where it is there, and check the splits that are there then.
+    """Resize the full release if it is there, and check the splits of the 480p release.
 
     Raises:
-        UserError: there is none, a file is missing or wrong, or one cannot be written.
+        UserError: there is no split, a file is missing or wrong, or one cannot be written.
     """
     for name, entry in TABLE["datasets"].items():
         video_list = root / SOURCE / Path(entry["video_list"]).name
@@ -63,7 +63,7 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def shrink_video(root: Path, has_labels: bool, video: str) -> None:
-    """Write what is missing of a video's frames and label maps."""
+    """Write the missing frames and label maps of a video."""
     kinds = [("origin", ".jpg", shrink_frame), ("mask", ".png", shrink_labels)]
     for folder, suffix, shrink in kinds[: 1 + has_labels]:
         for path in find_files(root / SOURCE / "data" / video / folder, suffix):
@@ -73,24 +73,24 @@ def shrink_video(root: Path, has_labels: bool, video: str) -> None:
 
 
 def shrink_frame(path: Path, target: Path) -> None:
-    """Colours between those of the pixels around."""
+    """Resize a frame bilinearly."""
     write_image(target, _shrunk(read_image(path), Image.Resampling.BILINEAR), quality=QUALITY)
 
 
 def shrink_labels(path: Path, target: Path) -> None:
-    """Labels of the nearest pixels."""
+    """Resize a label map by nearest neighbour."""
     write_image(target, _shrunk(read_labels(path), Image.Resampling.NEAREST))
 
 
 def _shrunk(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
-    """(H, W, ...) -> ``HEIGHT`` high, and as wide as the proportion allows."""
+    """Resize (H, W, ...) to ``HEIGHT``; the width keeps the proportion, rounded down."""
     height, width = pixels.shape[:2]
     size = (HEIGHT * width // height, HEIGHT)
     return np.asarray(Image.fromarray(pixels).resize(size, resample))
 
 
 def check(root: Path, name: str, workers: int) -> None:
-    """Look at every file of a split, and tell how many there are.
+    """Check every file of a split, and print the numbers of videos and frames.
 
     Raises:
         UserError: a file is missing, damaged, of another size than its video, or no label map.
@@ -110,7 +110,7 @@ def check(root: Path, name: str, workers: int) -> None:
 
 
 def check_video(video: dict) -> int:
-    """The number of frames of a video, all of which are as they should be."""
+    """Check all frames of a video, and return their number."""
     size = (video["height"], video["width"])
     for path in video["file_names"]:
         check_frame_size(path, frame_size(path), size)

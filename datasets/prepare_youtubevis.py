@@ -3,14 +3,14 @@
 
     python datasets/prepare_youtubevis.py
 
-looks, below <root> (which is $DETECTRON2_DATASETS or "datasets"), at
+checks, below <root> (which is $DETECTRON2_DATASETS or "datasets"),
 
     ytvis_{2019,2021}/{train,valid,test}.json                       videos; those of train, tracks
     ytvis_{2019,2021}/{train,valid,test}/JPEGImages/<video>/*.jpg   frames
 
-Nothing is converted. Where a JSON file lies in the folder of its frames as instances.json, as the
-archives of 2021 have it, it is copied to its place. Then every frame's header and every outline is
-looked at, and videos and tracks are counted. A split that is not there is left out.
+Nothing is converted. A JSON file that lies beside its frames as instances.json, as in the archives
+of 2021, is copied to its path above. Then the header of every frame and every outline is checked,
+and videos and tracks are counted. A missing split is skipped.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -51,14 +51,14 @@ def prepare(root: Path, *, workers: int) -> None:
 
 
 def arrange(image_dir: Path, track_json: Path) -> None:
-    """Copy the JSON file of a split to its place, if it lies elsewhere."""
+    """Copy the JSON file of a split to its path, if it lies beside the frames."""
     source = image_dir.parent / "instances.json"
     if source.is_file() and not track_json.is_file():
         replace(track_json, partial(shutil.copyfile, source))
 
 
 def check(root: Path, name: str, entry: dict, vocabulary: Vocabulary, workers: int) -> None:
-    """Look at every video of a split, and tell how many there are.
+    """Check every video of a split, and print the numbers of videos, frames and tracks.
 
     Raises:
         UserError: the JSON file is wrong, or a frame is missing, damaged or of another size.
@@ -78,7 +78,7 @@ def check(root: Path, name: str, entry: dict, vocabulary: Vocabulary, workers: i
 
 
 def check_video(record: dict) -> int:
-    """The number of tracks of a video; its frames are as they should be."""
+    """Check the frames of a video, and return the number of its tracks."""
     size, objects = (record["height"], record["width"]), record.get("frame_annotations", ())
     for path in record["file_names"]:
         check_frame_size(path, frame_size(path), size)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Tell which data sets are ready, which are not, and how to get these.
+"""List the data sets that are ready, and how to get those that are not.
 
     python datasets/status.py
 
-counts what lies below $DETECTRON2_DATASETS (or "datasets", or --root) and opens no image: whether
-the files are whole is what the preparing scripts look at. Of a data set
+counts files below $DETECTRON2_DATASETS (or "datasets", or --root) and opens no image: the preparing
+scripts check the contents. The states:
 
-    ready      all images or videos of the benchmark are there, with all that belongs to them;
+    ready      all images or videos of the benchmark and their annotations are there;
     other      there are fewer, or more: scores are not comparable with published ones;
-    missing    there are none, or a file or folder is not there.
+    missing    there are none, or a file or folder is missing.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -48,12 +48,12 @@ def main() -> None:
 
 
 def title(group: str) -> str:
-    """What a benchmark is called: that of its vocabulary, or the name of a collection."""
+    """Return the title of a benchmark: that of its vocabulary, or the name of a collection."""
     return vocabulary_table(group)["title"] if group in registered_names() else group
 
 
 def describe(members: list[Status], title: str, source: dict, width: int) -> list[str]:
-    """The lines of a benchmark; how to get it where something is not ready."""
+    """Return the lines of a benchmark, with how to get it if something is not ready."""
     lines = [title] + [f"  {m.state:7}  {m.name:{width}}  {amount(m)}" for m in members]
     if all(member.state == "ready" for member in members):
         return lines
@@ -69,7 +69,7 @@ def describe(members: list[Status], title: str, source: dict, width: int) -> lis
 
 
 def amount(status: Status) -> str:
-    """How much of a data set there is."""
+    """Return the amount of a data set that is there."""
     if status.lacking:
         more = len(status.lacking) - 1
         return f"there is no {status.lacking[0]}" + (f", nor {more} more" if more else "")

@@ -1,4 +1,4 @@
-"""The benchmark: the plain formulation gives our numbers, and a line without memory is no end."""
+"""The benchmark: the baseline gives our numbers, and a line without memory is no end."""
 
 import importlib
 import os
@@ -37,7 +37,7 @@ def test_a_process_without_enough_memory_has_no_result():
 @pytest.mark.parametrize("number", [20, 70])
 def test_plain_and_ours_agree(bench, number: int):
     """Below and above the classes that are kept; all weights drawn, so that nothing hides."""
-    from plain import PlainCATSeg
+    from baseline_catseg import BaselineCATSeg
 
     model = bench.build(
         TINY,
@@ -47,36 +47,36 @@ def test_plain_and_ours_agree(bench, number: int):
     ).eval()
     for parameter in model.aggregator.parameters():
         nn.init.normal_(parameter, std=0.1)
-    words = bench.many_words(number)
+    words = bench.many_class_names(number)
     image = deterministic.image("bench", 70, 90)
-    plain = PlainCATSeg(model)
-    plain.set_vocabulary(words)
+    baseline = BaselineCATSeg(model)
+    baseline.set_vocabulary(words)
     model.set_vocabulary(words)
     scores = model([{"image": image}])[0]["sem_seg"]
-    torch.testing.assert_close(plain(image), scores, rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(baseline(image), scores, rtol=1e-4, atol=2e-5)
 
 
 def test_the_plain_loss_is_ours(bench):
-    from plain import PlainCATSeg
+    from baseline_catseg import BaselineCATSeg
 
     model = bench.build(
         TINY, MODEL__SEM_SEG_HEAD__COST_LOSS_WEIGHT=0.0, MODEL__SEM_SEG_HEAD__TRAIN_CANDIDATES=0
     )
     model.train()
-    model.train_vocabulary = model.train_vocabulary.__class__.load(bench.many_words(9))
+    model.train_vocabulary = model.train_vocabulary.__class__.load(bench.many_class_names(9))
     image = deterministic.image("bench", 96, 96)
     labels = torch.arange(96)[:, None].expand(96, 96) // 11
     losses = model([{"image": image, "sem_seg": labels}])
-    torch.testing.assert_close(PlainCATSeg(model).loss(image, labels), losses["loss_sem_seg"])
+    torch.testing.assert_close(BaselineCATSeg(model).loss(image, labels), losses["loss_sem_seg"])
 
 
 def test_words_are_different(bench):
-    assert len(set(bench.many_words(20_000))) == 20_000
+    assert len(set(bench.many_class_names(20_000))) == 20_000
 
 
 def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, monkeypatch, capsys):
-    def alone(_, config, number, plain):
-        return None if plain else bench.Measured(1, number, 3e9)
+    def alone(_, config, number, baseline):
+        return None if baseline else bench.Measured(1, number, 3e9)
 
     measure = importlib.import_module("measure")
     monkeypatch.setattr(measure, "alone", alone)
@@ -84,7 +84,7 @@ def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, mon
     monkeypatch.setattr("sys.argv", ["catseg.py", "--words", "20", "7", "--runs", "3"])
     bench.main()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert lines[0][:2] == ["20", "plain"] and "does not fit the memory" in " ".join(lines[0])
+    assert lines[0][:2] == ["20", "baseline"] and "does not fit the memory" in " ".join(lines[0])
     assert lines[1] == ["20", "ours", "1.00", "20.00", "3.00", "4.00", "100.0"]
     assert lines[3] == ["7", "ours", "1.00", "7.00", "3.00", "100.0"]
 

@@ -54,7 +54,9 @@ def test_dry_run(repository, tmp_path):
     ]
     lines = [json.loads(x) for x in (tmp_path / "catseg-b.jsonl").read_text().splitlines()]
     assert [(x["way"], x["precision"]) for x in lines] == [
-        (way, precision) for way in ("ours", "plain") for precision in ("float32", "tf32", "bf16")
+        (way, precision)
+        for way in ("ours", "baseline")
+        for precision in ("float32", "tf32", "bf16")
     ]
     assert lines[1]["other labels"] == "0.00%"  # a CPU knows no TF32
     lines += [json.loads(x) for x in (tmp_path / "mask2former.jsonl").read_text().splitlines()]

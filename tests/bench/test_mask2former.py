@@ -1,4 +1,4 @@
-"""The benchmark of Mask2Former: plain formulation, transformers and ours compute the same."""
+"""The benchmark of Mask2Former: baseline, transformers and ours compute the same."""
 
 import importlib
 import math
@@ -75,22 +75,22 @@ def built(bench):
 
 @pytest.mark.parametrize("task", ["semantic", "rankseg"])
 def test_plain_scores_are_ours(bench, built, task: str) -> None:
-    from plain_mask2former import PlainMaskFormer
+    from baseline_mask2former import BaselineMaskFormer
 
     from segcore.inference.predictions import SCORES
 
     model, _, items = built(tiny_case(bench, task))
     model.prediction_kind = SCORES
-    plain = PlainMaskFormer(model).eval()(items)[0]["sem_seg"]
-    torch.testing.assert_close(plain, model(items)[0]["sem_seg"], rtol=1e-4, atol=1e-5)
+    baseline = BaselineMaskFormer(model).eval()(items)[0]["sem_seg"]
+    torch.testing.assert_close(baseline, model(items)[0]["sem_seg"], rtol=1e-4, atol=1e-5)
 
 
 def test_plain_segments_are_ours(bench, built) -> None:
-    from plain_mask2former import PlainMaskFormer
+    from baseline_mask2former import BaselineMaskFormer
 
     model, _, items = built(tiny_case(bench, "panoptic"))
     nn.init.zeros_(model.sem_seg_head.predictor.classifier.bias)  # of nine queries most are objects
-    segments, info = PlainMaskFormer(model).eval()(items)[0]["panoptic_seg"]
+    segments, info = BaselineMaskFormer(model).eval()(items)[0]["panoptic_seg"]
     ours, our_info = model(items)[0]["panoptic_seg"]
     assert info and info == our_info
     assert (segments != ours).float().mean() < 1e-3
@@ -98,11 +98,11 @@ def test_plain_segments_are_ours(bench, built) -> None:
 
 @pytest.mark.parametrize("backbone", ["swin_t", "r50"])
 def test_plain_losses_and_gradients_are_ours(bench, built, backbone: str) -> None:
-    from plain_mask2former import PlainMaskFormer
+    from baseline_mask2former import BaselineMaskFormer
 
     model, _, items = built(tiny_case(bench, "training", backbone))
     gradients = []
-    ways = (model, PlainMaskFormer(model).train())
+    ways = (model, BaselineMaskFormer(model).train())
     losses = [way(items) for way in ways]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-4)
     for loss in losses:
@@ -150,7 +150,7 @@ def test_transformers_learn_from_the_same_losses(bench, built, monkeypatch) -> N
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=0)  # the points are random
 
 
-@pytest.mark.parametrize("way", ["plain", "transformers", "ours"])
+@pytest.mark.parametrize("way", ["baseline", "transformers", "ours"])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.filterwarnings("ignore:no query is a segment")
 def test_every_way_is_measured(bench, way: str, task: str, monkeypatch) -> None:
@@ -231,7 +231,9 @@ def test_a_table_is_printed(bench, monkeypatch, capsys) -> None:
     """Also where a way does not fit the memory."""
     numbers = bench.Measured(4, 1, 2, 0.5, 0.5, 0, 0, 0, 0, 3e9)
     measure = importlib.import_module("measure")
-    monkeypatch.setattr(measure, "alone", lambda _, case, way: None if way == "plain" else numbers)
+    monkeypatch.setattr(
+        measure, "alone", lambda _, case, way: None if way == "baseline" else numbers
+    )
     monkeypatch.setattr(measure, "product_rate", lambda: 2e10)
     monkeypatch.setattr(bench, "arithmetic", lambda case: bench.Measured(*[2e10] * 9, 0))
     monkeypatch.setattr(
@@ -239,6 +241,6 @@ def test_a_table_is_printed(bench, monkeypatch, capsys) -> None:
     )
     bench.main()
     lines = {row.split()[0]: row.split() for row in capsys.readouterr().out.splitlines()[1:]}
-    assert " ".join(lines["plain"]) == "plain does not fit the memory"
+    assert " ".join(lines["baseline"]) == "baseline does not fit the memory"
     assert lines["ours"] == ["ours", "4.00", "1.00", "2.00", "0.50", "0.50", "3.00"]
     assert lines["limit"][1:3] == ["1.00", "1.00+1.00"]

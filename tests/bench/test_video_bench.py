@@ -23,17 +23,17 @@ def bench(repository, monkeypatch):
 def test_plain_predictions_are_ours(bench, task: str) -> None:
     model = bench.build(task, [*ONE_CLIP, "TEST.SEM_SEG_OUTPUT", "scores"])
     item = {"image": bench.Noise(3, 64)}
-    ours, plain = model([item])[0], bench.plain_video(model, item)
+    ours, baseline = model([item])[0], bench.baseline_video(model, item)
     if task == "semantic":
-        torch.testing.assert_close(ours["sem_seg"], plain["sem_seg"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours["sem_seg"], baseline["sem_seg"], rtol=1e-4, atol=1e-5)
         return
-    assert ours["pred_scores"] == pytest.approx(plain["pred_scores"].tolist())
-    assert ours["pred_labels"] == plain["pred_labels"].tolist()
+    assert ours["pred_scores"] == pytest.approx(baseline["pred_scores"].tolist())
+    assert ours["pred_labels"] == baseline["pred_labels"].tolist()
     masks = [[run_lengths.decode(mask) for mask in track] for track in ours["pred_masks"]]
-    assert (np.array(masks) != plain["pred_masks"].numpy()).mean() < 1e-4
+    assert (np.array(masks) != baseline["pred_masks"].numpy()).mean() < 1e-4
 
 
-@pytest.mark.parametrize("way", ["ours", "plain"])
+@pytest.mark.parametrize("way", ["ours", "baseline"])
 @pytest.mark.parametrize("task", ["instance", "semantic"])
 def test_every_way_is_measured(bench, way: str, task: str) -> None:
     found = bench.measure(task, way, 3)
@@ -43,18 +43,18 @@ def test_every_way_is_measured(bench, way: str, task: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["instance", "semantic"])
 def test_memory_does_not_grow_with_the_video(bench, task: str, monkeypatch) -> None:
-    """Behind the first clips, and but for a tenth; the plain formulation grows at once."""
+    """Behind the first clips, and but for a tenth; the baseline grows at once."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "")  # to be as it was afterwards
     short, long = (bench.measure_alone(task, "ours", number) for number in (32, 128))
-    plain = bench.measure_alone(task, "plain", 128)
-    assert long.memory < 1.1 * short.memory < plain.memory
+    baseline = bench.measure_alone(task, "baseline", 128)
+    assert long.memory < 1.1 * short.memory < baseline.memory
 
 
 def test_a_table_is_printed(bench, capsys, monkeypatch) -> None:
     args = bench.parse_arguments(["--frames", "8", "512", "--tasks", "instance"])
 
     def measured(task: str, way: str, number: int):
-        return None if way == "plain" and number == 512 else bench.Measured(0.25, 3e6 * number)
+        return None if way == "baseline" and number == 512 else bench.Measured(0.25, 3e6 * number)
 
     monkeypatch.setattr(bench, "measure_alone", measured)
     bench.table("instance", args)

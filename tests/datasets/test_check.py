@@ -281,7 +281,7 @@ def arguments(*folders: Folder) -> list[object]:
 
 def test_two_folders(check: ModuleType, two: tuple[Folder, Folder], capsys) -> None:
     assert run(check, *arguments(*two))
-    assert "0 to mend, 0 to look at" in capsys.readouterr().out
+    assert "0 errors to fix, 0 notes" in capsys.readouterr().out
     two[1].save("1.png", np.full((12, 20), 77))
     two[1].save("2.png", np.repeat([0, 1, 77], 4)[:, None].repeat(20, axis=1))
     assert not run(check, *arguments(*two))

@@ -1,20 +1,20 @@
-"""What rounds: how far off and how much faster than float32, kernel by kernel."""
+"""Measure reduced precision and other kernels: their error and speed compared with float32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from catseg import build, random_image
+from catseg_models import build, random_image
 from measure import in_turn, seconds
-from vocabulary import many_words
+from vocabulary import many_class_names
 
 import catseg_d2
 from segcore.inference.predictions import PredictionKind
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """Seconds an image, largest error of a score, share of pixels with another label."""
+class Precision:
+    """Seconds per image, largest error of a score, fraction of pixels with another label."""
 
     image: float
     error: float
@@ -22,7 +22,7 @@ class Rounded:
 
 
 def half_precision(model: catseg_d2.CATSeg) -> Callable:
-    """Products in bfloat16, sums in float32."""
+    """Compute products in bfloat16, sums in float32."""
 
     def prediction(inputs: list[dict]) -> list[dict]:
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
@@ -32,13 +32,13 @@ def half_precision(model: catseg_d2.CATSeg) -> Callable:
 
 
 def compiled(model: catseg_d2.CATSeg) -> Callable:
-    """Kernels fused by torch.compile; the aggregation is one graph."""
+    """Fuse kernels by torch.compile; the aggregation is one graph."""
     model.aggregator = torch.compile(model.aggregator, fullgraph=True)
     return model
 
 
 def channels_last(model: catseg_d2.CATSeg) -> Callable:
-    """Convolutions whose channels lie side by side in memory."""
+    """Store maps with the channels last in memory."""
     return model.to(memory_format=torch.channels_last)
 
 
@@ -50,12 +50,12 @@ WAYS = {
 }
 
 
-def compare(config: str, number: int, way: str) -> Rounded:
-    """Seconds of an image; how far its scores are off float32, and the share of other labels."""
+def compare(config: str, number: int, way: str) -> Precision:
+    """Measure the time of an image, and compare its scores and labels with those of float32."""
     model = build(
         config, TEST__SLIDING_WINDOW=True, MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1]
     ).eval()
-    model.set_vocabulary(many_words(number))
+    model.set_vocabulary(many_class_names(number))
     item = {"image": random_image()}
     expected = model([item])[0]["sem_seg"]
     prediction = WAYS[way](model)
@@ -64,19 +64,19 @@ def compare(config: str, number: int, way: str) -> Rounded:
     other = (scores.argmax(dim=0) != expected.argmax(dim=0)).float().mean().item()
     del scores, expected
     model.prediction_kind = PredictionKind("labels")
-    return Rounded(seconds(lambda: prediction([item])), error, other)
+    return Precision(seconds(lambda: prediction([item])), error, other)
 
 
-def table_of_rounding(config: str, words: list[int], runs: int) -> None:
-    """Prints a line for every number of words and way."""
-    print(f"{'words':>7}  {'':<15}{'image s':>10}{'largest error':>15}{'other labels':>14}")
-    for number in words:
+def table_of_precisions(config: str, numbers: list[int], runs: int) -> None:
+    """Print a line for every number of classes and every way of ``WAYS``."""
+    print(f"{'classes':>7}  {'':<15}{'image s':>10}{'largest error':>15}{'other labels':>14}")
+    for number in numbers:
         cases = {way: (compare, config, number, way) for way in WAYS}
         results, _ = in_turn(cases, runs)
         for way, found in results.items():
-            numbers = (
+            cells = (
                 f"{found.image:>10.2f}{found.error:>15.1e}{found.other_labels:>14.2%}"
                 if found
                 else "  does not fit the memory"
             )
-            print(f"{number:>7}  {way:<15}{numbers}", flush=True)
+            print(f"{number:>7}  {way:<15}{cells}", flush=True)

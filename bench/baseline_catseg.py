@@ -1,12 +1,12 @@
-"""CAT-Seg as its paper says it, over the weights of one of our models.
+"""A baseline of CAT-Seg, written as in its paper, with the weights of one of our models.
 
-What the project is measured against: every class in one batch through every layer, guidance
-repeated for every class and position, classes padded to their full number, text at its full length,
-the loss with a one-hot target. Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary
-Semantic Segmentation", CVPR 2024.
+The benchmarks compare with it: every class in one batch through every layer, guidance repeated for
+every class and position, classes padded to their full number, text at its full length, the loss
+with a one-hot target. Source: Cho et al., "CAT-Seg: Cost Aggregation for Open-Vocabulary Semantic
+Segmentation", CVPR 2024.
 
-Shapes: B crops, T classes, P sentences a class, (H, W) the feature grid, N = H*W, C joint width, E
-width of the volume, G of the guidance.
+Shapes: B crops, T classes, P prompts per class, (H, W) the feature grid, N = H*W, C joint width, E
+width of the cost volume, G of the guidance.
 """
 
 import torch
@@ -23,7 +23,7 @@ from catseg_d2.text import prompt_templates, tokenize
 from segcore.vocabulary import Vocabulary
 
 
-class PlainCATSeg:
+class BaselineCATSeg:
     """The published computation and geometry: four tiles of 384 and a global view."""
 
     side, tile, starts = 640, 384, (0, 256)
@@ -31,22 +31,22 @@ class PlainCATSeg:
     def __init__(self, model: CATSeg) -> None:
         self.model = model
 
-    def set_vocabulary(self, words: Vocabulary | str | list[str]) -> None:
-        """Embed all words at once."""
+    def set_vocabulary(self, vocabulary: Vocabulary | str | list[str]) -> None:
+        """Embed all prompts at once."""
         with torch.no_grad():
-            self.text = embed(self.model, Vocabulary.load(words))
+            self.text = embed(self.model, Vocabulary.load(vocabulary))
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
         """image (3, h, w), RGB, 0..255 -> scores (T, h, w)."""
         resized = resize(image[None].float(), self.side)
-        places = [(y, x) for y in self.starts for x in self.starts]
-        crops = [resized[:, :, y : y + self.tile, x : x + self.tile] for y, x in places]
+        corners = [(y, x) for y in self.starts for x in self.starts]
+        crops = [resized[:, :, y : y + self.tile, x : x + self.tile] for y, x in corners]
         crops.append(resize(image[None].float(), self.tile))
         scores = resize(self.logits(torch.cat(crops), self.text), self.tile).sigmoid()
         total = scores.new_zeros(scores.shape[1], self.side, self.side)
         count = scores.new_zeros(self.side, self.side)
-        for (y, x), score in zip(places, scores, strict=False):
+        for (y, x), score in zip(corners, scores, strict=False):
             total[:, y : y + self.tile, x : x + self.tile] += score
             count[y : y + self.tile, x : x + self.tile] += 1
         merged = (total / count + resize(scores[-1:], self.side)[0]) / 2
@@ -79,11 +79,11 @@ class PlainCATSeg:
 
 
 def embed(model: CATSeg, vocabulary: Vocabulary) -> Tensor:
-    """Text embeddings (T, P, C): every sentence with all the columns that the tower reads."""
+    """Return text embeddings (T, P, C): every prompt at the full context length."""
     templates = prompt_templates(model.templates)
-    sentences = [template(word) for word in vocabulary.prompts for template in templates]
+    prompts = [template(name) for name in vocabulary.prompts for template in templates]
     clip: DenseCLIP = model.clip
-    tokens = tokenize(sentences, clip.context_length).to(model.device)
+    tokens = tokenize(prompts, clip.context_length).to(model.device)
     x = clip.token_embedding(tokens) + clip.positional_embedding
     for block in clip.transformer.resblocks:
         x = run_block(block, x, is_causal=True)
@@ -99,7 +99,7 @@ def aggregate(
     grid = tuple(cost.shape[-2:])
     appearance = F.relu(model.appearance_projection(features)).flatten(2).transpose(1, 2)
     appearance = appearance.repeat_interleave(classes, dim=0)  # (B*T, N, G)
-    words = F.relu(model.text_projection(F.normalize(text.mean(dim=2), dim=-1)))
+    classes_guidance = F.relu(model.text_projection(F.normalize(text.mean(dim=2), dim=-1)))
     images = [
         F.relu(project(upsample(x))).repeat_interleave(classes, dim=0)
         for project, upsample, x in zip(
@@ -112,7 +112,7 @@ def aggregate(
         for block in layer.spatial.blocks:
             volume = swin_block(block, volume, steer, grid)
         volume = volume.unflatten(0, (batch, classes))
-        volume = class_aggregation(layer.category, volume, words, grid).flatten(0, 1)
+        volume = class_aggregation(layer.category, volume, classes_guidance, grid).flatten(0, 1)
     x = volume.transpose(1, 2).unflatten(2, grid)
     for stage, image in zip(model.decoder.stages, images, strict=True):
         x = up_stage(stage, x, image)
@@ -150,18 +150,18 @@ def swin_block(block: SwinBlock, x: Tensor, guidance: Tensor, grid: tuple[int, i
 
 
 def class_aggregation(
-    layer: ClassAggregation, volume: Tensor, words: Tensor, grid: tuple[int, int]
+    layer: ClassAggregation, volume: Tensor, guidance: Tensor, grid: tuple[int, int]
 ) -> Tensor:
-    """volume (B, T, N, E), words (B, T, G) -> (B, T, N, E)."""
+    """volume (B, T, N, E), guidance (B, T, G) -> (B, T, N, E)."""
     batch, classes = volume.shape[:2]
     maps = F.avg_pool2d(volume.flatten(0, 1).transpose(1, 2).unflatten(2, grid), layer.pooling)
     pooled = tuple(maps.shape[-2:])
     tokens = maps.flatten(2).unflatten(0, (batch, classes)).permute(0, 3, 1, 2)  # (B, n, T, E)
     padding = max(layer.padded_classes - classes, 0)
     tokens = torch.cat([tokens, layer.padding_token.expand(*tokens.shape[:2], padding, -1)], dim=2)
-    words = torch.cat([words, layer.padding_guidance.expand(batch, padding, -1)], dim=1)
+    guidance = torch.cat([guidance, layer.padding_guidance.expand(batch, padding, -1)], dim=1)
     normed = layer.norm1(tokens)
-    both = torch.cat([normed, words[:, None].expand(-1, tokens.shape[1], -1, -1)], dim=-1)
+    both = torch.cat([normed, guidance[:, None].expand(-1, tokens.shape[1], -1, -1)], dim=-1)
     query, key, value = (
         t.unflatten(-1, (layer.num_heads, -1)).transpose(2, 3)
         for t in (

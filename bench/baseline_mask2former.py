@@ -1,19 +1,19 @@
-"""Mask2Former as its paper says it, over the weights of one of our models.
+"""A baseline of Mask2Former, written as in its paper, with the weights of one of our models.
 
-What the project is measured against: deformable attention that samples map by map, predictions at
-full size behind every layer also where only the last one is asked for, attention with all its
-weights written out, masks of every query at the size of the image before anything is decided,
-segments that are merged one by one. Sources: Cheng et al., "Masked-attention Mask Transformer for
-Universal Image Segmentation", CVPR 2022; Zhu et al., "Deformable DETR", ICLR 2021. The losses are
-in bench/plain_losses.py.
+The benchmarks compare with it: deformable attention that samples map by map, predictions at full
+size after every layer even if only the last one is needed, attention with all weights in memory,
+masks of every query at the size of the image before any selection, segments that are merged one by
+one. Sources: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation",
+CVPR 2022; Zhu et al., "Deformable DETR", ICLR 2021. The losses are
+in bench/baseline_losses.py.
 
-Shapes: B images, Q queries, C classes, D the width, S tokens of all L levels together, M heads,
+Shapes: B images, Q queries, C classes, D the width, S tokens of all L levels, M heads,
 P points, (h, w) the map of the masks, (H, W) the image.
 """
 
 import torch
 import torch.nn.functional as F
-from plain_losses import PlainCriterion
+from baseline_losses import BaselineCriterion
 from torch import Tensor, nn
 
 from mask2former_rankseg import MaskFormer
@@ -34,21 +34,21 @@ from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import with_no_object
 
 
-class PlainMaskFormer(nn.Module):
-    """The published computation, for images of one size whose predictions have it too."""
+class BaselineMaskFormer(nn.Module):
+    """The published computation, for images of one size, which is also that of the predictions."""
 
     def __init__(self, model: MaskFormer) -> None:
         super().__init__()
         self.model = model
         self.backbone = model.backbone
         if isinstance(model.backbone, SwinTransformer):
-            self.backbone = PlainSwin(model.backbone)
-        self.pixel_decoder = PlainPixelDecoder(model.sem_seg_head.pixel_decoder)
-        self.decoder = PlainDecoder(model.sem_seg_head.predictor)
-        self.criterion = PlainCriterion(model.criterion)
+            self.backbone = BaselineSwin(model.backbone)
+        self.pixel_decoder = BaselinePixelDecoder(model.sem_seg_head.pixel_decoder)
+        self.decoder = BaselineDecoder(model.sem_seg_head.predictor)
+        self.criterion = BaselineCriterion(model.criterion)
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """What :class:`MaskFormer` predictions: the losses, or "sem_seg" and "panoptic_seg"."""
+        """Return the output of :class:`MaskFormer`: losses, or "sem_seg" and "panoptic_seg"."""
         if self.training:
             return self._losses(batched_inputs)
         with torch.no_grad():
@@ -65,7 +65,7 @@ class PlainMaskFormer(nn.Module):
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         predictions, ranked = self._decode(batched_inputs)
-        assert ranked is None, "the plain losses are those of Mask2Former alone"
+        assert ranked is None, "the baseline's losses are those of Mask2Former alone"
         labels = [item["instances"].gt_classes for item in batched_inputs]
         size = batched_inputs[0]["image"].shape[-2:]
         masks = padded_masks(batched_inputs, size, self.model.device)
@@ -90,8 +90,8 @@ class PlainMaskFormer(nn.Module):
         return results
 
 
-class PlainSwin(nn.Module):
-    """Attention in windows with every score written out."""
+class BaselineSwin(nn.Module):
+    """Window attention with all scores in memory."""
 
     def __init__(self, swin: SwinTransformer) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def window_attention(block: SwinBlock, x: Tensor) -> Tensor:
     return x[:, :height, :width]
 
 
-class PlainPixelDecoder(nn.Module):
+class BaselinePixelDecoder(nn.Module):
     """Multi-scale deformable attention by bilinear sampling of every map."""
 
     def __init__(self, decoder: PixelDecoder) -> None:
@@ -144,9 +144,9 @@ class PlainPixelDecoder(nn.Module):
         sizes = [tuple(level.shape[-2:]) for level in levels]
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         with x.device:
-            places = [sine_positions(*size, x.shape[-1]) for size in sizes]
+            encodings = [sine_positions(*size, x.shape[-1]) for size in sizes]
             references = torch.cat([pixel_centres(*size) for size in sizes])
-        positions = [p + e for p, e in zip(places, decoder.level_embed, strict=True)]
+        positions = [p + e for p, e in zip(encodings, decoder.level_embed, strict=True)]
         positions = torch.cat(positions)
         for layer in decoder.layers:
             attended = deformable_attention(layer.attention, x + positions, references, x, sizes)
@@ -182,8 +182,8 @@ def deformable_attention(
     return attention.output_proj(total)
 
 
-class PlainDecoder(nn.Module):
-    """Class and mask behind every layer; the mask of one layer, resized, is the next one's view."""
+class BaselineDecoder(nn.Module):
+    """Class and mask after every layer; the resized mask of a layer masks the next attention."""
 
     def __init__(self, decoder: MaskedDecoder) -> None:
         super().__init__()
@@ -196,17 +196,18 @@ class PlainDecoder(nn.Module):
             values.append(level.flatten(2).transpose(1, 2) + embed)
             with level.device:
                 keys.append(values[-1] + sine_positions(*level.shape[-2:], level.shape[1]))
-        place = decoder.query_embed.weight
+        query_positions = decoder.query_embed.weight
         x = decoder.query_feat.weight.expand(len(mask_features), -1, -1)
         predictions, states = [self._predict(x, mask_features)], []
         for i, layer in enumerate(decoder.layers):
             level = i % len(levels)
             blocked = blocked_positions(predictions[-1][1], levels[level].shape[-2:], layer)
             attended = attention(
-                layer.cross_attention, x + place, keys[level], values[level], blocked
+                layer.cross_attention, x + query_positions, keys[level], values[level], blocked
             )
             x = layer.cross_norm(x + attended)
-            x = layer.self_norm(x + attention(layer.self_attention, x + place, x + place, x))
+            query = x + query_positions
+            x = layer.self_norm(x + attention(layer.self_attention, query, query, x))
             x = layer.norm(x + layer.linear2(F.relu(layer.linear1(x))))
             states.append(x)
             predictions.append(self._predict(x, mask_features))
@@ -220,7 +221,7 @@ class PlainDecoder(nn.Module):
 
 
 def blocked_positions(masks: Tensor, size: tuple[int, int], layer: nn.Module) -> Tensor:
-    """Mask logits (B, Q, h, w) -> where no head looks at a level, (B, heads, Q, S) bool."""
+    """Mask logits (B, Q, h, w) -> positions that attention must skip, (B, heads, Q, S) bool."""
     inside = resize(masks.detach(), size).sigmoid().flatten(2)
     blocked = (inside < 0.5)[:, None].repeat(1, layer.cross_attention.num_heads, 1, 1)
     blocked[blocked.all(dim=-1)] = False
@@ -251,7 +252,7 @@ def semantic(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 def panoptic(
     class_logits: Tensor, mask_logits: Tensor, model: MaskFormer
 ) -> tuple[Tensor, list[dict]]:
-    """(Q, C + 1), (Q, H, W) -> segments (H, W), and what they are."""
+    """(Q, C + 1), (Q, H, W) -> segments (H, W), and their descriptions."""
     scores, labels = class_logits.softmax(dim=-1).max(dim=-1)
     masks = mask_logits.sigmoid()
     kept = (labels != model.num_classes) & (scores > model.tasks.score_threshold)

@@ -1,6 +1,6 @@
-"""A video as the papers say it: one clip, every mask of every frame at full size.
+"""A baseline of video inference: one clip, every mask of every frame at full size.
 
-What ``VideoMaskFormer`` is measured against, over the same layers. Source: Cheng et al.,
+The benchmark compares ``VideoMaskFormer`` with it; the layers are the same. Source: Cheng et al.,
 "Mask2Former for Video Instance Segmentation", 2021 (arXiv:2112.10764).
 
 Shapes: Q queries, C classes, T frames, (H, W) the frames, which the prediction has, too.
@@ -15,11 +15,11 @@ NUM_TRACKS = 10
 
 
 @torch.no_grad()
-def plain_video(model: VideoMaskFormer, item: dict) -> dict:
-    """What the model's tasks ask for, of one video.
+def baseline_video(model: VideoMaskFormer, item: dict) -> dict:
+    """Return the predictions of the model's tasks for one video.
 
     Returns:
-        "sem_seg" (C, T, H, W); of the best tracks "pred_scores" and "pred_labels" (N,) and
+        "sem_seg" (C, T, H, W); for the top tracks "pred_scores" and "pred_labels" (N,) and
         "pred_masks" (N, T, H, W) bool.
     """
     frames = [item["image"][index] for index in range(len(item["image"]))]

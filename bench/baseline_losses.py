@@ -1,6 +1,6 @@
-"""The losses of Mask2Former as its paper says them: layer by layer, image by image.
+"""A baseline of Mask2Former's losses, written as in its paper: layer by layer, image by image.
 
-Masks are floats of the size of the image, the cross-entropy of the matching is computed for
+Masks are floats of the size of the image, and the cross-entropy of the matching is computed for
 "inside" and for "outside". Source: Cheng et al., "Masked-attention Mask Transformer for Universal
 Image Segmentation", CVPR 2022, section 3.3.
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mask2former_rankseg.criterion import Criterion
 
 
-class PlainCriterion(nn.Module):
-    """Matches and compares the predictions one by one."""
+class BaselineCriterion(nn.Module):
+    """Match and compare the predictions one by one."""
 
     def __init__(self, criterion: Criterion) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class PlainCriterion(nn.Module):
     def _match(
         self, classes: Tensor, mask_logits: Tensor, labels: list[Tensor], masks: list[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """The cheapest pairs of every image."""
+        """Return the matched pairs of minimum cost of every image."""
         weights, found = self.criterion.weights, []
         for class_logits, logits, label, mask in zip(
             classes, mask_logits, labels, masks, strict=True
@@ -77,7 +77,7 @@ class PlainCriterion(nn.Module):
     def _mask_losses(
         self, mask_logits: Tensor, masks: list[Tensor], pairs: list
     ) -> tuple[Tensor, Tensor]:
-        """Sums over the pairs."""
+        """Return the mask losses, summed over the pairs."""
         logits = [row[queries] for row, (queries, _) in zip(mask_logits, pairs, strict=True)]
         target = [mask[objects] for mask, (_, objects) in zip(masks, pairs, strict=True)]
         logits, target = torch.cat(logits)[:, None], torch.cat(target)[:, None]
@@ -90,5 +90,5 @@ class PlainCriterion(nn.Module):
 
 
 def at_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values: (N, 1, h, w), (N, P, 2) -> (N, P)."""
+    """Sample bilinearly: (N, 1, h, w), (N, P, 2) -> (N, P)."""
     return F.grid_sample(maps, 2 * points[:, None] - 1, align_corners=False)[:, 0, 0]
