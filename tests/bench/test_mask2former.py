@@ -184,7 +184,7 @@ def test_a_fifth_of_the_queries_is_an_object(bench) -> None:
         num_classes=150,
         sem_seg_head=SimpleNamespace(predictor=SimpleNamespace(classifier=nn.Linear(256, 151))),
     )
-    bench._see_objects(model)
+    bench._predict_objects(model)
     queries = torch.nn.functional.layer_norm(torch.randn(2000, 256), (256,))
     labels = model.sem_seg_head.predictor.classifier(queries).argmax(dim=1)
     assert 0.15 < (labels != 150).float().mean() < 0.25

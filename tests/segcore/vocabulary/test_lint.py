@@ -39,8 +39,8 @@ def test_nothing_is_odd(tmp_path: Path) -> None:
     ("classes", "finding"),
     [
         (["sofa, couch", "seat, Couch"], "'couch' belongs to several classes: 'sofa, couch', "),
-        ([{"name": "a", "prompt": "x"}, {"name": "b", "prompt": "X "}], "'x' stands for several"),
-        (["couch", {"name": "sofa", "synonyms": ["couch"]}], "'couch' stands for several"),
+        ([{"name": "a", "prompt": "x"}, {"name": "b", "prompt": "X "}], "'x' belongs to several"),
+        (["couch", {"name": "sofa", "synonyms": ["couch"]}], "'couch' belongs to several"),
         ([{"name": "cat", "synonyms": ["CAT"]}, "dog"], "class 'cat' has a synonym twice"),
         ([{"name": "my  dog"}], "class 'my  dog' has spaces at an end or side by side"),
         ([{"name": "a", "color": [1, 2, 3]}, "b", "c"], "2 of 3 classes have no colour: 'b', 'c'"),
