@@ -361,5 +361,5 @@ def test_more_gpus_than_there_are(tiny, config_file, monkeypatch):
 
 def test_a_batch_that_the_processes_cannot_share(config_file, tiny, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 3)
-    with pytest.raises(UserError, match="IMS_PER_BATCH is 4, which 3 processes cannot share"):
+    with pytest.raises(UserError, match="IMS_PER_BATCH is 4, which 3 processes cannot divide"):
         Trainer.build_train_loader(load_config(config_file))

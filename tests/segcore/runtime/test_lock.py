@@ -186,7 +186,7 @@ def test_a_lock_that_was_taken_meanwhile_stays(tmp_path: Path) -> None:
     """Two runs find the same void lock, and one of them is slow."""
     void = replace(Holder.this_process(), started="1")
     hold(tmp_path, "--output")
-    lock._take_away(tmp_path / NAME, void)
+    lock._remove(tmp_path / NAME, void)
     assert holder(tmp_path) == asdict(Holder.this_process())
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
