@@ -151,9 +151,9 @@ def print_survey(known: Survey) -> None:
     print(f"  width x height: {', '.join(sizes[:3])}{more}")
     order = np.argsort(-known.class_pixels, kind="stable")
     for class_id in order[:MOST_CLASSES]:
-        name, share = known.source.classes[class_id], known.class_fractions[class_id]
+        name, fraction = known.source.classes[class_id], known.class_fractions[class_id]
         images = known.class_images[class_id]
-        print(f"  {share:8.3%} {name:.40} (id {class_id}, in {images} images)")
+        print(f"  {fraction:8.3%} {name:.40} (id {class_id}, in {images} images)")
     if len(order) > MOST_CLASSES:
         print(f"           and {len(order) - MOST_CLASSES} classes more")
     print_findings(known.findings)

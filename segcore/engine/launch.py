@@ -213,8 +213,8 @@ def _process(
             _leave()
     except UserError as error:
         errors.put((isinstance(error, ProcessLost), str(error)))
-        # At once, since the parent and the other processes wait for it: Python's own end waits for
-        # the workers of loaders, which notice by themselves.
+        # Exit at once, since the parent and the other processes wait for it: a normal exit waits
+        # for the workers of loaders, which end by themselves.
         logging.shutdown()
         sys.stdout.flush()
         os._exit(2)

@@ -1,4 +1,4 @@
-"""The engine around a small CAT-Seg, whose text tower learns and whose loss draws classes."""
+"""The engine with a small CAT-Seg: a trainable text encoder, and a loss that samples classes."""
 
 import json
 from pathlib import Path
