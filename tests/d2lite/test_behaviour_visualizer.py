@@ -6,7 +6,7 @@ import torch
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 pytest.importorskip("detectron2.utils.visualizer", reason="Detectron2's own needs OpenCV")
 from detectron2.utils.video_visualizer import VideoVisualizer
@@ -72,7 +72,7 @@ def test_names_of_objects() -> None:
 
 def test_masks_of_every_form(image) -> None:
     mask = rectangle(10, 20, 30, 50).numpy()
-    encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
     polygon = [np.array([20, 10, 50, 10, 50, 30, 20, 30])]
     for form in (mask, encoded, polygon):
         found = GenericMask(form, HEIGHT, WIDTH)

@@ -117,7 +117,7 @@ def test_parts_of_a_default_trainer_can_be_set(cfg):
 
 
 def test_hooks_of_a_default_trainer(cfg):
-    """The third is the place of precise batch norm: projects insert hooks by index."""
+    """The third is None, for precise batch norm: projects insert hooks by index."""
     built = Default(cfg).build_hooks()
     assert [type(hook).__name__ for hook in built] == [
         "IterationTimer",

@@ -8,7 +8,7 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
 
     Grey images get three equal channels, an alpha channel is dropped where it is opaque everywhere,
     integers of 0..255 become uint8. Floats are taken as 0..255; those of 0..1 look black to a model
-    and are refused, as are 16-bit images, whose range nobody knows.
+    and are refused, as are 16-bit images, whose range is unknown.
 
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) blue first, or (H, W, 4) with alpha behind.

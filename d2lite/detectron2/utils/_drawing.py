@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageColor
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 _LETTERS = {
     "b": "#0000ff",
@@ -37,11 +37,11 @@ class GenericMask:
         given = mask_or_polygons
         if isinstance(given, list | tuple):
             flat = [np.asarray(polygon, dtype=np.float64).ravel().tolist() for polygon in given]
-            given = run_lengths.merge(run_lengths.frPyObjects(flat, height, width))
+            given = rle.merge(rle.frPyObjects(flat, height, width))
         if isinstance(given, dict):
             if isinstance(given["counts"], list):
-                given = run_lengths.frPyObjects(given, height, width)
-            given = run_lengths.decode(given)
+                given = rle.frPyObjects(given, height, width)
+            given = rle.decode(given)
         self.mask = as_array(given).astype(np.uint8)
         if self.mask.shape != (height, width):
             raise AssertionError(
