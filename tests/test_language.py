@@ -27,13 +27,14 @@ REPLACED_IN_PACKAGES = {
     "likeliest": "most probable",
     "mend": "fix",
     "nobody|whoever": "the subject's name",
-    "sentence": "message, caption or prompt",
+    "(?<!like a )sentence": "message, caption or prompt",
     r"(?<!\.)tell|told": "report, return or identify",
     "tower": "encoder",
     "(?<!ground.)truth": "ground truth",
 }
 PACKAGES = ("annotations", "backbones", "benchmarks", "datasets", "evaluation", "mappers")
-PACKAGES += ("rankseg", "scenes")
+PACKAGES += ("checkpoint", "config", "drawing", "engine", "images", "inference", "rankseg")
+PACKAGES += ("runtime", "scenes", "video_files", "vocabulary")
 FAMILIES = ("catseg_d2", "mask2former_rankseg", "d2lite")
 
 

@@ -35,7 +35,7 @@ def test_a_process_without_enough_memory_has_no_result():
 
 
 @pytest.mark.parametrize("number", [20, 70])
-def test_plain_and_ours_agree(bench, number: int):
+def test_baseline_and_ours_agree(bench, number: int):
     """Below and above the classes that are kept; all weights drawn, so that nothing hides."""
     from baseline_catseg import BaselineCATSeg
 
@@ -56,7 +56,7 @@ def test_plain_and_ours_agree(bench, number: int):
     torch.testing.assert_close(baseline(image), scores, rtol=1e-4, atol=2e-5)
 
 
-def test_the_plain_loss_is_ours(bench):
+def test_the_loss_of_the_baseline_is_ours(bench):
     from baseline_catseg import BaselineCATSeg
 
     model = bench.build(
@@ -70,7 +70,7 @@ def test_the_plain_loss_is_ours(bench):
     torch.testing.assert_close(BaselineCATSeg(model).loss(image, labels), losses["loss_sem_seg"])
 
 
-def test_words_are_different(bench):
+def test_class_names_are_different(bench):
     assert len(set(bench.many_class_names(20_000))) == 20_000
 
 

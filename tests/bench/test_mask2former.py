@@ -74,7 +74,7 @@ def built(bench):
 
 
 @pytest.mark.parametrize("task", ["semantic", "rankseg"])
-def test_plain_scores_are_ours(bench, built, task: str) -> None:
+def test_baseline_scores_are_ours(bench, built, task: str) -> None:
     from baseline_mask2former import BaselineMaskFormer
 
     from segcore.inference.predictions import SCORES
@@ -85,7 +85,7 @@ def test_plain_scores_are_ours(bench, built, task: str) -> None:
     torch.testing.assert_close(baseline, model(items)[0]["sem_seg"], rtol=1e-4, atol=1e-5)
 
 
-def test_plain_segments_are_ours(bench, built) -> None:
+def test_baseline_segments_are_ours(bench, built) -> None:
     from baseline_mask2former import BaselineMaskFormer
 
     model, _, items = built(tiny_case(bench, "panoptic"))
@@ -97,7 +97,7 @@ def test_plain_segments_are_ours(bench, built) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["swin_t", "r50"])
-def test_plain_losses_and_gradients_are_ours(bench, built, backbone: str) -> None:
+def test_baseline_losses_and_gradients_are_ours(bench, built, backbone: str) -> None:
     from baseline_mask2former import BaselineMaskFormer
 
     model, _, items = built(tiny_case(bench, "training", backbone))
@@ -137,7 +137,7 @@ def test_transformers_compute_the_same(bench, built, backbone: str) -> None:
             assert (a - b).abs().max() <= 1e-4 * a.abs().max()
 
 
-def test_transformers_learn_from_the_same_losses(bench, built, monkeypatch) -> None:
+def test_transformers_computes_the_same_losses(bench, built, monkeypatch) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed: extra `bench`")
     from transformers_weights import TransformersMaskFormer
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 ONE_CLIP = ("MODEL.MASK_FORMER.TEST.CLIP_FRAMES", 0)
 
@@ -20,7 +20,7 @@ def bench(repository, monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["instance", "semantic"])
-def test_plain_predictions_are_ours(bench, task: str) -> None:
+def test_baseline_predictions_are_ours(bench, task: str) -> None:
     model = bench.build(task, [*ONE_CLIP, "TEST.SEM_SEG_OUTPUT", "scores"])
     item = {"image": bench.Noise(3, 64)}
     ours, baseline = model([item])[0], bench.baseline_video(model, item)
@@ -29,7 +29,7 @@ def test_plain_predictions_are_ours(bench, task: str) -> None:
         return
     assert ours["pred_scores"] == pytest.approx(baseline["pred_scores"].tolist())
     assert ours["pred_labels"] == baseline["pred_labels"].tolist()
-    masks = [[run_lengths.decode(mask) for mask in track] for track in ours["pred_masks"]]
+    masks = [[rle.decode(mask) for mask in track] for track in ours["pred_masks"]]
     assert (np.array(masks) != baseline["pred_masks"].numpy()).mean() < 1e-4
 
 

@@ -125,9 +125,9 @@ def deepcrack(folder: Path) -> Expected:
 
 
 def dram(folder: Path) -> Expected:
-    for place in ("realism/courbet/1", "unseen/ukiyo-e/1"):
-        save(folder / f"test/{place}.jpg", GREY)
-        save(folder / f"labels/{place}.png", [[0, 3, 17], [20, 255, 15]])
+    for name in ("realism/courbet/1", "unseen/ukiyo-e/1"):
+        save(folder / f"test/{name}.jpg", GREY)
+        save(folder / f"labels/{name}.png", [[0, 3, 17], [20, 255, 15]])
     expected = [[11, 0, 10], [11, 255, 8]]
     return {"courbet_1": expected, "ukiyo-e_1": expected}
 
@@ -154,11 +154,11 @@ def isaid(folder: Path) -> Expected:
 
 
 def isprs_potsdam(folder: Path) -> Expected:
-    for place in ("2_13", "2_10"):  # the second is for training
-        save(folder / f"3_Ortho_IRRG/top_potsdam_{place}_IRRG.tif", WIDE_GREY)
-        save(folder / f"2_Ortho_RGB/top_potsdam_{place}_RGB.tif", WIDE_GREY)
+    for name in ("2_13", "2_10"):  # the second is for training
+        save(folder / f"3_Ortho_IRRG/top_potsdam_{name}_IRRG.tif", WIDE_GREY)
+        save(folder / f"2_Ortho_RGB/top_potsdam_{name}_RGB.tif", WIDE_GREY)
         soft = wide((255, 255, 129), (128, 0, 129), (255, 255, 0), (255, 0, 0))
-        save(folder / f"Labels/top_potsdam_{place}_label.tif", soft)
+        save(folder / f"Labels/top_potsdam_{name}_label.tif", soft)
     return two_tiles("top_potsdam_2_13", 0, 1, 4, 5)
 
 

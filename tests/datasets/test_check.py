@@ -175,7 +175,7 @@ def test_an_image_that_exif_turns(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(("height", "orientation"), [(12, 3), (12, 2), (20, 6)])
-def test_a_turn_that_no_size_tells(folder: Folder, height: int, orientation: int) -> None:
+def test_a_turn_that_no_size_shows(folder: Folder, height: int, orientation: int) -> None:
     folder.image("a.jpg", height, 20, exif=turned(orientation))
     folder.label("a.png", height, 20)
     assert list(folder.kinds()) == ["orientation"]
@@ -313,7 +313,7 @@ def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path
     assert test["findings"] == report["between"] == []
 
 
-def test_own_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path, capsys) -> None:
+def test_custom_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path, capsys) -> None:
     table = {
         "classes": list(WORDS.names),
         "datasets": {

@@ -139,16 +139,16 @@ class TestADE20K:
         assert [each["category_id"] for each in record["annotations"]] == [0, 0, ids[CAR]]
 
     @pytest.mark.parametrize(
-        ("pixels", "sentence"),
+        ("pixels", "message"),
         [
             (np.full((3, 4, 3), (101, 1, 0)), r"object 1 of .*ADE_train_1\.png has the classes"),
             (np.full((4, 3, 3), (1, 1, 0)), r"\(4, 3\), but the label map of the same name"),
             ([[[1, 1, 0], [2, 1, 0], [0, 0, 0], [0, 0, 0]]] * 3, r"has the classes \[1, 2\]"),
         ],
     )
-    def test_faults(self, module, folder: Path, pixels: np.ndarray, sentence: str) -> None:
+    def test_faults(self, module, folder: Path, pixels: np.ndarray, message: str) -> None:
         save(folder / "annotations_instance/training/ADE_train_1.png", pixels)
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             module.prepare(folder.parent, task="all", workers=1)
         assert not (folder / "ade20k_panoptic_train.json").exists()
 

@@ -81,8 +81,8 @@ def download(tmp_path: Path) -> Path:
     ):
         (folder / f"{name}.json").write_text(json.dumps(content))
     for image in images:
-        place = tmp_path / "coco" / image["coco_url"].removeprefix("http://coco/")
-        save(place, np.full((*SIZE, 3), 90))
+        path = tmp_path / "coco" / image["coco_url"].removeprefix("http://coco/")
+        save(path, np.full((*SIZE, 3), 90))
     return tmp_path
 
 
@@ -156,7 +156,7 @@ def test_a_second_run_does_nothing(download: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "sentence"),
+    ("file", "old", "new", "message"),
     [
         ("lvis_v1_val", '"category_id": 1,', '"category_id": 1204,', "category 1204, none of LVIS"),
         (
@@ -184,10 +184,10 @@ def test_a_second_run_does_nothing(download: Path) -> None:
         ("stuff_val2017", '"counts": "', '"counts": "~', r"an annotation of .*: the RLE is"),
     ],
 )
-def test_faults(download: Path, file: str, old: str, new: str, sentence: str) -> None:
+def test_faults(download: Path, file: str, old: str, new: str, message: str) -> None:
     path = download / f"lvis/annotations/{file}.json"
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         load("prepare_coco_lvis").prepare(download, published=False, workers=1)
 
 

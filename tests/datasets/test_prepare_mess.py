@@ -213,14 +213,14 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "file", "text", "sentence"), FAULTS.values(), ids=FAULTS)
-def test_faults(name: str, file: str, text: str | None, sentence: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "file", "text", "message"), FAULTS.values(), ids=FAULTS)
+def test_faults(name: str, file: str, text: str | None, message: str, tmp_path: Path) -> None:
     download(name, tmp_path)
     path = download_folder(name, tmp_path) / file
     path.unlink()
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         prepare(name, tmp_path, workers=1)
 
 

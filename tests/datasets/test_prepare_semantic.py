@@ -109,10 +109,10 @@ def ade20k_full(root: Path) -> Path:
     ids = np.array([[2978, 3148, 0], [312, 2978, 3687]])  # wall, adding machine, none, building
     pixels = np.stack([ids // 256 * 10 + 3, ids % 256, ids * 0 + 9], axis=-1)
     for split, name in (("training", "ADE_train_1"), ("validation", "ADE_val_1")):
-        place = folder / f"images/ADE/{split}/urban/street"
-        save(place / f"{name}.jpg", IMAGE)
-        path = save(place / f"{name}_seg.png", pixels)
-        save(place / f"{name}_parts_1.png", pixels)
+        scene = folder / f"images/ADE/{split}/urban/street"
+        save(scene / f"{name}.jpg", IMAGE)
+        path = save(scene / f"{name}_seg.png", pixels)
+        save(scene / f"{name}_parts_1.png", pixels)
     return path
 
 
@@ -182,7 +182,7 @@ class TestEveryScript:
             published = LabelMaps.of(dataset, tmp_path).published
             assert f"{dataset}: the benchmark has {published} images, but there are" in said.err
 
-    def test_what_is_whole_is_kept_and_what_is_not_is_mended(
+    def test_what_is_whole_is_kept_and_what_is_not_is_repaired(
         self, script: str, tmp_path: Path
     ) -> None:
         download, options, expected = SCRIPTS[script]
@@ -200,7 +200,7 @@ class TestEveryScript:
         load(script).prepare(tmp_path, workers=1, **options)
         assert next(iter(registered_labels(dataset, tmp_path).values())).tolist() == labels
 
-    def test_a_damaged_download_is_one_sentence(self, script: str, tmp_path: Path) -> None:
+    def test_a_damaged_download_is_one_error_message(self, script: str, tmp_path: Path) -> None:
         download, options, _ = SCRIPTS[script]
         source = download(tmp_path)
         source.write_bytes(source.read_bytes()[:20])
@@ -208,7 +208,7 @@ class TestEveryScript:
             load(script).prepare(tmp_path, workers=1, **options)
         assert "\n" not in str(caught.value)
 
-    def test_a_missing_download_is_one_sentence(self, script: str, tmp_path: Path) -> None:
+    def test_a_missing_download_is_one_error_message(self, script: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=str(tmp_path)):
             load(script).prepare(tmp_path, workers=1, **SCRIPTS[script][1])
 
@@ -256,7 +256,7 @@ def test_the_background_of_pas_20b_has_no_image_less(tmp_path: Path) -> None:
     assert found["2007_000042"].tolist() == [[20, 20, 20], [255, 20, 20]]
 
 
-def test_label_maps_of_another_preparation_are_told_of(
+def test_label_maps_of_another_preparation_get_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     voc(tmp_path)
@@ -304,26 +304,26 @@ def test_matlab_files_without_a_label_map(tmp_path: Path, arrays: dict) -> None:
 def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
     path = context_59(tmp_path)
     text = path.read_text()
-    for old, new, sentence in (
+    for old, new, message in (
         ('"annos_segmentation"', '"annotations"', "is not the file of PASCAL in Detail"),
         ('"height": 2', '"height": 3', "the RLE has the size"),
         ('"height": 2', '"height": 999999999', "has an image of"),
         ('"2008_000002.jpg"', '"../2008_000002.jpg"', "cannot be the|leads out|control"),
     ):
         path.write_text(text.replace(old, new))
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=message):
             load("prepare_pascal_context_59").prepare(tmp_path, workers=1)
 
 
 class TestADE20KFull:
     def test_large_images_are_shrunk(self, tmp_path: Path) -> None:
-        place = tmp_path / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
+        folder = tmp_path / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
         pixels = np.zeros((1024, 1537, 3))
         pixels[:, 1000:] = 200
-        save(place / "ADE_val_9.jpg", pixels)
+        save(folder / "ADE_val_9.jpg", pixels)
         pixels[:, :1000] = (2978 // 256 * 10, 2978 % 256, 0)
         pixels[:, 1000:] = (312 // 256 * 10, 312 % 256, 0)
-        save(place / "ADE_val_9_seg.png", pixels)
+        save(folder / "ADE_val_9_seg.png", pixels)
         load("prepare_ade20k_full").prepare(tmp_path, split="validation", workers=1)
         labels = registered_labels("ade20k_full_sem_seg_freq_val_all", tmp_path)["ADE_val_9"]
         folder = LabelMaps.of("ade20k_full_sem_seg_freq_val_all", tmp_path).image_folder

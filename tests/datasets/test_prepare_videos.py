@@ -61,10 +61,10 @@ class TestVSPW:
         assert (labels[:240] == 0).all() and (labels[240:] == 124).all()
         assert read_image(root / "VSPW_480p/data/run/origin/1.jpg").shape == (480, 600, 3)
         assert (root / "VSPW_480p/val.txt").read_text() == "walk\n"
-        told = capsys.readouterr()
-        assert f"vspw_val: 1 videos, 2 frames in {root / 'VSPW_480p'}" in told.out
-        assert "vspw_test: 1 videos, 1 frames" in told.out and "vspw_train" not in told.out
-        assert "vspw_val: the benchmark has 343 videos with 24502 frames" in told.err
+        printed = capsys.readouterr()
+        assert f"vspw_val: 1 videos, 2 frames in {root / 'VSPW_480p'}" in printed.out
+        assert "vspw_test: 1 videos, 1 frames" in printed.out and "vspw_train" not in printed.out
+        assert "vspw_val: the benchmark has 343 videos with 24502 frames" in printed.err
 
     def test_what_is_there_is_kept(self, module: ModuleType, root: Path, repository: Path) -> None:
         module.prepare(root, workers=1)
@@ -76,7 +76,7 @@ class TestVSPW:
         assert (there / "mask/00000000.png").is_file()
         assert (there / "origin/00000000.jpg").stat().st_mtime_ns == before
 
-    def test_the_small_release_is_only_looked_at(
+    def test_the_small_release_is_only_checked(
         self, module: ModuleType, root: Path, capsys
     ) -> None:
         (root / "VSPW").rename(root / "VSPW_480p")
@@ -124,13 +124,13 @@ class TestYouTubeVIS:
         (folder / "instances.json").write_text(json.dumps(content))
         return folder
 
-    def test_a_json_file_is_put_in_its_place(self, module, folder: Path, capsys) -> None:
+    def test_a_json_file_is_copied_to_its_path(self, module, folder: Path, capsys) -> None:
         module.prepare(folder.parents[1], workers=1)
         track_json = folder.parent / "train.json"
         assert track_json.read_bytes() == (folder / "instances.json").read_bytes()
-        told = capsys.readouterr()
-        assert f"ytvis_2021_train: 1 videos, 2 frames, 1 tracks in {track_json}" in told.out
-        assert "ytvis_2021_train: the benchmark has 2985 videos" in told.err
+        printed = capsys.readouterr()
+        assert f"ytvis_2021_train: 1 videos, 2 frames, 1 tracks in {track_json}" in printed.out
+        assert "ytvis_2021_train: the benchmark has 2985 videos" in printed.err
 
     def test_a_frame_is_missing(self, module, folder: Path) -> None:
         (folder / "JPEGImages/a1/00005.jpg").unlink()

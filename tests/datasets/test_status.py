@@ -1,4 +1,4 @@
-"""What is told of the data sets that are on the disk."""
+"""The report of the data sets that are on the disk."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_nothing_is_there(tmp_path: Path, repository: Path) -> None:
         assert all(f"python {command}" in run.stdout for command in source["prepare"])
 
 
-def test_every_benchmark_tells_how_to_get_it(repository: Path) -> None:
+def test_every_benchmark_says_how_to_get_it(repository: Path) -> None:
     assert set(DOWNLOADS) == {group_of(vocabulary) for vocabulary in registered_names()}
     for source in DOWNLOADS.values():
         assert set(source) == {"download", "terms", "prepare"}

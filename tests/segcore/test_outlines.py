@@ -1,8 +1,8 @@
-"""Polygons and run lengths: pycocotools' numbers, and what it would not refuse."""
+"""Polygons and RLE: pycocotools' numbers, and what it would not refuse."""
 
 import numpy as np
 import pytest
-from pycocotools import mask as run_lengths
+from pycocotools import mask as rle
 
 from segcore.errors import UserError
 from segcore.outlines import (
@@ -17,17 +17,17 @@ from segcore.outlines import (
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
-def test_run_lengths_are_those_of_pycocotools(share: float) -> None:
+def test_rle_are_those_of_pycocotools(share: float) -> None:
     rng = np.random.default_rng(0)
     for size in ((1, 1), (7, 300), (40, 3)):
         mask = rng.random(size) < share
-        encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+        encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
         text = {"size": list(size), "counts": encoded["counts"].decode()}
         np.testing.assert_array_equal(decode_mask(encoded, size, "it"), mask)
         np.testing.assert_array_equal(decode_mask(text, size, "it"), mask)
 
 
-def test_run_lengths_as_numbers() -> None:
+def test_rle_as_numbers() -> None:
     mask = decode_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3), "it")
     assert mask.tolist() == [[False, True, False], [True, False, False]]
 
@@ -49,13 +49,13 @@ def test_run_lengths_as_numbers() -> None:
         [2**62] * 4,
     ],
 )
-def test_damaged_run_lengths(counts: object) -> None:
+def test_damaged_rle(counts: object) -> None:
     with pytest.raises(UserError, match="it: the RLE is damaged"):
         decode_mask({"size": [2, 3], "counts": counts}, (2, 3), "it")
 
 
 @pytest.mark.parametrize(
-    ("runs", "sentence"),
+    ("runs", "message"),
     [
         (None, "it is neither a list of polygons nor an RLE"),
         ({"size": [2, 3]}, "it is neither"),
@@ -67,8 +67,8 @@ def test_damaged_run_lengths(counts: object) -> None:
         ),
     ],
 )
-def test_what_are_no_run_lengths(runs: object, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_what_are_no_rle(runs: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         decode_mask(runs, (2, 3), "it")
 
 
@@ -108,14 +108,14 @@ def test_no_outline(outline: object) -> None:
         {"size": [4, 8], "counts": [5, 2, 2, 2, 2, 2, 17]},
         {
             "size": (4, 8),
-            "counts": run_lengths.encode(np.asfortranarray(np.eye(4, 8, dtype="u1")))["counts"],
+            "counts": rle.encode(np.asfortranarray(np.eye(4, 8, dtype="u1")))["counts"],
         },
     ],
 )
 def test_a_sound_outline_is_the_same_mask_for_pycocotools(outline: object) -> None:
     sound = check_outline(outline, (4, 8), "it")
-    theirs = run_lengths.frPyObjects(sound, 4, 8) if isinstance(sound, list) else [sound]
-    mask = run_lengths.decode(run_lengths.merge(theirs)).astype(bool)
+    theirs = rle.frPyObjects(sound, 4, 8) if isinstance(sound, list) else [sound]
+    mask = rle.decode(rle.merge(theirs)).astype(bool)
     np.testing.assert_array_equal(draw_outline(outline, (4, 8), "it"), mask)
     np.testing.assert_array_equal(draw_outline(sound, (4, 8), "it"), mask)
     assert outline_area(sound, (4, 8)) == mask.sum()

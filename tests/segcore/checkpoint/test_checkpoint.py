@@ -157,7 +157,7 @@ def test_the_cache_is_the_users_alone(tmp_path, cache, monkeypatch):
         convert_for_detectron2(str(tmp_path / "m.safetensors"))
 
 
-def test_a_cache_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_used_is_one_error_message(tmp_path, monkeypatch):
     safetensors.torch.save_file(weights(), tmp_path / "m.safetensors")
     (tmp_path / "file").touch()
     monkeypatch.setenv("CATRANK_CACHE", str(tmp_path / "file"))
@@ -246,10 +246,10 @@ def test_not_a_checkpoint(tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_only_on_request(tmp_path):
     module = torch.jit.script(nn.Linear(3, 2).half())
-    module.save(str(tmp_path / "tower.pt"))
-    with pytest.raises(UserError, match=r"`python tools/convert_clip\.py .*tower\.pt OUT\."):
-        read_checkpoint(tmp_path / "tower.pt")
-    tensors = open_torchscript_clip(tmp_path / "tower.pt")
+    module.save(str(tmp_path / "clip.pt"))
+    with pytest.raises(UserError, match=r"`python tools/convert_clip\.py .*clip\.pt OUT\."):
+        read_checkpoint(tmp_path / "clip.pt")
+    tensors = open_torchscript_clip(tmp_path / "clip.pt")
     assert tensors["weight"].dtype == torch.float32
     assert tensors["weight"].equal(module.state_dict()["weight"].float())
     with pytest.raises(UserError, match="is not a TorchScript archive"):
@@ -273,11 +273,11 @@ def test_checkpointer_is_strict(tmp_path):
     torch.save({"model": other.state_dict()}, tmp_path / "other.pth")
     with pytest.raises(UserError) as caught:
         Checkpointer(net()).load(str(tmp_path / "other.pth"))
-    sentence = str(caught.value)
-    assert "other.pth does not fit the model of this config" in sentence
-    assert "unknown 2.weight, 2.bias, 3.weight and 1 more (4 in all)" in sentence
-    assert "another shape for 1.weight (2, 2) (the model's is (2,))" in sentence
-    assert "MODEL.ALLOW_PARTIAL_WEIGHTS True" in sentence
+    message = str(caught.value)
+    assert "other.pth does not fit the model of this config" in message
+    assert "unknown 2.weight, 2.bias, 3.weight and 1 more (4 in all)" in message
+    assert "another shape for 1.weight (2, 2) (the model's is (2,))" in message
+    assert "MODEL.ALLOW_PARTIAL_WEIGHTS True" in message
 
     torch.save({"model": {"0.weight": weights()["0.weight"]}}, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"it lacks .*\(3 in all\)"):
@@ -322,7 +322,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_one_sentence_whatever_pytorch_makes_of_it(tmp_path):
+def test_a_full_disk_is_one_error_message(tmp_path):
     class Full:
         def __init__(self, file):
             self.file = file
@@ -333,8 +333,8 @@ def test_a_full_disk_is_one_sentence_whatever_pytorch_makes_of_it(tmp_path):
         def flush(self):
             self.file.flush()
 
-    sentence = r"a\.pth cannot be written: No space left"
-    with pytest.raises(UserError, match=sentence), writing(tmp_path / "a.pth") as file:
+    message = r"a\.pth cannot be written: No space left"
+    with pytest.raises(UserError, match=message), writing(tmp_path / "a.pth") as file:
         torch.save({"w": torch.zeros(100_000)}, Full(file))
     assert not list(tmp_path.iterdir())
     with pytest.raises(RuntimeError, match="a bug"), writing(tmp_path / "a.pth"):
@@ -445,7 +445,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize("address", ["hf://a/m.safetensors", "s3://b/m.pth", "gs://b/m.pth"])
-def test_an_address_that_nothing_reads_from_is_one_sentence(address):
+def test_an_address_that_nothing_reads_from_is_one_error_message(address):
     with pytest.raises(UserError, match=rf"^{address} cannot be fetched"):
         Checkpointer(net()).load_for_use(address)
 

@@ -122,7 +122,7 @@ def test_refuses_torch_files(reader, traces, name, saved):
 
 def test_says_what_is_wrong(reader):
     bad, files = corpus.bad_pickles(), corpus.bad_torch_files()
-    for name, sentence in {
+    for name, message in {
         "calls a program": r"^it wants to run os\.system$",
         "objects by code": "array of something that is no number",
         "a tensor that repeats its storage": r"tensor of \(1099511627776,\) in a storage of 8 numb",
@@ -134,7 +134,7 @@ def test_says_what_is_wrong(reader):
         "millions of lists": "claims more values than a file of its size",
         "cut short": "cut short|damaged",
     }.items():
-        with pytest.raises(pickle.UnpicklingError, match=sentence):
+        with pytest.raises(pickle.UnpicklingError, match=message):
             reader.load_pickle(io.BytesIO(bad[name]))
     with pytest.raises(pickle.UnpicklingError, match="the checksum of data/0 is wrong"):
         reader.load_torch(io.BytesIO(files["a flipped bit"]))

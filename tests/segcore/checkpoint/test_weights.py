@@ -1,4 +1,4 @@
-"""Models that refuse to predict by chance, whoever loads them."""
+"""Models refuse to predict with random weights, whatever loads them."""
 
 import pytest
 import torch
@@ -43,19 +43,19 @@ def test_measurements_of_untrained_models_say_so(model):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (lambda state: state.pop("layer.bias"), r"it lacks layer\.bias \(1 in all\)"),
         (lambda state: state.update(more=torch.ones(1)), r"it has unknown more"),
         (lambda state: state["layer.bias"].fill_(torch.nan), r"values of layer\.bias that are not"),
     ],
 )
-def test_detectron2_loads_whole_and_finite_weights_to_predict(model, tmp_path, change, sentence):
+def test_detectron2_loads_whole_and_finite_weights_to_predict(model, tmp_path, change, message):
     """As its DefaultPredictor does, out of training mode."""
     state = {name: torch.ones_like(value) for name, value in model.state_dict().items()}
     change(state)
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         DetectionCheckpointer(model.eval()).load(str(tmp_path / "a.pth"))
     DetectionCheckpointer(model.train()).load(str(tmp_path / "a.pth"))  # to start training from
 

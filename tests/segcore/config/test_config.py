@@ -80,19 +80,19 @@ def test_every_key_of_the_published_files_is_known(golden):
     ],
 )
 def test_unknown_key_names_the_nearest(write, key, nearest):
-    sentence = f"there is no key {key}; the nearest is {nearest}"
-    with pytest.raises(UserError, match=f"the command line: {sentence}"):
+    message = f"there is no key {key}; the nearest is {nearest}"
+    with pytest.raises(UserError, match=f"the command line: {message}"):
         load_config(write(""), [key, "1"])
     text = "1"
     for name in reversed(key.split(".")):
         text = f"{{{name}: {text}}}"
     write(text, "base.yaml")
-    with pytest.raises(UserError, match=rf"base\.yaml: {sentence}"):
+    with pytest.raises(UserError, match=rf"base\.yaml: {message}"):
         load_config(write("_BASE_: base.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("SOLVER: {BASE_LR: high}", "SOLVER.BASE_LR is 'high', but takes a number, such as"),
         ("SOLVER: {BASE_LR: true}", "SOLVER.BASE_LR is True, but takes a number, such as"),
@@ -143,11 +143,11 @@ def test_unknown_key_names_the_nearest(write, key, nearest):
     ],
     ids=short_id,
 )
-def test_wrong_content_is_one_sentence(write, text, sentence):
+def test_wrong_content_is_one_error_message(write, text, message):
     path = write(text)
     with pytest.raises(UserError) as caught:
         load_config(path)
-    assert sentence in str(caught.value) and str(path) in str(caught.value)
+    assert message in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_a_key_may_repeat_its_value(write):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence"),
+    ("key", "value", "message"),
     [
         ("SEED", "0x" + "f" * 5000, "SEED is a whole number of more than 64 bits"),
         ("SEED", 10**5000, "SEED is a whole number of more than 64 bits"),
@@ -181,13 +181,13 @@ def test_a_key_may_repeat_its_value(write):
     ],
     ids=short_id,
 )
-def test_wrong_overrides_are_one_sentence(write, key, value, sentence):
+def test_wrong_overrides_are_one_error_message(write, key, value, message):
     with pytest.raises(UserError) as caught:
         load_config(write(""), [key, value])
-    assert sentence in str(caught.value) and str(caught.value).isprintable()
+    assert message in str(caught.value) and str(caught.value).isprintable()
 
 
-def test_home_is_written_out_in_every_value(write, tmp_path, monkeypatch):
+def test_home_is_expanded_in_every_value(write, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     path = write("OUTPUT_DIR: ~/run\nDATASETS: {OWN: [~/a.json, b.json]}")
     cfg = load_config(path, ["MODEL.WEIGHTS", "~/w.pth", "DATASETS.TEST", "('~', 'a~b')"])
@@ -242,22 +242,22 @@ def mutated(text: str, random: Random) -> bytes:
     """The text with a few characters, lines and values changed."""
     for _ in range(random.randint(1, 2)):
         lines = text.split("\n")
-        place = random.randrange(len(lines))
-        key = lines[place].partition(":")[0]
+        index = random.randrange(len(lines))
+        key = lines[index].partition(":")[0]
         kind = random.randrange(6)
         if kind == 0:
-            lines[place] = f"{key}: {random.choice(NASTY)}"
+            lines[index] = f"{key}: {random.choice(NASTY)}"
         elif kind == 1:
-            lines.insert(place, " " * random.choice((0, 2, 4)) + random.choice(NASTY))
+            lines.insert(index, " " * random.choice((0, 2, 4)) + random.choice(NASTY))
         elif kind == 2:
-            lines[place:place] = lines[place : place + random.randint(1, 5)]
+            lines[index:index] = lines[index : index + random.randint(1, 5)]
         elif kind == 3:
-            del lines[place]
+            del lines[index]
         elif kind == 4:
-            lines[place] = f"{random.choice(NASTY)}{lines[place]}"
+            lines[index] = f"{random.choice(NASTY)}{lines[index]}"
         else:
-            cut = random.randrange(len(lines[place]) + 1)
-            lines[place] = lines[place][:cut] + random.choice(NASTY) + lines[place][cut + 1 :]
+            cut = random.randrange(len(lines[index]) + 1)
+            lines[index] = lines[index][:cut] + random.choice(NASTY) + lines[index][cut + 1 :]
         text = "\n".join(lines)
     content = bytearray(text, "utf-8", "surrogatepass")
     if random.random() < 0.2:
@@ -265,7 +265,7 @@ def mutated(text: str, random: Random) -> bytes:
     return bytes(content)
 
 
-def test_mutated_configs_are_read_or_one_sentence(tmp_path, monkeypatch):
+def test_mutated_configs_are_read_or_one_error_message(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = Random(0)
     kept = ("OUTPUT_DIR", "SEED", "SOLVER", "DATASETS")
@@ -298,7 +298,7 @@ def test_whole_numbers_are_numbers(write):
     assert values == (1.0, 2.0, 3) and [*map(type, values)] == [float, float, int]
 
 
-def test_a_section_may_take_keys_that_nobody_declared(write, monkeypatch):
+def test_a_section_may_take_undeclared_keys(write, monkeypatch):
     """As some sections of Detectron2's projects do."""
 
     def add_open_section(cfg):
@@ -316,7 +316,7 @@ def test_a_section_may_take_keys_that_nobody_declared(write, monkeypatch):
         load_config(path, ["MODEL.SWIN.DEPTHS.A", "128"])
 
 
-def test_bases_in_a_circle(write):
+def test_bases_in_a_cycle(write):
     write("_BASE_: b.yaml", "a.yaml")
     write("_BASE_: c.yaml", "b.yaml")
     path = write("_BASE_: a.yaml", "c.yaml")

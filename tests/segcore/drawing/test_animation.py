@@ -31,7 +31,7 @@ def test_they_are_made_smaller(tmp_path):
 @pytest.mark.parametrize(
     ("name", "count", "said"), [("a.mp4", 1, "ends in"), ("a.gif", 0, "no frames")]
 )
-def test_a_error_is_one_sentence(tmp_path, name, count, said):
+def test_an_error_is_one_error_message(tmp_path, name, count, said):
     with pytest.raises(UserError, match=said):
         write_animation(frames(count), tmp_path / name)
 

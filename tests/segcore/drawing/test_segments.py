@@ -26,7 +26,7 @@ def color_of(regions, column: int) -> tuple:
     return regions.colors[regions.labels[0, column]]
 
 
-def test_objects_of_a_class_are_told_apart():
+def test_objects_of_a_class_have_different_colours():
     regions = segment_regions(stripes(1, 2, 5, 0), [SKY, CAT, OTHER_CAT], WORDS)
     assert [regions.names[i] for i in regions.labels[0, ::4]] == [
         "sky",
@@ -53,7 +53,7 @@ def test_numbers_that_do_not_last_are_not_shown():
     assert regions.labels[0, 0] != regions.labels[0, 4]  # so that a border is drawn
 
 
-def test_the_surest_object_covers_the_others():
+def test_the_highest_score_covers_the_others():
     masks = np.zeros((2, 4, 6), dtype=bool)
     masks[0, :, :4], masks[1, :, 2:5] = True, True
     assert paint_masks(masks, [7, 3])[0].tolist() == [7, 7, 7, 7, 3, 0]

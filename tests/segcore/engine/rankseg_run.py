@@ -2,7 +2,7 @@
 
 python rankseg_run.py --config-file ... --num-gpus 2 OUTPUT_DIR out.pth
 
-saves the losses and gradients of one batch, dealt to however many processes there are.
+saves the losses and gradients of one batch, sharded over the processes.
 """
 
 import argparse

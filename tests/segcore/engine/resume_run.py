@@ -3,8 +3,8 @@
 python resume_run.py --config-file resume.yaml [--num-gpus 2] [--eval-only] [--resume] [KEY VALUE]
 
 FAULT in the environment: "nan RANK ITERATION", "slow RANK" (without end, in evaluation), "kill
-NUMBER" (while the checkpoint of that number is being written), "stall ITERATION" (for whoever wants
-to kill it), "die RANK" (by SIGKILL, while the others go on).
+NUMBER" (while the checkpoint of that number is being written), "stall ITERATION" (for tests
+that kill it), "die RANK" (by SIGKILL, while the others go on).
 """
 
 import io

@@ -143,7 +143,7 @@ def test_clipping_over_the_whole_model(config_file):
         torch.testing.assert_close(start - parameter, value * 0.01 / 5)
 
 
-def test_wrong_names_are_sentences(tiny, config_file):
+def test_wrong_names_are_error_messages(tiny, config_file):
     wrong = {
         ("SOLVER.OPTIMIZER", "ADAMM"): "SOLVER.OPTIMIZER is 'ADAMM', but takes ADAMW or SGD",
         ("SOLVER.LR_SCHEDULER_NAME", "Cosine"): "SOLVER.LR_SCHEDULER_NAME",
@@ -154,8 +154,8 @@ def test_wrong_names_are_sentences(tiny, config_file):
         ): "no dataset named 'tinny'; the nearest registered one is 'tiny'",
         ("DATASETS.TRAIN", "()"): "DATASETS.TRAIN is empty",
     }
-    for opts, sentence in wrong.items():
-        with pytest.raises(UserError, match=sentence):
+    for opts, message in wrong.items():
+        with pytest.raises(UserError, match=message):
             Trainer(load_config(config_file, opts))
     with pytest.raises(UserError, match="there is no dataset named 'tinny'"):
         Trainer.build_test_loader(load_config(config_file), "tinny")
@@ -215,7 +215,7 @@ def test_scaling_by_the_number_of_processes(config_file):
     assert math.isclose(cfg.SOLVER.BASE_LR, 0.2)
 
 
-def test_each_data_set_is_evaluated_with_its_own_words(tiny, config_file):
+def test_each_data_set_is_evaluated_with_its_class_names(tiny, config_file):
     cfg = load_config(config_file, ["DATASETS.TEST", "('tiny', 'tiny_too')"])
     model = tiny.TinySegmenter(cfg)
     results = tiny.TinyTrainer.test(cfg, model)
@@ -245,7 +245,7 @@ def test_only_the_tracebacks_of_our_own_errors_are_logged(
 
 
 def test_two_processes_train_as_one(run):
-    """The losses and gradients of a global batch do not depend on how it is dealt.
+    """The losses and gradients of a global batch do not depend on how it is sharded.
 
     With SGD, because Adam blows up the rounding of gradients that are zero.
     """
@@ -305,17 +305,17 @@ def test_two_machines(run, config_file):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_error_in_one_process_is_one_sentence_and_ends_all(run, tmp_path, rank):
+def test_an_error_in_one_process_is_one_error_message_and_ends_all(run, tmp_path, rank):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "fault").write_text(str(rank))
     _, printed = run("out", "--num-gpus=2", code=2)
-    assert printed.count(f"error: process {rank} was told to fail") == 1
+    assert printed.count(f"error: process {rank} has to fail") == 1
     assert "Traceback" not in printed
 
 
-def test_a_wrong_command_line_is_one_sentence(tiny, config_file, tmp_path, monkeypatch):
+def test_a_wrong_command_line_is_one_error_message(tiny, config_file, tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    for words, sentence in {
+    for words, message in {
         ("SOLVER.MAX_ITERS", "3"): "the nearest is SOLVER.MAX_ITER",
         ("MODEL.DEVICE", "cuda"): "there is no GPU that PyTorch can use",
         ("--num-gpus=0",): "--num-gpus is 0",
@@ -325,7 +325,7 @@ def test_a_wrong_command_line_is_one_sentence(tiny, config_file, tmp_path, monke
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         words = words if words[0][0] == "-" else ("OUTPUT_DIR", str(tmp_path / "out"), *words)
         args = ["--config-file", str(config_file), *words]
-        with pytest.raises(UserError, match=re.escape(sentence)):
+        with pytest.raises(UserError, match=re.escape(message)):
             launch(tiny.main, default_argument_parser().parse_args(args))
 
 
@@ -359,7 +359,7 @@ def test_more_gpus_than_there_are(tiny, config_file, monkeypatch):
         launch(tiny.main, default_argument_parser().parse_args(args))
 
 
-def test_a_batch_that_the_processes_cannot_share(config_file, tiny, monkeypatch):
+def test_a_batch_that_the_processes_cannot_divide(config_file, tiny, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 3)
     with pytest.raises(UserError, match="IMS_PER_BATCH is 4, which 3 processes cannot divide"):
         Trainer.build_train_loader(load_config(config_file))

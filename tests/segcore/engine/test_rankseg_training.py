@@ -96,7 +96,7 @@ def test_without_a_head_nothing_is_logged(trainer, tmp_path, options) -> None:
 
 
 class Storage:
-    """Takes the place of the trainer's."""
+    """Replaces the hook of the trainer."""
 
     def __init__(self) -> None:
         self.scalars: dict[str, float] = {}

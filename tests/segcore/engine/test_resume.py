@@ -317,8 +317,8 @@ def test_a_loss_in_one_process_stops_all(run):
 
 def one_sentence(printed: str) -> str:
     """What the one line of a user's error says."""
-    (sentence,) = re.findall(r"^error: (.*)$", printed, re.MULTILINE)
-    return sentence
+    (message,) = re.findall(r"^error: (.*)$", printed, re.MULTILINE)
+    return message
 
 
 # ---- images --------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def damaged(tmp_path_factory) -> Path:
     ],
     ids=["train", "evaluate", "torchrun"],
 )
-def test_a_bad_image_in_one_process_ends_all_with_one_sentence(run, damaged, words, launcher):
+def test_a_bad_image_in_one_process_ends_all_with_one_error_message(run, damaged, words, launcher):
     code = 1 if launcher else 2  # torchrun's own
     words = [*words, "DATALOADER.NUM_WORKERS", "1"]
     _, printed = run("damaged", *words, launcher=launcher, speckles=damaged, code=code)
@@ -352,7 +352,7 @@ def test_a_bad_image_in_one_process_ends_all_with_one_sentence(run, damaged, wor
         assert "Traceback" not in printed
 
 
-def test_a_worker_that_was_killed_is_one_sentence(program, cfg):
+def test_a_worker_that_was_killed_is_one_error_message(program, cfg):
     cfg.DATALOADER.NUM_WORKERS = 1
     trainer = program.LoggingTrainer(cfg)
     trainer._trainer.data_loader.dataset.mapper = lambda record: os.kill(os.getpid(), 9)
@@ -378,7 +378,7 @@ def children(pid: int) -> list[int]:
 
 
 def wait_for_end_of(pids: list[int]) -> None:
-    """Return when they have ended; what nobody has asked for yet counts as ended."""
+    """Return when they have ended; a zombie counts as ended."""
     while any(process_start(pid) is not None for pid in pids):
         time.sleep(0.05)
 
@@ -420,8 +420,8 @@ def test_a_killed_process_ends_all_in_one_line(start, rank, ignored):
         words = ("--num-gpus=2", "DATALOADER.NUM_WORKERS", "0")
         _, process = start(f"dies-{rank}-{ignored}", *words, FAULT=f"die {rank}")
     printed = process.communicate()[1]
-    sentence = f"error: process {rank} was killed by SIGKILL, perhaps for lack of memory"
-    assert printed.splitlines()[-1] == sentence and process.returncode == 2
+    message = f"error: process {rank} was killed by SIGKILL, perhaps for lack of memory"
+    assert printed.splitlines()[-1] == message and process.returncode == 2
     assert printed.count("error") == 1 and "Traceback" not in printed
 
 

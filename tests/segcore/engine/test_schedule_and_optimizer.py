@@ -35,7 +35,7 @@ def groups_by_name(*opts: object) -> dict[str, dict]:
     return {names[parameter]: group for group in groups for parameter in group["params"]}
 
 
-def test_every_parameter_has_its_published_rate_and_decay(reference) -> None:
+def test_every_parameter_has_its_published_learning_rate_and_decay(reference) -> None:
     groups = groups_by_name(*reference["opts"])
     assert groups.keys() == reference["params"].keys()
     for name, entry in reference["params"].items():
@@ -45,7 +45,7 @@ def test_every_parameter_has_its_published_rate_and_decay(reference) -> None:
         assert [*group["betas"]] == reference["betas"] and group["eps"] == reference["eps"]
 
 
-def test_the_rate_of_the_multi_label_head(reference) -> None:
+def test_the_learning_rate_of_the_multi_label_head(reference) -> None:
     groups = groups_by_name(*reference["opts"], "SOLVER.MLHEAD_MULTIPLIER", 5.0)
     faster = {name for name, group in groups.items() if group["lr"] > reference["base_lr"]}
     assert faster == {name for name in groups if name.startswith("ml_head.")} and faster
@@ -103,6 +103,6 @@ def test_the_polynomial_schedule_goes_on_after_loading(case: str) -> None:
     assert rates(*second, 8) == whole[4:]
 
 
-def test_an_unknown_schedule_is_one_sentence() -> None:
+def test_an_unknown_schedule_is_one_error_message() -> None:
     with pytest.raises(UserError, match=r"SOLVER\.LR_SCHEDULER_NAME: .*PolyLR"):
         scheduled("SOLVER.LR_SCHEDULER_NAME", "PolyLR")

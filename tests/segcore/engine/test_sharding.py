@@ -7,7 +7,7 @@ from segcore.engine.sharding import Shard, assign_images
 
 
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_images_are_dealt_by_pixels(number):
+def test_images_are_assigned_by_pixels(number):
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 1000, (300, 2)).tolist()
     # Sorted by size, as folders of several cameras are: contiguous parts would be unequal.

@@ -128,7 +128,7 @@ def test_what_two_processes_evaluate_is_what_they_save(run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", TASKS)
-def test_resume_ends_where_it_was_told_to(run, trained, config: str) -> None:
+def test_resume_ends_at_the_given_iteration(run, trained, config: str) -> None:
     trained(config)
     folder, _ = run(config, config, "--resume", "SOLVER.MAX_ITER", "3")
     state = torch.load(folder / "model_final.pth", weights_only=True)

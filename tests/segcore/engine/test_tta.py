@@ -104,7 +104,7 @@ def test_scores_of_the_classes_of_an_image_are_means() -> None:
     assert prediction["category_ids"].tolist() == expected.topk(kappa).indices.tolist()
 
 
-def test_a_mirror_image_of_an_image_has_the_mirrored_prediction() -> None:
+def test_a_flipped_image_has_the_flipped_prediction() -> None:
     tta, inputs = SemanticTTA(mask2former(), SIZES, MAX_SIZE, flip=True), item()
     prediction = tta([inputs])[0]["sem_seg"]
     mirrored = tta([inputs | {"image": inputs["image"].flip(-1)}])[0]["sem_seg"]
@@ -200,7 +200,7 @@ def test_the_trainer_evaluates_with_it(monkeypatch) -> None:
         (("MODEL.MASK_FORMER.TEST.INSTANCE_ON", True), "INSTANCE_ON"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(options: tuple, key: str) -> None:
+def test_what_cannot_be_done_is_one_error_message(options: tuple, key: str) -> None:
     with pytest.raises(UserError, match=key):
         with_tta(config(*options), Colours())
 

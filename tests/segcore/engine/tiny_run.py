@@ -48,7 +48,7 @@ def add_tiny_keys(cfg):
 
 
 class TinySegmenter(nn.Module):
-    """Two convolutions and every kind of parameter that the optimizer tells apart."""
+    """Two convolutions and every kind of parameter that the optimizer distinguishes."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -111,7 +111,7 @@ def main(args):
     cfg = setup(args)
     fault = Path(cfg.OUTPUT_DIR, "fault")
     if fault.exists() and comm.get_rank() == int(fault.read_text()):
-        raise UserError(f"process {comm.get_rank()} was told to fail")
+        raise UserError(f"process {comm.get_rank()} has to fail")
     if args.eval_only:
         model = TinyTrainer.build_model(cfg)
         build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)

@@ -102,21 +102,21 @@ def test_a_killed_run_holds_nothing(tmp_path: Path, other: subprocess.Popen) -> 
     assert holder(tmp_path)["pid"] == os.getpid()
 
 
-def test_a_dead_process_whose_parent_has_not_looked(tmp_path: Path, other) -> None:
-    """Within containers nobody may ever do."""
+def test_a_dead_process_that_is_a_zombie(tmp_path: Path, other) -> None:
+    """Within containers the parent may never reap it."""
     other.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     hold(tmp_path, "--output")
 
 
-@pytest.mark.skipif(not process_start(os.getpid()), reason="needs a system that tells the start")
+@pytest.mark.skipif(not process_start(os.getpid()), reason="needs a system with start times")
 def test_a_number_that_another_process_has_now(tmp_path: Path) -> None:
     write(tmp_path, started="1")
     hold(tmp_path, "--output")
 
 
 @pytest.mark.parametrize("silent", [0, EXPIRY - 1, EXPIRY])
-def test_elsewhere_silence_tells(tmp_path: Path, silent: float) -> None:
+def test_elsewhere_a_missing_heartbeat_counts(tmp_path: Path, silent: float) -> None:
     clock = Clock(write(tmp_path, machine="another", host="node7", pid=1) + silent)
     if silent < EXPIRY:
         with pytest.raises(UserError, match="process 1 on node7"):
@@ -126,14 +126,14 @@ def test_elsewhere_silence_tells(tmp_path: Path, silent: float) -> None:
         assert holder(tmp_path)["pid"] == os.getpid()
 
 
-def test_here_silence_tells_nothing(tmp_path: Path) -> None:
+def test_here_a_missing_heartbeat_does_not_count(tmp_path: Path) -> None:
     clock = Clock(write(tmp_path) + 10 * EXPIRY)
     with pytest.raises(UserError, match="is in use"):
         hold(tmp_path, "--output", now=clock.now)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"pid": 1}', "\udcff"])
-def test_a_lock_that_tells_nothing(tmp_path: Path, content: str) -> None:
+def test_a_lock_without_a_holder(tmp_path: Path, content: str) -> None:
     (tmp_path / NAME).write_bytes(os.fsencode(content))
     clock = Clock((tmp_path / NAME).stat().st_mtime)
     with pytest.raises(UserError, match="is in use by another run"):
@@ -148,7 +148,7 @@ def test_resuming_waits_for_the_end(tmp_path: Path, caplog) -> None:
     assert holder(tmp_path)["machine"] != "another" and "waiting for it to end" in caplog.text
 
 
-def test_resuming_waits_for_silence(tmp_path: Path) -> None:
+def test_resuming_waits_for_the_heartbeat_to_stop(tmp_path: Path) -> None:
     """A machine that was lost says no more."""
     clock = Clock(beat := write(tmp_path, machine="another"))
     hold(tmp_path, "--output", wait=True, now=clock.now, pause=clock.pause)
@@ -162,21 +162,21 @@ def test_resuming_does_not_wait_for_ever(tmp_path: Path) -> None:
     assert clock.time - beat >= MAX_WAIT
 
 
-def test_signs_of_life(tmp_path: Path) -> None:
+def test_heartbeats(tmp_path: Path) -> None:
     hold(tmp_path, "--output")
     os.utime(tmp_path / NAME, (0, 0))
-    (heart,) = lock._held.values()
-    heart.renew()
+    (heartbeat,) = lock._held.values()
+    heartbeat.renew()
     assert (tmp_path / NAME).stat().st_mtime > 0
 
 
 def test_a_run_that_lost_its_lock_ends(tmp_path: Path, monkeypatch) -> None:
     hold(tmp_path, "--output")
-    (heart,) = lock._held.values()
+    (heartbeat,) = lock._held.values()
     write(tmp_path, machine="another", pid=5)
     sent = []
     monkeypatch.setattr(os, "kill", lambda *words: sent.append(words))
-    heart.renew()
+    heartbeat.renew()
     assert sent == [(os.getpid(), signal.SIGTERM)]
     release()
     assert holder(tmp_path)["pid"] == 5

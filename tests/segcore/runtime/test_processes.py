@@ -28,7 +28,7 @@ def test_results_in_order(workers: int) -> None:
         assert list(parallel_map(square, range(7))) == [0, 1, 4, 9, 16, 25, 36]
 
 
-def test_a_killed_process_is_one_sentence() -> None:
+def test_a_killed_process_is_one_error_message() -> None:
     with pytest.raises(UserError, match="memory"), process_map(2) as parallel_map:
         list(parallel_map(die, range(2)))
 
@@ -71,8 +71,8 @@ def wait_for_group(group: int) -> None:
 
 
 def living(group: int) -> bool:
-    """Whether a process of the group goes on. One that has ended and that nobody has asked for, as
-    in a container without an init, does not."""
+    """Return whether a process of the group is alive; a zombie, as in a container without an init,
+    is not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

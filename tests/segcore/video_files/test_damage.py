@@ -75,8 +75,8 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     for trial in range(TRIALS):
         damaged = bytearray(content)
         for _ in range(chance.choice((1, 1, 2, 5, 20))):
-            place = chance.randrange(starts if trial % 2 else len(damaged))
-            damaged[place] = chance.choice((0, 255, chance.randrange(256)))
+            index = chance.randrange(starts if trial % 2 else len(damaged))
+            damaged[index] = chance.choice((0, 255, chance.randrange(256)))
         path.write_bytes(damaged)
         read(path)
     assert peak_memory() - before < MEMORY

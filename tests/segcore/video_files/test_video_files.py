@@ -1,4 +1,4 @@
-"""Videos are read and written frame by frame; what is wrong with one is a sentence."""
+"""Read and write videos frame by frame; a damaged video is one error message."""
 
 import errno
 import os

@@ -30,12 +30,12 @@ NO_TEMPLATES = (["a photo"], ["{} and {}"], ["{0}"], ["{x}"], [3], "a {}", ["a {
 
 
 @pytest.mark.parametrize("templates", NO_TEMPLATES)
-def test_templates_without_one_place_for_the_word_are_refused(tmp_path, templates) -> None:
+def test_templates_without_one_position_for_the_class_name_are_refused(tmp_path, templates) -> None:
     with pytest.raises(UserError, match="template"):
         load(tmp_path, templates=templates)
 
 
-def test_background_words_are_classes_behind_the_others(tmp_path: Path) -> None:
+def test_background_names_are_classes_after_the_others(tmp_path: Path) -> None:
     vocabulary = load(tmp_path, background={"words": ["sky", "wall"]})
     assert vocabulary.names == ("cat", "dog", "sky", "wall")
     assert vocabulary.background == Background(2)

@@ -30,7 +30,7 @@ def test_shipped_vocabularies(name: str) -> None:
     assert len(found) == KNOWN.get(name, 0), found
 
 
-def test_nothing_is_odd(tmp_path: Path) -> None:
+def test_no_warnings(tmp_path: Path) -> None:
     classes = ["sky", "sofa, couch", {"name": "cat", "synonyms": ["kitten"]}]
     assert lint(tmp_path, *classes, background={"words": ["wall"]}, templates=["a {}."]) == []
 

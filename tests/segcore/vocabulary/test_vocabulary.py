@@ -1,4 +1,4 @@
-"""Vocabularies: every way to name one, and every fault as one sentence."""
+"""Vocabularies: every form, and one error message for every error."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ def test_background_protocol_prompts_with_objects_first() -> None:
     assert sorted(names) == sorted(Vocabulary.load("pc59").names)
 
 
-def test_typed_words() -> None:
+def test_typed_class_names() -> None:
     vocabulary = Vocabulary.load("sky,  tree , my dog")
     assert vocabulary.prompts == vocabulary.names == ("sky", "tree", "my dog")
     assert len(set(vocabulary.colors)) == 3
@@ -90,7 +90,7 @@ def test_object_form(tmp_path: Path) -> None:
     assert vocabulary.colors[0] == (1, 2, 3) != vocabulary.colors[1]
 
 
-def test_hash_follows_what_a_model_reads(tmp_path: Path) -> None:
+def test_hash_depends_on_the_input_of_a_model(tmp_path: Path) -> None:
     hash_of = {words: Vocabulary.load(list(words)).hash for words in [("a", "b"), ("b", "a")]}
     assert hash_of["a", "b"] != hash_of["b", "a"]
     assert Vocabulary.load("a, b").hash == hash_of["a", "b"]
@@ -107,7 +107,7 @@ def test_hash_is_the_same_in_another_process() -> None:
     assert printed.stdout == Vocabulary.load("ade150").hash
 
 
-def test_shared_prompts_are_told_and_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_shared_prompts_get_a_warning_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     Vocabulary.load("ade847")
     assert "9 prompts stand for several classes" in caplog.text
     caplog.clear()
@@ -152,7 +152,7 @@ def test_colors_are_distinct_and_fixed() -> None:
         (["sky", 3], "class 2 needs to be a string"),
     ],
 )
-def test_faults_are_one_sentence(source: object, says: str) -> None:
+def test_faults_are_one_error_message(source: object, says: str) -> None:
     with pytest.raises(UserError) as caught:
         Vocabulary.load(source)
     assert says in str(caught.value)
@@ -228,11 +228,11 @@ def test_a_file_that_is_not_there_is_no_class(line: str, tmp_path, monkeypatch) 
 
 
 @pytest.mark.parametrize("line", ["St. Bernard, U.S. flag", "wood/metal wall, sky", "a.m., p.m."])
-def test_words_with_points_and_slashes_are_words(line: str) -> None:
+def test_class_names_with_points_and_slashes(line: str) -> None:
     assert ", ".join(Vocabulary.load(line).names) == line
 
 
-def test_text_files_have_a_class_a_line(tmp_path: Path, monkeypatch) -> None:
+def test_text_files_have_one_class_per_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / "names.txt"
     path.write_bytes(b"\xef\xbb\xbf# of the garden\r\nsky\r\n\r\n  sofa, couch \nleft,right\r")
@@ -266,7 +266,7 @@ def test_text_files_have_a_class_a_line(tmp_path: Path, monkeypatch) -> None:
         ("Where is my dog?", "looks like a sentence"),
     ],
 )
-def test_likely_slips_get_a_remark(line: str, says: str, caplog) -> None:
+def test_likely_typing_errors_get_a_warning(line: str, says: str, caplog) -> None:
     Vocabulary.load(line)
     assert says in caplog.text
 
