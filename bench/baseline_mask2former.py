@@ -271,7 +271,7 @@ def panoptic(
             continue
         if won / size < model.tasks.overlap_threshold:
             continue
-        is_thing = label in model.things
+        is_thing = label in model.classes.things
         if label in stuff:
             segments[mine] = stuff[label]
             continue

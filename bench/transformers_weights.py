@@ -244,6 +244,6 @@ class TransformersMaskFormer(nn.Module):
             outputs,
             threshold=model.tasks.score_threshold,
             overlap_mask_area_threshold=model.tasks.overlap_threshold,
-            label_ids_to_fuse=set(range(model.num_classes)) - set(model.things),
+            label_ids_to_fuse=set(range(model.num_classes)) - set(model.classes.things),
             target_sizes=sizes,
         )

@@ -4,7 +4,6 @@ The published yaml files merge.
 """
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from segcore.backbones import add_swin_config
 from segcore.config import add_shared_keys, register_config_keys
@@ -215,25 +214,6 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         test_kappa=test_kappa,
         confidence=node.CONFIDENCE,
         share_classes=node.SHARE_EMBEDDING,
-    )
-
-
-def things_from_config(cfg: CfgNode) -> frozenset[int]:
-    """Return the ids of the thing classes, from the first data set whose metadata has them."""
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if ids and max(ids.values()) >= (number := cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
-            raise UserError(
-                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}, but the data set {name} has a thing "
-                f"class of id {max(ids.values())}: set it to the number of its classes."
-            )
-        if ids:
-            return frozenset(ids.values())
-    named = ", ".join(dict.fromkeys((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN))) or "none"
-    raise UserError(
-        "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs a data set in DATASETS.TEST or DATASETS.TRAIN "
-        "whose metadata divides the classes into things and stuff, and these do not: "
-        f"{named}. Name or register one that does, or set it to False."
     )
 
 

@@ -6,7 +6,7 @@ Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Seg
 Shapes: B images, Q queries, C classes, kappa selected classes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -14,7 +14,9 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_se
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
+from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.rankseg.oracle import drop_absent
@@ -27,7 +29,6 @@ from .config import (
     is_oracle,
     ranking_from_config,
     tasks_from_config,
-    things_from_config,
 )
 from .criterion import Criterion
 from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
@@ -39,7 +40,7 @@ from .unmerged import UnmergedQueries, unmerged_queries
 
 
 @META_ARCH_REGISTRY.register()
-class MaskFormer(nn.Module):
+class MaskFormer(HasClasses, nn.Module):
     """Mask2Former, optionally with RankSeg on its queries."""
 
     @configurable
@@ -56,7 +57,7 @@ class MaskFormer(nn.Module):
         ranking: QueryRanking | None = None,
         tasks: Tasks | None = None,
         prediction_kind: PredictionKind = SCORES,
-        things: Collection[int] | None = None,
+        classes: ModelClasses | None = None,
         only_present: bool = False,
         deep_supervision: bool = True,
         published_output: bool = False,
@@ -72,7 +73,7 @@ class MaskFormer(nn.Module):
             ranking: RankSeg; None: Mask2Former without it.
             tasks: which tasks to solve at inference.
             prediction_kind: form of the semantic prediction.
-            things: ids of the thing classes, for the panoptic task.
+            classes: their names, and which are things; the panoptic task needs the latter.
             only_present: oracle: at inference, predict classes of the ground truth only.
             deep_supervision: compute losses after every decoder layer, not after the last alone.
             published_output: return the published form of the output, see :meth:`forward`.
@@ -86,7 +87,7 @@ class MaskFormer(nn.Module):
         self.size_divisibility = size_divisibility
         self.tasks = tasks or Tasks()
         self.prediction_kind = prediction_kind
-        self.things = things
+        self.classes = classes or ModelClasses()
         self.only_present = only_present
         self.deep_supervision = deep_supervision
         self.published_output = published_output
@@ -95,6 +96,7 @@ class MaskFormer(nn.Module):
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         guard(self)
+        carry_vocabulary(self)
         self.register_load_state_dict_pre_hook(rename_published)
 
     @classmethod
@@ -102,7 +104,6 @@ class MaskFormer(nn.Module):
         """Translate a config into the arguments of the constructor."""
         backbone = build_backbone(cfg)
         node = cfg.MODEL.MASK_FORMER
-        tasks = tasks_from_config(cfg)
         return {
             "backbone": backbone,
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
@@ -112,9 +113,9 @@ class MaskFormer(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "size_divisibility": max(node.SIZE_DIVISIBILITY, backbone.size_divisibility),
             "ranking": ranking_from_config(cfg),
-            "tasks": tasks,
+            "tasks": tasks_from_config(cfg),
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
-            "things": things_from_config(cfg) if tasks.panoptic else None,
+            "classes": classes_from_config(cfg),
             "only_present": is_oracle(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
             "published_output": node.TEST.PUBLISHED_OUTPUT,
@@ -256,12 +257,12 @@ class MaskFormer(nn.Module):
         if tasks.panoptic:
             prediction["panoptic_seg"] = panoptic(
                 *queries,
-                self.things,
+                self.classes.things,
                 score_threshold=tasks.score_threshold,
                 overlap_threshold=tasks.overlap_threshold,
             )
         if tasks.instance:
-            things = self.things if tasks.panoptic else None
+            things = self.classes.things if tasks.panoptic else None
             prediction["instances"] = self._pack(
                 sizes.prediction, *instances(*queries, tasks.num_instances, things)
             )

@@ -14,8 +14,10 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-# Most tests are of models with random weights, in processes of their own too.
-os.environ["CATRANK_UNTRAINED"] = "1"
+from segcore.checkpoint import weights
+
+# Most tests are of models with random weights, which predict here as if they were trained.
+REFUSE_UNTRAINED, weights._check_trained = weights._check_trained, lambda *_: None
 # A shell script that runs the tests in the background ignores Ctrl-C for all that they start, and
 # some tests are of Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,6 +39,12 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}; set CATRANK_GOLDEN to their folder")
     return folder.resolve()
+
+
+@pytest.fixture
+def untrained_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that the test builds predict with weights alone, as outside of the tests."""
+    monkeypatch.setattr(weights, "_check_trained", REFUSE_UNTRAINED)
 
 
 @pytest.fixture

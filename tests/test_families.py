@@ -13,9 +13,8 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
 import mask2former_rankseg
-from mask2former_rankseg.config import is_oracle, things_from_config
+from mask2former_rankseg.config import is_oracle
 from segcore.config import load_config
-from segcore.errors import UserError
 from segcore.mappers.segmentation import has_oracle
 
 CONFIGS = {
@@ -158,15 +157,8 @@ for name in ("coco/panoptic-segmentation/maskformer2_R50_bs16_50ep", "scenes_60_
     options = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "meta"]
     cfg = load_config(f"mask2former_rankseg/{name}.yaml", options)
     with torch.device("meta"):
-        print(len(build_model(cfg).things))
+        print(len(build_model(cfg).classes.things))
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = run(command, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["80", "54"]
-
-
-def test_a_data_set_without_things_is_named() -> None:
-    name = "mask2former_rankseg/scenes_60_panoptic.yaml"
-    cfg = load_config(name, ["DATASETS.TEST", "('nothing_known',)", "DATASETS.TRAIN", "()"])
-    with pytest.raises(UserError, match=r"things and stuff, and these do not: nothing_known\."):
-        things_from_config(cfg)

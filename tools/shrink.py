@@ -28,21 +28,32 @@ from detectron2.config import CfgNode
 from catseg_d2.text import prompt_templates
 from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
+from segcore.checkpoint.vocabulary import KEY, vocabulary_text, vocabulary_to_text
+from segcore.datasets.model_classes import config_vocabulary, data_set_vocabulary
 from segcore.errors import UserError, exit_on_user_error
-from segcore.runtime.files import path_argument, writing
+from segcore.runtime.files import path_argument, user_path, writing
 from segcore.vocabulary import Vocabulary
 
 
-def shrink(cfg: CfgNode, checkpoint: Path, target: Path) -> None:
-    """Write the model of ``checkpoint`` to ``target``, a .safetensors file, in float16."""
+def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
+    """Write the model of ``checkpoint`` to ``target``, a .safetensors file, in float16.
+
+    Its metadata hold the classes of a closed-vocabulary model, and ``config`` where that is the
+    name of a config that comes with CatRank.
+    """
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end in .safetensors")
     weights = read_checkpoint(checkpoint)["model"]
+    metadata = {} if user_path(config).is_file() else {"config": config}
+    text = vocabulary_text(weights)
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
         templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
         sentences = [template(word) for template in templates for word in words]
         weights = keep_token_rows(weights, sentences)
+    elif text is None and (classes := config_vocabulary(cfg) or data_set_vocabulary(cfg)):
+        text = vocabulary_to_text(classes)
+    metadata |= {} if text is None else {KEY: text}
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()
@@ -51,7 +62,7 @@ def shrink(cfg: CfgNode, checkpoint: Path, target: Path) -> None:
     if wrong:
         raise UserError(f"{checkpoint}: {wrong[0]} does not fit into half precision")
     with writing(target) as file:
-        file.write(safetensors.torch.save(weights))
+        file.write(safetensors.torch.save(weights, metadata or None))
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(weights)} tensors")
 
 
@@ -66,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with exit_on_user_error():
         cfg = load_config(arguments.config_file, arguments.opts)
-        shrink(cfg, arguments.checkpoint, arguments.target)
+        shrink(cfg, arguments.config_file, arguments.checkpoint, arguments.target)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from segcore.checkpoint.restricted_pickle import TorchScriptError, load_pickle, load_torch
+from segcore.checkpoint.vocabulary import KEY, vocabulary_text, with_vocabulary
 from segcore.checkpoint.weights import without_wrappers
 from segcore.errors import UserError, printable
 
@@ -30,7 +31,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             has written: a state dict, or a dict with one under ``model`` or ``state_dict``.
 
     Returns:
-        ``{"model": {name: tensor}, ...}`` with everything else that the file holds.
+        ``{"model": {name: tensor}, ...}`` with everything else that the file holds; the state dict
+        carries the vocabulary of the file (:mod:`segcore.checkpoint.vocabulary`).
 
     Raises:
         UserError: the file is missing, truncated, no checkpoint, would execute something, or
@@ -54,7 +56,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        header = file.metadata() or {}
+    return with_vocabulary(safetensors.torch.load_file(path), header.get(KEY))
 
 
 def _read_pickle(path: Path) -> Any:
@@ -82,13 +86,14 @@ def _as_checkpoint(content: Any, path: Path) -> dict[str, Any]:
     checkpoint = {"model": content} if key is None else {"model": content.pop(key), **content}
     if not all(isinstance(name, str) for name in checkpoint["model"]):
         raise UserError(f"{path} is no checkpoint of a model: its entries have numbers, no names")
+    text = vocabulary_text(checkpoint["model"])
     model = without_wrappers(checkpoint["model"])
     model = {name: _as_tensor(value) for name, value in model.items()}
     odd = next((name for name, value in model.items() if not torch.is_tensor(value)), None)
     if odd is not None or not model:
         what = "no tensors" if odd is None else f"no tensor under {printable(odd)}"
         raise UserError(f"{path} is no checkpoint of a model: it holds {what}")
-    return checkpoint | {"model": model}
+    return checkpoint | {"model": with_vocabulary(model, text)}
 
 
 def _as_tensor(value: Any) -> Any:

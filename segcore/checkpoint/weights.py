@@ -4,7 +4,6 @@
 checkpointer, Detectron2's ``DefaultPredictor``, or a script with ``load_state_dict``.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ Value = TypeVar("Value")
 
 COMPILED = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod\.)+")
 WRAPPED = "module."
-UNTRAINED = "CATRANK_UNTRAINED"  # environment: set, models predict without weights, for tests
 REMEDY = "take the config that it was trained with"
 
 # Set while a caller loads that can name the file: whether the model is loaded for inference.
@@ -80,7 +78,7 @@ def guard(model: nn.Module) -> None:
     missing, unknown or not finite, and ``forward`` raises one before weights are loaded or trained.
     Benchmarks of untrained models set ``model.may_predict``.
     """
-    model.may_predict = bool(os.environ.get(UNTRAINED))
+    model.may_predict = False
     model.register_load_state_dict_pre_hook(_unwrap)
     model.register_load_state_dict_post_hook(_check_loaded)
     model.register_forward_pre_hook(_check_trained)

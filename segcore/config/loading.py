@@ -46,6 +46,11 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # The polynomial schedule, and keys of crops and of ResNet that published configs use.
     add_deeplab_config(cfg)
 
+    # The classes of a closed-vocabulary model, in the order of their ids: a registered vocabulary
+    # or a JSON file, whose "isthing" divides them into things and stuff. "": those that the
+    # checkpoint carries, else those of the data set.
+    cfg.MODEL.SEM_SEG_HEAD.CLASSES = ""
+
     # False: a checkpoint must fit the model key by key.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 

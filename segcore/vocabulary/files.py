@@ -69,7 +69,15 @@ def read_json(path: str | Path) -> object:
     Raises:
         UserError: it has more than 16 MiB, is nested too deep, or is no JSON.
     """
-    text, name = _read_text(Path(path), "JSON"), printable(path)
+    return parse_json(_read_text(Path(path), "JSON"), printable(path))
+
+
+def parse_json(text: str, name: str) -> object:
+    """Return what JSON text holds; ``name`` stands for it in error messages.
+
+    Raises:
+        UserError: it is nested too deep, or is no JSON.
+    """
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

@@ -219,6 +219,15 @@ class Vocabulary:
         return table | {"classes": classes}
 
     @classmethod
+    def from_table(cls, table: dict, where: object) -> "Vocabulary":
+        """Return the vocabulary that :meth:`to_table` made a table of.
+
+        Raises:
+            UserError: the table has a fault; the message begins with ``where``.
+        """
+        return _build(table, "words", where)
+
+    @classmethod
     def registered(cls, name: str, asked: str | None = None) -> "Vocabulary":
         """Return a vocabulary that ships with the package, by name or alias.
 

@@ -12,6 +12,7 @@ import codecs
 import io
 import pickle
 import pickletools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ def finish(value: Any, budget: Budget, depth: int = 0) -> Any:
         return value.make(budget)
     if type(value) is dict:
         return {key: finish(item, budget, depth + 1) for key, item in value.items()}
+    if type(value) is OrderedDict:
+        made = OrderedDict((key, finish(item, budget, depth + 1)) for key, item in value.items())
+        if hasattr(value, "_metadata"):
+            made._metadata = _module_entries(finish(value._metadata, budget, depth + 1))
+        return made
     if type(value) in (list, tuple):
         return type(value)(finish(item, budget, depth + 1) for item in value)
     if isinstance(value, Constructor):
@@ -115,9 +121,19 @@ def finish(value: Any, budget: Budget, depth: int = 0) -> Any:
     return value
 
 
+def _module_entries(metadata: Any) -> Any:
+    """Check what PyTorch attaches to a state dict: the version of each module, and more."""
+    if not isinstance(metadata, dict) or not all(
+        isinstance(entry, dict) and type(entry.get("version", 0)) in (int, type(None))
+        for entry in metadata.values()
+    ):
+        raise pickle.UnpicklingError("it is damaged: the versions of modules are something else")
+    return metadata
+
+
 def set_items(target: dict, items: Iterable[tuple[Any, Any]]) -> None:
     """Fill a dict whose keys are strings or integers: hashing others can take forever."""
-    if type(target) is not dict:
+    if type(target) not in (dict, OrderedDict):
         raise pickle.UnpicklingError("it sets entries of something that is no dict")
     for key, value in items:
         if type(key) not in (str, int):
@@ -238,8 +254,9 @@ class _Machine:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Placeholder):
             target.build(state)
-        # The versions of modules, which PyTorch attaches to a state dict, are ignored.
-        elif type(target) is not dict or type(state) is not dict or set(state) - {"_metadata"}:
+        elif type(target) is OrderedDict and type(state) is dict and set(state) <= {"_metadata"}:
+            vars(target).update(state)
+        else:
             raise pickle.UnpicklingError("it gives a state to something that has none")
 
     def binpersid(self, _: None) -> None:

@@ -6,7 +6,7 @@ Detectron2's stand-in (``d2lite``) has this file too, word for word: neither imp
 """
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from mmap import mmap
 from pickle import UnpicklingError
@@ -222,10 +222,10 @@ def _parameter(_: Budget, tensor: Any, *rest: Any) -> _Tensor:
 # ---- what else training saves ----------------------------------------------------------------
 
 
-def _ordered_dict(budget: Budget, items: Any = ()) -> dict:
-    """Read an ordered dict as a dict; Python 2 passes the entries as a list of pairs."""
+def _ordered_dict(budget: Budget, items: Any = ()) -> OrderedDict:
+    """Make an ordered dict; Python 2 passes the entries as a list of pairs."""
     budget.step(len(items))
-    made: dict = {}
+    made: OrderedDict = OrderedDict()
     set_items(made, ((key, value) for key, value in items))
     return made
 

@@ -20,8 +20,7 @@ class Model(nn.Module):
 
 
 @pytest.fixture
-def model(monkeypatch) -> Model:
-    monkeypatch.delenv("CATRANK_UNTRAINED")
+def model(untrained_refuse) -> Model:
     return Model()
 
 
