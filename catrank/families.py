@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+import catrank.models  # noqa: F401  MODEL.WEIGHTS may be a name of the model zoo
 import segcore.config
 from segcore.config import CONFIG_FOLDERS, find_config
 from segcore.config.files import read_chain

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.benchmarks.environment import machine, versions
-from segcore.checkpoint.cache import file_sha256
+from segcore.checkpoint.copies import file_sha256
 from segcore.config import default_config
 from segcore.errors import UserError, printable
 from segcore.evaluation import EvaluatorsByOutput, StatefulEvaluator, VideoSemanticEvaluator

@@ -1,87 +1,57 @@
-"""Cache converted copies of checkpoints, in Detectron2's format, in a private folder of the user.
+"""The cache: a folder that is the user's alone, with a folder for every kind of file in it.
 
-A copy is called ``<hash of the file>-<hash of the copy>.pth``. It is found by the contents of the
-file, not by name or time, and a changed copy no longer has the hash in its name.
+Everything in it can be made or downloaded again. ``CATRANK_CACHE`` names another folder than
+``~/.cache/catrank``.
 """
 
-import hashlib
 import os
+import shutil
 import stat
-import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from segcore.errors import UserError, printable
 from segcore.runtime.files import user_path
 
+# What the folders hold, for people. Besides, "records" holds the hashes of downloads, which outlive
+# them: a file that its server has exchanged since is noticed at the next download.
+KINDS = {
+    "checkpoints": "copies of checkpoints in Detectron2's format",
+    "downloads": "downloaded checkpoints",
+}
 
-def cached_copy(path: Path, read: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return a ``.pth`` copy of a file's contents; write it if the cache has none.
 
-    Args:
-        path: of a file.
-        read: returns the file's contents, which ``torch.save`` can write.
+@dataclass(frozen=True)
+class CacheUsage:
+    """What the cache holds of one kind.
 
-    Raises:
-        UserError: the file changes while it is read, or the cache cannot be used.
+    Attributes:
+        kind: a key of :data:`KINDS`, the name of the folder.
+        folder: its path.
+        files: how many there are.
+        bytes: how large they are together.
     """
-    folder = _private_folder()
-    try:
-        before = path.stat()
-        source = file_sha256(path)
-        for copy in sorted(folder.glob(f"{source}-*.pth")):
-            if file_sha256(copy) == copy.stem.partition("-")[2]:
-                return copy
-            copy.unlink(missing_ok=True)
-        content, after = read(path), path.stat()
-        if (before.st_mtime_ns, before.st_ino) != (after.st_mtime_ns, after.st_ino):
-            raise UserError(f"{path} changed while it was read: start again once it is whole")
-        return _write(folder, source, content)
-    except OSError as error:
-        raise UserError(
-            f"a copy of {path} cannot be kept in {folder}: {error.strerror or error}; set "
-            "CATRANK_CACHE to a folder with more space"
-        ) from error
+
+    kind: str
+    folder: Path
+    files: int
+    bytes: int
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hash (hex) of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+def cache_root() -> Path:
+    """Return the folder of the cache, which need not be there."""
+    return user_path(os.environ.get("CATRANK_CACHE") or Path.home() / ".cache" / "catrank")
 
 
-def _write(folder: Path, source: str, content: dict[str, Any]) -> Path:
-    """Write a copy to a temporary file, and rename it when it is complete."""
-    descriptor, name = tempfile.mkstemp(suffix=".unfinished", dir=folder)  # for the user alone
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
-        copy = folder / f"{source}-{file_sha256(partial)}.pth"
-        partial.replace(copy)
-        return copy
-    except RuntimeError as error:  # PyTorch's error for a full disk
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _private_folder() -> Path:
-    """Return the folder of copies, created if absent, which only the user may read and write.
+def private_folder(kind: str) -> Path:
+    """Return the folder of a kind of files, created if absent; only the user may open it.
 
     Raises:
         UserError: it belongs to another user, or cannot be created.
     """
-    root = user_path(os.environ.get("CATRANK_CACHE") or Path.home() / ".cache" / "catrank")
-    folder = root / "checkpoints"
+    folder = cache_root() / kind
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.lstat()
@@ -99,3 +69,43 @@ def _private_folder() -> Path:
             "a folder of your own"
         ) from error
     return folder
+
+
+def cache_summary() -> list[CacheUsage]:
+    """Return what the cache holds, kind by kind; nothing is made or changed."""
+    usage = []
+    for kind in KINDS:
+        folder = cache_root() / kind
+        sizes = []
+        for path in folder.rglob("*"):
+            with suppress(OSError):  # removed meanwhile
+                about = path.lstat()
+                if stat.S_ISREG(about.st_mode):
+                    sizes.append(about.st_size)
+        usage.append(CacheUsage(kind, folder, len(sizes), sum(sizes)))
+    return usage
+
+
+def clean(kinds: Sequence[str] = tuple(KINDS)) -> list[CacheUsage]:
+    """Remove all files of some kinds from the cache; return what was there.
+
+    Args:
+        kinds: keys of :data:`KINDS`; by default all.
+
+    Raises:
+        UserError: there is no such kind, or a file cannot be removed.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"the cache has no {printable(kind)!r}: it has {' and '.join(KINDS)}")
+    before = [usage for usage in cache_summary() if usage.kind in kinds]
+    for usage in before:
+        if usage.folder.exists():
+            private_folder(usage.kind)
+            try:
+                shutil.rmtree(usage.folder)
+            except OSError as error:
+                raise UserError(
+                    f"{printable(usage.folder)} cannot be removed: {error.strerror or error}"
+                ) from error
+    return before

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from segcore.checkpoint.cache import cached_copy
+from segcore.checkpoint.copies import cached_copy
+from segcore.checkpoint.locating import locate
 from segcore.checkpoint.readers import DamagedCheckpointError, read_checkpoint
 from segcore.checkpoint.weights import REMEDY, key_mismatch, loading, non_finite_entry
 from segcore.errors import UserError, printable
@@ -85,10 +86,14 @@ class Checkpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; see :func:`read_checkpoint` for the formats.
 
+        Args:
+            path: of a file, an address of one, or a name of the model zoo.
+            args, kwargs: as in Detectron2.
+
         Raises:
             UserError: it cannot be read, or it does not fit the model.
         """
-        self._loading = path
+        path = self._loading = locate(path)
         file, _, query = path.partition("?")
         if query not in ("", "matching_heuristics=True", "matching_heuristics=False"):
             raise UserError(f"{path}: after ? only matching_heuristics=True is understood")

@@ -10,13 +10,11 @@ import safetensors
 import safetensors.torch
 import torch
 
+from segcore.checkpoint.formats import MAX_CHECKPOINT_BYTES
 from segcore.checkpoint.restricted_pickle import TorchScriptError, load_pickle, load_torch
 from segcore.checkpoint.vocabulary import KEY, vocabulary_text, with_vocabulary
 from segcore.checkpoint.weights import without_wrappers
 from segcore.errors import UserError, printable
-
-# Weights of the largest published model are below 10 GB.
-MAX_CHECKPOINT_BYTES = 64 << 30
 
 
 class DamagedCheckpointError(UserError):

@@ -18,7 +18,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
-from segcore.checkpoint import convert_for_detectron2
+from segcore.checkpoint import convert_for_detectron2, locate
 from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
 from segcore.errors import UserError, printable
 from segcore.runtime.files import expand_home, user_path
@@ -126,8 +126,9 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
     """Read a config with its ``_BASE_`` chain and put ``opts`` on top.
 
     ``MODEL.DEVICE`` is a GPU if there is one, unless the file or ``opts`` say otherwise. A string
-    that begins with ``~`` is a path and is expanded, whatever its key. Weights in a format that
-    Detectron2 would unpickle, or cannot read, are converted once to a safe copy.
+    that begins with ``~`` is a path and is expanded, whatever its key. Weights at an address are
+    downloaded. Weights in a format that Detectron2 would unpickle, or cannot read, are converted
+    once to a safe copy.
 
     Args:
         config_file: a path, or the name of one of CatRank's configs.
@@ -151,7 +152,7 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[Any] = ()) -> Cfg
         _set(cfg, key, value, source)
     _expand_paths(cfg)
     _settle_device(cfg, chosen_by_user=any(key == "MODEL.DEVICE" for _, key, _ in settings))
-    cfg.MODEL.WEIGHTS = convert_for_detectron2(cfg.MODEL.WEIGHTS)
+    cfg.MODEL.WEIGHTS = convert_for_detectron2(locate(cfg.MODEL.WEIGHTS))
     return cfg
 
 
