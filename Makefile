@@ -1,7 +1,7 @@
 # make demo     set up, draw images, train a small model, segment, write output/demo/index.html
 # make test     set up, run the tests
 # make bench    speed and memory beside the baseline; BENCH=mask2former, video, evaluators: of these
-# make lint     ruff: rules and layout
+# make lint     ruff: rules and layout; mypy: the types of catrank/
 # make clean    remove what these targets wrote; .venv stays
 #
 # An environment is made in .venv at the first call and found there by the next ones.
@@ -49,7 +49,7 @@ setup: $(SETUP)
 NEEDS := torch torchvision numpy open_clip ftfy fvcore PIL yaml safetensors tqdm
 demo: NEEDS += skimage
 test: NEEDS += skimage pytest xdist pytest_timeout hatchling
-lint: NEEDS += ruff
+lint: NEEDS += ruff mypy
 
 .PHONY: check
 check:
@@ -73,6 +73,7 @@ bench: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 clean:
 	rm -rf output build dist .pytest_cache .ruff_cache *.egg-info

@@ -1,16 +1,15 @@
 """The classes that a model predicts: its own, or class names that a user gives."""
 
+from typing import Any
+
 from detectron2.config import CfgNode
-from torch import nn
 
 from segcore.datasets.class_names import compare_names, names_of
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 
-def settle_vocabulary(
-    model: nn.Module, cfg: CfgNode, vocabulary: Vocabulary | None = None
-) -> Vocabulary:
+def settle_vocabulary(model: Any, cfg: CfgNode, vocabulary: Vocabulary | None = None) -> Vocabulary:
     """Return the vocabulary of the predictions; an open-vocabulary model is set to it.
 
     Raises:

@@ -9,7 +9,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -64,7 +66,8 @@ def open_inputs(source: Source) -> Iterator[Input]:
         UserError: a folder or pattern holds no image, or something is none of these.
     """
     numbers = itertools.count()
-    for each in [source] if _is_leaf(source) else source:
+    sources: Any = [source] if _is_leaf(source) else source
+    for each in sources:
         if not _is_leaf(each):
             raise UserError(
                 f"an image is a path, a PIL image, an array or a tensor, not a "
@@ -81,22 +84,22 @@ def _open(source: ImageLike, numbers: Iterator[int]) -> Iterator[Input]:
     if isinstance(source, str | os.PathLike):
         if is_address(source):
             address = os.fspath(source)
-            yield Input(address, lambda: read_address(address))
+            yield Input(address, partial(read_address, address))
         elif is_single(source):
             path = user_path(source)
-            yield Input(str(path), lambda: read_image(path))
+            yield Input(str(path), partial(read_image, path))
         else:
             for path in find_images([os.fspath(source)]):
-                yield Input(str(path), lambda path=path: read_image(path))
+                yield Input(str(path), partial(read_image, path))
         return
     name = f"image_{next(numbers):06d}"
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or name)
-        yield Input(name, lambda: from_pil(source, name))
+        yield Input(name, partial(from_pil, source, name))
     elif isinstance(source, Tensor):
-        yield Input(name, lambda: from_tensor(source, name))
+        yield Input(name, partial(from_tensor, source, name))
     else:
-        yield Input(name, lambda: from_array(source, name))
+        yield Input(name, partial(from_array, source, name))
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:

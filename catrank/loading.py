@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import safetensors
 from detectron2.config import CfgNode
@@ -20,7 +20,7 @@ CONFIG_KEY = "config"  # in the metadata of a .safetensors file
 # The tasks of a model that has several, the most detailed first: the first one is predicted.
 TASKS = {"panoptic": "PANOPTIC_ON", "instance": "INSTANCE_ON", "semantic": "SEMANTIC_ON"}
 
-ModelName = str | os.PathLike[str] | CfgNode
+ModelName: TypeAlias = str | os.PathLike[str] | CfgNode
 
 
 @dataclass(frozen=True)

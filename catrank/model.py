@@ -1,9 +1,9 @@
 """Models as an application uses them: :func:`load`, :class:`Model`."""
 
-import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 from torch import Tensor
 
+from catrank.batching import Named, batches
 from catrank.classes import settle_vocabulary
 from catrank.inputs import ImageLike, Input, InputFrames, Source, is_single, open_inputs
 from catrank.loading import ModelName, find_model, for_labels
@@ -31,9 +32,6 @@ ON_ERROR = ("raise", "skip")
 SHOWN_CLASSES = 3
 
 Classes = Vocabulary | str | Path | Iterable[str]
-Named = tuple[str, np.ndarray]
-
-logger = logging.getLogger(__name__)
 
 
 def load(
@@ -134,7 +132,7 @@ class Model:
         return f"Model({name} on {self.device}, {kind}, {len(self.class_names)}: {names}{more})"
 
     @overload
-    def segment(
+    def segment(  # type: ignore[overload-overlap]  # an array is an iterable, too
         self,
         source: Image.Image | np.ndarray | Tensor,
         classes: Classes | None = None,
@@ -280,7 +278,7 @@ class Model:
         self, video: Video, vocabulary: Vocabulary, batch_size: int, min_score: float
     ) -> Iterator[Result]:
         name = str(video.path)
-        frames = (Input(name, lambda frame=frame: frame) for frame in video.frames())
+        frames = (Input(name, partial(np.asarray, frame)) for frame in video.frames())
         number = 0
         for batch in batches(frames, batch_size):
             results = self._predict(batch, vocabulary, min_score, first_frame=number)
@@ -361,37 +359,6 @@ class Model:
         resized = transform.apply_image(image)
         ordered = resized if self.format == "RGB" else resized[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(ordered.transpose(2, 0, 1)))
-
-
-def batches(inputs: Iterable[Input], size: int, *, skip: bool = False) -> Iterator[list[Named]]:
-    """Read images and yield them as lists of ``size`` (name, pixels); the last may be shorter.
-
-    Args:
-        inputs: what to read.
-        size: of a batch.
-        skip: leave out what cannot be read, with a warning.
-
-    Raises:
-        UserError: something cannot be read; what was read before is yielded first.
-    """
-    batch: list[Named] = []
-    try:
-        for each in inputs:
-            try:
-                batch.append((each.name, each.read()))
-            except UserError as error:
-                if not skip:
-                    raise
-                logger.warning("skipped: %s", error)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except UserError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def check_score(score: float) -> float:

@@ -1,12 +1,24 @@
 """What a model predicts for an image: one kind of object for all tasks."""
 
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from catrank.exports.annotations import Annotation
+from catrank.exports.datasets import coco_of, coco_panoptic_of, write_coco_panoptic
+from catrank.exports.files import save_json
+from catrank.exports.geojson import geojson_features
+from catrank.exports.label_png import write_label_png
+from catrank.exports.label_studio import label_studio_task
+from catrank.exports.labelme import labelme_document
+from catrank.exports.saving import save_result
+from catrank.exports.supervision import supervision_detections
 from segcore.drawing.segments import (
     NOTHING,
     Regions,
@@ -16,9 +28,14 @@ from segcore.drawing.segments import (
     regions_legend,
     segment_regions,
 )
+from segcore.runtime.files import user_path
 from segcore.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    import supervision
+
 NO_CLASS = -1
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,7 +166,7 @@ class Result:
         boxes = np.zeros((len(self), 4), dtype=np.float32)
         for index in range(len(self)):
             mask = self.mask(index)
-            rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             if len(rows):
                 boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         return boxes
@@ -192,3 +209,128 @@ class Result:
     def legend(self) -> Image.Image:
         """Colour, name and share of each class or object in the image, the largest first."""
         return Image.fromarray(regions_legend(self.regions()))
+
+    # ---- files -------------------------------------------------------------------------------
+
+    @property
+    def isthing(self) -> tuple[bool, ...] | None:
+        """Which classes are things and not stuff; None where nothing says so."""
+        if self.task == "instance":
+            return (True,) * len(self.class_names)
+        if self.task == "semantic":
+            return (False,) * len(self.class_names)
+        return self.vocabulary.isthing
+
+    @property
+    def file_name(self) -> str:
+        """The name of the image without its folder; of a frame its video's name and its number."""
+        name = PurePath(self.name.partition("?")[0] if "://" in self.name else self.name).name
+        if self.frame is not None:
+            return f"{PurePath(name).stem}_{self.frame:06d}.png"
+        return name if PurePath(name).suffix else f"{name}.png"
+
+    def annotations(self) -> Iterator[Annotation]:
+        """The segments with their masks and class names, as the exports take them."""
+        for index, segment in enumerate(self.segments):
+            yield Annotation(
+                segment.number,
+                segment.class_id,
+                self.class_names[segment.class_id],
+                self.mask(index),
+                segment.is_object,
+                segment.score,
+            )
+
+    def save(self, folder: PathLike, formats: Sequence[str] = ("overlay", "labels")) -> list[Path]:
+        """Write files into a folder, which is made if absent, and return their paths.
+
+        Args:
+            folder: where they go; files of the same names are replaced.
+            formats: names in ``catrank.exports.saving.FORMATS``.
+
+        Raises:
+            UserError: there is no such format, or a file cannot be written.
+        """
+        return save_result(self, folder, formats)
+
+    def to_label_png(self, path: PathLike, *, segments: bool = False) -> None:
+        """Write a 16-bit PNG of class ids, 65535 = none; or of segment ids, 0 = none."""
+        write_label_png(self.segment_ids if segments else self.labels, user_path(path))
+
+    def to_coco(self, path: PathLike | None = None, *, shapes: str = "rle") -> dict[str, Any]:
+        """Return COCO's JSON, and write it; ``shapes`` are "rle" or "polygons".
+
+        Many results in one file: :func:`catrank.exports.datasets.write_coco`.
+        """
+        return self._written(coco_of([self], shapes=shapes), path)
+
+    def to_coco_panoptic(self, path: PathLike | None = None) -> dict[str, Any]:
+        """Return COCO's panoptic JSON, and write it with the PNG of segment ids, which goes into
+        the folder of the file's name without its ending."""
+        if path is not None:
+            write_coco_panoptic([self], user_path(path))
+        return coco_panoptic_of([self])
+
+    def to_labelme(
+        self,
+        path: PathLike | None = None,
+        *,
+        shapes: str = "polygons",
+        embed_image: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return LabelMe's JSON, and write it.
+
+        Args:
+            path: beside the image, where LabelMe finds it by its name; None writes nothing.
+            shapes: "polygons" or "masks".
+            embed_image: put the image into the file; None: where it is no file on this machine.
+        """
+        is_file = self.frame is None and Path(self.name).is_file()
+        embed = not is_file if embed_image is None else embed_image
+        image_path = self.file_name
+        if is_file and path is not None:
+            image_path = os.path.relpath(self.name, user_path(path).parent)
+        document = labelme_document(
+            self.annotations(),
+            self.size,
+            image_path,
+            shapes=shapes,
+            image=self.image if embed else None,
+        )
+        return self._written(document, path)
+
+    def to_label_studio(
+        self, path: PathLike | None = None, *, shapes: str = "brush", image: str | None = None
+    ) -> dict[str, Any]:
+        """Return a task of Label Studio with a prediction, and write it as a list of one.
+
+        Args:
+            path: of the file to import; None writes nothing.
+            shapes: "brush" or "polygons".
+            image: address of the image for the server; None: its name.
+        """
+        address = image or (self.name if "://" in self.name else self.file_name)
+        task = label_studio_task(self.annotations(), self.size, address, shapes=shapes)
+        self._written([task], path)
+        return task
+
+    def to_geojson(self, path: PathLike | None = None) -> dict[str, Any]:
+        """Return a GeoJSON feature collection in pixels, and write it."""
+        return self._written(geojson_features(self.annotations()), path)
+
+    def to_supervision(self) -> "supervision.Detections":
+        """Return detections of the package supervision, which has to be installed."""
+        return supervision_detections(
+            self.boxes,
+            self.masks,
+            self.class_ids,
+            self.class_names,
+            scores=self.scores,
+            track_ids=self.track_ids,
+        )
+
+    @staticmethod
+    def _written(content: Any, path: PathLike | None) -> Any:
+        if path is not None:
+            save_json(content, user_path(path), compact=True)
+        return content

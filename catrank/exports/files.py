@@ -22,16 +22,29 @@ def save_image(image: np.ndarray, path: Path) -> None:
         raise UserError(unwritable(path, error)) from error
 
 
-def save_json(content: object, path: Path) -> None:
-    """Write a table.
+def save_json(content: object, path: Path, *, compact: bool = False) -> None:
+    """Write a table, for people to read or in one line.
 
     Raises:
         UserError: it cannot be written.
     """
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n"
     try:
-        write_text(path, as_json(content))
+        write_text(path, text if compact else as_json(content))
     except OSError as error:
         raise UserError(unwritable(path, error)) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(unwritable(folder, error)) from error
 
 
 def as_json(content: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from catrank.exports.files import as_json, save_image, save_json, unwritable
+from catrank.exports.files import as_json, make_folder, save_image, save_json
 from catrank.results import Result
 from segcore.errors import UserError, printable
 from segcore.outlines import encode_mask
@@ -38,10 +38,7 @@ class ResultFolder:
         Raises:
             UserError: a result is there already, or the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(unwritable(self.folder, error)) from error
+        make_folder(self.folder)
         table, content = self.folder / "vocabulary.json", self.vocabulary.to_table()
         wanted = [self.path(name, kind) for name in names for kind in self.KINDS]
         present = [path for path in wanted if os.path.lexists(path)]
