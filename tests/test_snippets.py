@@ -92,6 +92,12 @@ def test_configuration(names) -> None:
     assert names["cfg"].MODEL.META_ARCHITECTURE == "CATSeg"
 
 
+@on("docs/checkpoints.md")
+def test_checkpoints(names) -> None:
+    assert "scenes-60-panoptic" in names["panoptic"] and names["weights"].is_file()
+    assert names["config"] == "catseg_d2/vitb_384.yaml" and names["licence"].startswith("MIT")
+
+
 @on("docs/catseg.md")
 def test_catseg(names) -> None:
     assert names["labels"].shape == (96, 96) and names["labels"].dtype == torch.int64
@@ -120,4 +126,12 @@ def test_video(names) -> None:
     assert part["frames"] == range(2, 3)
 
 
-TESTS = [test_readme, test_configuration, test_catseg, test_rankseg, test_vocabularies, test_video]
+TESTS = [
+    test_readme,
+    test_configuration,
+    test_checkpoints,
+    test_catseg,
+    test_rankseg,
+    test_vocabularies,
+    test_video,
+]

@@ -23,10 +23,13 @@ from segcore.errors import exit_on_user_error
 HEADER = """\
 # Published weights
 
-Every checkpoint of CAT-Seg, Mask2Former and RankSeg that loads here. None travels with this
-repository: each comes from its authors, under their terms, and is used as it is:
+Every published checkpoint of CAT-Seg, Mask2Former and RankSeg that loads here. Each comes from its
+authors, under their terms, and is used as it is. A name downloads the file once, and verifies it; a
+file that is here already loads by its path:
 
-    python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <file>
+    python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
+
+[docs/checkpoints.md](docs/checkpoints.md) describes downloads and their cache.
 
 "Published" is what the authors report, in percent; it was not measured here, since the data sets
 and the files are not at hand. "Verified here" says what was:
@@ -36,7 +39,7 @@ and the files are not at hand. "Verified here" says what was:
 - *built*: the config builds the model that its authors describe, and nothing was compared.
 
 Loading is strict whatever the column says: a file that does not fit a config key by key is refused
-in one sentence. Outputs were compared, besides, of smaller models that have no published file:
+by one error message. Outputs were compared, besides, of smaller models that have no published file:
 Swin-T with RankSeg, a panoptic R50 with RankSeg, and R50 on videos, semantic and by instance.
 
 `python tools/model_zoo.py > MODEL_ZOO.md` writes this page.
