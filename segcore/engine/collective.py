@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from segcore.errors import UserError
+from segcore.runtime.console import Step, terminal
 
 _long_timeout_group: dist.ProcessGroup | None = None
 
@@ -68,11 +69,19 @@ def collective() -> Iterator[None]:
 
 
 def collective_inference(
-    model: nn.Module, data_loader: Iterable, evaluator: DatasetEvaluator
+    model: nn.Module,
+    data_loader: Iterable,
+    evaluator: DatasetEvaluator,
+    title: str = "evaluating",
 ) -> dict[str, Any]:
-    """Run Detectron2's ``inference_on_dataset`` so that no process waits for one that stopped."""
-    with collective():
-        inference_on_dataset(model, data_loader, _Collector(evaluator))
+    """Run Detectron2's ``inference_on_dataset`` so that no process waits for one that stopped.
+
+    Args:
+        model, data_loader, evaluator: see ``inference_on_dataset``.
+        title: of the progress on the terminal.
+    """
+    with collective(), terminal().step(title, total=len(data_loader)) as step:
+        inference_on_dataset(model, data_loader, _Collector(evaluator, step))
     with collective():
         results = evaluator.evaluate() or {}
     return results
@@ -81,8 +90,12 @@ def collective_inference(
 class _Collector(DatasetEvaluator):
     """Pass everything to an evaluator but ``evaluate``, which needs all processes."""
 
-    def __init__(self, evaluator: DatasetEvaluator) -> None:
-        self.reset, self.process = evaluator.reset, evaluator.process
+    def __init__(self, evaluator: DatasetEvaluator, step: Step) -> None:
+        self.reset, self._process, self._step = evaluator.reset, evaluator.process, step
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        self._process(inputs, outputs)
+        self._step.update()
 
 
 def _as_user_error(error: UserError | RuntimeError) -> UserError:

@@ -24,7 +24,9 @@ from detectron2.utils.logger import setup_logger
 from segcore.config import find_config, load_config
 from segcore.datasets import register_custom_datasets
 from segcore.errors import UserError
+from segcore.runtime.console import open_terminal
 from segcore.runtime.lock import hold, release
+from segcore.runtime.logs import set_up_quietly
 from segcore.runtime.processes import end_with_parent
 from segcore.runtime.stopping import interrupts_ignored
 
@@ -36,6 +38,7 @@ from .collective import (
     forget_long_timeout_group,
     lost_processes_as_user_errors,
 )
+from .progress import print_run
 
 GRACE = 5.0  # seconds that a process has to end when it is asked to
 
@@ -62,12 +65,17 @@ def setup(args: argparse.Namespace) -> CfgNode:
         with collective():
             if comm.is_main_process():
                 hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", wait=args.resume)
-    try:
+
+    def set_up() -> None:
         default_setup(cfg, args)
-        # Without this, lines of this package's logger appear nowhere.
-        setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="segcore", enable_propagation=True)
+        for name in ("segcore", "py.warnings"):  # of which Detectron2 does not know
+            setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name=name, enable_propagation=True)
+
+    try:
+        set_up_quietly(set_up, open_terminal() if comm.is_main_process() else None)
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be written: {error}") from error
+    print_run(cfg, args)
     return cfg
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,7 @@ from .batches import build_train_loader
 from .categories import CategoryScores
 from .collective import collective, collective_inference
 from .optimizer import build_optimizer
+from .progress import TrainingProgress, print_results
 from .sharding import Shard
 from .step import AutocastTrainer, autocast_dtype
 from .tta import with_tta
@@ -107,7 +109,7 @@ class Trainer(DefaultTrainer):
         hooks, model = super().build_hooks(), self.checkpointer.model
         if hasattr(model, "category_predictions") and self.cfg.MODEL.RANKSEG.FLAG:
             hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
-        return hooks
+        return [TrainingProgress(), *hooks]
 
     def before_train(self) -> None:
         super().before_train()
@@ -200,10 +202,13 @@ class Trainer(DefaultTrainer):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _resume(cfg, name, weights, data_loader.sampler, evaluator)
                     resumables.append(evaluator)
-                results[name] = collective_inference(with_tta(cfg, model), data_loader, evaluator)
+                results[name] = collective_inference(
+                    with_tta(cfg, model), data_loader, evaluator, f"evaluating {name}"
+                )
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
                 print_csv_format(results[name])
+                print_results(name, results[name])
         for evaluation in resumables:
             evaluation.finish()
         return next(iter(results.values())) if len(results) == 1 else results
@@ -219,7 +224,10 @@ def build_checkpointer(cfg: CfgNode, model: nn.Module, **checkpointables: Any) -
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """Return the model for distributed training; in a single process the model itself."""
     on_cpu = {"device_ids": None} if device.type == "cpu" else {}
-    return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+    with warnings.catch_warnings():
+        # Its new name is unknown to older releases of PyTorch.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+        return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
 
 
 def _broadcast_buffers(model: nn.Module) -> None:
