@@ -1,4 +1,4 @@
-"""The page of the demo: a chapter a model, and how it was made."""
+"""The page of the demo: a chapter for each method, and how it was made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,30 @@ from segcore.drawing.page import Page
 def write_page(
     chapters: Sequence[ModuleType], folder: Path, steps: Sequence[tuple[Step, float]]
 ) -> tuple[Path, list[Outcome]]:
-    """Writes index.html with its images.
+    """Write index.html with its images.
 
     Args:
         chapters: see demo/chapters.
-        folder: where their commands have left their results, and where the page goes.
+        folder: holds the results of their commands, and receives the page.
         steps: the commands, and the seconds that each took.
 
     Returns:
-        the page, and what each chapter has to say.
+        the page, and the outcome of each chapter.
     """
-    page = Page(folder, "CatRank: very small models, trained from scratch")
+    page = Page(folder, "CatRank: segmentation over large and open vocabularies")
+    page.text(
+        "CatRank labels every pixel of images and videos. This page shows its methods on synthetic "
+        "images, with very small models that come with the code: a CPU evaluated them and made "
+        "all results in minutes."
+    )
+    page.contents()
     outcomes = [chapter.write(page, folder) for chapter in chapters]
     page.heading("How it was made")
-    page.table(["step", "seconds"], [[step.title, f"{seconds:.0f}"] for step, seconds in steps])
-    page.commands(
-        ["export DETECTRON2_DATASETS=output/demo/datasets", *(step.line for step, _ in steps)]
-    )
+    minutes = sum(seconds for _, seconds in steps) / 60
+    page.text(f"make demo ran {len(steps)} commands in {minutes:.1f} minutes.")
+    with page.folded("Commands and durations"):
+        page.table(["step", "seconds"], [[step.title, f"{took:.0f}"] for step, took in steps])
+        page.commands(
+            ["export DETECTRON2_DATASETS=output/demo/datasets", *(step.line for step, _ in steps)]
+        )
     return page.write(), outcomes

@@ -1,25 +1,25 @@
-"""What `make demo` shows: a chapter a model. Each is a module with
+"""The chapters of `make demo`, one for each method. Each is a module with
 
 ``STEPS``                its commands, in order;
-``write(page, folder)``  its part of the page, from what these commands left in the folder.
+``write(page, folder)``  its part of the page, from the results of these commands in the folder.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 OUTPUT = Path("output/demo")  # relative to the repository, where the commands run
-DRAWN = OUTPUT / "datasets"
+DATASETS = OUTPUT / "datasets"
 MODELS = Path("demo/models")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a chapter has to say on the terminal.
+    """The scores of a chapter.
 
     Attributes:
-        lines: the scores.
-        error: what is wrong with them, if anything.
+        rows: of the summary: model, metric, value.
+        error: what is wrong with the scores, if anything.
     """
 
-    lines: tuple[str, ...]
+    rows: tuple[tuple[str, str, str], ...]
     error: str | None = None

@@ -1,6 +1,6 @@
-"""Cards of the page: an image, its ground truth and what a model made of it, beside each other."""
+"""Cards of the page: an image, its ground truth and predictions beside each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,30 +12,38 @@ from segcore.images import read_image, read_labels
 from segcore.vocabulary import Vocabulary
 
 SIDE = 384  # pixels of an image on the page
-ALPHA = 0.7  # the classes of drawings have the colours of their objects: make them stand out
+ALPHA = 0.7  # the colours of the classes are those of the objects: make them stand out
 
 
 @dataclass(frozen=True)
 class Example:
-    """One segmented image.
+    """An image with its label maps.
 
     Attributes:
-        image: path of the image.
-        labels: path of the label map that a model gave it.
-        ground truth: path of the label map that was drawn with it, if any.
+        image: path.
+        predictions: name of a model -> path of the label map that it predicted.
+        ground_truth: path of the true label map, if any.
     """
 
     image: Path
-    labels: Path
+    predictions: Mapping[str, Path]
     ground_truth: Path | None = None
 
 
-def examples(images: Path, segmented: Path, *, with_ground_truth: bool) -> list[Example]:
-    """The images of a folder, the ground truth beside them, and label maps in another folder."""
+def examples(
+    images: Path, predictions: Mapping[str, Path], *, with_ground_truth: bool
+) -> list[Example]:
+    """List the images of a folder with their label maps.
+
+    Args:
+        images: the folder; label maps of the ground truth are in ``labels`` beside it.
+        predictions: name of a model -> folder of its results.
+        with_ground_truth: whether there is any.
+    """
     return [
         Example(
             image,
-            segmented / f"{image.stem}_labels.png",
+            {name: folder / f"{image.stem}_labels.png" for name, folder in predictions.items()},
             images.parent / "labels" / image.name if with_ground_truth else None,
         )
         for image in sorted(images.glob("*.png"))
@@ -44,56 +52,57 @@ def examples(images: Path, segmented: Path, *, with_ground_truth: bool) -> list[
 
 def label_card(
     title: str,
-    model: str,
     example: Example,
-    words: Vocabulary,
+    vocabulary: Vocabulary,
     more: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
 ) -> Card:
-    """Image, ground truth if known, and prediction; names that training never saw are marked.
+    """Return image, ground truth if known, and predictions with their pixel accuracy.
 
     Args:
-        title, model: headings of the card and of the prediction.
-        example: what to show.
-        words: the classes of its label maps.
+        title: heading of the card.
+        example: to show.
+        vocabulary: classes of its label maps; classes that training did not show are marked.
         more: further legends.
     """
     image = overlays.fit(read_image(example.image), SIDE)
-    labels = read_labels(example.labels)
-    images = [("image", image)]
-    legends = []
-    right = ""
+    maps = {name: read_labels(path) for name, path in example.predictions.items()}
+    accuracies = dict.fromkeys(maps, "")
     if example.ground_truth is not None:
-        ignore = words.ignore_label
         ground_truth = read_labels(example.ground_truth)
-        right = f", {float((ground_truth == labels)[ground_truth != ignore].mean()):.0%} right"
-        ground_truth = overlays.fit(ground_truth, SIDE)
-        drawn = overlays.overlay(
-            image, ground_truth, words.colors, alpha=ALPHA, ignore_label=ignore
-        )
-        images.append(("ground truth", drawn))
-        shares = overlays.present_classes(ground_truth, ignore)
-        legends.append(("ground truth:", legend_entries(words, shares)))
-    labels = overlays.fit(labels, SIDE)
-    drawn = overlays.overlay(image, labels, words.colors, alpha=ALPHA)
-    images.append((f"{model}{right}", drawn))
-    shares = overlays.present_classes(labels)
-    legends.append((f"{model}:", legend_entries(words, shares)))
+        labelled = ground_truth != vocabulary.ignore_label
+        accuracies = {
+            name: f", {float((labels == ground_truth)[labelled].mean()):.0%} correct"
+            for name, labels in maps.items()
+        }
+        maps = {"ground truth": ground_truth, **maps}
+    images, legends = [("image", image)], []
+    for name, labels in maps.items():
+        drawn, entries = draw_labels(image, labels, vocabulary)
+        images.append((f"{name}{accuracies.get(name, '')}", drawn))
+        legends.append((f"{name}:", entries))
     return Card(title, images, [*legends, *more], side=SIDE)
 
 
-def legend_entries(words: Vocabulary, shares: Sequence[tuple[int, float]]) -> list[LegendEntry]:
-    """Legend of the classes (id, share); those that training never showed are marked."""
-    seen = words.seen or (True,) * len(words)
+def draw_labels(
+    image: np.ndarray, labels: np.ndarray, vocabulary: Vocabulary
+) -> tuple[np.ndarray, list[LegendEntry]]:
+    """Return the overlay of a label map (h, w) on an image (H, W, 3) uint8, and its legend."""
+    ignore = vocabulary.ignore_label
+    labels = overlays.fit(labels, SIDE)
+    drawn = overlays.overlay(image, labels, vocabulary.colors, alpha=ALPHA, ignore_label=ignore)
+    return drawn, legend_entries(vocabulary, overlays.present_classes(labels, ignore))
+
+
+def legend_entries(
+    vocabulary: Vocabulary, shares: Sequence[tuple[int, float]]
+) -> list[LegendEntry]:
+    """Return the legend of classes (id, share); classes that training did not show are marked."""
+    seen = vocabulary.seen or (True,) * len(vocabulary)
     return [
         LegendEntry(
-            words.names[i] if seen[i] else f"{words.names[i]} (never seen)", words.colors[i], share
+            vocabulary.names[i] if seen[i] else f"{vocabulary.names[i]} (unseen)",
+            vocabulary.colors[i],
+            share,
         )
         for i, share in shares
     ]
-
-
-def sheet(cards: Sequence[Card], captions: Sequence[str]) -> np.ndarray:
-    """Two cards a row, as one small image (H, W, 3) uint8."""
-    shown = [[image for _, image in card.images] for card in cards]
-    rows = [left + right for left, right in zip(shown[::2], shown[1::2], strict=True)]
-    return overlays.contact_sheet(rows, [*captions] * 2, cell=144)

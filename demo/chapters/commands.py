@@ -1,5 +1,6 @@
-"""The commands that chapters run, and what decides their results."""
+"""The commands that chapters run, and the files that determine their results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 SEGCORE = ("segcore/**/*.py", "segcore/vocabularies/*.json", "train_net.py")
@@ -16,22 +17,39 @@ MASK2FORMER = (
     "configs/mask2former_rankseg/parts/*",
 )
 SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py")
+WORKERS = ("DATALOADER.NUM_WORKERS", "2")
 
 
 def train(config: str, target: Path, *options: str) -> list[str]:
-    """Trains a model."""
-    return ["train_net.py", "--config-file", config, "OUTPUT_DIR", str(target), *options]
+    """Return the command that trains a model."""
+    settings = ["OUTPUT_DIR", str(target), *WORKERS, *options]
+    return ["train_net.py", "--config-file", config, *settings]
 
 
 def evaluate(config: str, weights: Path, target: Path) -> list[str]:
-    """Evaluates a model on the test set of its config."""
-    options = ["OUTPUT_DIR", str(target), "MODEL.WEIGHTS", str(weights)]
+    """Return the command that evaluates a model on the test set of its config."""
+    options = ["OUTPUT_DIR", str(target), "MODEL.WEIGHTS", str(weights), *WORKERS]
     return ["train_net.py", "--config-file", config, "--eval-only", *options]
 
 
-def segment(config: str, weights: Path, source: Path, target: Path, *words: str) -> list[str]:
-    """Segments the images of a folder, with ``words`` where the model reads any."""
-    vocabulary = ["--vocabulary", ", ".join(words)] if words else []
+def segment(
+    config: str,
+    weights: Path,
+    source: Path,
+    target: Path,
+    class_names: Sequence[str] = (),
+    options: Sequence[str] = (),
+) -> list[str]:
+    """Return the command that segments the images of a folder.
+
+    Args:
+        config, weights: of the model.
+        source: folder of images.
+        target: folder for the results.
+        class_names: for an open-vocabulary model.
+        options: further keys and values of the config.
+    """
+    vocabulary = ["--vocabulary", ", ".join(class_names)] if class_names else []
     where = ["--input", str(source), "--output", str(target), *vocabulary]
-    options = ["--opts", "MODEL.WEIGHTS", str(weights)]
-    return ["demo/demo.py", "--config-file", config, *where, *options]
+    settings = ["--opts", "MODEL.WEIGHTS", str(weights), *options]
+    return ["demo/demo.py", "--config-file", config, *where, *settings]

@@ -1,4 +1,4 @@
-"""Scores beside those of the nearest mean colour, and where they are read from."""
+"""Scores of semantic segmentation, and the files that hold them."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from segcore.drawing.page import Page
 
 @dataclass(frozen=True)
 class Scores:
-    """mIoU in percent over the classes that training saw, and over those that it did not."""
+    """mIoU in percent over the classes that training showed, and over those that it did not."""
 
     name: str
     seen: float
@@ -23,28 +23,45 @@ class Scores:
         return 2 * self.seen * self.unseen / max(self.seen + self.unseen, 1e-9)
 
     @property
-    def line(self) -> str:
-        """For the terminal."""
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """Of the summary: model, metric, value."""
         return (
-            f"{self.name:28}  mIoU seen {self.seen:5.1f}  unseen {self.unseen:5.1f}"
-            f"  harmonic {self.harmonic:5.1f}"
+            (self.name, "mIoU, seen classes", f"{self.seen:.1f}"),
+            (self.name, "mIoU, unseen classes", f"{self.unseen:.1f}"),
         )
 
 
 def read_baseline(log: Path) -> Scores:
-    """The scores that tools/nearest_colour.py printed."""
+    """Read the scores that tools/nearest_colour.py printed."""
     printed = dict(re.findall(r"^(mIoU-\w+) +([\d.]+)$", log.read_text(), re.MULTILINE))
     return Scores("nearest mean colour", *(float(printed[f"mIoU-{k}"]) for k in ("seen", "unseen")))
 
 
-def read_model(name: str, evaluation: Path, data_set: str) -> Scores:
-    """The scores that the evaluator wrote."""
+def read_semantic(evaluation: Path, data_set: str) -> dict[str, float]:
+    """Read the scores that the evaluator of semantic segmentation wrote, in percent."""
     path = evaluation / "inference" / data_set / "sem_seg_evaluation.json"
-    scores = json.loads(path.read_text())["scores"]
+    return json.loads(path.read_text())["scores"]
+
+
+def read_model(name: str, evaluation: Path, data_set: str) -> Scores:
+    """Read the scores of a model on seen and unseen classes."""
+    scores = read_semantic(evaluation, data_set)
     return Scores(name, scores["mIoU-seen"], scores["mIoU-unseen"])
 
 
-def write_scores(page: Page, rows: Sequence[Scores], best: int | None) -> None:
-    """A table of them."""
-    cells = [[s.name, f"{s.seen:.1f}", f"{s.unseen:.1f}", f"{s.harmonic:.1f}"] for s in rows]
-    page.table(["mIoU in percent", "seen", "unseen", "harmonic mean"], cells, best=best)
+def write_table(
+    page: Page, header: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]
+) -> None:
+    """Write a table of percentages; the best one of each column is marked, unless it is 0.
+
+    Args:
+        page: receives the table.
+        header: of all columns; the first one holds names.
+        rows: a name, and a number for each further column.
+    """
+    best = set()
+    for column, values in enumerate(zip(*(numbers for _, numbers in rows), strict=True), 1):
+        if (highest := max(values)) > 0:
+            best.add((values.index(highest), column))
+    cells = [[name, *(f"{number:.1f}" for number in numbers)] for name, numbers in rows]
+    page.table(header, cells, best=best if len(rows) > 1 else ())

@@ -1,4 +1,4 @@
-"""Mask2Former: every object and every ground a segment of its own."""
+"""Mask2Former for panoptic segmentation: every object and every background is a segment."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from steps import Step
 
-from chapters import DRAWN, MODELS, OUTPUT, Outcome, commands
+from chapters import DATASETS, MODELS, OUTPUT, Outcome, commands
 from chapters.cards import ALPHA, SIDE, legend_entries
 from segcore.annotations.panoptic_png import PanopticFile
 from segcore.drawing import overlays
@@ -18,66 +18,68 @@ from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_panoptic.yaml"
 WEIGHTS = MODELS / "scenes_60_panoptic.safetensors"
-WORDS = Vocabulary.registered("scenes_60")
+VOCABULARY = Vocabulary.registered("scenes_60")
 DATA_SET = "scenes_60_test_panoptic"
-DRAWINGS = DRAWN / "scenes-60" / "demo"
-SHOWN = 6  # images
+IMAGES = DATASETS / "scenes-60" / "demo"
+EVALUATION, RESULTS = OUTPUT / "evaluation_panoptic", OUTPUT / "segmented_panoptic"
+SHOWN = 4  # images
+
+
+def _summary(folder: Path) -> str:
+    quality = read_quality(folder / "inference" / DATA_SET)
+    return "PQ: " + ", ".join(f"{name} {row[0]:.1f}" for name, row in [*quality.items()][:2])
+
 
 STEPS = [
     Step(
         name="evaluate-panoptic",
         title="Panoptic Mask2Former: evaluate",
-        command=commands.evaluate(CONFIG, WEIGHTS, OUTPUT / "evaluation_panoptic"),
+        command=commands.evaluate(CONFIG, WEIGHTS, EVALUATION),
         sources=[*commands.MASK2FORMER, str(WEIGHTS)],
-        output=OUTPUT / "evaluation_panoptic",
+        output=EVALUATION,
+        result=_summary,
     ),
     Step(
-        name="drawings-panoptic",
-        title="Panoptic Mask2Former: segment twelve drawings",
-        command=commands.segment(
-            CONFIG, WEIGHTS, DRAWINGS / "images", OUTPUT / "drawings_panoptic"
-        ),
+        name="segment-panoptic",
+        title="Panoptic Mask2Former: segment 12 images",
+        command=commands.segment(CONFIG, WEIGHTS, IMAGES / "images", RESULTS),
         sources=commands.SEGMENTING,
-        output=OUTPUT / "drawings_panoptic",
+        output=RESULTS,
     ),
 ]
 
 
 def write(page: Page, folder: Path) -> Outcome:
-    """Panoptic quality, and drawings with their segments."""
-    page.heading("Mask2Former: panoptic segmentation")
+    """Write panoptic quality, and images with their segments."""
+    page.heading("Panoptic segmentation: Mask2Former")
     page.text(
-        "Every object is a segment of its own, and so is every ground. Panoptic quality in "
-        "percent, the mean over classes; objects of classes that training never showed are beyond "
-        "a model without words."
+        "Every object is a segment of its own, and so is every kind of background. Panoptic "
+        "quality in percent, the mean over the classes that training showed."
     )
-    quality = read_quality(folder / "evaluation_panoptic" / "inference" / DATA_SET)
-    header = ["", "panoptic quality", "segmentation", "recognition"]
-    page.table(header, [[name, *(f"{v:.1f}" for v in row)] for name, row in quality.items()])
-    drawn = folder / DRAWINGS.relative_to(OUTPUT)
-    ground_truth = PanopticFile(drawn / "panoptic.json", drawn / "panoptic")
-    images = sorted((drawn / "images").glob("*.png"))[:SHOWN]
-    predictions = folder / "drawings_panoptic"
+    images = sorted((folder / IMAGES.relative_to(OUTPUT) / "images").glob("*.png"))[:SHOWN]
+    annotated = folder / IMAGES.relative_to(OUTPUT)
+    ground_truth = PanopticFile(annotated / "panoptic.json", annotated / "panoptic")
     page.cards(
         [
-            segments_card(f"Drawing {number}", image, ground_truth, predictions)
+            segments_card(f"Image {number}", image, ground_truth, folder / RESULTS.name)
             for number, image in enumerate(images, 1)
         ]
     )
-    lines = [f"{f'panoptic quality, {name}':28}  {row[0]:5.1f}" for name, row in quality.items()]
-    return Outcome(tuple(lines))
+    quality = read_quality(folder / EVALUATION.name / "inference" / DATA_SET)
+    header = ["", "panoptic quality", "segmentation", "recognition"]
+    cells = {name: [f"{value:.1f}" for value in row] for name, row in quality.items()}
+    page.table(header, [[name, *row] for name, row in cells.items()])
+    return Outcome(
+        tuple(("Panoptic Mask2Former", f"PQ, {name}", row[0]) for name, row in cells.items())
+    )
 
 
 def read_quality(folder: Path) -> dict[str, tuple[float, float, float]]:
-    """Means of PQ, SQ and RQ over the grounds, and over seen and unseen kinds of objects."""
+    """Read the means of PQ, SQ and RQ over the objects and the backgrounds of seen classes."""
     scores = json.loads((folder / "panoptic_evaluation.json").read_text())["categories"]
-    seen = dict(zip(WORDS.names, WORDS.seen, strict=True))
-    grounds = {name for name in scores if len(name.split()) == 1}
-    groups = {
-        "grounds": grounds,
-        "objects of seen classes": {name for name in scores if seen[name]} - grounds,
-        "objects of unseen classes": {name for name in scores if not seen[name]} - grounds,
-    }
+    seen = {name for name, was in zip(VOCABULARY.names, VOCABULARY.seen, strict=True) if was}
+    backgrounds = {name for name in scores if len(name.split()) == 1}
+    groups = {"objects": (seen & {*scores}) - backgrounds, "backgrounds": backgrounds}
     return {
         title: tuple(
             float(np.mean([scores[name][key] for name in sorted(names)]))
@@ -87,15 +89,15 @@ def read_quality(folder: Path) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def segments_card(title: str, path: Path, ground_truth: PanopticFile, predictions: Path) -> Card:
-    """Image, true and found segments; those of one class have its colour."""
+def segments_card(title: str, path: Path, ground_truth: PanopticFile, results: Path) -> Card:
+    """Return an image, its true and its predicted segments; a class has one colour in both."""
     image = overlays.fit(read_image(path), SIDE)
     images, legends = [("image", image)], []
     for name, (numbers, segments) in {
         "ground truth": true_segments(ground_truth, int(path.stem)),
-        "Mask2Former": found_segments(predictions, path.stem),
+        "Mask2Former": predicted_segments(results, path.stem),
     }.items():
-        regions = segment_regions(numbers, segments, WORDS, tell_apart=False)
+        regions = segment_regions(numbers, segments, VOCABULARY, tell_apart=False)
         labels = overlays.fit(regions.labels, SIDE)
         images.append(
             (
@@ -110,18 +112,18 @@ def segments_card(title: str, path: Path, ground_truth: PanopticFile, prediction
 
 
 def true_segments(ground_truth: PanopticFile, image_id: int) -> tuple[np.ndarray, list[Segment]]:
-    """A map (H, W) of numbers, and what they stand for."""
+    """Return a map (H, W) of segment ids, and the segments."""
     segments = ground_truth.segments(image_id)
     return segments.ids, [Segment(*each) for each in segments.categories.items()]
 
 
-def found_segments(predictions: Path, name: str) -> tuple[np.ndarray, list[Segment]]:
-    """The same, of what demo/demo.py wrote for an image of this name."""
-    listed = json.loads((predictions / f"{name}_segments.json").read_text())
+def predicted_segments(results: Path, name: str) -> tuple[np.ndarray, list[Segment]]:
+    """Return the same from the files that demo/demo.py wrote for an image of this name."""
+    listed = json.loads((results / f"{name}_segments.json").read_text())
     segments = [Segment(each["id"], each["category_id"], each["isthing"]) for each in listed]
-    return read_labels(predictions / f"{name}_labels.png"), segments
+    return read_labels(results / f"{name}_labels.png"), segments
 
 
 def _legend(numbers: np.ndarray, segments: Sequence[Segment]) -> list[LegendEntry]:
     shares = [(segment.class_id, float((numbers == segment.number).mean())) for segment in segments]
-    return legend_entries(WORDS, sorted(shares, key=lambda each: -each[1]))
+    return legend_entries(VOCABULARY, sorted(shares, key=lambda each: -each[1]))

@@ -1,10 +1,10 @@
 """Write an HTML page: index.html and a folder of images beside it, to be opened from disk.
 
-It loads nothing from elsewhere and runs no script. All text from outside (class names, file names,
-commands) is escaped. Colours follow the reader's light or dark setting.
+The page loads nothing from elsewhere and runs no script. All text from outside (class names, file
+names, commands) is escaped. Colours follow the reader's light or dark setting.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -35,9 +35,11 @@ table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabul
 th, td { padding: .35rem .9rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; }
-tr.best td { background: var(--good); font-weight: 600; }
-pre { background: var(--code); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto;
-  font: 13px/1.5 ui-monospace, monospace; }
+td.best { background: var(--good); font-weight: 600; }
+pre { background: var(--code); padding: .7rem .9rem; border-radius: 6px; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; }
+nav ol { margin: .25rem 0 0; padding-left: 1.4rem; }
+nav a { color: inherit; }
 .cards { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
@@ -56,6 +58,7 @@ ul.legend li { overflow-wrap: anywhere; }
   border: 1px solid var(--line); margin-right: .35rem; vertical-align: -.1rem; }
 .fraction { color: var(--soft); }
 summary { cursor: pointer; margin: .75rem 0 .25rem; font-weight: 600; }
+@media (max-width: 30rem) { th, td { padding: .3rem .4rem; } table { font-size: .85rem; } }
 """
 
 
@@ -64,11 +67,11 @@ SMALLEST_FRACTION = 0.01  # of an image; classes that cover less are only counte
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One class in a legend: name, colour (RGB, 0..255), fraction of the image (0..1)."""
+    """One class in a legend: name, colour (RGB, 0..255), fraction of the image (0..1) if known."""
 
     name: str
     color: Color
-    fraction: float
+    fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,18 @@ class Page:
         self.folder = Path(folder)
         self.title = title
         self._body: list[str] = []
+        self._headings: list[str] = []
+        self._contents: int | None = None  # index in the body
         self._images = 0
 
     def heading(self, text: str) -> None:
-        """Add a heading of a section."""
-        self._body.append(f"<h2>{escape(text)}</h2>")
+        """Add a heading of a section, which the contents list links to."""
+        self._headings.append(text)
+        self._body.append(f'<h2 id="section-{len(self._headings)}">{escape(text)}</h2>')
+
+    def contents(self) -> None:
+        """Add a list of all sections of the page, of those that follow too."""
+        self._contents = len(self._body)
 
     def text(self, text: str) -> None:
         """Add a paragraph."""
@@ -123,14 +133,17 @@ class Page:
         self._body.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
 
     def table(
-        self, header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        best: Collection[tuple[int, int]] = (),
     ) -> None:
-        """Add a table; the row with index `best` is marked."""
+        """Add a table; the cells `best`, each the index of a row and of a column, are marked."""
         lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
-        for index, row in enumerate(rows):
-            mark = ' class="best"' if index == best else ""
-            cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-            lines.append(f"<tr{mark}>{cells}</tr>")
+        for i, row in enumerate(rows):
+            marks = [' class="best"' if (i, j) in best else "" for j in range(len(row))]
+            cells = map("<td{}>{}</td>".format, marks, map(escape, row))
+            lines.append(f"<tr>{''.join(cells)}</tr>")
         self._body.append('<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
     def cards(self, cards: Sequence[Card]) -> None:
@@ -139,8 +152,14 @@ class Page:
         self._body.extend(self._card(card) for card in cards)
         self._body.append("</div>")
 
-    def animation(self, caption: str, frames: Iterable[np.ndarray], fps: float = 8) -> None:
-        """Add an animated image of frames (H, W, 3) uint8, all of one size."""
+    def animation(
+        self,
+        caption: str,
+        frames: Iterable[np.ndarray],
+        fps: float = 8,
+        legends: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
+    ) -> None:
+        """Add an animated image, of frames (H, W, 3) uint8 of one size, with legends below it."""
         name = self._next_image(".webp")
         write_animation(frames, self.folder / name, fps)
         text = escape(caption)
@@ -148,20 +167,30 @@ class Page:
             f'<figure class="film"><img src="{name}" alt="{text}"><figcaption>{text}</figcaption>'
             "</figure>"
         )
+        self._body.extend(_legend(heading, entries) for heading, entries in legends)
 
     def write(self) -> Path:
         """Write index.html and return its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         page = self.folder / "index.html"
-        title = escape(self.title)
+        title, body = escape(self.title), [*self._body]
+        if self._contents is not None:
+            body.insert(self._contents, self._contents_list())
         write_text(
             page,
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-            f"<h1>{title}</h1>\n" + "\n".join(self._body) + "\n</body>\n</html>\n",
+            f"<h1>{title}</h1>\n" + "\n".join(body) + "\n</body>\n</html>\n",
         )
         return page
+
+    def _contents_list(self) -> str:
+        items = "".join(
+            f'<li><a href="#section-{number}">{escape(heading)}</a></li>'
+            for number, heading in enumerate(self._headings, 1)
+        )
+        return f'<nav aria-label="Contents"><ol>{items}</ol></nav>'
 
     def _card(self, card: Card) -> str:
         figures = "".join(
@@ -190,7 +219,7 @@ class Page:
 
 def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:
     """Return a legend of the visible entries, and the number of entries that are too small."""
-    shown = [entry for entry in entries if entry.fraction >= SMALLEST_FRACTION]
+    shown = [e for e in entries if e.fraction is None or e.fraction >= SMALLEST_FRACTION]
     items = [_legend_item(entry) for entry in shown]
     if len(shown) < len(entries):
         items.append(
@@ -201,7 +230,10 @@ def _legend(heading: str, entries: Sequence[LegendEntry]) -> str:
 
 def _legend_item(entry: LegendEntry) -> str:
     red, green, blue = (int(value) for value in entry.color)
+    fraction = (
+        "" if entry.fraction is None else f' <span class="fraction">{entry.fraction:.0%}</span>'
+    )
     return (
         f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-        f'{escape(entry.name)} <span class="fraction">{entry.fraction:.0%}</span></li>'
+        f"{escape(entry.name)}{fraction}</li>"
     )

@@ -1,12 +1,15 @@
 """A step runs once, and again when it, its sources or a step before it changed."""
 
 import importlib
+import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from segcore.errors import UserError
+from segcore.runtime.console import Console
 
 
 @pytest.fixture
@@ -27,10 +30,16 @@ def two_steps(steps, tmp_path):
     return step("first"), step("second")
 
 
+@pytest.fixture
+def console() -> Console:
+    """A console whose output is kept."""
+    return Console(io.StringIO(), io.StringIO())
+
+
 def run_both(steps, tmp_path, pair):
-    runner = steps.Steps(tmp_path / "out", tmp_path, {})
-    for number, step in enumerate(pair):
-        runner.run(step, str(number))
+    runner = steps.Steps(tmp_path / "out", tmp_path, {}, Console(silent=True))
+    for step in pair:
+        runner.run(step)
     return [len((tmp_path / step.name).read_text()) for step in pair]
 
 
@@ -67,27 +76,47 @@ def test_outputs_lie_in_the_repository_wherever_it_is_started(steps, tmp_path, m
     monkeypatch.chdir(elsewhere)
     step = steps.Step("x", "x", ["-c", "import os; os.mkdir('out')"], [], Path("out"))
     for _ in range(2):
-        steps.Steps(repository, repository, {}).run(step, "1/1")
+        steps.Steps(repository, repository, {}, Console(silent=True)).run(step)
     assert (elsewhere / "out" / "precious").exists()
     assert not (repository / "out" / "precious").exists()
 
 
-def test_a_failed_step_is_one_sentence_and_is_tried_again(steps, tmp_path):
-    failing = steps.Step("bad", "Fails", ["-c", "exit(3)"], [], tmp_path / "out" / "bad")
-    for _ in range(2):
-        with pytest.raises(UserError, match="'bad' ended with exit code 3"):
-            steps.Steps(tmp_path / "out", tmp_path, {}).run(failing, "1/1")
+def test_a_failed_step_shows_its_output_and_is_tried_again(steps, tmp_path, console):
+    command = ["-c", "print('reason'); exit(3)"]
+    failing = steps.Step("bad", "Fails", command, [], tmp_path / "out" / "bad")
+    for count in (1, 2):
+        with pytest.raises(UserError, match=r"'bad' failed with exit code 3.*bad\.txt"):
+            steps.Steps(tmp_path / "out", tmp_path, {}, console).run(failing)
+        assert console.out.getvalue() == "reason\n" * count
 
 
-def test_the_environment_reaches_the_command_and_its_words_are_kept(steps, tmp_path):
+def test_the_console_shows_a_line_a_step_and_warnings_once(steps, tmp_path, console):
+    code = "import sys; print('warning: odd', file=sys.stderr); print('x\\n' * 1000)"
+    results = iter(["a score", "a score", "a score"])
+    pair = [steps.Step(n, n, ["-c", code], [], result=lambda folder: next(results)) for n in "ab"]
+    for run in (pair, pair[:1]):
+        runner = steps.Steps(tmp_path / "out", tmp_path, {}, console)
+        for step in run:
+            runner.run(step)
+    lines = console.out.getvalue().splitlines()
+    assert [re.sub(r"\d+ s", "N s", line) for line in lines] == [
+        "a  a score  (N s)",
+        "b  a score  (N s)",
+        "a  a score  (unchanged)",
+    ]
+    assert console._err.getvalue() == "warning: odd\n"
+    assert runner.log("b").read_text().count("x\n") == 1000
+
+
+def test_the_environment_reaches_the_command_and_its_output_is_kept(steps, tmp_path):
     command = ["-c", "import os; print(os.environ['GREETING'])"]
-    step = steps.Step("env", "Looks", command, [], tmp_path / "out" / "env")
-    runner = steps.Steps(tmp_path / "out", tmp_path, {"GREETING": "hello"})
-    runner.run(step, "1/1")
+    step = steps.Step("env", "Environment", command, [], None)
+    runner = steps.Steps(tmp_path / "out", tmp_path, {"GREETING": "hello"}, Console(silent=True))
+    runner.run(step)
     assert runner.log("env").read_text() == "hello\n"
 
 
-def test_what_decides_a_result_is_among_the_sources_of_its_step(repository):
+def test_files_that_determine_a_result_are_sources_of_its_step(repository):
     planned = {step.name: step for step in importlib.import_module("run_demo").STEPS}
 
     def sources(name):

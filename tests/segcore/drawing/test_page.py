@@ -32,13 +32,14 @@ class Tags(HTMLParser):
 @pytest.fixture
 def page(tmp_path):
     page = Page(tmp_path / "page", "A & B")
+    page.contents()
     image = np.zeros((30, 60, 3), dtype=np.uint8)
     hostile = "<script>alert(1)</script>\"'&"
     page.heading(hostile)
     page.text(hostile)
     page.note("look here")
     page.commands(["demo.py --vocabulary '<a>'", "second line"])
-    page.table(["name", "mIoU"], [[hostile, "1.0"], ["model", "2.0"]], best=1)
+    page.table(["name", "mIoU"], [[hostile, "1.0"], ["model", "2.0"]], best={(1, 1)})
     entries = [LegendEntry(hostile, (1, 2, 3), 0.25), LegendEntry("tiny", (4, 5, 6), 0.001)]
     images = [("image", image), (hostile, image)]
     page.cards([Card(hostile, images, [(hostile, entries)], side=40)])
@@ -53,6 +54,8 @@ def test_page_is_well_formed_and_escaped(page):
     assert "&lt;script&gt;" in text and "A &amp; B" in text
     assert "rgb(1,2,3)" in text and ">25%<" in text
     assert "tiny" not in text and "1 below 1%" in text
+    links = {attrs.get("href") for tag, attrs in tags.seen if tag == "a"}
+    assert links == {"#section-1"} and 'id="section-1"' in text
     assert sum("best" in attrs.get("class", "") for _, attrs in tags.seen) == 1
 
 
