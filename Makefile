@@ -1,4 +1,4 @@
-# make demo     set up, draw images, train a small model, segment, write output/demo/index.html
+# make demo     set up, generate images, train a small model, segment, write output/demo/index.html
 # make test     set up, run the tests
 # make bench    speed and memory beside the baseline; BENCH=mask2former, video, evaluators: of these
 # make lint     ruff: rules and layout; mypy: the types of catrank/
@@ -28,6 +28,11 @@ PY := $(CURDIR)/.venv/bin/python
 SETUP := .venv/complete
 endif
 
+EXTRAS := .[test,dev,demo]
+# Run a command with its output in a log, which is shown where it fails.
+quietly = log=$$(mktemp); $(1) >"$$log" 2>&1 || { cat "$$log" >&2; rm -f "$$log"; exit 2; }; \
+	  if [ -d .venv ]; then cat "$$log" >>.venv/setup.log; fi; rm -f "$$log"
+
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 9
 
@@ -39,9 +44,9 @@ setup: $(SETUP)
 	  { echo "error: $$(command -v python3) is too old: Python 3.10 or newer is needed" >&2; exit 2; }
 	@python3 -c 'import ensurepip, venv' || \
 	  { echo "error: python3 has no venv: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
-	@echo "Setting up .venv; torch is a large download, once."
-	python3 -m venv .venv
-	$(PY) -m pip install --disable-pip-version-check -e '.[test,dev,demo]'
+	@echo "Setting up .venv (torch is a large download, once; output in .venv/setup.log)"
+	@python3 -m venv .venv
+	@$(call quietly,$(PY) -m pip install --disable-pip-version-check -e '$(EXTRAS)')
 	@$(MAKE) --no-print-directory check PYTHON=$(PY)
 	@touch $@
 
@@ -58,10 +63,11 @@ check:
 	  how = f"{sys.executable} -m pip install -e .[test,dev,demo]"; \
 	  sys.exit(f"error: {sys.executable} lacks {lacking}: {how}" if lacking else 0)'
 	@$(PY) -c 'import detectron2' 2>/dev/null || \
-	  $(PY) -m pip install --disable-pip-version-check -e ./d2lite
+	  { echo "Setting up d2lite, in place of Detectron2"; \
+	    $(call quietly,$(PY) -m pip install --disable-pip-version-check -e ./d2lite); }
 
 demo: setup
-	$(PY) demo/run_demo.py
+	@$(PY) demo/run_demo.py
 
 # The closing line of pytest is the last of the output.
 test: setup

@@ -33,3 +33,9 @@ def test_missing_packages_are_named(repository):
     assert done.returncode != 0
     assert f"error: {sys.executable} lacks no_such_package: {sys.executable} -m pip" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_set_up_logs_the_output_of_pip(repository):
+    dry = make(repository, "-n", "-W", "pyproject.toml", ".venv/complete")
+    (line,) = [line for line in dry.stdout.splitlines() if "-e '.[test,dev,demo]'" in line]
+    assert '>"$log" 2>&1' in line and ">>.venv/setup.log" in line

@@ -31,7 +31,7 @@ GROUNDS = {
     name: VOCABULARY.colors[i] for i, name in enumerate(VOCABULARY.names) if len(name.split()) == 1
 }
 COLOR_VOCABULARY = replace(
-    Vocabulary.from_words([*COLORS, *GROUNDS]), colors=(*COLORS.values(), *GROUNDS.values())
+    Vocabulary.from_class_names([*COLORS, *GROUNDS]), colors=(*COLORS.values(), *GROUNDS.values())
 )
 IMAGES = DATASETS / "scenes-60" / "demo" / "images"
 EVALUATION = OUTPUT / "evaluation"

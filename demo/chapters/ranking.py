@@ -63,7 +63,7 @@ def write(page: Page, folder: Path) -> Outcome:
     page.text(
         "An image shows a handful of the classes in a large vocabulary. RankSeg ranks the "
         "categories of the image first, and Mask2Former then classifies its regions among the ten "
-        "highest ranks instead of all 60 classes."
+        "highest ranks instead of all 60 classes. The images are the first six, not selected."
     )
     images = examples(
         folder / IMAGES.relative_to(OUTPUT),

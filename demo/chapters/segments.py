@@ -54,7 +54,8 @@ def write(page: Page, folder: Path) -> Outcome:
     page.heading("Panoptic segmentation: Mask2Former")
     page.text(
         "Every object is a segment of its own, and so is every kind of background. Panoptic "
-        "quality in percent, the mean over the classes that training showed."
+        "quality (PQ), segmentation quality (SQ) and recognition quality (RQ) in percent: means "
+        "over the classes that training showed."
     )
     images = sorted((folder / IMAGES.relative_to(OUTPUT) / "images").glob("*.png"))[:SHOWN]
     annotated = folder / IMAGES.relative_to(OUTPUT)
@@ -66,7 +67,7 @@ def write(page: Page, folder: Path) -> Outcome:
         ]
     )
     quality = read_quality(folder / EVALUATION.name / "inference" / DATA_SET)
-    header = ["", "panoptic quality", "segmentation", "recognition"]
+    header = ["", "PQ", "SQ", "RQ"]
     cells = {name: [f"{value:.1f}" for value in row] for name, row in quality.items()}
     page.table(header, [[name, *row] for name, row in cells.items()])
     return Outcome(

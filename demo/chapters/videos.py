@@ -97,8 +97,8 @@ def side_by_side(
     frames, classes, tracks = [], set(), {}
     for path in sorted((video / "origin").glob("*.png")):
         image = overlays.fit(read_image(path), SIDE)
-        labels = read_labels(video / "mask" / path.name)
-        classes |= {int(i) for i in np.unique(labels[labels < NUM_OBJECTS])}
+        labels = read_labels(video / "mask" / path.name).astype(int) - 1  # VSPW's begin with 1
+        classes |= {int(i) for i in np.unique(labels) if 0 <= i < NUM_OBJECTS}
         listed = json.loads((results / f"{path.stem}_segments.json").read_text())
         segments = [Segment(each["id"], each["category_id"]) for each in listed]
         tracks |= {each.number: each.class_id for each in segments}
@@ -112,10 +112,8 @@ def side_by_side(
 
 def draw_objects(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Draw the objects of a label map (h, w) onto an image (H, W, 3) uint8."""
-    labels = overlays.fit(np.where(labels < NUM_OBJECTS, labels, len(VOCABULARY)), SIDE)
-    return overlays.overlay(
-        image, labels, VOCABULARY.colors, alpha=ALPHA, ignore_label=len(VOCABULARY)
-    )
+    labels = overlays.fit(np.where(labels < NUM_OBJECTS, labels, -1), SIDE)
+    return overlays.overlay(image, labels, VOCABULARY.colors, alpha=ALPHA, ignore_label=-1)
 
 
 def draw_tracks(image: np.ndarray, numbers: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:

@@ -47,6 +47,7 @@ nav a { color: inherit; }
 .card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
 .images { display: grid; gap: .5rem;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
+.images.four { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 figure { margin: 0; }
 figure.film { max-width: 46rem; margin: .75rem 0; }
 img { display: block; width: 100%; height: auto; border-radius: 4px; }
@@ -197,7 +198,8 @@ class Page:
             self._figure(caption, fit(image, card.side), card.title)
             for caption, image in card.images
         )
-        parts = [f'<h3>{escape(card.title)}</h3><div class="images">{figures}</div>']
+        four = " four" if len(card.images) == 4 else ""
+        parts = [f'<h3>{escape(card.title)}</h3><div class="images{four}">{figures}</div>']
         parts.extend(_legend(heading, entries) for heading, entries in card.legends)
         return '<div class="card">' + "\n".join(parts) + "</div>"
 
