@@ -1,98 +1,13 @@
 #!/usr/bin/env python3
-"""Prepare PASCAL-Context with 59 classes for semantic segmentation.
-
-    python datasets/prepare_pascal_context_59.py
-
-reads, below <root>/VOCdevkit/VOC2010 (<root> is $DETECTRON2_DATASETS or "datasets"),
-
-    trainval_merged.json        the annotations of PASCAL in Detail
-    JPEGImages/*.jpg            VOCtrainval_03-May-2010.tar
-
-and writes
-
-    annotations_detectron2/pc59_val/*.png       0..58, 255 = no class
-
-Complete files are kept.
-"""
+"""Prepare a data set: `catrank data prepare pascal_context_59`."""
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
 
 # isort: split
 
-from functools import partial
-from pathlib import Path
+import sys
 
-import numpy as np
-
-from segcore.annotations import read_annotations
-from segcore.datasets.label_maps import LabelMaps, make_label_maps
-from segcore.datasets.preparing import check_name, label_table, preparing_parser, relabel, run
-from segcore.errors import UserError
-from segcore.images import MAX_PIXELS
-from segcore.outlines import decode_mask
-from segcore.vocabulary import Vocabulary
-
-FOLDER = "VOCdevkit/VOC2010"
-DATASET = "context_59_test_sem_seg"
-VOCABULARY = Vocabulary.registered("pascal_context_59")
-LABELS = label_table(
-    {theirs: id for id, theirs in enumerate(VOCABULARY.dataset_ids)}, VOCABULARY.ignore_label
-)
-
-
-def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps of the images of the phase "val".
-
-    Raises:
-        UserError: the file is missing or wrong, or a label map cannot be written.
-    """
-    path = root / FOLDER / "trainval_merged.json"
-    images = read_images(path)
-    make_label_maps(LabelMaps.of(DATASET, root), images, partial(convert, path), workers)
-
-
-def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
-    """Return {stem of a validation image: ((height, width), its segments in the file's order)}.
-
-    Raises:
-        UserError: the file has another format.
-    """
-    content = read_annotations(path)
-    try:
-        shown = {each["image_id"]: each for each in content["images"] if each["phase"] == "val"}
-        segments = {id: [] for id in shown}
-        for segment in content["annos_segmentation"]:
-            if segment["image_id"] in segments:
-                kept = {key: segment[key] for key in ("category_id", "segmentation")}
-                segments[segment["image_id"]].append(kept)
-        return {
-            Path(check_name(image["file_name"], path)).stem: (
-                (int(image["height"]), int(image["width"])),
-                segments[id],
-            )
-            for id, image in shown.items()
-        }
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not the file of PASCAL in Detail: {error!r}") from error
-
-
-def convert(json_file: Path, image: tuple[tuple[int, int], list[dict]]) -> np.ndarray:
-    """Return the label map (H, W) uint8: later segments over earlier ones.
-
-    Raises:
-        UserError: the size is invalid, or a segment is damaged.
-    """
-    size, segments = image
-    if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-        raise UserError(f"{json_file} has an image of {size} pixels")
-    canvas = np.zeros(size, dtype=np.int64)
-    for segment in segments:
-        mask = decode_mask(segment["segmentation"], size, f"a segment of {json_file}")
-        canvas[mask] = segment["category_id"]
-    return relabel(canvas, LABELS, json_file)
-
+from catrank.cli import main
 
 if __name__ == "__main__":
-    run(prepare, preparing_parser(__doc__))
+    sys.exit(main(["data", "prepare", "pascal_context_59", *sys.argv[1:]]))

@@ -1,6 +1,6 @@
-"""Helpers for the tests of the scripts that prepare downloads."""
+"""Helpers for the tests of preparing downloads."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -12,15 +12,10 @@ from segcore.datasets.builtin import data_root
 from segcore.datasets.semantic import read_pairs
 from segcore.images import read_labels
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "datasets"
-
 
 def load(name: str) -> ModuleType:
-    """Import a script of the folder datasets, which is not a package."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module that prepares a benchmark."""
+    return importlib.import_module(f"segcore.datasets.preparation.{name}")
 
 
 def save(path: Path, pixels: list | np.ndarray) -> Path:

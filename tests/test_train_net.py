@@ -1,6 +1,5 @@
 """train_net.py as users run it: a very small CAT-Seg on a few Scenes."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ import torch
 from detectron2.engine import default_argument_parser
 
 import catseg_d2  # noqa: F401  (its config is what the tests train)
+from catrank import training
 from segcore.engine import launch
 from segcore.errors import UserError
 from segcore.scenes import SCENES_60, Settings, write_scenes
@@ -150,17 +150,14 @@ def test_a_user_error_is_one_message_and_exit_code_2(run):
         (["--eval-only", "MODEL.WEIGHTS", "other.pth"], "does not fit the model of this config"),
     ],
 )
-def test_errors(repository, tmp_path, monkeypatch, arguments, message):
+def test_errors(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
     torch.save({"model": {"w": torch.zeros(1000)}}, "other.pth")
     Path("truncated.pth").write_bytes(Path("other.pth").read_bytes()[:-500])
-    spec = importlib.util.spec_from_file_location("train_net", repository / "train_net.py")
-    train_net = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(train_net)
     flags = [argument for argument in arguments if argument.startswith("--")]
     opts = [str(part) for pair in SMALL.items() for part in pair] + arguments[len(flags) :]
     args = ["--config-file", "catseg_d2/scenes_60.yaml", *flags, "OUTPUT_DIR", "out", *opts]
     with pytest.raises(UserError) as caught:
-        launch(train_net.main, default_argument_parser().parse_args(args))
+        launch(training.main, default_argument_parser().parse_args(args))
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,8 +1,6 @@
-"""Common parts of the scripts that prepare downloads: tables of labels, segments, files."""
+"""Common parts of preparing downloads: tables of labels, segments, files."""
 
-import argparse
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,10 +10,9 @@ import scipy.io
 from PIL import Image
 from tqdm import tqdm
 
-from segcore.datasets.builtin import data_root
-from segcore.errors import UserError, exit_on_user_error
+from segcore.errors import UserError
 from segcore.images import MAX_PIXELS
-from segcore.runtime.files import check_file_name, path_argument, replace
+from segcore.runtime.files import check_file_name, replace
 from segcore.runtime.processes import process_map
 
 MOST_VALUES = 1 << 16  # of a label map
@@ -25,25 +22,6 @@ FORMATS = {
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".jpg": ("JPEG", {}),
 }
-
-
-def preparing_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of ``--workers`` and ``--root``, which all these scripts take."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
-    )
-    parser.add_argument("--root", type=path_argument, default=data_root())
-    return parser
-
-
-def run(prepare: Callable, parser: argparse.ArgumentParser) -> None:
-    """Call ``prepare`` with the parsed options; a user error ends the script with its message."""
-    options = vars(parser.parse_args())
-    with exit_on_user_error(": the same command goes on from here"):
-        prepare(**options)
 
 
 def find_files(folder: Path, suffix: str) -> list[Path]:

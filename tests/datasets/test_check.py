@@ -1,18 +1,18 @@
 """A data set with every fault that datasets/check.py knows, and one without any."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from catrank.cli import ROOT
+from catrank.cli.parsing import Parser, parse
 from segcore.datasets import register_semantic_dataset
 from segcore.datasets.checking import Source, survey
 from segcore.datasets.checking.sample import choose_pairs
@@ -20,14 +20,6 @@ from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 WORDS = Vocabulary.load(["grass", "cat, kitten", "dog"])
-
-
-@pytest.fixture(scope="module")
-def check(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check", repository / "datasets/check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Folder:
@@ -270,8 +262,11 @@ def two(tmp_path: Path) -> tuple[Folder, Folder]:
     return folders
 
 
-def run(check: ModuleType, *words: object) -> bool:
-    return check.run(check.parse_arguments(["--workers", "1", *map(str, words)]))
+def run(*words: object) -> bool:
+    """Whether ``catrank data check`` finds nothing to fix."""
+    line = ["data", "check", "--workers", "1", *map(str, words)]
+    word, args = parse(Parser(ROOT, "catrank"), line)
+    return word.run(args) == 0
 
 
 def arguments(*folders: Folder) -> list[object]:
@@ -279,25 +274,25 @@ def arguments(*folders: Folder) -> list[object]:
     return ["--images", *images, "--labels", *labels, "--vocabulary", "grass, cat, dog"]
 
 
-def test_two_folders(check: ModuleType, two: tuple[Folder, Folder], capsys) -> None:
-    assert run(check, *arguments(*two))
+def test_two_folders(two: tuple[Folder, Folder], capsys) -> None:
+    assert run(*arguments(*two))
     assert "0 errors to fix, 0 notes" in capsys.readouterr().out
     two[1].save("1.png", np.full((12, 20), 77))
     two[1].save("2.png", np.repeat([0, 1, 77], 4)[:, None].repeat(20, axis=1))
-    assert not run(check, *arguments(*two))
+    assert not run(*arguments(*two))
     assert "in all: 77 (320 pixels, 2 label maps)" in capsys.readouterr().out
     for name in ("1.png", "2.png"):
         two[1].label(name)
     Image.open(two[0].images / "1.png").save(two[1].images / "2.png")
-    assert not run(check, *arguments(*two))
+    assert not run(*arguments(*two))
     out = capsys.readouterr().out
     assert "ERROR: images that training and test have in common: 1" in out
 
 
-def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path) -> None:
+def test_page_and_report(two: tuple[Folder, Folder], tmp_path: Path) -> None:
     two[0].save("1.png", np.full((12, 20), 77))
     out = tmp_path / "out"
-    assert not run(check, *arguments(*two), "--output", out, "--ignore-label", 9)
+    assert not run(*arguments(*two), "--output", out, "--ignore-label", 9)
     page = (out / "index.html").read_text("utf-8")
     for part in ("There are errors to fix", "holds 77", "grass", "20 x 12"):
         assert part in page
@@ -313,7 +308,7 @@ def test_page_and_report(check: ModuleType, two: tuple[Folder, Folder], tmp_path
     assert test["findings"] == report["between"] == []
 
 
-def test_custom_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Path, capsys) -> None:
+def test_custom_file(two: tuple[Folder, Folder], tmp_path: Path, capsys) -> None:
     table = {
         "classes": list(WORDS.names),
         "datasets": {
@@ -323,11 +318,11 @@ def test_custom_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Pa
     }
     (tmp_path / "pets.json").write_text(json.dumps(table))
     try:
-        assert run(check, "--own", tmp_path / "pets.json")
+        assert run("--own", tmp_path / "pets.json")
         assert "check_train" in capsys.readouterr().out
         two[0].image("3.png")
-        assert not run(check, "--own", tmp_path / "pets.json")
-        assert run(check, "--dataset", "check_train", "check_test")  # may leave images out
+        assert not run("--own", tmp_path / "pets.json")
+        assert run("--dataset", "check_train", "check_test")  # may leave images out
     finally:
         for name in table["datasets"]:
             DatasetCatalog.remove(name)
@@ -346,9 +341,9 @@ def test_custom_file(check: ModuleType, two: tuple[Folder, Folder], tmp_path: Pa
         (["--own", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_errors(check: ModuleType, words: list[str], says: str) -> None:
+def test_errors(words: list[str], says: str) -> None:
     with pytest.raises(UserError) as caught:
-        run(check, *words)
+        run(*words)
     assert says in str(caught.value)
 
 

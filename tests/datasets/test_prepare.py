@@ -42,7 +42,7 @@ class TestADE20K:
 
     @pytest.fixture
     def module(self) -> ModuleType:
-        return load("prepare_ade20k")
+        return load("ade20k")
 
     def test_the_numbers_of_instances_are_those_of_the_table(self, module) -> None:
         classes = vocabulary_table("ade20k_panoptic_150")["classes"]
@@ -195,12 +195,12 @@ class TestCOCO:
         return folder
 
     def test_label_maps(self, folder: Path) -> None:
-        load("prepare_coco_panoptic").prepare(folder.parent, workers=1)
+        load("coco_panoptic").prepare(folder.parent, workers=1)
         labels = read_labels(folder / "panoptic_semseg_val2017/9.png")
         assert labels.tolist() == [[0, 255], [132, 132]] and labels.dtype == np.uint8
 
     def test_faults(self, folder: Path) -> None:
-        module, path = load("prepare_coco_panoptic"), folder / "panoptic_val2017/9.png"
+        module, path = load("coco_panoptic"), folder / "panoptic_val2017/9.png"
         save(path, encode_ids(np.array([[70000, 6], [5, 5]])))
         with pytest.raises(UserError, match=r"9\.png holds the segment id 6"):
             module.prepare(folder.parent, workers=1)
@@ -214,7 +214,7 @@ class TestCOCO:
             module.prepare(folder.parent, workers=1)
 
     def test_stuff(self, tmp_path: Path) -> None:
-        module, folder = load("prepare_coco_stuff"), tmp_path / "coco-stuff"
+        module, folder = load("coco_stuff"), tmp_path / "coco-stuff"
         save(folder / "annotations/val2017/1.png", [[0, 181, 255, 11, 12]])  # 11 is unused
         module.prepare(tmp_path, workers=1)
         labels = read_labels(folder / "annotations_detectron2/val2017/1.png")

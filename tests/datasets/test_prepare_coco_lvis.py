@@ -87,7 +87,7 @@ def download(tmp_path: Path) -> Path:
 
 
 def test_names_are_those_of_the_facts(download: Path) -> None:
-    load("prepare_coco_lvis").prepare(download, published=False, workers=1)
+    load("coco_lvis").prepare(download, published=False, workers=1)
     found = registered_labels("coco_lvis_val", download)
     assert set(found) == {IMAGE, "000000000010"} and found[IMAGE].dtype == np.uint16
     row = found[IMAGE][1]
@@ -100,7 +100,7 @@ def test_names_are_those_of_the_facts(download: Path) -> None:
 
 
 def test_the_published_fault(download: Path) -> None:
-    module = load("prepare_coco_lvis")
+    module = load("coco_lvis")
     module.prepare(download, published=True, workers=1)
     row = registered_labels("coco_lvis_val_published", download)[IMAGE][0]
     names = [CLASSES[value - 1] for value in row[:10]]
@@ -111,7 +111,7 @@ def test_the_published_fault(download: Path) -> None:
 
 def test_renaming_in_place(download: Path) -> None:
     """The table of the fault against what it stands for."""
-    module = load("prepare_coco_lvis")
+    module = load("coco_lvis")
     ids = np.arange(92, 183)
     renamed = ids.copy()
     for id in ids:
@@ -122,7 +122,7 @@ def test_renaming_in_place(download: Path) -> None:
 
 
 def test_what_is_read_are_class_ids(download: Path) -> None:
-    load("prepare_coco_lvis").prepare(download, published=False, workers=1)
+    load("coco_lvis").prepare(download, published=False, workers=1)
     name = "test_coco_lvis"
     metadata = MetadataCatalog.get("coco_lvis_val")
     assert (metadata.first_label, metadata.ignore_label) == (1, 65535)
@@ -148,7 +148,7 @@ def test_what_is_read_are_class_ids(download: Path) -> None:
 
 
 def test_a_second_run_does_nothing(download: Path) -> None:
-    module = load("prepare_coco_lvis")
+    module = load("coco_lvis")
     module.prepare(download, published=False, workers=1)
     before = {p: p.lstat().st_mtime_ns for p in (download / "lvis").rglob("*")}
     module.prepare(download, published=False, workers=1)
@@ -188,11 +188,11 @@ def test_faults(download: Path, file: str, old: str, new: str, message: str) -> 
     path = download / f"lvis/annotations/{file}.json"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match=message):
-        load("prepare_coco_lvis").prepare(download, published=False, workers=1)
+        load("coco_lvis").prepare(download, published=False, workers=1)
 
 
 def test_missing_files(download: Path) -> None:
-    module = load("prepare_coco_lvis")
+    module = load("coco_lvis")
     (download / "lvis/annotations/stuff_train2017.json").unlink()
     with pytest.raises(UserError, match=r"cannot read .*stuff_train2017\.json"):
         module.prepare(download, published=False, workers=1)

@@ -117,7 +117,7 @@ def ade20k_full(root: Path) -> Path:
 
 
 SCRIPTS = {  # script: what makes the download, options, data set -> labels of its first image
-    "prepare_voc": (
+    "voc": (
         voc,
         {},
         {
@@ -125,17 +125,17 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
             "voc_2012_test_background_sem_seg": [[20, 0, 19], [255, 4, 20]],
         },
     ),
-    "prepare_pascal_context_59": (
+    "pascal_context_59": (
         context_59,
         {},
         {"context_59_test_sem_seg": [[0, 58, 58], [255, 255, 255]]},
     ),
-    "prepare_pascal_context_459": (
+    "pascal_context_459": (
         context_459,
         {},
         {"context_459_test_sem_seg": [[0, 458, 1], [1, 1, 1]]},
     ),
-    "prepare_coco_stuff_10k": (
+    "coco_stuff_10k": (
         coco_stuff_10k,
         {},
         {
@@ -143,12 +143,12 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
             "coco_2017_test_stuff_10k_sem_seg": [[255, 0, 170], [255, 11, 80]],
         },
     ),
-    "prepare_coco_stuff": (
+    "coco_stuff": (
         coco_stuff,
         {},
         {"coco_2017_test_stuff_all_sem_seg": [[0, 170, 255], [255, 11, 80]]},
     ),
-    "prepare_cityscapes": (
+    "cityscapes": (
         cityscapes,
         {},
         {
@@ -156,7 +156,7 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
             "cityscapes_fine_sem_seg_val": [[255, 0, 18], [1, 255, 255]],
         },
     ),
-    "prepare_ade20k_full": (
+    "ade20k_full": (
         ade20k_full,
         {"split": "all"},
         {
@@ -250,7 +250,7 @@ def test_registered_data_sets_read_and_score_what_is_written(tmp_path: Path) -> 
 
 def test_the_background_of_pas_20b_has_no_image_less(tmp_path: Path) -> None:
     voc(tmp_path)
-    load("prepare_voc").prepare(tmp_path, workers=1)
+    load("voc").prepare(tmp_path, workers=1)
     assert set(registered_labels("voc_2012_test_sem_seg", tmp_path)) == {"2007_000033"}
     found = registered_labels("voc_2012_test_background_sem_seg", tmp_path)
     assert found["2007_000042"].tolist() == [[20, 20, 20], [255, 20, 20]]
@@ -263,7 +263,7 @@ def test_label_maps_of_another_preparation_get_a_warning(
     folder = tmp_path / "VOCdevkit/VOC2012"
     save(folder / "annotations_detectron2/val/2007_000001.png", [[0]])
     (folder / "JPEGImages/2007_000033.jpg").unlink()
-    load("prepare_voc").prepare(tmp_path, workers=1)
+    load("voc").prepare(tmp_path, workers=1)
     said = capsys.readouterr().err
     assert "1 label maps, such as 2007_000001.png, are not of this download" in said
     assert "1 label maps have no image in" in said
@@ -274,7 +274,7 @@ def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     voc(tmp_path)
     write(tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt", f"{name}\n")
     with pytest.raises(UserError, match=r"cannot be the|leads out|control"):
-        load("prepare_voc").prepare(tmp_path, workers=1)
+        load("voc").prepare(tmp_path, workers=1)
 
 
 @pytest.mark.parametrize("value", [0, 460])
@@ -282,7 +282,7 @@ def test_pascal_context_459_has_a_class_for_every_pixel(tmp_path: Path, value: i
     path = context_459(tmp_path)
     save_mat(path, LabelMap=np.array([[1, value]], dtype=np.uint16))
     with pytest.raises(UserError, match=r"2\.mat holds the labels .* instead of 1\.\.459"):
-        load("prepare_pascal_context_459").prepare(tmp_path, workers=1)
+        load("pascal_context_459").prepare(tmp_path, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_pascal_context_459_has_a_class_for_every_pixel(tmp_path: Path, value: i
 def test_matlab_files_without_a_label_map(tmp_path: Path, arrays: dict) -> None:
     save_mat(context_459(tmp_path), **arrays)
     with pytest.raises(UserError, match="holds no label map 'LabelMap'"):
-        load("prepare_pascal_context_459").prepare(tmp_path, workers=1)
+        load("pascal_context_459").prepare(tmp_path, workers=1)
 
 
 def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_pascal_in_detail_of_another_kind(tmp_path: Path) -> None:
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(UserError, match=message):
-            load("prepare_pascal_context_59").prepare(tmp_path, workers=1)
+            load("pascal_context_59").prepare(tmp_path, workers=1)
 
 
 class TestADE20KFull:
@@ -324,7 +324,7 @@ class TestADE20KFull:
         pixels[:, :1000] = (2978 // 256 * 10, 2978 % 256, 0)
         pixels[:, 1000:] = (312 // 256 * 10, 312 % 256, 0)
         save(folder / "ADE_val_9_seg.png", pixels)
-        load("prepare_ade20k_full").prepare(tmp_path, split="validation", workers=1)
+        load("ade20k_full").prepare(tmp_path, split="validation", workers=1)
         labels = registered_labels("ade20k_full_sem_seg_freq_val_all", tmp_path)["ADE_val_9"]
         folder = LabelMaps.of("ade20k_full_sem_seg_freq_val_all", tmp_path).image_folder
         image = read_image(folder / "ADE_val_9.jpg")
@@ -337,11 +337,11 @@ class TestADE20KFull:
         mask = ade20k_full(tmp_path)
         save(mask, np.zeros((3, 2, 3)))
         with pytest.raises(UserError, match=r"_seg\.png has \(height, width\) \(3, 2\), but its"):
-            load("prepare_ade20k_full").prepare(tmp_path, split="validation", workers=1)
+            load("ade20k_full").prepare(tmp_path, split="validation", workers=1)
 
     def test_the_pickle_of_the_download_is_not_opened(self, tmp_path: Path) -> None:
         ade20k_full(tmp_path)
         bomb = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
         (tmp_path / "ADE20K_2021_17_01/index_ade20k.pkl").write_bytes(bomb)
-        load("prepare_ade20k_full").prepare(tmp_path, split="all", workers=1)
+        load("ade20k_full").prepare(tmp_path, split="all", workers=1)
         assert not (tmp_path / "ran").exists()

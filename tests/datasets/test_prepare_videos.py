@@ -1,32 +1,19 @@
 """The scripts for VSPW and YouTube-VIS, on releases of two small videos."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from downloads import load
 from PIL import Image
 
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
 from segcore.scenes.coco import encode_mask
-
-
-@pytest.fixture(scope="module")
-def load(repository: Path) -> Callable[[str], ModuleType]:
-    def make(name: str) -> ModuleType:
-        path = repository / f"datasets/{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return make
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -36,8 +23,8 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 class TestVSPW:
     @pytest.fixture
-    def module(self, load) -> ModuleType:
-        return load("prepare_vspw")
+    def module(self) -> ModuleType:
+        return load("vspw")
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -107,8 +94,8 @@ class TestVSPW:
 
 class TestYouTubeVIS:
     @pytest.fixture
-    def module(self, load) -> ModuleType:
-        return load("prepare_youtubevis")
+    def module(self) -> ModuleType:
+        return load("youtubevis")
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

@@ -1,17 +1,16 @@
 """The report of the data sets that are on the disk."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from downloads import SCRIPTS, load, save
+from downloads import save
 
+from catrank.cli import ROOT
+from segcore.datasets.downloads import amount, describe, downloads
 from segcore.datasets.status import Status, all_statuses, group_of
 from segcore.vocabulary import registered_names, vocabulary_table
-
-DOWNLOADS = json.loads((SCRIPTS / "downloads.json").read_text("utf-8"))
 
 
 def statuses(root: Path) -> dict[str, Status]:
@@ -34,16 +33,17 @@ def test_nothing_is_there(tmp_path: Path, repository: Path) -> None:
     missing = [line.split()[1] for line in run.stdout.splitlines() if line.startswith("  missing")]
     assert missing == names
     assert run.stdout.splitlines()[-1].startswith(f"0 of {len(names)} data sets are ready below ")
-    for source in DOWNLOADS.values():
-        assert all(f"python {command}" in run.stdout for command in source["prepare"])
+    for source in downloads().values():
+        assert all(command in run.stdout for command in source["prepare"])
 
 
-def test_every_benchmark_says_how_to_get_it(repository: Path) -> None:
-    assert set(DOWNLOADS) == {group_of(vocabulary) for vocabulary in registered_names()}
-    for source in DOWNLOADS.values():
+def test_every_benchmark_says_how_to_get_it() -> None:
+    assert set(downloads()) == {group_of(vocabulary) for vocabulary in registered_names()}
+    words = ROOT.words["data"].words["prepare"].words
+    for source in downloads().values():
         assert set(source) == {"download", "terms", "prepare"}
         for command in source["prepare"]:
-            assert (repository / command.split()[0]).is_file()
+            assert command.startswith("catrank data prepare ") and command.split()[3] in words
 
 
 def test_images_with_label_maps(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_videos(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "found", "published", "state", "amount"),
+    ("lacking", "found", "published", "state", "text"),
     [
         ((), 5000, 5000, "ready", "5,000 of 5,000 images"),
         ((), 4, 5000, "other", "4 of 5,000 images"),
@@ -108,12 +108,11 @@ def test_videos(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_said(
-    lacking: tuple, found: int, published: int | None, state: str, amount: str
+    lacking: tuple, found: int, published: int | None, state: str, text: str
 ) -> None:
     status = Status("name", "group", "images", found, published, lacking)
-    script = load("status")
-    assert (status.state, script.amount(status)) == (state, amount)
-    lines = script.describe([status], "Title", DOWNLOADS["voc20"], 10)
+    assert (status.state, amount(status)) == (state, text)
+    lines = describe([status], "Title", downloads()["voc20"], 10)
     assert (len(lines) == 2) == (state == "ready")
 
 

@@ -1,6 +1,5 @@
 """Suites from the command to the page, interrupted and continued."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +9,9 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 
+from catrank.cli import ROOT
+from catrank.cli.parsing import Parser, parse
+from catrank.evaluation import passports, suites
 from catseg_d2 import CATSeg
 from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
@@ -20,12 +22,8 @@ CONFIG = "catseg_d2/scenes_60.yaml"
 IMAGES = 6
 
 
-@pytest.fixture(scope="module")
-def tool(repository):
-    spec = importlib.util.spec_from_file_location("evaluate", repository / "tools/evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def parse_arguments(words):
+    return parse(Parser(ROOT, "catrank"), ["evaluate", *words])[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +47,16 @@ def dataset(root):
 
 
 @pytest.fixture
-def evaluate(tool, dataset, weights, tmp_path, monkeypatch):
+def evaluate(dataset, weights, tmp_path, monkeypatch):
     """Runs the tool in this process; returns what results.json holds."""
-    monkeypatch.setattr(tool, "_log_to", lambda folder: None)  # handlers would stay
+    monkeypatch.setattr(suites, "_log_to", lambda folder: None)  # handlers would stay
 
     def call(*arguments, output=tmp_path / "out", options=()):
         model = ["--config-file", CONFIG, "--weights", weights]
         where = ["--datasets", dataset, "--output", str(output), *arguments]
         usual = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "TEST.SAVE_SECONDS", "1e-9"]
         line = [*model, *where, "--", *usual, *options]
-        tool.main(tool.complete(tool.parse_arguments(line)))
+        suites.main(suites.complete(parse_arguments(line)))
         return json.loads((output / "results.json").read_text("utf-8"))
 
     return call
@@ -155,40 +153,40 @@ def test_wording_side_by_side(evaluate, tmp_path):
     assert "difference |" in text and "templates imagenet, synonyms all" in text
 
 
-def test_check(tool, evaluate, tmp_path, capsys):
+def test_check(evaluate, tmp_path, capsys):
     evaluate()
     path = next((tmp_path / "out").rglob("passport.json"))
     passport = json.loads(path.read_text())
     other = tmp_path / "other.json"
     passport["made"]["date"] = "yesterday"
     other.write_text(json.dumps(passport))
-    assert tool.check([str(path), str(other)]) == 0
+    assert passports.check([str(path), str(other)]) == 0
     passport["vocabulary"]["synonyms"] = "all"
     del passport["settings"]["INPUT.MIN_SIZE_TEST"]
     other.write_text(json.dumps(passport))
     capsys.readouterr()
-    assert tool.check([str(path), str(other)]) == 1
+    assert passports.check([str(path), str(other)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         'vocabulary: synonyms: "first" | "all"',
         "INPUT.MIN_SIZE_TEST: 96 | -",
     ]
 
 
-def test_check_against_now(tool, evaluate, dataset, tmp_path, capsys):
+def test_check_against_now(evaluate, dataset, tmp_path, capsys):
     evaluate()
     path = next((tmp_path / "out").rglob("passport.json"))
     passport = json.loads(path.read_text())
-    passport["versions"] = tool.made_now(passport)["versions"]  # others may commit meanwhile
+    passport["versions"] = passports.made_now(passport)["versions"]  # others may commit meanwhile
     passport["dataset"]["count"] = 7
     path.write_text(json.dumps(passport))
     capsys.readouterr()
-    assert tool.check([str(path)]) == 1
+    assert passports.check([str(path)]) == 1
     opened, found = capsys.readouterr().out.splitlines()
     assert opened.startswith(f"opening what the passport names: config {CONFIG}, weights ")
     assert "data set " in opened and found == "dataset: count: 7 | 6"
 
 
-def test_check_states_what_it_opens_before(tool, evaluate, tmp_path, capsys, monkeypatch):
+def test_check_states_what_it_opens_before(evaluate, tmp_path, capsys, monkeypatch):
     evaluate()
     path = next((tmp_path / "out").rglob("passport.json"))
     passport = json.loads(path.read_text())
@@ -200,21 +198,21 @@ def test_check_states_what_it_opens_before(tool, evaluate, tmp_path, capsys, mon
         raise UserError("enough")
 
     capsys.readouterr()
-    monkeypatch.setattr(tool, "make_run", opens)
+    monkeypatch.setattr(passports, "make_run", opens)
     with pytest.raises(UserError, match="enough"):
-        tool.check([str(path)])
+        passports.check([str(path)])
     for key in ("weights", "options"):
         other = passport | {"made": passport["made"] | {key: 3}}
         path.write_text(json.dumps(other))
         with pytest.raises(UserError, match="names no files of a run"):
-            tool.check([str(path)])
+            passports.check([str(path)])
 
 
-def test_errors(tool, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "_log_to", lambda folder: None)
+def test_errors(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(suites, "_log_to", lambda folder: None)
 
     def complete(*arguments):
-        return tool.complete(tool.parse_arguments([*arguments, "--output", str(tmp_path)]))
+        return suites.complete(parse_arguments([*arguments, "--output", str(tmp_path)]))
 
     with pytest.raises(UserError, match="name a --suite"):
         complete("--config-file", CONFIG, "--weights", weights)
@@ -224,16 +222,16 @@ def test_errors(tool, weights, tmp_path, monkeypatch):
         complete("--suite", "mess")
     model = ["--config-file", CONFIG, "--weights", weights]
     with pytest.raises(UserError, match="nearest registered one is 'scenes_60_test'"):
-        tool.main(complete(*model, "--datasets", "scene_60_test"))
+        suites.main(complete(*model, "--datasets", "scene_60_test"))
 
 
-def test_what_is_missing_and_how_to_get_it(tool, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "_log_to", lambda folder: None)
+def test_what_is_missing_and_how_to_get_it(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(suites, "_log_to", lambda folder: None)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nothing"))
     line = ["--config-file", CONFIG, "--weights", weights, "--suite", "ovss"]
-    arguments = tool.complete(tool.parse_arguments([*line, "--output", str(tmp_path)]))
-    with pytest.raises(UserError, match=r"ade20k_150_test_sem_seg: there is no .*prepare_ade20k"):
-        tool.main(arguments)
+    arguments = suites.complete(parse_arguments([*line, "--output", str(tmp_path)]))
+    with pytest.raises(UserError, match=r"ade20k_150_test_sem_seg: there is no .*prepare ade20k"):
+        suites.main(arguments)
 
 
 @pytest.mark.slow

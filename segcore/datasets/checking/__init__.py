@@ -5,9 +5,11 @@
 ``objects``   segments and objects as label maps
 ``survey``    all pairs of a data set, and the comparison of two data sets
 ``sample``    sample pairs, and the page that shows them
+``report``    the whole check: printed and written
 """
 
 from segcore.datasets.checking.findings import KINDS, Finding, has_errors
+from segcore.datasets.checking.report import check
 from segcore.datasets.checking.sample import write_check_page
 from segcore.datasets.checking.survey import Source, Survey, find_shared_images, survey
 
@@ -16,6 +18,7 @@ __all__ = [
     "Finding",
     "Source",
     "Survey",
+    "check",
     "find_shared_images",
     "has_errors",
     "survey",

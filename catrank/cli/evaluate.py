@@ -1,0 +1,74 @@
+"""``catrank evaluate``: the command line of evaluations."""
+
+import argparse
+
+from catrank.cli.word import Word
+
+EVALUATE = """\
+Evaluate models on suites of data sets, with a passport (a run manifest) on every score.
+
+Data sets on the disk are evaluated, the others listed with how to get them. results.json,
+results.md, index.html and a folder for each model go to --output. Suites: ovss, the six of
+open-vocabulary papers; mess; closed, what the model was trained for; video; scenes, for which the
+models that ship are taken where none are named. --check compares how two scores were made, or one
+with how it would be made now; the exit code is 1 where they differ."""
+
+SUITES = ("ovss", "mess", "closed", "video", "scenes")
+SYNONYMS = ("first", "all")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config-file", nargs="+", default=[], metavar="C", help="one a model")
+    add("--weights", nargs="+", default=[], metavar="W", help="as many files")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--suite", choices=SUITES, metavar="S", help=", ".join(SUITES))
+    what.add_argument(
+        "--datasets", nargs="+", default=[], metavar="NAME", help="registered data sets"
+    )
+    what.add_argument("--check", nargs="+", metavar="FILE", help="compare, and stop")
+    add("--output", default="output/evaluation", metavar="DIR", help="(output/evaluation)")
+    add("--templates", nargs="+", default=[], metavar="T", help="of CAT-Seg: single, imagenet")
+    add(
+        "--synonyms",
+        nargs="+",
+        default=[],
+        choices=SYNONYMS,
+        metavar="S",
+        help="first, all: names of a class, likewise",
+    )
+    add("--examples", type=int, default=3, metavar="N", help="best and worst images each (3)")
+    add("--num-gpus", type=int, default=1, metavar="N", help="processes, on the CPU too (1)")
+    add(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="changes of the config, after -- where they follow a list",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.check:
+        from catrank.evaluation.passports import check
+
+        return check(args.check)
+    from catrank.evaluation.suites import complete, main
+    from segcore.engine import launch
+
+    launch(main, complete(args))
+    return 0
+
+
+WORD = Word(
+    title="evaluate models on data sets",
+    run=_run,
+    add_arguments=_arguments,
+    usage="(--suite S | --datasets NAME ... | --check FILE ...) [options] [KEY VALUE]",
+    description=EVALUATE,
+    examples="""
+catrank evaluate --suite scenes
+catrank evaluate --config-file catseg_d2/vitb_384.yaml --weights model_base.pth --suite ovss
+catrank evaluate --check one/passport.json other/passport.json
+""",
+    interrupted=": the same command continues",
+)
