@@ -22,7 +22,7 @@ from catrank.loading import ModelName, find_model, for_labels
 from catrank.outputs import read_output
 from catrank.results import Result
 from catrank.streaming import CLIP_FRAMES, clip_by_clip, count_frames
-from segcore.checkpoint import Checkpointer
+from segcore.checkpoint.checkpointer import Checkpointer
 from segcore.errors import UserError, printable
 from segcore.runtime.files import user_path
 from segcore.video_files import Video, open_video

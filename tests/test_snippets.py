@@ -28,6 +28,7 @@ PAGES = [
 ]
 # Replacements in blocks: published file -> shipped file.
 REPLACED = {
+    'load("catseg-vitb")': 'load("scenes-60")',
     "catseg_d2/vitb_384.yaml": "catseg_d2/scenes_60.yaml",
     "model_base.pth": "{models}/scenes_60.safetensors",
     "mask2former_rankseg/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml": (
@@ -126,6 +127,13 @@ def test_video(names) -> None:
     assert part["frames"] == range(2, 3)
 
 
+@on("docs/library.md")
+def test_library(names) -> None:
+    assert names["result"].labels.shape == (50, 80)
+    for name in ("overlay.png", "annotations.json", "dataset.json", "panoptic/image.png"):
+        assert Path(name).is_file()
+
+
 TESTS = [
     test_readme,
     test_configuration,
@@ -134,4 +142,5 @@ TESTS = [
     test_rankseg,
     test_vocabularies,
     test_video,
+    test_library,
 ]
