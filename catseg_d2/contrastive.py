@@ -17,6 +17,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
 
 from .checkpoint import load_clip_weights
@@ -53,6 +54,7 @@ class ContrastiveCLIP(nn.Module):
         self._has_truncated = False
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        guard(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

@@ -13,10 +13,12 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
+from detectron2.data import Metadata
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
+from segcore.datasets.model_classes import ModelClasses
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.vocabulary import Vocabulary
@@ -168,6 +170,11 @@ class CATSeg(nn.Module):
     def vocabulary(self) -> Vocabulary | None:
         """The vocabulary of the predictions."""
         return self._vocabulary
+
+    @property
+    def metadata(self) -> Metadata:
+        """Names and colours of the vocabulary, for Detectron2's ``Visualizer``."""
+        return ModelClasses(self._vocabulary).metadata
 
     def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence[str]) -> Vocabulary:
         """Set the default vocabulary of predictions.

@@ -40,7 +40,7 @@ def drawing(tmp_path_factory) -> tuple[Path, Counter]:
 def run(repository, tmp_path):
     """Return a function that runs a script of ``tests/published`` with a shipped model."""
 
-    def call(script: str, family: str, model: str, *images: Path) -> Path:
+    def call(script: str, family: str, model: str, *images: Path, flags: tuple = ()) -> Path:
         text = (repository / "tests" / "published" / script).read_text()
         program = tmp_path / script
         program.write_text(text.replace(OURS, LINES[family]))
@@ -50,7 +50,16 @@ def run(repository, tmp_path):
         out = tmp_path / "out"
         out.mkdir()
         command = [sys.executable, program, "--config-file", config, "--output", out]
-        command += ["--input", *images, "--opts", "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+        command += [
+            *flags,
+            "--input",
+            *images,
+            "--opts",
+            "MODEL.WEIGHTS",
+            weights,
+            "MODEL.DEVICE",
+            "cpu",
+        ]
         done = subprocess.run(
             list(map(str, command)),
             env=os.environ | {"PYTHONPATH": str(repository)},
@@ -120,3 +129,11 @@ def test_a_model_of_videos(run, tmp_path):
     assert found["classes"][0] in shown, found
     for path in paths:
         assert_drawn(out, path, "video")
+
+
+def test_predictors_in_processes_of_their_own(run, drawing):
+    """The program compares what they return with its own predictions."""
+    path, _ = drawing
+    family, model = "mask2former_rankseg", "scenes_60_rankseg"
+    out = run("image_demo.py", family, model, path, path, flags=("--parallel", "2"))
+    assert (out / "drawing.json").is_file()

@@ -87,6 +87,14 @@ def test_model_in_evaluation(model, encoders) -> None:
         torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_without_weights_does_not_predict(untrained_refuse) -> None:
+    model = build_model(load_config(CONFIG, ["MODEL.DEVICE", "cpu"])).eval()
+    with pytest.raises(UserError, match="the model has no weights"):
+        model(items())
+    model.load_state_dict(model.state_dict())
+    assert len(model(items())) == 3
+
+
 def test_loss_by_hand(model) -> None:
     batch = items()
     outputs = model.eval()(batch)

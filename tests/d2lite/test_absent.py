@@ -20,7 +20,6 @@ pytestmark = pytest.mark.usefixtures("lite_only")
         ("detectron2.engine.hooks", "PreciseBN"),
         ("detectron2.solver", "WarmupCosineLR"),
         ("detectron2.utils.logger", "log_every_n"),
-        ("detectron2", "model_zoo"),
     ],
 )
 def test_name(module, name):
@@ -105,3 +104,13 @@ def test_methods_of_the_visualizer():
     with pytest.raises(AttributeError, match=r"draw_and_connect_keypoints.*install Detectron2"):
         visualizer.draw_and_connect_keypoints([])
     assert not hasattr(visualizer, "nothing")
+
+
+@pytest.mark.parametrize("name", ["get", "get_config", "get_config_file", "get_checkpoint_url"])
+def test_the_model_zoo_can_be_imported_and_each_call_is_refused(name):
+    from detectron2 import model_zoo
+
+    with pytest.raises(
+        RuntimeError, match=r"COCO/x\.yaml of Detectron2's model zoo is not part of"
+    ):
+        getattr(model_zoo, name)("COCO/x.yaml")

@@ -224,8 +224,6 @@ def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
         ({"MODEL.SEM_SEG_HEAD.CONVS_DIM": 64}, "CONVS_DIM"),
         ({"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res3", "res9"]}, "IN_FEATURES"),
         ({"MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "Nope"}, "PIXEL_DECODER_NAME"),
-        (ALL_TASKS | {"DATASETS.TEST": (), "DATASETS.TRAIN": ()}, "PANOPTIC_ON"),
-        (ALL_TASKS | {"DATASETS.TEST": ("ade20k_panoptic_val",)}, "NUM_CLASSES"),
     ],
 )
 def test_one_message(tiny, options: dict, message: str) -> None:

@@ -5,6 +5,8 @@
 
 import argparse
 import json
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,6 +30,48 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     return cfg
+
+
+class ParallelPredictor:
+    """``DefaultPredictor`` in processes of their own, as a demo of many images or a video uses it;
+    predictions come in the order of the images."""
+
+    class Worker(multiprocessing.Process):
+        def __init__(self, cfg: CfgNode, tasks, results) -> None:
+            super().__init__(daemon=True)
+            self.cfg, self.tasks, self.results = cfg, tasks, results
+
+        def run(self) -> None:
+            predictor = DefaultPredictor(self.cfg)
+            for number, image in iter(self.tasks.get, None):
+                self.results.put((number, predictor(image)))
+
+    def __init__(self, cfg: CfgNode, count: int) -> None:
+        self.tasks, self.results = multiprocessing.Queue(), multiprocessing.Queue()
+        self.workers = []
+        for number in range(count):
+            own = cfg.clone()
+            own.defrost()
+            own.MODEL.DEVICE = f"cuda:{number}" if torch.cuda.is_available() else "cpu"
+            own.freeze()
+            self.workers.append(self.Worker(own, self.tasks, self.results))
+            self.workers[-1].start()
+
+    def __call__(self, images: list) -> Iterator[dict]:
+        for task in enumerate(images):
+            self.tasks.put(task)
+        waiting: dict[int, dict] = {}
+        for wanted in range(len(images)):
+            while wanted not in waiting:
+                number, prediction = self.results.get(timeout=300)
+                waiting[number] = prediction
+            yield waiting.pop(wanted)
+
+    def close(self) -> None:
+        for _ in self.workers:
+            self.tasks.put(None)
+        for worker in self.workers:
+            worker.join()
 
 
 class VisualizationDemo:
@@ -92,15 +136,24 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--input", nargs="+", required=True)
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--parallel", type=int, default=0, help="processes that predict")
     parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER)
     return parser
 
 
 if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn", force=True)
     args = get_parser().parse_args()
     setup_logger(name="fvcore")
     setup_logger()
     demo = VisualizationDemo(setup_cfg(args))
+    if args.parallel:
+        predictor = ParallelPredictor(setup_cfg(args), args.parallel)
+        images = [read_image(path, format="BGR") for path in args.input]
+        for image, prediction in zip(images, predictor(images), strict=True):
+            alone = demo.predictor(image)
+            assert torch.equal(prediction["sem_seg"].cpu(), alone["sem_seg"].cpu())
+        predictor.close()
     for path in args.input:
         image = read_image(path, format="BGR")
         prediction, drawings = demo.run_on_image(image)
