@@ -84,6 +84,7 @@ def test_every_page_is_here() -> None:
 
 @on("README.md")
 def test_readme(names) -> None:
+    assert names["result"].labels.shape == (50, 80) and Path("out.png").is_file()
     assert names["scores"].shape == (3, 50, 80)
     assert names["labels"].shape == (50, 80) and int(names["labels"].max()) < 3
 

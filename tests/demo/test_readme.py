@@ -1,20 +1,23 @@
-"""The README's Python block is short; ``tests/test_snippets.py`` runs it."""
+"""The README's Python blocks are short; ``tests/test_snippets.py`` runs them."""
 
 import re
 
 import pytest
 
+from catrank.models import find
 from segcore.config import find_config
 
 
 @pytest.fixture
-def snippet(repository):
-    (block,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
-    return block
+def snippets(repository):
+    return re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
 
 
-def test_it_fits_ten_lines_and_names_a_packaged_config(snippet):
-    lines = [line for line in snippet.splitlines() if line.strip()]
-    assert len(lines) <= 10
-    (name,) = re.findall(r'load_config\("([^"]+)"', snippet)
+def test_they_fit_ten_lines_and_name_models_and_configs_that_exist(snippets):
+    for snippet in snippets:
+        assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
+    text = "".join(snippets)
+    (name,) = re.findall(r'load_config\("([^"]+)"', text)
     assert find_config(name).is_file()
+    (name,) = re.findall(r'catrank\.load\("([^"]+)"', text)
+    assert find(name).name == name
