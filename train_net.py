@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train and evaluate any model of this project: CAT-Seg, Mask2Former, RankSeg.
 
-A config settles the model and the task; those that come with the project are listed in
-configs/INDEX.md. On the CPU, or on one GPU where there is one:
+A config defines the model and the task; configs/INDEX.md lists those that come
+with the project. On the CPU, or on one GPU where there is one:
 
     python train_net.py --config-file configs/catseg_d2/vitb_384.yaml
 
@@ -22,7 +22,7 @@ The same by torchrun, which starts the processes itself:
     torchrun --nproc-per-node 4 --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node0:29500 \
         train_net.py --config-file configs/catseg_d2/vitb_384.yaml
 
-Go on with a run that was interrupted, and evaluate a checkpoint:
+Resume an interrupted run, and evaluate a checkpoint:
 
     python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --resume
     python train_net.py --config-file configs/catseg_d2/vitb_384.yaml --eval-only \
@@ -47,7 +47,7 @@ from segcore.engine import launch
 from segcore.errors import exit_on_user_error
 
 if __name__ == "__main__":
-    with exit_on_user_error(": --resume goes on from the last checkpoint"):
+    with exit_on_user_error(": --resume continues from the last checkpoint"):
         arguments = default_argument_parser(epilog=__doc__).parse_args()
         import_families(arguments.config_file, arguments.opts)  # here, and in every process
         launch(main, arguments)
