@@ -1,6 +1,7 @@
 """What is odd about a vocabulary, among it what only a text encoder can say."""
 
 from collections.abc import Iterator
+from typing import Any
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
 import catseg_d2
@@ -86,6 +87,6 @@ def build_model(config_file: str, weights: str = "") -> "tuple[str, catseg_d2.CA
     check_open_vocabulary(cfg, config_file)
     if not weights:
         return cfg.MODEL.PROMPT_ENSEMBLE_TYPE, None
-    model = Trainer.build_model(cfg).eval()
+    model: Any = Trainer.build_model(cfg).eval()
     build_checkpointer(cfg, model).load_for_use(expand_home(weights))
     return model.templates, model

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     word, known = parse(parser, sys.argv[1:] if arguments is None else arguments)
     if isinstance(word, Group):
         parser.parse_args([*(arguments or sys.argv[1:]), "--help"])
+        parser.exit()
     return run(word, known)
 
 

@@ -45,7 +45,11 @@ def main(args: argparse.Namespace) -> None:
         register_custom_datasets(load_config(config, args.opts))
     check_registered(asked)
     missing, incomplete = look_for(asked)
-    runs = [run for model in args.models for run in make_runs(args, *model, asked, missing)]
+    runs = [
+        run
+        for config, weights in args.models
+        for run in make_runs(args, config, weights, asked, missing)
+    ]
     if not runs:
         raise UserError("nothing to evaluate: " + "; ".join(map(_missing_line, missing.values())))
     results = []

@@ -7,6 +7,10 @@ seconds to import.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .checkpointer import Checkpointer as Checkpointer
 
 # The module that holds each public name.
 _MODULES = {
