@@ -20,43 +20,17 @@ import catrank.interrupts  # noqa: F401  before all that takes time to load
 
 import argparse
 import sys
-from fractions import Fraction
 
-from result_checks import ResultChecks, blank_color
-from resuming import Progress, settings_hash
-from tqdm import tqdm
-from video import check_output, segment_video
-
-from catrank import Model, Result, load_config
-from catrank.exports.folder import ResultFolder
-from catrank.inputs import find_images, name_outputs
+from catrank import Model, load_config
+from catrank.cli.options import fraction, frame_rate
+from catrank.inputs import find_images
+from catrank.runs.images import segment_images
+from catrank.runs.videos import check_output, segment_video
 from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
-from segcore.images import read_image
 from segcore.runtime.files import path_argument
-from segcore.runtime.lock import hold, release
+from segcore.runtime.lock import release
 from segcore.video_files import open_video
 from segcore.vocabulary import Vocabulary
-
-MAX_CATEGORIES = 8  # categories that are printed for an image
-
-
-def fraction(text: str) -> float:
-    """Parse a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def frame_rate(text: str) -> Fraction:
-    """Parse frames per second, such as 25 or 30000/1001: above 0 and at most 1000."""
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(0)
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is no frame rate such as 25 or 30000/1001")
-    return value
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -99,41 +73,11 @@ def load_model(args: argparse.Namespace) -> Model:
 
 def run_images(args: argparse.Namespace) -> list[str]:
     """Segment every image; return an error message for each that could not be read."""
-    names = name_outputs(find_images(args.input))
+    images = find_images(args.input)
     model = load_model(args)
     if model.reads_videos:
         raise UserError(f"{args.config_file} is a video model: give it a video by --video-input")
-    hold(args.output, "--output")
-    results = ResultFolder(args.output, model.vocabulary, args.overwrite)
-    progress = Progress(args.output, settings_hash(model, args.alpha))
-    if args.overwrite:
-        progress.forget()
-    results.prepare([name for name in names.values() if name not in progress.names])
-    progress.begin(names)
-
-    failures, checks = [], ResultChecks(model.vocabulary)
-    for path, name in tqdm(names.items(), desc="segmenting", unit="image"):
-        if progress.holds(name, path) and results.hold(name):
-            continue
-        try:
-            image = read_image(path)
-        except UserError as error:
-            failures.append(str(error))
-            continue
-        if color := blank_color(image):
-            tqdm.write(f"warning: {printable(path)} is all {color}", file=sys.stderr)
-        result = model.segment(image)
-        checks.add(result)
-        results.write(name, result, args.alpha)
-        progress.add(name, path)
-        if result.category_scores is not None:
-            tqdm.write(f"{printable(name)}: {top_categories(result)}")
-    progress.finish()
-    for line in checks.warnings():
-        print(f"warning: {line}", file=sys.stderr)
-    count = f"{len(names) - len(failures)} of {len(names)}"
-    print(f"{count} images segmented, see {printable(args.output)}")
-    return failures
+    return segment_images(model, images, args.output, alpha=args.alpha, overwrite=args.overwrite)
 
 
 def run_video(args: argparse.Namespace) -> list[str]:
@@ -150,15 +94,6 @@ def run_video(args: argparse.Namespace) -> list[str]:
         overwrite=args.overwrite,
     )
     return [failure] if failure else []
-
-
-def top_categories(result: Result) -> str:
-    """Return the categories that RankSeg scores at least 0.5, in the order of their ranks."""
-    ranked = result.top_categories(len(result.vocabulary))
-    present = [(name, score) for name, score in ranked if score >= 0.5]
-    names = [f"{name} {score:.0%}" for name, score in present[:MAX_CATEGORIES]]
-    more = f" and {len(present) - MAX_CATEGORIES} more" if len(present) > MAX_CATEGORIES else ""
-    return f"RankSeg ranks {', '.join(names) or 'no category above 50%'}{more}"
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 PROGRAM = """
 import segcore
@@ -84,6 +86,25 @@ def test_info(run) -> None:
     done = run("catrank", "info")
     assert "\n  detectron2 " in done.stdout and "not installed" not in done.stdout
     assert done.stderr == ""
+
+
+def test_models_list(run) -> None:
+    lines = run("catrank", "models", "list").stdout.splitlines()
+    assert any(line.startswith("scenes-60 ") for line in lines)
+
+
+def test_segment(run, tmp_path) -> None:
+    """With a model that comes in the wheel."""
+    Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)).save(
+        tmp_path / "image.png"
+    )
+    line = ("image.png", "--model", "scenes-60", "--classes", "red disk, sand", "--device", "cpu")
+    done = run("catrank", "segment", *line)
+    model, counted = done.stdout.splitlines()
+    assert model.startswith("model: scenes-60: ") and "2: red disk, sand" in model
+    assert counted == "1 of 1 images segmented, see segmented"
+    with Image.open(tmp_path / "segmented/image_labels.png") as labels:
+        assert labels.size == (64, 48) and np.asarray(labels).max() < 2
 
 
 def test_data_status(run) -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from catrank.cli import data, evaluate, info, models, train, vocabulary
+from catrank.cli import data, evaluate, info, models, segment, train, video, vocabulary
 from catrank.cli.parsing import Parser, parse
 from catrank.cli.word import Group, Word
 from segcore.errors import exit_on_user_error
@@ -17,6 +17,8 @@ from segcore.errors import exit_on_user_error
 ROOT = Group(
     title="segment images and videos over large and open vocabularies",
     words={
+        "segment": segment.WORD,
+        "video": video.WORD,
         "train": train.WORD,
         "evaluate": evaluate.WORD,
         "data": data.GROUP,
@@ -25,6 +27,8 @@ ROOT = Group(
         "info": info.WORD,
     },
     examples="""
+catrank segment photo.jpg --classes "sky, tree, my dog"
+catrank video clip.mp4 --output out.mp4
 catrank data status
 catrank train catseg_d2/vitb_384.yaml --num-gpus 4
 catrank models list

@@ -243,3 +243,18 @@ def test_help(repository):
     command = [sys.executable, str(repository / "demo" / "demo.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "--vocabulary" in done.stdout
+
+
+def test_warnings_of_blank_images_are_printed(demo, tiny_model, tmp_path, capsys) -> None:
+    config, weights = tiny_model
+    for name in ("a\x1b[2Jb.png", "c.png"):
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
+    code = demo(
+        *("--config-file", config, "--input", tmp_path, "--output", tmp_path / "out"),
+        *("--vocabulary", "sky, sky blue", "--opts", "MODEL.WEIGHTS", weights),
+        *("MODEL.DEVICE", "cpu"),
+    )
+    printed = capsys.readouterr()
+    assert code == 0 and "\x1b[2J" not in printed.err + printed.out
+    assert "warning: " in printed.err and r"a\x1b[2Jb.png is all black" in printed.err
+    assert "c.png is all black" in printed.err

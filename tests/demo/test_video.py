@@ -177,7 +177,7 @@ def tracker():
 
 
 def test_tracks_keep_number_and_colour(tracker, clip, tmp_path):
-    script = importlib.import_module("video")
+    script = importlib.import_module("catrank.runs.videos")
     video = open_video(clip)
     run = {"rate": video.rate, "alpha": 1.0}
     assert script.segment_video(tracker, video, tmp_path / "out", **run) is None
@@ -206,7 +206,7 @@ def test_a_truncated_video_is_written_up_to_the_damage(
     (failure,) = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
     written = len(list(open_video(tmp_path / "out.mp4").frames()))
     assert 5 < written < 30 and f"after {written} frames" in failure
-    script = importlib.import_module("video")
+    script = importlib.import_module("catrank.runs.videos")
     video, run = open_video(tmp_path / "a.mkv"), {"rate": Fraction(10), "alpha": 0.5}
     assert "damaged or truncated" in script.segment_video(tracker, video, tmp_path / "out", **run)
     assert len(labels_of(tmp_path / "out")) == written

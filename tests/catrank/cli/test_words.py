@@ -10,10 +10,14 @@ import pytest
 
 from catrank.cli import ROOT, main
 from catrank.cli import evaluate as evaluate_word
+from catrank.cli import models as models_word
+from catrank.cli import segment as segment_word
 from catrank.cli.parsing import Parser, parse
 from catrank.cli.word import Group, Word
+from catrank.exports import saving
 from catseg_d2.prompt_ensembles import SYNONYMS
 from segcore.benchmarks.suites import SUITES
+from segcore.checkpoint.cache import KINDS
 from segcore.datasets.mess import RECIPES
 from segcore.scenes import CATALOGUES
 
@@ -95,6 +99,8 @@ def test_choices_are_those_of_the_packages() -> None:
     """They are written out, since the packages take seconds to load."""
     assert set(SUITES) == set(evaluate_word.SUITES)
     assert SYNONYMS == evaluate_word.SYNONYMS
+    assert set(saving.FORMATS) == set(segment_word.FORMATS)
+    assert tuple(KINDS) == models_word.KINDS
     scenes = Parser(ALL["catrank data prepare scenes"], "x").format_help()
     assert all(name in scenes for name in CATALOGUES)
     mess = Parser(ALL["catrank data prepare mess"], "x").format_help()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from catrank import Model
@@ -86,7 +86,7 @@ class Progress:
             self.forget()
 
 
-def settings_hash(model: Model, alpha: float) -> str:
+def settings_hash(model: Model, alpha: float, formats: Sequence[str] = ()) -> str:
     """Return a hash of all that determines the results of an image."""
     settings = [
         config_hash(model.cfg),
@@ -94,6 +94,7 @@ def settings_hash(model: Model, alpha: float) -> str:
         model.vocabulary.to_table(),
         model.min_score,
         alpha,
+        *formats,
     ]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 

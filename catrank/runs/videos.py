@@ -9,12 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from result_checks import ResultChecks
 from tqdm import tqdm
 
 from catrank import Model, Result
 from catrank.exports.folder import ResultFolder
 from catrank.inputs import name_outputs
+from catrank.runs.checks import ResultChecks
 from segcore.errors import UserError, printable
 from segcore.video_files import BrokenVideo, FrameFolder, Video
 from segcore.video_files.writing import VideoWriter, check_output_file

@@ -1,0 +1,83 @@
+"""Options that several words take, and what they stand for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from catrank.model import Model
+
+DEFAULT_MODEL = "catseg-vitb"
+
+
+def fraction(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def frame_rate(text: str) -> Fraction:
+    """Parse frames per second, such as 25 or 30000/1001: above 0 and at most 1000."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is no frame rate such as 25 or 30000/1001")
+    return value
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of :func:`load_model`."""
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, metavar="M", help="a name of catrank models list, a "
+        f"config or a checkpoint ({DEFAULT_MODEL})")  # fmt: skip
+    add("--config", metavar="C", help="of a checkpoint that does not say its own")
+    classes = parser.add_mutually_exclusive_group()
+    classes.add_argument("--classes", metavar="A,B", help='class names: "sky, tree, my dog"')
+    classes.add_argument("--vocabulary", metavar="V", help="a JSON file or a registered name")
+    add("--device", default="auto", metavar="D", help="cpu, cuda, cuda:1 (a GPU, if there is one)")
+    add("--min-score", type=fraction, default=0.5, metavar="X", help="of objects, 0 to 1 (0.5)")
+    add("--alpha", type=fraction, default=0.55, metavar="X", help="weight of colours (0.55)")
+    add("--overwrite", action="store_true", help="replace results of an earlier run")
+    add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the config; "
+        "last on the line")  # fmt: skip
+
+
+def load_model(args: argparse.Namespace) -> "Model":
+    """Load the model that the options name, and print which it is.
+
+    Raises:
+        UserError: as ``catrank.load``.
+    """
+    from catrank.model import load
+    from segcore.errors import UserError, printable
+
+    classes = args.vocabulary
+    if args.classes is not None:
+        classes = [name.strip() for name in args.classes.split(",") if name.strip()]
+        if not classes:
+            raise UserError("--classes names no class: write names with commas: 'sky, tree'")
+    model = load(
+        args.model,
+        config=args.config,
+        classes=classes,
+        device=args.device,
+        min_score=args.min_score,
+        opts=args.opts,
+    )
+    print(f"model: {printable(args.model)}: {model!r}", flush=True)
+    return model
+
+
+def report_failures(failures: Sequence[str]) -> int:
+    """Print what could not be read, and return the exit code."""
+    from segcore.errors import MESSAGE_CHARACTERS, printable
+
+    for message in failures:
+        print(f"failed: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
+    return 1 if failures else 0
