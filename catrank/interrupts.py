@@ -16,7 +16,7 @@ _show = sys.excepthook
 def end_in_one_line(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Print "interrupted" for a KeyboardInterrupt that nobody caught and exit with code 130; show
+    """Print "interrupted" for a KeyboardInterrupt that was not caught and exit with code 130; show
     all other exceptions as before."""
     if not issubclass(kind, KeyboardInterrupt):
         _show(kind, error, traceback)

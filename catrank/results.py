@@ -207,7 +207,7 @@ class Result:
         return Image.fromarray(draw_regions(self.image, self.regions(), alpha=alpha))
 
     def legend(self) -> Image.Image:
-        """Colour, name and share of each class or object in the image, the largest first."""
+        """Colour, name and fraction of each class or object in the image, the largest first."""
         return Image.fromarray(regions_legend(self.regions()))
 
     # ---- files -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from segcore.runtime.files import expand_home
 from segcore.vocabulary import Vocabulary, short
 from segcore.vocabulary.lint import class_synonyms, lint_vocabulary
 
-CONTEXT = 77  # tokens that CLIP's text towers read, start and end included
+CONTEXT = 77  # tokens that CLIP's text encoders read, start and end included
 ROWS = 1024  # of the table of cosines that are computed together
 
 
@@ -31,7 +31,7 @@ def findings(
     Args:
         source: a file, a registered name, or typed words.
         templates: name of the ensemble that a vocabulary without templates of its own is read in.
-        model: whose text tower compares the classes; None compares none.
+        model: whose text encoder compares the classes; None compares none.
         threshold: cosine above which two classes look the same.
     """
     try:
@@ -48,7 +48,7 @@ def findings(
 
 
 def _too_long(vocabulary: Vocabulary, templates: str) -> Iterator[str]:
-    """Words that do not fit into the longest of their sentences."""
+    """Class names that do not fit into the longest of their prompts."""
     own = [template.format for template in vocabulary.templates]
     frames = [template("") for template in own or prompt_templates(templates)]
     longest = max(frames, key=lambda frame: len(encode(frame)))
@@ -59,7 +59,7 @@ def _too_long(vocabulary: Vocabulary, templates: str) -> Iterator[str]:
             if tokens > CONTEXT:
                 yield (
                     f"class {short(name)}: {short(word)} makes {tokens} tokens in its longest "
-                    f"sentence, but the text tower reads {CONTEXT}"
+                    f"prompt, but the text encoder reads {CONTEXT}"
                 )
 
 
@@ -74,7 +74,7 @@ def look_alikes(vocabulary: Vocabulary, text: Tensor, threshold: float) -> Itera
                 found.append((float(cosines[row, column]), start + row, column))
     for cosine, one, other in sorted(found, key=lambda pair: (-pair[0], pair[1:])):
         names = f"{short(vocabulary.names[one])} and {short(vocabulary.names[other])}"
-        yield f"classes {names} look the same to the text tower: cosine {cosine:.4f}"
+        yield f"classes {names} have nearly the same text embedding: cosine {cosine:.4f}"
 
 
 def build_model(config_file: str, weights: str = "") -> "tuple[str, catseg_d2.CATSeg | None]":

@@ -35,7 +35,7 @@ REPLACED_IN_PACKAGES = {
 PACKAGES = ("annotations", "backbones", "benchmarks", "datasets", "evaluation", "mappers")
 PACKAGES += ("checkpoint", "config", "drawing", "engine", "images", "inference", "rankseg")
 PACKAGES += ("runtime", "scenes", "video_files", "vocabulary")
-FAMILIES = ("catseg_d2", "mask2former_rankseg", "d2lite")
+FAMILIES = ("catseg_d2", "mask2former_rankseg", "d2lite", "catrank", "demo", "tools")
 
 
 def uses(repository: Path, word: str, files: list[Path]) -> list[str]:

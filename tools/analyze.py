@@ -94,8 +94,8 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
         # Tracks leave as run lengths, which no trace follows: class scores stand for them.
         model.tasks = replace(model.tasks, semantic=True)
     image = torch.zeros(3, *size, device=cfg.MODEL.DEVICE)
-    # The fingerprint of the text tower reads its bits by `view(dtype)`, which PyTorch's tracer does
-    # not record; no weight changes here.
+    # The fingerprint of the text encoder reads its bits by `view(dtype)`, which PyTorch's tracer
+    # does not record; no weight changes here.
     has_text = hasattr(model, "text_cache")
     unchanged = (
         mock.patch("catseg_d2.text.text_fingerprint", return_value=0) if has_text else nullcontext()

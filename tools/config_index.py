@@ -98,7 +98,7 @@ def cells(name: str, facts: dict, weights: str | None) -> list[str]:
 
 
 def task(cfg: CfgNode) -> str:
-    """What the labels of training are, which the name of the mapper tells."""
+    """Return the kind of the training labels, by the name of the mapper."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return "open vocabulary"
     words = ("video", "semantic", "panoptic", "instance")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a trained CAT-Seg knows, beside what explains its scores more cheaply.
+"""Compare a trained CAT-Seg with controls that could explain its scores more cheaply.
 
     python tools/controls.py --config-file configs/catseg_d2/scenes_60.yaml \
         MODEL.WEIGHTS model.safetensors DATASETS.TEST "('scenes_60_test',)"
@@ -8,7 +8,8 @@ Every row is the mIoU of the seen and of the unseen classes, and their harmonic 
 
 - decoded: the model as it is, all classes competing; ``--kept 32`` decodes the 32 best-ranked
   classes of each crop alone, and ``--kept 0 32`` does both, in two rows;
-- raw cost volume: the towers without the aggregation, each place the class of the nearest words;
+- raw cost volume: the encoders without the aggregation, each position the class of the nearest
+  text embedding;
 - shuffled words: decoded, but every class is asked for by the words of another. A model that reads
   the words fails here; one that learned the classes by their numbers does not.
 
@@ -51,10 +52,10 @@ COLUMNS = ("mIoU-seen", "mIoU-unseen", "hIoU")
 
 
 class CostAlone(nn.Module):
-    """Stands in the aggregator's place and returns the cost volume itself."""
+    """Replaces the aggregator and returns the cost volume itself."""
 
     def forward(self, features: Tensor, guidance: object, cost: Tensor, text: Tensor) -> Tensor:
-        """The mean cosine over the sentences of a class: cost (B, T, P, H, W) -> (B, T, H, W)."""
+        """The mean cosine over the prompts of a class: cost (B, T, P, H, W) -> (B, T, H, W)."""
         return cost.mean(dim=2)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Make a small file of a small model: half precision, and only the words that it learned.
+"""Write a small checkpoint of a small model: half precision, only the tokens seen in training.
 
     python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
         output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
 
-Of a model that reads words: its text tower has to be trained from scratch on those of
-TRAIN_CLASS_JSON. Of the token table the rows of these are kept; other words of a sentence stand for
-nothing afterwards. A tower that knows the words of the world would lose them: keep its checkpoint
-as it is.
+For an open-vocabulary model whose text encoder was trained from scratch on the class names of
+TRAIN_CLASS_JSON: the token embeddings of these names and of the prompt templates are kept, other
+tokens have no embedding afterwards. A pre-trained text encoder would lose its vocabulary: keep
+its checkpoint as it is.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -49,8 +49,8 @@ def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
         templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
-        sentences = [template(word) for template in templates for word in words]
-        weights = keep_token_rows(weights, sentences)
+        prompts = [template(word) for template in templates for word in words]
+        weights = keep_token_rows(weights, prompts)
     elif text is None and (classes := config_vocabulary(cfg) or data_set_vocabulary(cfg)):
         text = vocabulary_to_text(classes)
     metadata |= {} if text is None else {KEY: text}

@@ -4,7 +4,7 @@
 #   tools/test_both.sh REAL_PYTHON [pytest arguments, such as tests/d2lite]
 #
 # d2lite's Python is $LITE_PYTHON, by default .venv/bin/python (`make test` makes it).
-# One line for each tells the version or commit and the numbers of tests that passed, failed and
+# One line for each reports the version or commit and the numbers of tests that passed, failed and
 # were skipped; the exit status is 0 where both passed. docs/detectron2.md lists the tests whose
 # numbers differ.
 set -u

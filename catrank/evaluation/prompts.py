@@ -25,10 +25,10 @@ def describe_prompts(templates: str, synonyms: str) -> dict[str, str | int]:
     """What a passport says of it; nothing where a model reads no words."""
     if not templates:
         return {}
-    sentences = [template("{}") for template in prompt_templates(templates)]
+    prompts = [template("{}") for template in prompt_templates(templates)]
     return {
         "synonyms": synonyms,
         "templates": templates,
-        "sentences": len(sentences),
-        "templates_sha256": text_hash(sentences),
+        "prompts": len(prompts),
+        "templates_sha256": text_hash(prompts),
     }

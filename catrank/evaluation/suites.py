@@ -158,8 +158,8 @@ def run_all(run: Run, examples: int) -> list[Result]:
     done = [name for name in run.datasets if finished(run, name, passports[name])]
     done = comm.all_gather(done)[0]
     model = None
-    for place, name in enumerate(run.datasets, 1):
-        logger.info("%s, %d of %d: %s", run.title, place, len(run.datasets), name)
+    for number, name in enumerate(run.datasets, 1):
+        logger.info("%s, %d of %d: %s", run.title, number, len(run.datasets), name)
         if name in done:
             logger.info("%s is finished: %s", name, run.folder(name) / "result.json")
             continue

@@ -94,15 +94,15 @@ def draw_labels(
 
 
 def legend_entries(
-    vocabulary: Vocabulary, shares: Sequence[tuple[int, float]]
+    vocabulary: Vocabulary, fractions: Sequence[tuple[int, float]]
 ) -> list[LegendEntry]:
-    """Return the legend of classes (id, share); classes that training did not show are marked."""
+    """Return the legend of classes (id, fraction); classes unseen in training are marked."""
     seen = vocabulary.seen or (True,) * len(vocabulary)
     return [
         LegendEntry(
             vocabulary.names[i] if seen[i] else f"{vocabulary.names[i]} (unseen)",
             vocabulary.colors[i],
-            share,
+            fraction,
         )
-        for i, share in shares
+        for i, fraction in fractions
     ]

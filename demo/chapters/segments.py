@@ -126,5 +126,7 @@ def predicted_segments(results: Path, name: str) -> tuple[np.ndarray, list[Segme
 
 
 def _legend(numbers: np.ndarray, segments: Sequence[Segment]) -> list[LegendEntry]:
-    shares = [(segment.class_id, float((numbers == segment.number).mean())) for segment in segments]
-    return legend_entries(VOCABULARY, sorted(shares, key=lambda each: -each[1]))
+    fractions = [
+        (segment.class_id, float((numbers == segment.number).mean())) for segment in segments
+    ]
+    return legend_entries(VOCABULARY, sorted(fractions, key=lambda each: -each[1]))

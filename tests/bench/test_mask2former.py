@@ -178,7 +178,7 @@ def test_arithmetic_is_that_of_the_layers(bench) -> None:
 
 
 def test_a_fifth_of_the_queries_is_an_object(bench) -> None:
-    """The share that the published classes would give, whatever the queries are."""
+    """The fraction that the published classes would give, whatever the queries are."""
     torch.manual_seed(0)
     model = SimpleNamespace(
         num_classes=150,

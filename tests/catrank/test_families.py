@@ -1,4 +1,4 @@
-"""The family of a config is found by its place, its meta-architecture or its keys."""
+"""The family of a config is found by its folder, its meta-architecture or its keys."""
 
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 import catseg_d2  # noqa: F401
 from segcore.config import load_config
 
-# CAT-Seg with the smallest towers there are.
+# CAT-Seg with the smallest encoders there are.
 TINY = """
 _BASE_: {repository}/configs/catseg_d2/vitb_384.yaml
 MODEL:

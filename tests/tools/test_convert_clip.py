@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import catseg_d2  # noqa: F401  its towers are registered with open_clip
+import catseg_d2  # noqa: F401  its encoders are registered with open_clip
 from catseg_d2.checkpoint import load_clip_weights
 from catseg_d2.clip import DenseCLIP
 from segcore.errors import UserError
@@ -36,17 +36,17 @@ class Archive(nn.Module):
 def test_convert(repository: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CATRANK_CACHE", str(tmp_path / "cache"))
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny"))
-    archive, target = tmp_path / "tower.pt", tmp_path / "tower.safetensors"
+    archive, target = tmp_path / "clip.pt", tmp_path / "clip.safetensors"
     torch.jit.save(torch.jit.script(Archive(library.state_dict())), archive)
-    towers = DenseCLIP("scenes-tiny")
+    clip = DenseCLIP("scenes-tiny")
     with pytest.raises(UserError, match="TorchScript"):
-        load_clip_weights(towers, "scenes-tiny", str(archive))
+        load_clip_weights(clip, "scenes-tiny", str(archive))
 
     command = [sys.executable, repository / "tools" / "convert_clip.py", archive, target]
     subprocess.run(command, check=True, cwd=repository)
-    load_clip_weights(towers, "scenes-tiny", str(target))
+    load_clip_weights(clip, "scenes-tiny", str(target))
     expected = library.visual.proj.half().float()
-    assert torch.equal(towers.visual.proj, expected)
+    assert torch.equal(clip.visual.proj, expected)
 
 
 def test_other_files_are_one_sentence(repository: Path, tmp_path: Path) -> None:

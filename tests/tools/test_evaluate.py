@@ -147,7 +147,7 @@ def test_wording_side_by_side(evaluate, tmp_path):
         ("single", "first"),
         ("imagenet", "all"),
     ]
-    assert [each["sentences"] for each in words] == [1, 80]
+    assert [each["prompts"] for each in words] == [1, 80]
     assert results[0]["measured"] != results[1]["measured"]
     text = (tmp_path / "out" / "results.md").read_text("utf-8")
     assert "difference |" in text and "templates imagenet, synonyms all" in text

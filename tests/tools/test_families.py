@@ -38,7 +38,7 @@ COMMANDS = {
     MASK2FORMER: {
         "analyze": "--config-file {config} --size 96 96",
         "evaluate": EVALUATE,
-        "rank_gains": "{weights} --plot {out}/gains.svg",
+        "rank_scales": "{weights} --plot {out}/scales.svg",
         "shrink": SHRINK,
     },
 }

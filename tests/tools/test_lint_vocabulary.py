@@ -64,14 +64,14 @@ def test_look_alikes_come_nearest_first() -> None:
     text[4] = text[1] + 0.1 * torch.randn(1, 64)
     words = Vocabulary.load(["a", "b", "c", "d", "e"])
     found = list(vocabulary_lint.look_alikes(words, F.normalize(text, dim=-1), 0.9))
-    assert [line.split(" look")[0] for line in found] == [
+    assert [line.split(" have nearly")[0] for line in found] == [
         "classes 'a' and 'd'",
         "classes 'b' and 'e'",
     ]
 
 
 def test_weights_compare_embeddings(lint, capsys, monkeypatch) -> None:
-    """With a threshold below every cosine all pairs are told."""
+    """With a threshold below every cosine all pairs are reported."""
     asked = []
     reader = type("", (), {"load_for_use": asked.append})
     monkeypatch.setattr(vocabulary_lint, "build_checkpointer", lambda cfg, model: reader)

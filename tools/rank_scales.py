@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The gains that a model with RankSeg has learned for its ranks, as numbers and as an image.
+"""Print and plot the per-rank scales that a model with RankSeg has learned.
 
-    python tools/rank_gains.py output/scenes_1k_rankseg/model_final.pth --plot gains.svg
+    python tools/rank_scales.py output/scenes_1k_rankseg/model_final.pth --plot scales.svg
 
-Figure 7 of the paper (ECCV 2022): scores of the likeliest classes are amplified, those of further
-ranks are not. Several checkpoints become several curves. Any published or own file will do: the
-gains are those of the layer norm (``MODEL.RANKSEG.SCORES norm``), the inverse temperatures of the
-form ``temperature``, or the one factor of ``shared``. In models with queries the last gain is that
-of "no object".
+Figure 7 of the paper (ECCV 2022): the model amplifies the scores of the top ranks. Several
+checkpoints give several curves; published checkpoints and those of training both work. The scales
+are the weight of the layer norm (``MODEL.RANKSEG.SCORES norm``), the inverse temperatures of
+``temperature``, or the one factor of ``shared``. In models with queries the last scale is that of
+"no object".
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -23,14 +23,14 @@ from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, writing
 
-# Ours and the published name; what stands in front of them depends on the model.
+# Our names and the published one; their prefix depends on the model.
 NAMES = ("scores.weight", "scores.inverse_temperature", "ml_norm.weight")
 WIDTH, HEIGHT, MARGIN = 640, 360, 48
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 
 
-def read_gains(checkpoint: Path) -> list[float]:
-    """The gain of every rank, the likeliest first.
+def read_scales(checkpoint: Path) -> list[float]:
+    """Return the scale of every rank, that of the most probable class first.
 
     Raises:
         UserError: the file cannot be read, or its model has no RankSeg.
@@ -39,42 +39,42 @@ def read_gains(checkpoint: Path) -> list[float]:
     for name, value in weights.items():
         if f".{name}".endswith(tuple(f".{known}" for known in NAMES)) and value.ndim == 1:
             return value.tolist()
-    raise UserError(f"{checkpoint} holds no gains of ranks: its model was trained without RankSeg")
+    raise UserError(f"{checkpoint} holds no per-rank scales: its model was trained without RankSeg")
 
 
-def as_table(gains: Mapping[str, Sequence[float]]) -> str:
-    """A line a rank, a column a checkpoint."""
-    width = max(8, *map(len, gains))
-    lines = ["rank " + " ".join(f"{name:>{width}}" for name in gains)]
-    for rank in range(max(map(len, gains.values()))):
-        cells = (f"{of[rank]:.4f}" if rank < len(of) else "" for of in gains.values())
+def as_table(scales: Mapping[str, Sequence[float]]) -> str:
+    """Return a table with a line per rank and a column per checkpoint."""
+    width = max(8, *map(len, scales))
+    lines = ["rank " + " ".join(f"{name:>{width}}" for name in scales)]
+    for rank in range(max(map(len, scales.values()))):
+        cells = (f"{of[rank]:.4f}" if rank < len(of) else "" for of in scales.values())
         lines.append(f"{rank + 1:4} " + " ".join(f"{cell:>{width}}" for cell in cells))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def as_svg(gains: Mapping[str, Sequence[float]]) -> str:
-    """Curves of the gains over the ranks."""
-    every = [gain for of in gains.values() for gain in of]
+def as_svg(scales: Mapping[str, Sequence[float]]) -> str:
+    """Return an SVG image with the curves of the scales over the ranks."""
+    every = [scale for of in scales.values() for scale in of]
     low, high = min(0.0, *every), max(0.0, *every)
-    last = max(len(of) for of in gains.values())
+    last = max(len(of) for of in scales.values())
 
     def x(rank: int) -> float:
         return MARGIN + (WIDTH - 2 * MARGIN) * (rank - 1) / max(last - 1, 1)
 
-    def y(gain: float) -> float:
-        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (gain - low) / ((high - low) or 1.0)
+    def y(scale: float) -> float:
+        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (scale - low) / ((high - low) or 1.0)
 
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
-    for gain in (low, (low + high) / 2, high):
-        line = f'x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(gain):.1f}" y2="{y(gain):.1f}"'
+    for scale in (low, (low + high) / 2, high):
+        line = f'x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(scale):.1f}" y2="{y(scale):.1f}"'
         parts.append(f'<line {line} stroke="#ccc"/>')
-        parts.append(_text(MARGIN - 6, y(gain) + 4, f"{gain:.2f}", "end"))
+        parts.append(_text(MARGIN - 6, y(scale) + 4, f"{scale:.2f}", "end"))
     for rank in sorted({1, (last + 1) // 2, last}):
         parts.append(_text(x(rank), HEIGHT - MARGIN + 18, str(rank), "middle"))
     parts.append(_text(WIDTH / 2, HEIGHT - 10, "rank", "middle"))
-    for number, (name, of) in enumerate(gains.items()):
+    for number, (name, of) in enumerate(scales.items()):
         colour = COLOURS[number % len(COLOURS)]
-        points = " ".join(f"{x(rank):.1f},{y(gain):.1f}" for rank, gain in enumerate(of, 1))
+        points = " ".join(f"{x(rank):.1f},{y(scale):.1f}" for rank, scale in enumerate(of, 1))
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
@@ -84,8 +84,8 @@ def as_svg(gains: Mapping[str, Sequence[float]]) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "#333") -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-    return f'<text {place} font-family="sans-serif" font-size="12">{escape(text)}</text>'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
+    return f'<text {attributes} font-family="sans-serif" font-size="12">{escape(text)}</text>'
 
 
 def main() -> None:
@@ -98,11 +98,11 @@ def main() -> None:
     with exit_on_user_error():
         if arguments.plot is not None and arguments.plot.suffix != ".svg":
             raise UserError(f"--plot {arguments.plot} must end in .svg")
-        gains = {str(path): read_gains(path) for path in arguments.checkpoints}
-        print(as_table(gains))
+        scales = {str(path): read_scales(path) for path in arguments.checkpoints}
+        print(as_table(scales))
         if arguments.plot is not None:
             with writing(arguments.plot) as file:
-                file.write(as_svg(gains).encode())
+                file.write(as_svg(scales).encode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The learned gains of ranks, from a checkpoint to numbers and an image."""
+"""The per-rank scales of RankSeg, from a checkpoint to a table and an image."""
 
 import importlib.util
 import xml.etree.ElementTree as ElementTree
@@ -12,14 +12,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture
 def run(repository, tmp_path, monkeypatch, capsys):
-    """Run the tool in this process; returns what it printed."""
-    spec = importlib.util.spec_from_file_location("rank_gains", repository / "tools/rank_gains.py")
+    """Run the tool in this process; return its output."""
+    spec = importlib.util.spec_from_file_location(
+        "rank_scales", repository / "tools/rank_scales.py"
+    )
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr("sys.argv", ["rank_gains.py", *words])
+        monkeypatch.setattr("sys.argv", ["rank_scales.py", *words])
         if code:
             with pytest.raises(SystemExit) as caught:
                 tool.main()
@@ -41,7 +43,7 @@ def save(path: Path, **weights: torch.Tensor) -> Path:
 def test_ours_and_published_files(run, tmp_path) -> None:
     ours = save(tmp_path / "ours.pth", ranking__scores__weight=torch.tensor([3.0, 1.5, 0.25]))
     published = save(tmp_path / "published.pth", ml_norm__weight=torch.tensor([2.0, 1.0]))
-    printed = run("ours.pth", "published.pth", "--plot", "gains.svg")
+    printed = run("ours.pth", "published.pth", "--plot", "scales.svg")
     lines = [line.split() for line in printed.splitlines()]
     assert lines == [
         ["rank", ours.name, published.name],
@@ -49,7 +51,7 @@ def test_ours_and_published_files(run, tmp_path) -> None:
         ["2", "1.5000", "1.0000"],
         ["3", "0.2500"],
     ]
-    image = ElementTree.parse(tmp_path / "gains.svg").getroot()
+    image = ElementTree.parse(tmp_path / "scales.svg").getroot()
     curves = [line.get("points").split() for line in image.iter(f"{SVG}polyline")]
     assert [len(curve) for curve in curves] == [3, 2]
     heights = [float(point.split(",")[1]) for point in curves[0]]
@@ -64,13 +66,13 @@ def test_other_forms(run, tmp_path) -> None:
     assert "7.0000" in run("s.pth", "--plot", "s.svg")
 
 
-def test_errors_are_one_sentence(run, tmp_path) -> None:
+def test_errors_are_one_line(run, tmp_path) -> None:
     save(tmp_path / "plain.pth")
     save(tmp_path / "ranked.pth", ml_norm__weight=torch.ones(2))
-    for words, sentence in {
-        ("plain.pth",): "plain.pth holds no gains of ranks",
+    for words, message in {
+        ("plain.pth",): "plain.pth holds no per-rank scales",
         ("gone.pth",): "there is no checkpoint gone.pth",
-        ("ranked.pth", "--plot", "gains.png"): "must end in .svg",
+        ("ranked.pth", "--plot", "scales.png"): "must end in .svg",
     }.items():
         (line,) = run(*words, code=2).strip().splitlines()
-        assert sentence in line
+        assert message in line
