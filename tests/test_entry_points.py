@@ -46,7 +46,7 @@ def test_interrupts_are_handled_before_other_imports(program):
     ("statement", "code", "error"),
     [
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
-        ("assert not {'torch', 'numpy', 'segcore'} & sys.modules.keys()", 0, ""),
+        ("assert not {'torch', 'numpy', 'detectron2'} & sys.modules.keys()", 0, ""),
         ("raise SystemExit('bye')", 1, "bye\n"),
     ],
 )

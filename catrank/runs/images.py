@@ -1,7 +1,7 @@
 """Segment images into a folder; the same command resumes a run that was interrupted."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,8 @@ def segment_images(
     """
     names = name_outputs(images)
     hold(output, "--output")
+    write: Callable[[str, Result], None]
+    results: ExportFolder | ResultFolder
     if formats:
         results = ExportFolder(output, formats, overwrite)
         write = results.write

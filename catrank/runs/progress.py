@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from catrank import Model
 from catrank.exports.files import unwritable
@@ -47,9 +48,12 @@ class Progress:
         """
         self.names |= {*names.values()}
         self.done = {name: self.done[name] for p, name in names.items() if self.holds(name, p)}
-        lines = [[self.settings, sorted(self.names)], *map(list, self.done.items())]
+        lines: list[list[Any]] = [
+            [self.settings, sorted(self.names)],
+            *map(list, self.done.items()),
+        ]
         try:
-            write_text(self.path, "".join(map(_line, lines)))
+            write_text(self.path, "".join(_line(line) for line in lines))
         except OSError as error:
             raise UserError(unwritable(self.path, error)) from error
 

@@ -103,7 +103,7 @@ def _file(file: VideoWriter, alpha: float) -> Iterator[Write]:
 def _folder(results: ResultFolder, video: Video, alpha: float) -> Iterator[Write]:
     """Write overlay, label map and segments of every frame, named like it or by its index."""
     results.prepare([])
-    names = (f"{number:06d}" for number in itertools.count())
+    names: Iterator[str] = (f"{number:06d}" for number in itertools.count())
     if isinstance(video, FrameFolder):
         names = iter(name_outputs(video.images).values())
     yield lambda result: results.write_frame(next(names), result, alpha)
