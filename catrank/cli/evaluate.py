@@ -8,10 +8,9 @@ EVALUATE = """\
 Evaluate models on suites of data sets, with a passport (a run manifest) on every score.
 
 Data sets on the disk are evaluated, the others listed with how to get them. results.json,
-results.md, index.html and a folder for each model go to --output. Suites: ovss, the six of
-open-vocabulary papers; mess; closed, what the model was trained for; video; scenes, for which the
-models that ship are taken where none are named. --check compares how two scores were made, or one
-with how it would be made now; the exit code is 1 where they differ."""
+results.md, index.html and a folder per model go to --output. Suites: ovss (open-vocabulary papers),
+mess, closed, video, and scenes, by default for the shipped models. --check compares how two scores
+were made, or one with how it would be made now; the exit code is 1 where they differ."""
 
 SUITES = ("ovss", "mess", "closed", "video", "scenes")
 SYNONYMS = ("first", "all")
@@ -19,7 +18,8 @@ SYNONYMS = ("first", "all")
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--config-file", nargs="+", default=[], metavar="C", help="one a model")
+    add("--model", nargs="+", default=[], metavar="NAME", help="of catrank models list")
+    add("--config-file", nargs="+", default=[], metavar="C", help="or configs, one per model")
     add("--weights", nargs="+", default=[], metavar="W", help="as many files")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--suite", choices=SUITES, metavar="S", help=", ".join(SUITES))
@@ -67,7 +67,7 @@ WORD = Word(
     description=EVALUATE,
     examples="""
 catrank evaluate --suite scenes
-catrank evaluate --config-file catseg_d2/vitb_384.yaml --weights model_base.pth --suite ovss
+catrank evaluate --model catseg-vitb --suite ovss
 catrank evaluate --check one/passport.json other/passport.json
 """,
     interrupted=": the same command continues",

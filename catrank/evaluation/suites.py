@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
+from catrank import models
 from catrank.evaluation.prompts import describe_prompts, prompt_variants
 from catseg_d2.prompt_ensembles import SYNONYMS, use_ensemble
 from segcore.benchmarks.page import write_page
 from segcore.benchmarks.report import make_report, missing_line
 from segcore.benchmarks.runs import Result, Run, config_name, evaluate, finished, make_run
-from segcore.benchmarks.suites import SHIPPED, SUITES, supported_datasets
+from segcore.benchmarks.suites import SUITES, supported_datasets
 from segcore.benchmarks.tables import summary_table
 from segcore.benchmarks.writing import write_json_report, write_markdown
 from segcore.datasets import check_registered, register_custom_datasets
@@ -33,7 +33,13 @@ from segcore.errors import UserError
 from segcore.runtime.files import expand_home, join_inside, short_name, user_path
 from segcore.runtime.lock import hold
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+# The models that ship, by their names, with their data sets in the suite ``scenes``.
+SHIPPED = {
+    "scenes-60": ("scenes_60_test",),
+    "scenes-60-panoptic": ("scenes_60_test_panoptic",),
+    "scenes-60-rankseg": ("scenes_60_test",),
+    "scenes-60-video-instance": ("scenes_60_video_test_instance",),
+}
 logger = logging.getLogger("segcore.evaluate")
 
 
@@ -85,7 +91,13 @@ def _log_to(folder: Path) -> None:
 
 
 def choose_models(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """Configs and weights, those that are named or, for the suite scenes, those that ship."""
+    """Return configs and weights: of the models that are named, or of the shipped ones.
+
+    Raises:
+        UserError: no model is named, or there are not as many configs as checkpoints.
+    """
+    if args.model and args.config_file:
+        raise UserError("name models with --model, or with --config-file and --weights")
     if len(args.config_file) != len(args.weights):
         raise UserError(
             f"--config-file names {len(args.config_file)} and --weights {len(args.weights)}: "
@@ -93,16 +105,10 @@ def choose_models(args: argparse.Namespace) -> list[tuple[str, str]]:
         )
     if args.config_file:
         return list(zip(args.config_file, map(expand_home, args.weights), strict=True))
-    if args.suite != "scenes":
-        raise UserError("name the model with --config-file and --weights")
-    models = []
-    for model in SHIPPED:
-        weights = REPOSITORY / model.weights
-        if weights.is_file():
-            models.append((model.config, str(weights)))
-        else:
-            print(f"{model.weights} is not there: left out", file=sys.stderr)
-    return models
+    if not args.model and args.suite != "scenes":
+        raise UserError("name the model with --model, or with --config-file and --weights")
+    entries = [models.find(name) for name in args.model or SHIPPED]
+    return [(entry.config, str(models.resolve(entry.name).path)) for entry in entries]
 
 
 def look_for(names: Sequence[str]) -> tuple[dict[str, Status], dict[str, Status]]:
@@ -121,8 +127,9 @@ def of_config(args: argparse.Namespace, config: str, asked: Sequence[str]) -> Se
     """Which of the data sets a model is evaluated on; those named one by one all."""
     if args.datasets:
         return asked
-    shipped = [each.datasets for each in SHIPPED if args.shipped and each.config == config]
-    return shipped[0] if shipped else supported_datasets(load_config(config, args.opts), asked)
+    if args.shipped:
+        return next(SHIPPED[name] for name in SHIPPED if models.find(name).config == config)
+    return supported_datasets(load_config(config, args.opts), asked)
 
 
 def make_runs(
@@ -187,7 +194,7 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
     if not args.suite and not args.datasets:
         raise UserError("name a --suite, or --datasets")
     args.output = user_path(args.output)
-    args.shipped = not args.config_file
+    args.shipped = not args.config_file and not args.model
     args.models = choose_models(args)
     args.config_file = args.models[0][0]  # which says where the processes run
     import_families(args.config_file, args.opts)

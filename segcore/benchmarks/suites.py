@@ -1,7 +1,6 @@
 """Suites of data sets, and the choice of those that a model supports."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -45,43 +44,6 @@ MESS = tuple(
 SUITES = {"ovss": OVSS, "mess": MESS, "closed": CLOSED, "video": VIDEO, "scenes": SCENES}
 
 SEMANTIC_TYPES = ("sem_seg", "sem_seg_background", "cityscapes_sem_seg")
-
-
-@dataclass(frozen=True)
-class ShippedModel:
-    """A very small model that the project ships.
-
-    Attributes:
-        weights: its file, relative to the repository.
-        config: name of its config.
-        datasets: those of its evaluation in the suite ``scenes``.
-    """
-
-    weights: str
-    config: str
-    datasets: tuple[str, ...]
-
-
-SHIPPED = (
-    ShippedModel(
-        "demo/models/scenes_60.safetensors", "catseg_d2/scenes_60.yaml", ("scenes_60_test",)
-    ),
-    ShippedModel(
-        "demo/models/scenes_60_panoptic.safetensors",
-        "mask2former_rankseg/scenes_60_panoptic.yaml",
-        ("scenes_60_test_panoptic",),
-    ),
-    ShippedModel(
-        "demo/models/scenes_60_rankseg.safetensors",
-        "mask2former_rankseg/scenes_60_rankseg.yaml",
-        ("scenes_60_test",),
-    ),
-    ShippedModel(
-        "demo/models/scenes_60_video_instance.safetensors",
-        "mask2former_rankseg/scenes_60_video_instance.yaml",
-        ("scenes_60_video_test_instance",),
-    ),
-)
 
 
 def is_open_vocabulary(cfg: CfgNode) -> bool:

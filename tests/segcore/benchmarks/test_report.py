@@ -14,7 +14,6 @@ from segcore.benchmarks.runs import Result, make_run, split_classes
 from segcore.benchmarks.suites import (
     MESS,
     OVSS,
-    SHIPPED,
     SUITES,
     is_open_vocabulary,
     supported_datasets,
@@ -47,12 +46,6 @@ def test_every_data_set_of_a_suite_is_registered(suite):
 
 def test_mess_is_whole():
     assert len(MESS) == 25, "22 data sets, one of which has four parts"
-
-
-@pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model.weights)
-def test_models_that_ship_fit_their_data_sets(model):
-    assert find_config(model.config).is_file()
-    assert supported_datasets(load_config(model.config), model.datasets) == model.datasets
 
 
 def test_supported_data_sets():
