@@ -125,11 +125,15 @@ class Model:
         return device
 
     def __repr__(self) -> str:
-        names = ", ".join(self.class_names[:SHOWN_CLASSES])
+        return f"Model({self.describe()})"
+
+    def describe(self) -> str:
+        """Return architecture, device and the first class names, in a line."""
+        names = ", ".join(map(printable, self.class_names[:SHOWN_CLASSES]))
         more = ", ..." if len(self.class_names) > SHOWN_CLASSES else ""
         kind = "open vocabulary" if self.open_vocabulary else "fixed classes"
         name = self.cfg.MODEL.META_ARCHITECTURE
-        return f"Model({name} on {self.device}, {kind}, {len(self.class_names)}: {names}{more})"
+        return f"{name} on {self.device}, {kind}, {len(self.class_names)}: {names}{more}"
 
     @overload
     def segment(  # type: ignore[overload-overlap]  # an array is an iterable, too

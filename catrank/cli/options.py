@@ -70,7 +70,7 @@ def load_model(args: argparse.Namespace) -> "Model":
         min_score=args.min_score,
         opts=args.opts,
     )
-    print(f"model: {printable(args.model)}: {model!r}", flush=True)
+    print(f"model: {printable(args.model)} ({model.describe()})", flush=True)
     return model
 
 

@@ -33,7 +33,7 @@ def names(folder: str) -> list[str]:
 def test_own_class_names(album: Path, capsys) -> None:
     assert segment(album, "--model", "scenes-60", "--classes", "sand, red disk") == 0
     model, counted = capsys.readouterr().out.splitlines()
-    assert model.startswith("model: scenes-60: Model(CATSeg on cpu, open vocabulary, 2: sand, ")
+    assert model.startswith("model: scenes-60 (CATSeg on cpu, open vocabulary, 2: sand, ")
     assert counted == "2 of 2 images segmented, see segmented"
     classes = json.loads(Path("segmented/vocabulary.json").read_text())["classes"]
     assert [each["name"] for each in classes] == ["sand", "red disk"]
