@@ -16,7 +16,7 @@ MASK2FORMER = (
     "configs/mask2former_rankseg/scenes*",
     "configs/mask2former_rankseg/parts/*",
 )
-SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py")
+SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py", "catrank/runs/*.py")
 WORKERS = ("DATALOADER.NUM_WORKERS", "2")
 
 

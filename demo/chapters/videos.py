@@ -54,7 +54,7 @@ STEPS = [
             name=f"video-{name}",
             title=f"Video Mask2Former: segment {name}",
             command=_segment(name),
-            sources=(*commands.SEGMENTING, "demo/video.py"),
+            sources=commands.SEGMENTING,
             output=OUTPUT / name,
         )
         for name in SHOWN
