@@ -101,7 +101,7 @@ def test_segment(run, tmp_path) -> None:
     line = ("image.png", "--model", "scenes-60", "--classes", "red disk, sand", "--device", "cpu")
     done = run("catrank", "segment", *line)
     model, counted = done.stdout.splitlines()
-    assert model.startswith("model: scenes-60: ") and "2: red disk, sand" in model
+    assert model.startswith("model: scenes-60 (") and "2: red disk, sand" in model
     assert counted == "1 of 1 images segmented, see segmented"
     with Image.open(tmp_path / "segmented/image_labels.png") as labels:
         assert labels.size == (64, 48) and np.asarray(labels).max() < 2

@@ -293,7 +293,7 @@ def test_the_fingerprint(program, tmp_path: Path) -> None:
     def config(*opts: object):
         return load_config(tmp_path / "run.yaml", opts)
 
-    alike = config("OUTPUT_DIR", "x", "TEST.SAVE_SECONDS", 7, "MODEL.WEIGHTS", "y", "SEED", 3)
+    alike = config("OUTPUT_DIR", "x", "TEST.SAVE_SECONDS", 7, "MODEL.WEIGHTS", "y.pth", "SEED", 3)
     assert config_hash(alike) == config_hash(config())
     assert config_hash(config("INPUT.MIN_SIZE_TEST", 7)) != config_hash(config())
     model = torch.nn.BatchNorm2d(3)
