@@ -3,6 +3,7 @@
 import logging
 import math
 import operator
+from typing import Literal
 
 from fvcore.common.checkpoint import Checkpointer
 
@@ -30,7 +31,7 @@ class BestCheckpointer(HookBase):
         eval_period: int,
         checkpointer: Checkpointer,
         val_metric: str,
-        mode: str = "max",
+        mode: Literal["max", "min"] = "max",
         file_prefix: str = "model_best",
     ) -> None:
         if mode not in ("max", "min"):
