@@ -22,11 +22,11 @@ import argparse
 import sys
 
 from catrank import Model, load_config
-from catrank.cli.options import fraction, frame_rate
+from catrank.cli.options import fraction, frame_rate, report_failures
 from catrank.inputs import find_images
 from catrank.runs.images import segment_images
 from catrank.runs.videos import check_output, segment_video
-from segcore.errors import MESSAGE_CHARACTERS, UserError, exit_on_user_error, printable
+from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument
 from segcore.runtime.lock import release
 from segcore.video_files import open_video
@@ -104,9 +104,7 @@ def main() -> None:
             failures = run_video(args) if args.video_input else run_images(args)
         finally:
             release()
-    for message in failures:
-        print(f"failed: {printable(message, MESSAGE_CHARACTERS)}", file=sys.stderr)
-    sys.exit(1 if failures else 0)
+    sys.exit(report_failures(failures))
 
 
 if __name__ == "__main__":

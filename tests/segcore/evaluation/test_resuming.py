@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,17 +64,7 @@ Batches = list[tuple[dict, dict]]
 
 
 @pytest.fixture
-def names() -> Iterator[list[str]]:
-    """Names of data sets, which are forgotten afterwards."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-@pytest.fixture
-def images(tmp_path: Path, names: list[str]) -> list[dict]:
+def images(tmp_path: Path, forget_datasets: None) -> list[dict]:
     """A data set ``images`` with ground truth of every kind; returns its dicts."""
     rng = np.random.default_rng(0)
     items, listed, objects, segments = [], [], [], []
@@ -106,7 +96,6 @@ def images(tmp_path: Path, names: list[str]) -> list[dict]:
         thing_dataset_id_to_contiguous_id={1: 0, 2: 1, 3: 2},
         stuff_dataset_id_to_contiguous_id={},
     )
-    names.append("images")
     return items
 
 
@@ -181,10 +170,9 @@ def test_images(images, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instances"])
-def test_videos(program, names, tmp_path: Path, kind: str) -> None:
+def test_videos(program, forget_datasets, tmp_path: Path, kind: str) -> None:
     video_run = program.video_run
     video_run.write(tmp_path)
-    names += ["labelled", "tracked"]
     videos = video_run.register(tmp_path)
     pieces = DatasetCatalog.get("labelled")
     if kind == "semantic":
@@ -401,10 +389,9 @@ def test_two_killed_processes_are_resumed(start, run, unbroken: Path) -> None:
 
 
 @pytest.fixture
-def cfg(program, names, tmp_path: Path):
+def cfg(program, forget_datasets, tmp_path: Path):
     """Of an evaluation in this process, of one data set."""
     program.video_run.write(tmp_path)
-    names += ["labelled", "tracked"]
     program.video_run.register(tmp_path)
     MetadataCatalog.get("labelled").evaluator_type = "video_semantic"
     (tmp_path / "run.yaml").write_text(CONFIG)

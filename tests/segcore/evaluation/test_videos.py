@@ -48,19 +48,8 @@ video_run = loaded(PROGRAM)
 
 
 @pytest.fixture
-def names() -> Iterator[list[str]]:
-    """Names of data sets, which are forgotten afterwards."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-@pytest.fixture
-def videos(tmp_path: Path, names: list[str]) -> list[dict]:
+def videos(tmp_path: Path, forget_datasets: None) -> list[dict]:
     """The data sets of the program; returns the dicts of ``tracked``."""
-    names += ["labelled", "tracked"]
     video_run.write(tmp_path)
     return video_run.register(tmp_path)
 
@@ -69,9 +58,8 @@ def videos(tmp_path: Path, names: list[str]) -> list[dict]:
 
 
 @pytest.fixture
-def vspw(golden: Path, tmp_path: Path, names: list[str]) -> tuple[list[dict], list, dict]:
+def vspw(golden: Path, tmp_path: Path, forget_datasets: None) -> tuple[list[dict], list, dict]:
     """The reference's videos as data set ``vspw``: dicts, predictions (T, H, W), and scores."""
-    names.append("vspw")
     expected = json.loads((golden / "evaluation" / "vspw.json").read_text("utf-8"))
     items, predictions = [], []
     with np.load(golden / "evaluation" / "vspw.npz") as arrays:
@@ -198,9 +186,8 @@ def test_faults_of_semantic_videos(videos, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ytvis(golden: Path, names: list[str]) -> dict:
+def ytvis(golden: Path, forget_datasets: None) -> dict:
     """The reference's videos as data set ``ytvis``; returns its scores."""
-    names.append("ytvis")
     DatasetCatalog.register("ytvis", list)
     MetadataCatalog.get("ytvis").set(
         json_file=str(golden / "evaluation" / "ytvis_ap" / "gt.json"),
@@ -274,8 +261,7 @@ def test_a_perfect_prediction_and_reset(videos, tmp_path: Path) -> None:
     assert evaluator.evaluate()["segm"]["AP"] == 0
 
 
-def test_polygons_and_uncompressed_rle_are_masks_too(tmp_path: Path, names) -> None:
-    names.append("test_forms")
+def test_polygons_and_uncompressed_rle_are_masks_too(tmp_path: Path, forget_datasets) -> None:
     square = np.zeros((8, 8), dtype=np.uint8, order="F")
     square[2:6, 2:6] = 1
     plain = {"size": [8, 8], "counts": [18, 4, 4, 4, 4, 4, 4, 4, 18]}
@@ -420,10 +406,9 @@ def test_two_processes_give_the_scores_and_files_of_one(tmp_path: Path) -> None:
         assert (tmp_path / "out2" / path).read_bytes() == content
 
 
-def test_registered_videos(tmp_path: Path, names) -> None:
+def test_registered_videos(tmp_path: Path, forget_datasets) -> None:
     """From the files to the scores: perfect predictions score 100 in every task."""
     video_run.write(tmp_path)
-    names += ["test_labels", "test_tracks"]
     (tmp_path / "list.txt").write_text("\n".join(video_run.LENGTHS))
     folders = [tmp_path / VIDEO] * 2
     vocabulary = replace(
