@@ -140,9 +140,14 @@ def test_durations(seconds, text):
 
 @pytest.fixture
 def loggers():
-    """Handlers and levels of the loggers that a set-up changes are restored."""
+    """Loggers without the handlers of an earlier set-up; all that a set-up changes is restored."""
     named = [logging.getLogger(name) for name in (None, "detectron2", "fvcore", "quiet.test")]
     before = [(logger, [*logger.handlers], logger.level, logger.propagate) for logger in named]
+    logging.captureWarnings(False)
+    for logger in named:
+        for handler in [*logger.handlers]:
+            if isinstance(handler, WarningHandler):
+                logger.removeHandler(handler)
     yield
     logging.captureWarnings(False)
     for logger, handlers, level, propagate in before:
