@@ -2,12 +2,12 @@
 
 import logging
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from segcore.backbones.checkpoint import backbone_weights
+from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import is_for_use
 from segcore.errors import UserError
 
@@ -17,7 +17,7 @@ PIXEL, PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 
 
 def _patterns() -> list[tuple[str, str]]:
-    """Return pairs (published, ours) of which the first match wins; # is a number, * the rest."""
+    """Return the pairs (published, ours) of a :class:`Renaming`."""
     pairs = [
         (PIXEL + "transformer.level_embed", PIXEL + "level_embed"),
         (PIXEL + "transformer.encoder.layers.#.self_attn.*", PIXEL + "layers.#.attention.*"),
@@ -52,19 +52,7 @@ def _patterns() -> list[tuple[str, str]]:
     ]
 
 
-def _rules(pairs: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
-    """Compile pairs to rules: a regular expression, and the template that its match expands."""
-    rules = []
-    for source, target in pairs:
-        pattern = re.escape(source).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)")
-        groups = iter((r"\1", r"\2"))
-        template = "".join(next(groups) if sign in "#*" else sign for sign in target)
-        rules.append((re.compile(pattern), template))
-    return rules
-
-
-TO_OURS = _rules(_patterns())
-TO_PUBLISHED = _rules([(ours, published) for published, ours in _patterns()])
+NAMES = Renaming(_patterns())
 
 
 def from_published(name: str) -> str:
@@ -72,19 +60,12 @@ def from_published(name: str) -> str:
     name = name.replace(".static_query.", ".query_feat.")
     if name.startswith("sem_seg_head.") and not name.startswith((PIXEL, PREDICTOR)):
         name = PIXEL + name.removeprefix("sem_seg_head.")
-    return _rename(name, TO_OURS)
+    return NAMES.to_ours(name)
 
 
 def to_published(name: str) -> str:
     """Return the published name of one of our parameters."""
-    return _rename(name, TO_PUBLISHED)
-
-
-def _rename(name: str, rules: Sequence[tuple[re.Pattern, str]]) -> str:
-    for pattern, template in rules:
-        if match := pattern.fullmatch(name):
-            return match.expand(template)
-    return name
+    return NAMES.to_published(name)
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -8,9 +8,8 @@ from detectron2.config import CfgNode
 from segcore.backbones import add_swin_config
 from segcore.config import add_shared_keys, register_config_keys
 from segcore.errors import UserError
+from segcore.rankseg.config import add_rankseg_keys, ranks_from_config
 from segcore.rankseg.heads import build_multilabel_head
-from segcore.rankseg.scores import build_rank_scores
-from segcore.rankseg.selection import check_kappa
 
 from .criterion import Criterion
 from .matcher import Weights
@@ -28,9 +27,7 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     add_swin_config(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
-    _add_rankseg_keys(cfg.MODEL.setdefault("RANKSEG", CfgNode()))
-    # The name of RANKSEG.USE_GT in one published config.
-    cfg.MODEL.setdefault("MLSEG", CfgNode()).USE_GT = False
+    add_rankseg_keys(cfg)
     # Declared by the published code; nothing here reads it.
     cfg.LOG_OUTPUT = None
     # Large-scale jittering: side of the crop, and range of the scale relative to it.
@@ -127,30 +124,6 @@ def _add_video_keys(node: CfgNode) -> None:
     node.AUGMENTATIONS = []
 
 
-def _add_rankseg_keys(node: CfgNode) -> None:
-    node.FLAG = False
-    # Oracle: ignore the classes that are not in the ground truth (evaluation only).
-    node.USE_GT = False
-    node.LOSS_WEIGHT = 0
-    node.TOPK = 0
-    node.SHARE_EMBEDDING = False
-    node.HIDDEN_DIM = 512
-    # Not in the published code. HEAD: multi-label head ("encoder", "decoder", "gap"). SCORES:
-    # rank-adaptive scores ("norm", "temperature", "shared"). TEST_TOPK: selected classes in
-    # evaluation (0 = TOPK). CONFIDENCE: probability below which evaluation drops a selected class
-    # (0 = none). ORACLE: the ground truth selects the classes, in training and evaluation.
-    node.HEAD = "encoder"
-    node.SCORES = "norm"
-    node.TEST_TOPK = 0
-    node.CONFIDENCE = 0.0
-    node.ORACLE = False
-
-
-def is_oracle(cfg: CfgNode) -> bool:
-    """Whether the model ignores the classes that are not in the ground truth."""
-    return cfg.MODEL.RANKSEG.USE_GT or cfg.MODEL.MLSEG.USE_GT
-
-
 def tasks_from_config(cfg: CfgNode) -> Tasks:
     """Read the tasks of ``MODEL.MASK_FORMER.TEST``."""
     node = cfg.MODEL.MASK_FORMER.TEST
@@ -189,17 +162,7 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
     if not node.FLAG:
         return None
     check_layers(cfg.MODEL.MASK_FORMER.DEC_LAYERS - 1)
-    check_kappa(node.TOPK, num_classes)
-    test_kappa = node.TEST_TOPK or node.TOPK
-    if not 1 <= test_kappa <= num_classes:
-        raise UserError(
-            f"MODEL.RANKSEG.TEST_TOPK is {node.TEST_TOPK}; it has to be a number of classes, at "
-            f"most {num_classes}, or 0 for as many as TOPK."
-        )
-    if not 0 <= node.CONFIDENCE < 1:
-        raise UserError(
-            f"MODEL.RANKSEG.CONFIDENCE is {node.CONFIDENCE}; it has to be a probability below 1."
-        )
+    settings = ranks_from_config(cfg, no_object=True)
     head = build_multilabel_head(
         node.HEAD,
         width,
@@ -209,10 +172,7 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
     )
     return QueryRanking(
         None if node.ORACLE else head,
-        build_rank_scores(node.SCORES, node.TOPK),
-        kappa=node.TOPK,
-        test_kappa=test_kappa,
-        confidence=node.CONFIDENCE,
+        **settings._asdict(),
         share_classes=node.SHARE_EMBEDDING,
     )
 

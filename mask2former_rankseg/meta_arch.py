@@ -19,6 +19,7 @@ from segcore.checkpoint.weights import guard
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
+from segcore.rankseg.config import only_present
 from segcore.rankseg.oracle import drop_absent
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
@@ -26,7 +27,6 @@ from segcore.rankseg.selection import presence, with_no_object
 from .checkpoint import rename_published
 from .config import (
     criterion_from_config,
-    is_oracle,
     ranking_from_config,
     tasks_from_config,
 )
@@ -116,7 +116,7 @@ class MaskFormer(HasClasses, nn.Module):
             "tasks": tasks_from_config(cfg),
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "classes": classes_from_config(cfg),
-            "only_present": is_oracle(cfg),
+            "only_present": only_present(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
             "published_output": node.TEST.PUBLISHED_OUTPUT,
         }

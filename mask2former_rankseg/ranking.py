@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from segcore.errors import UserError
 from segcore.rankseg.oracle import oracle_logits
+from segcore.rankseg.ranker import Ranker
 from segcore.rankseg.scores import RankScores, gather_columns
-from segcore.rankseg.selection import confident_ranks, select_top, with_no_object
+from segcore.rankseg.selection import with_no_object
 
 STATE = 2  # the multi-label head reads the queries after the third layer
 
@@ -33,7 +34,7 @@ class Ranked(NamedTuple):
     category_logits: Tensor
 
 
-class QueryRanking(nn.Module):
+class QueryRanking(Ranker):
     """A multi-label head on the queries, and rank-adaptive scores shared by all predictions."""
 
     def __init__(
@@ -48,17 +49,11 @@ class QueryRanking(nn.Module):
     ) -> None:
         """
         Args:
-            head: features (B, L, D) -> logits (B, C), see ``segcore.rankseg.heads``; None is the
-                oracle, which selects the classes of the ground truth and no other.
-            scores: see ``segcore.rankseg.scores``.
-            kappa, test_kappa: number of selected classes in training and in evaluation.
-            confidence: probability below which evaluation drops a selected class; 0 drops none.
+            head: features (B, L, D) -> logits (B, C); this and the others are those of
+                :class:`Ranker`.
             share_classes: the head uses the classifier's class embeddings.
         """
-        super().__init__()
-        self.head, self.scores = head, scores
-        self.kappa, self.test_kappa = kappa, test_kappa
-        self.confidence = confidence
+        super().__init__(head, scores, kappa=kappa, test_kappa=test_kappa, confidence=confidence)
         self.share_classes = share_classes
 
     def forward(
@@ -77,13 +72,11 @@ class QueryRanking(nn.Module):
             present: (B, C) bool, the classes of the ground truth, for the oracle.
         """
         if self.head is None:
-            category_logits, confidence = oracle_logits(present), 0.5
+            category_logits = oracle_logits(present)
         else:
             shared = (class_embeddings,) if self.share_classes else ()
             category_logits = self.head(states[STATE], *shared)
-            confidence = 0.0 if self.training else self.confidence
-        selected = select_top(category_logits, self.kappa if self.training else self.test_kappa)
-        kept = confident_ranks(category_logits, selected, confidence) if confidence else None
+        selected, kept = self.select(category_logits)
         columns = with_no_object(selected, category_logits.shape[1])
         ranked = [self.scores(gather_columns(classes, columns), kept) for classes in logits]
         return Ranked(ranked, selected, category_logits)

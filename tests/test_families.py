@@ -13,9 +13,9 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
 import mask2former_rankseg
-from mask2former_rankseg.config import is_oracle
 from segcore.config import load_config
 from segcore.mappers.segmentation import has_oracle
+from segcore.rankseg.config import only_present
 
 CONFIGS = {
     "catseg_d2/vitb_384.yaml": "CATSeg",
@@ -122,9 +122,9 @@ def test_our_files_merge_as_published_ones_do(repository: Path) -> None:
 
 def test_the_oracle_has_two_names() -> None:
     cfg = with_keys(*PUBLISHED_KEYS["videos"])
-    assert not is_oracle(cfg) and not has_oracle(cfg)
+    assert not only_present(cfg) and not has_oracle(cfg)
     cfg.MODEL.MLSEG.USE_GT = True
-    assert is_oracle(cfg) and has_oracle(cfg)
+    assert only_present(cfg) and has_oracle(cfg)
 
 
 def test_load_config_reads_integers_and_fractions() -> None:

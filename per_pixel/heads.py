@@ -1,0 +1,70 @@
+"""What every decode head is: feature maps in, scores of classes at every pixel out.
+
+Shapes: B images, K classes, n columns of scores (K, or kappa selected classes), (h, w) the map of
+the scores, (H, W) the labels.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class PixelScores(NamedTuple):
+    """Scores of classes at every pixel of a map.
+
+    Attributes:
+        scores: (B, n, h, w) logits.
+        classes: (B, n) int64, the class of every column, each at most once an image; None: all
+            classes in order.
+        category_logits: (B, K) of RankSeg's multi-label head or the oracle; None without.
+    """
+
+    scores: Tensor
+    classes: Tensor | None = None
+    category_logits: Tensor | None = None
+
+
+class DecodeHead(nn.Module):
+    """Base of the decode heads.
+
+    Attributes:
+        num_classes: K.
+        num_columns: of the maps that inference resizes and averages over windows: K, or the width
+            of an embedding.
+    """
+
+    num_classes: int
+
+    @property
+    def num_columns(self) -> int:
+        return self.num_classes
+
+    def forward(self, features: dict[str, Tensor], present: Tensor | None = None) -> PixelScores:
+        """
+        Args:
+            features: maps of the backbone by name.
+            present: (B, K) bool, the classes of the ground truth; the oracle needs it.
+        """
+        raise NotImplementedError
+
+    def losses(
+        self, features: dict[str, Tensor], labels: Tensor, present: Tensor
+    ) -> tuple[dict[str, Tensor], PixelScores]:
+        """Return the weighted training losses by name, and the scores for logging.
+
+        Args:
+            features: maps of the backbone by name.
+            labels: (B, H, W) int64; values outside 0 ... K - 1 are ignored.
+            present: (B, K) bool, the classes of the labels.
+        """
+        raise NotImplementedError
+
+    def class_scores(self, columns: Tensor, ids: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return a function from class ids (t,) to their probabilities (t, P) at P pixels.
+
+        Args:
+            columns: (n, P), the merged maps of ``scores`` at these pixels.
+            ids: (n,), which of the ``num_columns`` columns they are, ascending.
+        """
+        raise NotImplementedError

@@ -1,0 +1,73 @@
+"""Config keys of RankSeg, which all families share, and the settings that are read from them."""
+
+from typing import NamedTuple
+
+from detectron2.config import CfgNode
+
+from segcore.errors import UserError
+
+from .scores import RankScores, build_rank_scores
+from .selection import check_kappa
+
+
+def add_rankseg_keys(cfg: CfgNode) -> None:
+    """Add ``MODEL.RANKSEG`` with the published names and defaults, in place."""
+    node = cfg.MODEL.setdefault("RANKSEG", CfgNode())
+    node.FLAG = False
+    # Oracle: ignore the classes that are not in the ground truth (evaluation only).
+    node.USE_GT = False
+    node.LOSS_WEIGHT = 0
+    node.TOPK = 0
+    node.SHARE_EMBEDDING = False
+    node.HIDDEN_DIM = 512
+    # Not in the published code. HEAD: multi-label head ("encoder", "decoder", "gap"). SCORES:
+    # rank-adaptive scores ("norm", "temperature", "shared"). TEST_TOPK: selected classes in
+    # evaluation (0 = TOPK). CONFIDENCE: probability below which evaluation drops a selected class
+    # (0 = none). ORACLE: the ground truth selects the classes, in training and evaluation.
+    node.HEAD = "encoder"
+    node.SCORES = "norm"
+    node.TEST_TOPK = 0
+    node.CONFIDENCE = 0.0
+    node.ORACLE = False
+    # The name of USE_GT in one published config.
+    cfg.MODEL.setdefault("MLSEG", CfgNode()).USE_GT = False
+
+
+class RankSettings(NamedTuple):
+    """Arguments of :class:`segcore.rankseg.ranker.Ranker` beside the head."""
+
+    scores: RankScores
+    kappa: int
+    test_kappa: int
+    confidence: float
+
+
+def ranks_from_config(cfg: CfgNode, *, no_object: bool) -> RankSettings:
+    """Read the selection and the rank-adaptive scores of ``MODEL.RANKSEG``.
+
+    Args:
+        cfg: with ``MODEL.RANKSEG`` and ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``.
+        no_object: whether a score of "no object" follows those of the classes.
+
+    Raises:
+        UserError: its keys contradict each other.
+    """
+    node, num_classes = cfg.MODEL.RANKSEG, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    check_kappa(node.TOPK, num_classes)
+    test_kappa = node.TEST_TOPK or node.TOPK
+    if not 1 <= test_kappa <= num_classes:
+        raise UserError(
+            f"MODEL.RANKSEG.TEST_TOPK is {node.TEST_TOPK}; it has to be a number of classes, at "
+            f"most {num_classes}, or 0 for as many as TOPK."
+        )
+    if not 0 <= node.CONFIDENCE < 1:
+        raise UserError(
+            f"MODEL.RANKSEG.CONFIDENCE is {node.CONFIDENCE}; it has to be a probability below 1."
+        )
+    scores = build_rank_scores(node.SCORES, node.TOPK, no_object)
+    return RankSettings(scores, node.TOPK, test_kappa, node.CONFIDENCE)
+
+
+def only_present(cfg: CfgNode) -> bool:
+    """Whether an ordinary model ignores the classes that are not in the ground truth."""
+    return cfg.MODEL.RANKSEG.USE_GT or cfg.MODEL.MLSEG.USE_GT

@@ -1,0 +1,58 @@
+"""Select the classes of an image from the logits of a multi-label head: the top kappa, or fewer.
+
+Shapes: B images, C classes, kappa selected classes.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from .scores import RankScores
+from .selection import confident_ranks, select_top
+
+
+class Selection(NamedTuple):
+    """The selected classes of each image.
+
+    Attributes:
+        ids: (B, kappa) int64, the most probable class first.
+        kept: (B, kappa) bool, true for a leading run of ranks; None keeps all.
+    """
+
+    ids: Tensor
+    kept: Tensor | None
+
+
+class Ranker(nn.Module):
+    """A multi-label head, the selection by its logits, and rank-adaptive scores."""
+
+    def __init__(
+        self,
+        head: nn.Module | None,
+        scores: RankScores,
+        *,
+        kappa: int,
+        test_kappa: int,
+        confidence: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            head: features -> logits (B, C), see ``segcore.rankseg.heads``; None is the oracle,
+                which selects the classes of the ground truth and no other.
+            scores: see ``segcore.rankseg.scores``.
+            kappa, test_kappa: number of selected classes in training and in evaluation.
+            confidence: probability below which evaluation drops a selected class; 0 drops none.
+        """
+        super().__init__()
+        self.head, self.scores = head, scores
+        self.kappa, self.test_kappa = kappa, test_kappa
+        self.confidence = confidence
+
+    def select(self, category_logits: Tensor) -> Selection:
+        """Select classes by the logits (B, C) of the head or of the oracle."""
+        confidence = 0.0 if self.training else self.confidence
+        if self.head is None:
+            confidence = 0.5
+        ids = select_top(category_logits, self.kappa if self.training else self.test_kappa)
+        kept = confident_ranks(category_logits, ids, confidence) if confidence else None
+        return Selection(ids, kept)
