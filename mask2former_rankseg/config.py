@@ -7,8 +7,8 @@ from detectron2.config import CfgNode
 
 from segcore.backbones import add_swin_config
 from segcore.config import add_shared_keys, register_config_keys
+from segcore.config.rankseg import add_rankseg_keys, ranks_from_config
 from segcore.errors import UserError
-from segcore.rankseg.config import add_rankseg_keys, ranks_from_config
 from segcore.rankseg.heads import build_multilabel_head
 
 from .criterion import Criterion

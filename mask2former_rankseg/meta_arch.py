@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
+from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
-from segcore.rankseg.config import only_present
 from segcore.rankseg.oracle import drop_absent
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object

@@ -14,8 +14,8 @@ from detectron2.projects.deeplab import add_deeplab_config
 import catseg_d2
 import mask2former_rankseg
 from segcore.config import load_config
+from segcore.config.rankseg import only_present
 from segcore.mappers.segmentation import has_oracle
-from segcore.rankseg.config import only_present
 
 CONFIGS = {
     "catseg_d2/vitb_384.yaml": "CATSeg",

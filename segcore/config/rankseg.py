@@ -5,9 +5,8 @@ from typing import NamedTuple
 from detectron2.config import CfgNode
 
 from segcore.errors import UserError
-
-from .scores import RankScores, build_rank_scores
-from .selection import check_kappa
+from segcore.rankseg.scores import RankScores, build_rank_scores
+from segcore.rankseg.selection import check_kappa
 
 
 def add_rankseg_keys(cfg: CfgNode) -> None:
