@@ -11,26 +11,43 @@ from torch import Tensor, nn
 
 from segcore.errors import UserError
 
-from .layers import DecoderLayer, EncoderBlock, GroupWiseLinear, sine_positions
+from .layers import (
+    DecoderLayer,
+    EncoderBlock,
+    GroupWiseLinear,
+    SeparableProjection,
+    sine_positions,
+)
+
+PROJECTIONS = {"linear": nn.Linear, "separable": SeparableProjection}
 
 
 class ClassTokenHead(nn.Module):
     """Base of the heads with a token per class.
 
     Attributes:
-        input_proj: linear, D -> E.
+        input_proj: of the features, D -> E.
         class_embeddings: (1, C, E), or None if the model passes its own at each call.
+        token_proj: linear, E -> E, of the class embeddings, or None.
         norm: of the class tokens that are classified.
         classifier: a group-wise linear layer, weight (1, C, E), bias (1, C).
     """
 
-    def __init__(self, width: int, num_classes: int, hidden_dim: int, own_embeddings: bool) -> None:
+    def __init__(
+        self,
+        input_proj: nn.Module,
+        num_classes: int,
+        hidden_dim: int,
+        own_embeddings: bool,
+        project_tokens: bool,
+    ) -> None:
         super().__init__()
-        self.input_proj = nn.Linear(width, hidden_dim)
+        self.input_proj = input_proj
         self.class_embeddings = None
         if own_embeddings:
             self.class_embeddings = nn.Parameter(torch.empty(1, num_classes, hidden_dim))
             nn.init.trunc_normal_(self.class_embeddings, std=0.02)
+        self.token_proj = nn.Linear(hidden_dim, hidden_dim) if project_tokens else None
         self.norm = nn.LayerNorm(hidden_dim)
         self.classifier = GroupWiseLinear(num_classes, hidden_dim)
 
@@ -55,8 +72,10 @@ class ClassTokenHead(nn.Module):
         """Return the head's class embeddings or the given ones, for each image: (B, C, E)."""
         if (class_embeddings is None) == (self.class_embeddings is None):
             raise TypeError("class embeddings come either from the head or from its caller")
-        own = self.class_embeddings
-        return (class_embeddings if own is None else own).expand(batch, -1, -1)
+        tokens = class_embeddings if self.class_embeddings is None else self.class_embeddings
+        if self.token_proj is not None:
+            tokens = self.token_proj(tokens)
+        return tokens.expand(batch, -1, -1)
 
 
 class EncoderHead(ClassTokenHead):
@@ -64,16 +83,17 @@ class EncoderHead(ClassTokenHead):
 
     def __init__(
         self,
-        width: int,
+        input_proj: nn.Module,
         num_classes: int,
         hidden_dim: int,
         own_embeddings: bool,
+        project_tokens: bool,
         *,
         num_heads: int,
         feedforward_dim: int,
         dropout: float,
     ) -> None:
-        super().__init__(width, num_classes, hidden_dim, own_embeddings)
+        super().__init__(input_proj, num_classes, hidden_dim, own_embeddings, project_tokens)
         self.block = EncoderBlock(hidden_dim, num_heads, feedforward_dim, dropout)
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
@@ -87,10 +107,11 @@ class DecoderHead(ClassTokenHead):
 
     def __init__(
         self,
-        width: int,
+        input_proj: nn.Module,
         num_classes: int,
         hidden_dim: int,
         own_embeddings: bool,
+        project_tokens: bool,
         *,
         num_heads: int,
         feedforward_dim: int,
@@ -98,7 +119,7 @@ class DecoderHead(ClassTokenHead):
         grid: tuple[int, int] | None,
         num_layers: int = 2,
     ) -> None:
-        super().__init__(width, num_classes, hidden_dim, own_embeddings)
+        super().__init__(input_proj, num_classes, hidden_dim, own_embeddings, project_tokens)
         self.layers = nn.ModuleList(
             DecoderLayer(hidden_dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers)
         )
@@ -118,9 +139,9 @@ class DecoderHead(ClassTokenHead):
 class PoolingHead(nn.Module):
     """Global average pooling of the features, then two linear layers."""
 
-    def __init__(self, width: int, num_classes: int, hidden_dim: int) -> None:
+    def __init__(self, input_proj: nn.Module, num_classes: int, hidden_dim: int) -> None:
         super().__init__()
-        self.input_proj = nn.Linear(width, hidden_dim)
+        self.input_proj = input_proj
         self.classifier = nn.Linear(hidden_dim, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -139,6 +160,8 @@ def build_multilabel_head(
     feedforward_dim: int | None = None,
     dropout: float = 0.1,
     grid: tuple[int, int] | None = None,
+    projection: str = "linear",
+    project_tokens: bool = False,
 ) -> nn.Module:
     """Build a module from features (B, L, width) to logits (B, num_classes).
 
@@ -156,19 +179,27 @@ def build_multilabel_head(
         dropout: its probability in training.
         grid: (rows, columns) if the L features are cells of an image, row by row; the decoder then
             adds position encodings.
+        projection: of the features: one of ``PROJECTIONS``.
+        project_tokens: the class embeddings pass a linear layer first; the parameter counts of the
+            paper contain it, the published code does not. Not for ``"gap"``.
 
     Raises:
-        UserError: an unknown kind, or widths that do not fit each other.
+        UserError: an unknown kind, or settings that do not fit each other.
     """
     if kind not in ("encoder", "decoder", "gap"):
         raise UserError(f"there is no multi-label head {kind!r}: use 'encoder', 'decoder' or 'gap'")
+    input_proj = PROJECTIONS[projection](width, hidden_dim)
     if kind == "gap":
-        if shared_width is not None:
-            raise UserError(
-                "the multi-label head 'gap' has no class embeddings to share with the model: "
-                "use 'encoder' or 'decoder', or do not share (MODEL.RANKSEG.SHARE_EMBEDDING False)"
-            )
-        return PoolingHead(width, num_classes, hidden_dim)
+        for key, asked in (
+            ("SHARE_EMBEDDING", shared_width),
+            ("CLASS_TOKEN_PROJECTION", project_tokens),
+        ):
+            if asked:
+                raise UserError(
+                    "the multi-label head 'gap' has no class embeddings to share with the model or "
+                    f"to project: use 'encoder' or 'decoder', or set MODEL.RANKSEG.{key} False"
+                )
+        return PoolingHead(input_proj, num_classes, hidden_dim)
     if shared_width not in (None, hidden_dim):
         raise UserError(
             f"class embeddings of width {shared_width} cannot be shared with a multi-label "
@@ -187,7 +218,7 @@ def build_multilabel_head(
         "feedforward_dim": feedforward_dim or (4 * hidden_dim if encoder else 2048),
         "dropout": dropout,
     }
-    own_embeddings = shared_width is None
+    tokens = (num_classes, hidden_dim, shared_width is None, project_tokens)
     if encoder:
-        return EncoderHead(width, num_classes, hidden_dim, own_embeddings, **options)
-    return DecoderHead(width, num_classes, hidden_dim, own_embeddings, **options, grid=grid)
+        return EncoderHead(input_proj, *tokens, **options)
+    return DecoderHead(input_proj, *tokens, **options, grid=grid)

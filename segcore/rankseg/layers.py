@@ -24,6 +24,23 @@ class GroupWiseLinear(nn.Module):
         return torch.einsum("bcd,cd->bc", tokens, self.weight[0]) + self.bias
 
 
+class SeparableProjection(nn.Module):
+    """A scale and a bias per channel, then a linear layer, a ReLU after each.
+
+    Source: the published code of RankSeg on DeepLabv3.
+    """
+
+    def __init__(self, width: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel_size=1, groups=width)
+        self.pointwise = nn.Linear(width, hidden_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (B, L, D) -> (B, L, E), at least 0."""
+        scaled = self.depthwise(features.transpose(1, 2)).relu().transpose(1, 2)
+        return self.pointwise(scaled).relu()
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one matrix for query, key and value."""
 

@@ -57,8 +57,9 @@ def test_class_embeddings_of_the_model_are_shared(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_has_a_gradient(kind: str) -> None:
-    model = head(kind)
+@pytest.mark.parametrize("projection", ["linear", "separable"])
+def test_every_parameter_has_a_gradient(kind: str, projection: str) -> None:
+    model = head(kind, projection=projection, project_tokens=kind != "gap")
     model(torch.randn(2, 5, 12)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -69,12 +70,27 @@ def test_every_parameter_has_a_gradient(kind: str) -> None:
         ({"kind": "mlp"}, "there is no multi-label head 'mlp'"),
         ({"kind": "encoder", "shared_width": 256}, "MODEL.RANKSEG.HIDDEN_DIM 256"),
         ({"kind": "encoder", "hidden_dim": 200}, "a multiple of 3"),
-        ({"kind": "gap", "shared_width": 512}, "no class embeddings to share"),
+        ({"kind": "gap", "shared_width": 512}, "no class embeddings .* SHARE_EMBEDDING False"),
+        ({"kind": "gap", "project_tokens": True}, "or to project: .* CLASS_TOKEN_PROJECTION False"),
     ],
 )
 def test_what_does_not_fit_is_one_message(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_multilabel_head(width=256, num_classes=10, **options)
+
+
+def test_class_tokens_pass_their_projection() -> None:
+    """An identity changes nothing, and zero makes all tokens equal before the classifier."""
+    features = torch.randn(2, 5, 12)
+    plain, projected = head("encoder"), head("encoder", project_tokens=True)
+    projected.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        projected.token_proj.weight.copy_(torch.eye(16))
+        projected.token_proj.bias.zero_()
+        torch.testing.assert_close(projected(features), plain(features))
+        projected.token_proj.weight.zero_()
+        tokens = projected.refine(features)
+    torch.testing.assert_close(tokens, tokens[:, :1].expand_as(tokens))
 
 
 def test_the_published_shapes() -> None:
