@@ -146,7 +146,8 @@ class PoolingHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features (B, L, D) -> logits (B, C)."""
-        return self.classifier(self.input_proj(features.mean(dim=1)).relu())
+        pooled = features.mean(dim=1, keepdim=True)
+        return self.classifier(self.input_proj(pooled).relu()[:, 0])
 
 
 def build_multilabel_head(

@@ -70,8 +70,8 @@ def test_every_parameter_has_a_gradient(kind: str, projection: str) -> None:
         ({"kind": "mlp"}, "there is no multi-label head 'mlp'"),
         ({"kind": "encoder", "shared_width": 256}, "MODEL.RANKSEG.HIDDEN_DIM 256"),
         ({"kind": "encoder", "hidden_dim": 200}, "a multiple of 3"),
-        ({"kind": "gap", "shared_width": 512}, "no class embeddings .* SHARE_EMBEDDING False"),
-        ({"kind": "gap", "project_tokens": True}, "or to project: .* CLASS_TOKEN_PROJECTION False"),
+        ({"kind": "gap", "shared_width": 512}, "no class embeddings .*SHARE_EMBEDDING False"),
+        ({"kind": "gap", "project_tokens": True}, "or to project: .*CLASS_TOKEN_PROJECTION False"),
     ],
 )
 def test_what_does_not_fit_is_one_message(options: dict, message: str) -> None:
