@@ -19,7 +19,8 @@ from .layers import (
     sine_positions,
 )
 
-PROJECTIONS = {"linear": nn.Linear, "separable": SeparableProjection}
+# "none": the model projects the features itself, to the width inside the head.
+PROJECTIONS = {"linear": nn.Linear, "separable": SeparableProjection, "none": nn.Identity}
 
 
 class ClassTokenHead(nn.Module):
@@ -55,7 +56,8 @@ class ClassTokenHead(nn.Module):
         """
         Args:
             features: (B, L, D).
-            class_embeddings: the model's, (C, E) or (1, C, E); for heads without their own.
+            class_embeddings: the model's, (C, E) or (1, C, E), or (B, C, E) of each image; for
+                heads without their own.
         Returns:
             Logits (B, C).
         """
@@ -97,9 +99,19 @@ class EncoderHead(ClassTokenHead):
         self.block = EncoderBlock(hidden_dim, num_heads, feedforward_dim, dropout)
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
+        return self.encode(features, class_embeddings)[1]
+
+    def encode(
+        self, features: Tensor, class_embeddings: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the features after the layer, (B, L, E), and what :meth:`refine` returns.
+
+        A model may go on with the features; they are not normalised.
+        """
         tokens = self.class_tokens(class_embeddings, len(features))
-        sequence = torch.cat([self.input_proj(features), tokens], dim=1)
-        return self.norm(self.block(sequence)[:, -tokens.shape[1] :])
+        encoded = self.block(torch.cat([self.input_proj(features), tokens], dim=1))
+        length = features.shape[1]
+        return encoded[:, :length], self.norm(encoded[:, length:])
 
 
 class DecoderHead(ClassTokenHead):

@@ -51,12 +51,20 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, L, D) -> (B, L, D)."""
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            x: (B, L, D).
+            kept: (B, L) bool, the tokens of each image that take part, at least one; no token
+                attends to another. None: all.
+        Returns:
+            (B, L, D), without meaning at the other tokens.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, heads, L, D / heads)
         dropout = self.dropout.p if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        mask = None if kept is None else kept[:, None, None]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.dropout(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
@@ -84,9 +92,9 @@ class EncoderBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, feedforward_dim, dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, L, D) -> (B, L, D)."""
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """x (B, L, D), kept as of :class:`SelfAttention` -> (B, L, D)."""
+        x = x + self.attn(self.norm1(x), kept)
         return x + self.mlp(self.norm2(x))
 
 

@@ -22,6 +22,13 @@ class Selection(NamedTuple):
     ids: Tensor
     kept: Tensor | None
 
+    def trimmed(self) -> "Selection":
+        """Return the selection without the last ranks that no image keeps."""
+        if self.kept is None:
+            return self
+        columns = int(self.kept.sum(dim=1).max())
+        return Selection(self.ids[:, :columns], self.kept[:, :columns])
+
 
 class Ranker(nn.Module):
     """A multi-label head, the selection by its logits, and rank-adaptive scores."""

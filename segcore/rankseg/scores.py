@@ -115,15 +115,18 @@ class SharedScores(RankScores):
 FORMS = {"norm": NormScores, "temperature": TemperatureScores, "shared": SharedScores}
 
 
-def build_rank_scores(form: str, kappa: int, no_object: bool = True) -> RankScores:
-    """Build the module of one of the ``FORMS``.
+def build_rank_scores(
+    form: str, kappa: int, no_object: bool = True, *, unbiased: bool = False
+) -> RankScores:
+    """Build the module of one of the ``FORMS``; ``unbiased`` concerns ``"norm"`` alone.
 
     Raises:
         UserError: there is no such form.
     """
     if form not in FORMS:
         raise UserError(f"there are no rank-adaptive scores {form!r}: use {', '.join(FORMS)}")
-    return FORMS[form](kappa, no_object)
+    options = {"unbiased": unbiased} if form == "norm" else {}
+    return FORMS[form](kappa, no_object, **options)
 
 
 def standardize(scores: Tensor, kept: Tensor | None = None, unbiased: bool = False) -> Tensor:

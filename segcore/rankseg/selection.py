@@ -50,6 +50,19 @@ def confident_ranks(logits: Tensor, ids: Tensor, threshold: float) -> Tensor:
     return kept
 
 
+def gather_rows(rows: Tensor, ids: Tensor) -> Tensor:
+    """Return the rows of the selected classes, of each image in the order of its ranks.
+
+    Args:
+        rows: (B, C, D) of each image, or (1, C, D) of all.
+        ids: (B, kappa) int64.
+    Returns:
+        (B, kappa, D).
+    """
+    rows = rows.expand(len(ids), -1, -1)
+    return rows.gather(1, ids[..., None].expand(-1, -1, rows.shape[-1]))
+
+
 def with_no_object(ids: Tensor, num_classes: int) -> Tensor:
     """Append the column of "no object" to those of the classes: (B, kappa) -> (B, kappa + 1)."""
     return torch.cat([ids, ids.new_full((len(ids), 1), num_classes)], dim=1)

@@ -5,6 +5,7 @@ import torch
 
 from segcore.errors import UserError
 from segcore.rankseg.heads import build_multilabel_head
+from segcore.rankseg.layers import EncoderBlock
 
 KINDS = ("encoder", "decoder", "gap")
 
@@ -54,6 +55,44 @@ def test_class_embeddings_of_the_model_are_shared(kind: str) -> None:
         shared(features)
     with pytest.raises(TypeError, match="either from the head or from its caller"):
         own(features, embeddings)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_class_embeddings_of_each_image(kind: str) -> None:
+    model, features = head(kind, shared_width=16), torch.randn(2, 5, 12)
+    embeddings = torch.randn(2, 7, 16)
+    for i in range(2):
+        alone = model(features[i : i + 1], embeddings[i])
+        torch.testing.assert_close(model(features, embeddings)[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_projected_features_are_not_projected_again(kind: str) -> None:
+    model, features = head(kind), torch.randn(2, 5, 12)
+    bare = build_multilabel_head(kind, 16, 7, hidden_dim=16, projection="none").eval()
+    state = model.state_dict()
+    projected = model.input_proj(features)
+    for name in ("input_proj.weight", "input_proj.bias"):
+        del state[name]
+    bare.load_state_dict(state)
+    torch.testing.assert_close(bare(projected), model(features))
+
+
+def test_a_model_goes_on_with_the_features_of_the_encoder() -> None:
+    model, features = head("encoder"), torch.randn(2, 5, 12)
+    encoded, refined = model.encode(features)
+    tokens = torch.cat([model.input_proj(features), model.class_embeddings.expand(2, -1, -1)], 1)
+    torch.testing.assert_close(encoded, model.block(tokens)[:, :5])
+    torch.testing.assert_close(refined, model.refine(features))
+
+
+def test_a_block_without_some_tokens_equals_one_of_the_others_alone() -> None:
+    torch.manual_seed(0)
+    block, x = EncoderBlock(8, 2, 16, 0.1).eval(), torch.randn(2, 5, 8)
+    kept = torch.tensor([[True, False, True, True, False], [False, True, True, True, True]])
+    for row in range(2):
+        alone = block(x[row][kept[row]][None])[0]
+        torch.testing.assert_close(block(x, kept)[row][kept[row]], alone)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,8 +9,15 @@ import torch
 from segcore.errors import UserError
 from segcore.rankseg.labels import pixels_to_ranks, regions_to_ranks
 from segcore.rankseg.oracle import drop_absent, oracle_logits
+from segcore.rankseg.ranker import Selection
 from segcore.rankseg.scores import DROPPED
-from segcore.rankseg.selection import confident_ranks, presence, select_top, with_no_object
+from segcore.rankseg.selection import (
+    confident_ranks,
+    gather_rows,
+    presence,
+    select_top,
+    with_no_object,
+)
 
 
 def test_the_most_probable_first_and_no_gradient() -> None:
@@ -37,6 +44,22 @@ def test_dynamic_kappa_keeps_the_confident_and_at_least_one() -> None:
     ids = select_top(logits, 3)
     assert confident_ranks(logits, ids, 0.5).tolist() == [[True, True, False], [True, False, False]]
     assert confident_ranks(logits, ids, 0.0).all()
+
+
+def test_ranks_that_no_image_keeps_are_cut_off() -> None:
+    ids = torch.tensor([[3, 1, 0], [2, 0, 1]])
+    kept = torch.tensor([[True, False, False], [True, True, False]])
+    trimmed = Selection(ids, kept).trimmed()
+    assert trimmed.ids.tolist() == [[3, 1], [2, 0]]
+    assert trimmed.kept.tolist() == [[True, False], [True, True]]
+    assert Selection(ids, None).trimmed() == (ids, None)
+
+
+def test_rows_of_all_images_or_of_each() -> None:
+    rows, ids = torch.randn(2, 4, 3), torch.tensor([[3, 1], [0, 2]])
+    found = gather_rows(rows, ids)
+    assert all(torch.equal(found[i], rows[i, ids[i]]) for i in range(2))
+    assert torch.equal(gather_rows(rows[:1], ids), rows[0, ids])
 
 
 def test_presence_of_pixels_and_regions() -> None:
