@@ -1,5 +1,17 @@
 """Backbones that Detectron2 lacks; importing the package adds them to its registry."""
 
-from .config import D2SwinTransformer, add_swin_config
+from .config import (
+    D2MobileNetV2,
+    D2SwinTransformer,
+    add_mobilenet_config,
+    add_swin_config,
+    build_mobilenet_backbone,
+)
 
-__all__ = ["D2SwinTransformer", "add_swin_config"]
+__all__ = [
+    "D2MobileNetV2",
+    "D2SwinTransformer",
+    "add_mobilenet_config",
+    "add_swin_config",
+    "build_mobilenet_backbone",
+]

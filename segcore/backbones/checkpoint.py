@@ -1,13 +1,19 @@
 """Read backbones from pre-training checkpoints: Swin's, Detectron2's and torchvision's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 Value = TypeVar("Value")
 
-# An entry that each kind of file has: Swin's release, Detectron2's and torchvision's ResNet.
-FIRST_LAYERS = ("patch_embed.proj.weight", "stem.conv1.weight", "layer1.0.conv1.weight")
+# An entry that each kind of file has: Swin's release, Detectron2's and torchvision's ResNet, and
+# torchvision's MobileNetV2.
+FIRST_LAYERS = (
+    "patch_embed.proj.weight",
+    "stem.conv1.weight",
+    "layer1.0.conv1.weight",
+    "features.1.conv.0.0.weight",
+)
 # torchvision's names of ResNet and Detectron2's.
 TORCHVISION = (
     (r"^conv1\.", "stem.conv1."),
@@ -16,15 +22,22 @@ TORCHVISION = (
     (r"\.downsample\.0\.", ".shortcut."),
     (r"\.downsample\.1\.", ".shortcut.norm."),
 )
-CLASSIFIER = re.compile(r"(head|norm|fc|stem\.fc)\.(weight|bias)")
+MOBILENET = (
+    (r"^features\.([0-3])\.", r"low_level_features.\1."),
+    (r"^features\.", "high_level_features."),
+)
+# Of MobileNetV2 also the last convolution, which is there for the classifier alone.
+CLASSIFIER = re.compile(
+    r"(head|norm|fc|stem\.fc|classifier\.1)\.(weight|bias)|high_level_features\.18\..*"
+)
 
 
 def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
     """Return the weights of a file that holds a backbone alone, under the names of our backbones.
 
     Args:
-        tensors: entries of Swin's released files, of torchvision's ResNets, of Detectron2's
-            conversions of these, or of one of the latter two with the prefix ``backbone.``.
+        tensors: entries of Swin's released files, of torchvision's ResNets or MobileNetV2, of
+            Detectron2's conversions of these, or of a ResNet with the prefix ``backbone.``.
     Returns:
         The entries without the classifier and its norm; None if the file is none of these.
     """
@@ -35,6 +48,8 @@ def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
         return None
     if "layer1.0.conv1.weight" in bare:
         bare = {_from_torchvision(name): value for name, value in bare.items()}
+    elif "features.1.conv.0.0.weight" in bare:
+        bare = {_replace(MOBILENET, name): value for name, value in bare.items()}
     return {
         name: value
         for name, value in bare.items()
@@ -44,6 +59,10 @@ def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
 
 def _from_torchvision(name: str) -> str:
     name = re.sub(r"^layer(\d)", lambda found: f"res{int(found[1]) + 1}", name)
-    for pattern, ours in TORCHVISION:
+    return _replace(TORCHVISION, name)
+
+
+def _replace(table: Iterable[tuple[str, str]], name: str) -> str:
+    for pattern, ours in table:
         name = re.sub(pattern, ours, name)
     return name

@@ -1,13 +1,16 @@
 """Backbones in Detectron2's registry, and their config keys."""
 
+from collections.abc import Mapping
+
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcore.config import register_config_keys
 from segcore.errors import UserError
 
+from .mobilenet import MAPS, MobileNetV2
 from .swin import SwinTransformer
 
 
@@ -73,6 +76,64 @@ class D2SwinTransformer(SwinTransformer, Backbone):
         return self.strides[-1]
 
 
+@register_config_keys
+def add_mobilenet_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.MOBILENET``: MobileNetV2; the defaults are ESSNet's."""
+    mobilenet = CfgNode()
+    mobilenet.OUTPUT_STRIDE = 16  # 8, 16 or 32: later strides become dilations
+    mobilenet.NORM = "BN"  # Detectron2's names; "": folded into convolutions with biases
+    mobilenet.NORM_MOMENTUM = 0.01  # of the running statistics
+    mobilenet.PADDING = "block"  # "block": as ESSNet's release; "depthwise": as the paper
+    mobilenet.OUT_FEATURES = ["res2", "res5"]
+    cfg.MODEL.MOBILENET = mobilenet
+
+
+class D2MobileNetV2(MobileNetV2, Backbone):
+    """MobileNetV2 as a Detectron2 backbone: feature maps "res2", "res3", ... by name."""
+
+    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
+        mobilenet = cfg.MODEL.MOBILENET
+
+        def norm(channels: int) -> nn.Module:
+            layer = get_norm(mobilenet.NORM, channels)
+            if hasattr(layer, "momentum"):
+                layer.momentum = mobilenet.NORM_MOMENTUM
+            return layer
+
+        super().__init__(
+            mobilenet.OUTPUT_STRIDE,
+            norm=norm if mobilenet.NORM else None,
+            padding=mobilenet.PADDING,
+            in_channels=input_shape.channels,
+        )
+        self._out_features = list(mobilenet.OUT_FEATURES)
+        self._out_feature_channels = self.channels
+        self._out_feature_strides = self.strides
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images (B, 3, H, W) -> the maps of ``MODEL.MOBILENET.OUT_FEATURES``."""
+        maps = super().forward(images)
+        return {name: maps[name] for name in self._out_features}
+
+
+@BACKBONE_REGISTRY.register()
+def build_mobilenet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> D2MobileNetV2:
+    """Build MobileNetV2.
+
+    Raises:
+        UserError: a key of ``MODEL.MOBILENET`` has a value that it cannot have.
+    """
+    mobilenet = cfg.MODEL.MOBILENET
+    names = [*MAPS.values()]
+    rules = {
+        "OUTPUT_STRIDE": (mobilenet.OUTPUT_STRIDE in (8, 16, 32), "8, 16 or 32"),
+        "PADDING": (mobilenet.PADDING in ("block", "depthwise"), '"block" or "depthwise"'),
+        "OUT_FEATURES": (set(mobilenet.OUT_FEATURES) <= {*names}, f"among {', '.join(names)}"),
+    }
+    _demand("MOBILENET", mobilenet, rules)
+    return D2MobileNetV2(cfg, input_shape)
+
+
 def _stage_names(swin: CfgNode) -> list[str]:
     return [f"res{stage + 2}" for stage in range(len(swin.DEPTHS))]
 
@@ -92,6 +153,11 @@ def _check(swin: CfgNode) -> None:
         "OUT_FEATURES": (set(swin.OUT_FEATURES) <= set(names), f"among {', '.join(names)}"),
         "WINDOW_SIZE": (swin.WINDOW_SIZE > 1, "2 or more"),
     }
+    _demand("SWIN", swin, rules)
+
+
+def _demand(section: str, values: CfgNode, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Raise UserError unless each key of a section of ``MODEL`` keeps its rule: (kept, demand)."""
     for key, (kept, demand) in rules.items():
         if not kept:
-            raise UserError(f"MODEL.SWIN.{key} is {swin[key]!r}; it has to be {demand}.")
+            raise UserError(f"MODEL.{section}.{key} is {values[key]!r}; it has to be {demand}.")
