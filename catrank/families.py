@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -14,10 +14,12 @@ from segcore.config.files import read_chain
 
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 # What marks the configs of a family: its meta-architectures, and keys below MODEL that it alone
-# adds. A config that was written with all families imported holds those of each.
+# adds (RANKSEG belongs to two). A config that was written with all families imported holds those of
+# each.
 FAMILIES = {
     "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
-    "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "RANKSEG"},
+    "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "MASK_FORMER.TEST"},
+    "per_pixel": {"PerPixelSegmenter", "PER_PIXEL"},
 }
 
 
@@ -46,11 +48,18 @@ def import_families(config_file: str | os.PathLike, opts: Sequence[Any] = ()) ->
     marks = {
         str(value) for key, value in zip(opts[::2], opts[1::2], strict=False) if key == ARCHITECTURE
     }
-    marks |= {str(key).split(".")[1] for key in opts[::2] if str(key).startswith("MODEL.")}
+    marks |= _marks(str(key).split(".") for key in opts[::2])
     for file, tree in read_chain(path):
         model = tree.get("MODEL")
         if isinstance(model, dict):
-            marks |= {str(model.get("META_ARCHITECTURE")), *map(str, model)}
+            marks.add(str(model.get("META_ARCHITECTURE")))
+            marks |= _marks(("MODEL", str(key)) for key in model)
+            marks |= _marks(
+                ("MODEL", str(section), str(key))
+                for section, keys in model.items()
+                if isinstance(keys, dict)
+                for key in keys
+            )
         marks |= {
             file.resolve().relative_to(folder).parts[0]
             for folder in CONFIG_FOLDERS
@@ -60,3 +69,9 @@ def import_families(config_file: str | os.PathLike, opts: Sequence[Any] = ()) ->
     for name in needed:
         importlib.import_module(name)
     return needed
+
+
+def _marks(keys: Iterable[Sequence[str]]) -> set[str]:
+    """Return the sections below MODEL that keys are in, and these with the name that follows."""
+    below = [names[1:] for names in keys if names[0] == "MODEL"]
+    return {".".join(names[:length]) for names in below for length in (1, 2)}

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from subprocess import run
 
@@ -13,6 +14,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
 import mask2former_rankseg
+import per_pixel
 from segcore.config import load_config
 from segcore.config.rankseg import only_present
 from segcore.mappers.segmentation import has_oracle
@@ -42,9 +44,16 @@ def with_keys(*functions: Callable[[CfgNode], None]) -> CfgNode:
 
 
 def test_the_order_of_the_families_does_not_matter() -> None:
-    ours, theirs = catseg_d2.add_catseg_config, mask2former_rankseg.add_maskformer_config
-    assert with_keys(ours, theirs) == with_keys(theirs, ours)
-    assert with_keys(ours, ours) == with_keys(ours)
+    families = (
+        catseg_d2.add_catseg_config,
+        mask2former_rankseg.add_maskformer_config,
+        per_pixel.add_per_pixel_config,
+    )
+    first = with_keys(*families)
+    for order in permutations(families):
+        assert with_keys(*order) == first
+    for family in families:
+        assert with_keys(family, family) == with_keys(family)
 
 
 # What published scripts call between `get_cfg()` and `merge_from_file`.
@@ -127,13 +136,26 @@ def test_the_oracle_has_two_names() -> None:
     assert only_present(cfg) and has_oracle(cfg)
 
 
-def test_load_config_reads_integers_and_fractions() -> None:
-    for value in ("10", "0.5"):
-        cfg = load_config(CONFIG_OF_RANKSEG, ["MODEL.RANKSEG.LOSS_WEIGHT", value])
-        assert float(value) == cfg.MODEL.RANKSEG.LOSS_WEIGHT
+@pytest.mark.parametrize(
+    "families", [*permutations(("catseg_d2", "mask2former_rankseg", "per_pixel"))]
+)
+def test_load_config_reads_integers_and_fractions(families: tuple[str, ...]) -> None:
+    """Whatever the order in which the families are imported."""
+    program = f"""
+import {", ".join(families)}
+from segcore.config import load_config
+for value in ("10", "0.5"):
+    cfg = load_config("{CONFIG_OF_RANKSEG}", ["MODEL.RANKSEG.LOSS_WEIGHT", value])
+    print(cfg.MODEL.RANKSEG.LOSS_WEIGHT)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    assert run(command, check=True, capture_output=True, text=True).stdout.split() == [
+        "10.0",
+        "0.5",
+    ]
 
 
-@pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg"])
+@pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg", "per_pixel"])
 def test_importing_a_family_registers_its_data_sets(family: str) -> None:
     """In a process that imports nothing else, and without changing Detectron2's data sets."""
     program = f"""

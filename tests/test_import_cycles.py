@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("catrank", "catseg_d2", "mask2former_rankseg", "segcore", "d2lite/detectron2")
+PACKAGES = (
+    "catrank",
+    "catseg_d2",
+    "mask2former_rankseg",
+    "per_pixel",
+    "segcore",
+    "d2lite/detectron2",
+)
 SCRIPTS = ("bench", "datasets", "demo", "tools")  # which import what lies beside them by name
 
 

@@ -23,11 +23,24 @@ def add_rankseg_keys(cfg: CfgNode) -> None:
     # rank-adaptive scores ("norm", "temperature", "shared"). TEST_TOPK: selected classes in
     # evaluation (0 = TOPK). CONFIDENCE: probability below which evaluation drops a selected class
     # (0 = none). ORACLE: the ground truth selects the classes, in training and evaluation.
+    # NUM_HEADS, FEEDFORWARD_DIM: of the multi-label head (0 = those of the published head of that
+    # kind). GAMMAS: focusing exponents of absent and of present classes in its loss.
     node.HEAD = "encoder"
     node.SCORES = "norm"
     node.TEST_TOPK = 0
     node.CONFIDENCE = 0.0
     node.ORACLE = False
+    node.NUM_HEADS = 0
+    node.FEEDFORWARD_DIM = 0
+    node.GAMMAS = [2.0, 0.0]
+    # Models that classify pixels. CLASS_ROWS: classify with the rows of the class table
+    # ("original"), with those that the multi-label head has refined ("refined"), or with those that
+    # the backbone has refined ("backbone", overlapping class embeddings). POOL: side of the grid
+    # that the head's features are averaged to (0 = every position). CLASS_TOKEN_PROJECTION: a
+    # linear layer on the class tokens before the head.
+    node.CLASS_ROWS = "original"
+    node.POOL = 0
+    node.CLASS_TOKEN_PROJECTION = False
     # The name of USE_GT in one published config.
     cfg.MODEL.setdefault("MLSEG", CfgNode()).USE_GT = False
 

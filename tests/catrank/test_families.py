@@ -13,7 +13,7 @@ from mask2former_rankseg import add_maskformer_config
 from segcore.config import task_switches
 from segcore.errors import UserError
 
-CATSEG, MASK2FORMER = "catseg_d2", "mask2former_rankseg"
+CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,19 @@ CATSEG, MASK2FORMER = "catseg_d2", "mask2former_rankseg"
         ("MODEL: {META_ARCHITECTURE: VideoMaskFormer}", (), [MASK2FORMER]),
         ("_BASE_: base.yaml", (), [MASK2FORMER]),
         ("SEED: 1", ("MODEL.META_ARCHITECTURE", "ContrastiveCLIP"), [CATSEG]),
-        ("SEED: 1", ("SEED", "2", "MODEL.RANKSEG.FLAG", "True"), [MASK2FORMER]),
+        ("MODEL: {META_ARCHITECTURE: PerPixelSegmenter, RANKSEG: {FLAG: true}}", (), [PER_PIXEL]),
+        ("SEED: 1", ("SEED", "2", "MODEL.PER_PIXEL.CHANNELS", "64"), [PER_PIXEL]),
+        ("SEED: 1", ("MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "True"), [MASK2FORMER]),
+        # CAT-Seg has a section of that name, too.
+        ("MODEL: {CLIP_WEIGHTS: '', MASK_FORMER: {SIZE_DIVISIBILITY: 32}}", (), [CATSEG]),
+        # Two families have the key.
+        ("SEED: 1", ("MODEL.RANKSEG.FLAG", "True"), [*FAMILIES]),
         # As a config is written where all families are imported.
-        ("MODEL: {META_ARCHITECTURE: CATSeg, RANKSEG: {FLAG: false}}", (), [CATSEG, MASK2FORMER]),
+        (
+            "MODEL: {META_ARCHITECTURE: CATSeg, MASK_FORMER: {TEST: {}}, PER_PIXEL: {}}",
+            (),
+            [*FAMILIES],
+        ),
         ("MODEL: {META_ARCHITECTURE: Unknown}", (), [*FAMILIES]),
         ("MODEL: 3", (), [*FAMILIES]),
     ],

@@ -1,0 +1,146 @@
+"""Config keys of the per-pixel family, and what is built from them."""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import Registry
+
+from segcore.backbones import add_swin_config
+from segcore.config import add_shared_keys, register_config_keys
+from segcore.config.rankseg import add_rankseg_keys
+from segcore.errors import UserError
+
+from .heads import DecodeHead
+
+# Entries are functions (cfg, shapes of the backbone's maps by name) -> DecodeHead; their names are
+# the values of MODEL.PER_PIXEL.DECODER.
+DECODE_HEAD_REGISTRY = Registry("DECODE_HEAD")
+
+VARIANTS = ("RANKSEG", "ENCNET", "ESSNET")
+
+
+def add_per_pixel_config(cfg: CfgNode) -> None:
+    """Add every key of this family's configs.
+
+    Call nothing else before :meth:`merge_from_file`; a second call changes nothing.
+    """
+    add_shared_keys(cfg)
+    add_swin_config(cfg)
+    add_rankseg_keys(cfg)
+    cfg.MODEL.PER_PIXEL = _per_pixel_keys()
+    cfg.MODEL.ENCNET = _encnet_keys()
+    cfg.MODEL.ESSNET = _essnet_keys()
+
+
+@register_config_keys
+def _add_keys_of_load_config(cfg: CfgNode) -> None:
+    """Add the same keys, with floats where fractions make sense; as Mask2Former's."""
+    add_per_pixel_config(cfg)
+    cfg.MODEL.RANKSEG.LOSS_WEIGHT = 0.0
+
+
+def _per_pixel_keys() -> CfgNode:
+    node = CfgNode()
+    # The decode head: a name of DECODE_HEAD_REGISTRY ("mask_transformer", "aspp", "upernet",
+    # "deeplabv3plus"), and the maps of the backbone that it reads, finest first.
+    node.DECODER = "mask_transformer"
+    node.IN_FEATURES = ["tokens"]
+    # Width of its maps or tokens, and the probability of dropout before the classifier.
+    node.CHANNELS = 768
+    node.DROPOUT = 0.1
+    # Norm of its convolutions: "SyncBN", "BN", ... as of Detectron2's get_norm; "": biases instead.
+    node.NORM = "SyncBN"
+    # Resize maps with aligned corners.
+    node.ALIGN_CORNERS = False
+    # "aspp", "deeplabv3plus": the branches; 1 is a 1x1 convolution.
+    node.DILATIONS = [1, 12, 24, 36]
+    # "upernet": sides of the pooled grids.
+    node.POOL_SCALES = [1, 2, 3, 6]
+    # "mask_transformer": number of layers behind the selection, and attention heads.
+    node.NUM_LAYERS = 2
+    node.NUM_HEADS = 12
+    # The pixel loss is a mean over "all" pixels, ignored ones included, as published, or over the
+    # "valid" ones.
+    node.PIXELS = "all"
+    # A second, convolutional head in training, its map and width; weight 0: none.
+    node.AUXILIARY = CfgNode()
+    node.AUXILIARY.WEIGHT = 0.0
+    node.AUXILIARY.IN_FEATURE = "res4"
+    node.AUXILIARY.CHANNELS = 256
+    # Sides (height, width). WINDOW: of the windows that an image is divided into, which begin every
+    # STRIDE pixels; 0, 0: the whole image at once. CANVAS: smaller images are padded to it at the
+    # right and the bottom; 0, 0: no padding.
+    node.TEST = CfgNode()
+    node.TEST.WINDOW = [0, 0]
+    node.TEST.STRIDE = [0, 0]
+    node.TEST.CANVAS = [0, 0]
+    return node
+
+
+def _encnet_keys() -> CfgNode:
+    """Context encoding: number of codewords, and weight of the loss of the image's classes."""
+    node = CfgNode()
+    node.FLAG = False
+    node.NUM_CODES = 64
+    node.LOSS_WEIGHT = 0.2
+    return node
+
+
+def _essnet_keys() -> CfgNode:
+    """Embeddings of pixels and classes, and the loss that compares a pixel with its neighbours."""
+    node = CfgNode()
+    node.FLAG = False
+    # Dimensions of an embedding, and classes that a pixel is compared with besides its own.
+    node.DIM = 12
+    node.NEIGHBOURS = 7
+    # Factor on distances, least distance between two classes, and weight of that condition.
+    node.SCALE = 20.0
+    node.MARGIN = 0.2
+    node.MARGIN_WEIGHT = 1.0
+    # When a pixel's own class is among its neighbours: "released" takes the class before it instead
+    # as the published code, "strict" the next neighbour.
+    node.OWN_CLASS = "released"
+    # Embeddings of length 1; and which classes a pixel is compared with: "nearest" or "random".
+    node.NORMALISE = True
+    node.NEGATIVES = "nearest"
+    return node
+
+
+def variant(cfg: CfgNode) -> str | None:
+    """Return which of ``VARIANTS`` the config switches on; None for the plain classifier.
+
+    Raises:
+        UserError: it switches on several.
+    """
+    chosen = [name for name in VARIANTS if cfg.MODEL[name].FLAG]
+    if len(chosen) > 1:
+        keys = " and ".join(f"MODEL.{name}.FLAG" for name in chosen)
+        raise UserError(f"{keys} are True: a model classifies pixels in one way, set one alone")
+    return chosen[0] if chosen else None
+
+
+def build_decode_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> DecodeHead:
+    """Build the decode head that ``MODEL.PER_PIXEL`` describes.
+
+    Args:
+        cfg: with the keys of :func:`add_per_pixel_config`.
+        shapes: of the backbone's maps by name.
+
+    Raises:
+        UserError: keys contradict each other, or the backbone has no such map.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    if node.DECODER not in DECODE_HEAD_REGISTRY:
+        known = ", ".join(name for name, _ in DECODE_HEAD_REGISTRY)
+        raise UserError(f"MODEL.PER_PIXEL.DECODER is {node.DECODER!r}; there are {known}.")
+    check_features(shapes, node.IN_FEATURES, "IN_FEATURES")
+    variant(cfg)
+    return DECODE_HEAD_REGISTRY.get(node.DECODER)(cfg, shapes)
+
+
+def check_features(shapes: dict[str, ShapeSpec], names: list[str], key: str) -> None:
+    """Raise UserError unless the backbone has all maps that ``MODEL.PER_PIXEL.<key>`` names."""
+    if missing := [name for name in names if name not in shapes]:
+        raise UserError(
+            f"MODEL.PER_PIXEL.{key} names {', '.join(missing)}, but the maps of the backbone are "
+            f"{', '.join(shapes)}."
+        )
