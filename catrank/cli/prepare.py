@@ -94,6 +94,7 @@ _TABLE = (
     ("coco_stuff_10k", "COCO-Stuff 10k: semantic", _no_options, ""),
     ("mess", "the 22 data sets of MESS: semantic", _mess, "suim deepcrack"),
     ("pascal_context_59", "PASCAL-Context, 59 classes: semantic", _no_options, ""),
+    ("pascal_context_60", "PASCAL-Context, with background: semantic", _no_options, ""),
     ("pascal_context_459", "PASCAL-Context, 459 classes: semantic", _no_options, ""),
     ("scenes", "draw Scenes, synthetic images and videos of any number", _scenes, ""),
     ("voc", "PASCAL VOC 2012 without and with background: semantic", _no_options, ""),

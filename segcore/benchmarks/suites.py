@@ -31,6 +31,7 @@ CLOSED = (
     "coco_lvis_val",
     "cityscapes_fine_sem_seg_val",
     "context_59_test_sem_seg",
+    "pascal_context_60_val",
 )
 VIDEO = ("vspw_val", "ytvis_2019_val", "ytvis_2021_val")
 SCENES = tuple(

@@ -47,6 +47,7 @@ def voc(root: Path) -> Path:
 def context_59(root: Path) -> Path:
     folder = root / "VOCdevkit/VOC2010"
     save(folder / "JPEGImages/2008_000002.jpg", IMAGE)
+    save(folder / "JPEGImages/2008_000003.jpg", IMAGE)
 
     def runs(pixels: list) -> dict:
         encoded = run_lengths.encode(np.asfortranarray(pixels, dtype=np.uint8))
@@ -129,6 +130,14 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
         context_59,
         {},
         {"context_59_test_sem_seg": [[0, 58, 58], [255, 255, 255]]},
+    ),
+    "pascal_context_60": (
+        context_59,
+        {},
+        {
+            "pascal_context_60_val": [[1, 59, 59], [0, 0, 0]],
+            "pascal_context_60_train": [[1, 1, 1], [1, 1, 1]],
+        },
     ),
     "pascal_context_459": (
         context_459,

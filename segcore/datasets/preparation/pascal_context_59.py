@@ -40,19 +40,23 @@ def prepare(root: Path, *, workers: int) -> None:
         UserError: the file is missing or wrong, or a label map cannot be written.
     """
     path = root / FOLDER / "trainval_merged.json"
-    images = read_images(path)
-    make_label_maps(LabelMaps.of(DATASET, root), images, partial(convert, path), workers)
+    images = read_images(path, "val")
+    make_label_maps(LabelMaps.of(DATASET, root), images, partial(convert, path, LABELS), workers)
 
 
-def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
-    """Return {stem of a validation image: ((height, width), its segments in the file's order)}.
+def read_images(path: Path, phase: str) -> dict[str, tuple[tuple[int, int], list[dict]]]:
+    """Return {stem of an image: ((height, width), its segments in the file's order)}.
+
+    Args:
+        path: the file of PASCAL in Detail.
+        phase: ``"train"`` or ``"val"``; images of other phases are left out.
 
     Raises:
         UserError: the file has another format.
     """
     content = read_annotations(path)
     try:
-        shown = {each["image_id"]: each for each in content["images"] if each["phase"] == "val"}
+        shown = {each["image_id"]: each for each in content["images"] if each["phase"] == phase}
         segments = {id: [] for id in shown}
         for segment in content["annos_segmentation"]:
             if segment["image_id"] in segments:
@@ -71,8 +75,15 @@ def read_images(path: Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
         raise UserError(f"{path} is not the file of PASCAL in Detail: {error!r}") from error
 
 
-def convert(json_file: Path, image: tuple[tuple[int, int], list[dict]]) -> np.ndarray:
+def convert(
+    json_file: Path, table: np.ndarray, image: tuple[tuple[int, int], list[dict]]
+) -> np.ndarray:
     """Return the label map (H, W) uint8: later segments over earlier ones.
+
+    Args:
+        json_file: the source, for error messages.
+        table: label of every category id; 0 is the id of pixels without a segment.
+        image: (height, width) and the segments.
 
     Raises:
         UserError: the size is invalid, or a segment is damaged.
@@ -84,4 +95,4 @@ def convert(json_file: Path, image: tuple[tuple[int, int], list[dict]]) -> np.nd
     for segment in segments:
         mask = decode_mask(segment["segmentation"], size, f"a segment of {json_file}")
         canvas[mask] = segment["category_id"]
-    return relabel(canvas, LABELS, json_file)
+    return relabel(canvas, table, json_file)

@@ -21,6 +21,7 @@ PUBLISHED = {  # the names in the published configs: vocabulary, folder of label
         "ADE20K_2021_17_01/annotations_detectron2/validation",
     ),
     "context_59_test_sem_seg": ("pc59", "VOCdevkit/VOC2010/annotations_detectron2/pc59_val"),
+    "pascal_context_60_val": ("pc60", "VOCdevkit/VOC2010/annotations_detectron2/pc60_val"),
     "context_459_test_sem_seg": ("pc459", "VOCdevkit/VOC2010/annotations_detectron2/pc459_val"),
     "voc_2012_test_sem_seg": ("voc20", "VOCdevkit/VOC2012/annotations_detectron2/val"),
     "voc_2012_test_background_sem_seg": (
