@@ -5,7 +5,9 @@ from .config import (
     D2SwinTransformer,
     add_mobilenet_config,
     add_swin_config,
+    add_vit_config,
     build_mobilenet_backbone,
+    build_vit_backbone,
 )
 
 __all__ = [
@@ -13,5 +15,7 @@ __all__ = [
     "D2SwinTransformer",
     "add_mobilenet_config",
     "add_swin_config",
+    "add_vit_config",
     "build_mobilenet_backbone",
+    "build_vit_backbone",
 ]

@@ -76,7 +76,7 @@ class SwinTransformer(nn.Module):
             merging = PatchMerging(self.widths[stage]) if stage + 1 < len(depths) else None
             self.layers.append(Stage(blocks, merging))
             self.add_module(f"norm{stage}", nn.LayerNorm(self.widths[stage]))
-        self.apply(_initialise)
+        self.apply(initialise_linear)
         self.register_load_state_dict_pre_hook(_drop_derived)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -262,7 +262,8 @@ def shift_mask(height: int, width: int, window: int, shift: int, device: torch.d
     return regions[:, :, None] != regions[:, None, :]
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise_linear(module: nn.Module) -> None:
+    """Initialise a linear layer as transformers do; leave other modules as they are."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,0 +1,152 @@
+"""Load the published checkpoints of the backbones of per-pixel models, and of their pre-training.
+
+A published model has its backbone under ``backbone.``, mmsegmentation's BEiT also its pyramid
+under ``neck.``; a checkpoint of a pre-training holds the backbone alone. Names in the tables have
+no prefix ``backbone.``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from segcore.checkpoint.renaming import Renaming
+
+from .vit import VisionTransformer, fit_positions
+
+PREFIX, NECK = "backbone.", "neck."
+
+
+class Layout(NamedTuple):
+    """The published layout of a kind of backbone.
+
+    Attributes:
+        names: pairs (published, ours); the first of several published names is the one to write.
+        first: published names of the first layer, by which a backbone's checkpoint is recognised.
+        dropped: entries that the backbone has no use for: classifiers, and tables that follow from
+            the geometry.
+        own: parameters of ours that a pre-training does not have.
+        convert: (backbone, {published name: value}) -> {our name: value}.
+    """
+
+    names: Renaming
+    first: tuple[str, ...]
+    dropped: str
+    own: str
+    convert: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+
+
+def _transformer(published: str) -> list[tuple[str, str]]:
+    """Return the pairs of an MLP and two norms in mmsegmentation's blocks."""
+    return [
+        (f"{published}ln1.*", "blocks.#.norm1.*"),
+        (f"{published}ln2.*", "blocks.#.norm2.*"),
+        (f"{published}ffn.layers.0.0.*", "blocks.#.mlp.fc1.*"),
+        (f"{published}ffn.layers.1.*", "blocks.#.mlp.fc2.*"),
+    ]
+
+
+# mmsegmentation's and RankSeg's; timm's names, which AugReg's checkpoints have, are ours.
+VIT = Renaming(
+    [
+        ("pos_embed", "positions"),
+        ("cls_emb", "class_embeddings"),
+        ("patch_embed.projection.*", "patch_embed.proj.*"),
+        *_transformer("layers.#."),
+        ("layers.#.attn.attn.in_proj_weight", "blocks.#.attn.qkv.weight"),
+        ("layers.#.attn.attn.in_proj_bias", "blocks.#.attn.qkv.bias"),
+        ("layers.#.attn.attn.out_proj.*", "blocks.#.attn.proj.*"),
+        ("ln1.*", "norm.*"),
+    ]
+)
+
+
+def _convert_vit(backbone: VisionTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {VIT.to_ours(name): value for name, value in tensors.items()}
+    if "positions" in weights:
+        weights["positions"] = fit_positions(weights["positions"], backbone.grid)
+    return weights
+
+
+LAYOUTS: dict[type[nn.Module], Layout] = {
+    VisionTransformer: Layout(
+        names=VIT,
+        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        dropped=r"(head|pre_logits)\..*",
+        own="class_embeddings",
+        convert=_convert_vit,
+    ),
+}
+AS_IS = Layout(Renaming([]), (), "", "", lambda _, tensors: tensors)
+
+
+def layout_of(backbone: nn.Module) -> Layout:
+    """Return the published layout of a backbone; one without a table has published names."""
+    found = (layout for kind, layout in LAYOUTS.items() if isinstance(backbone, kind))
+    return next(found, AS_IS)
+
+
+def to_published(backbone: nn.Module, name: str) -> str:
+    """Return the published name of one of the model's parameters, if it is the backbone's."""
+    if not name.startswith(PREFIX):
+        return name
+    published = layout_of(backbone).names.to_published(name.removeprefix(PREFIX))
+    return published if published.startswith(NECK) else PREFIX + published
+
+
+def from_published(backbone: nn.Module, name: str) -> str:
+    """Return our name of a published parameter of a model, if it is the backbone's."""
+    if not name.startswith((PREFIX, NECK)):
+        return name
+    return PREFIX + layout_of(backbone).names.to_ours(name.removeprefix(PREFIX))
+
+
+def load_published(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of a model's checkpoint with our names and values of the backbone.
+
+    Args:
+        backbone: of the model, as ``model.backbone``.
+        tensors: all entries of a model; those of its backbone by published names or by ours.
+    Raises:
+        UserError: they do not fit the backbone and cannot be interpolated.
+    """
+    of_backbone = {
+        name.removeprefix(PREFIX): value
+        for name, value in tensors.items()
+        if name.startswith((PREFIX, NECK))
+    }
+    others = {n: value for n, value in tensors.items() if not n.startswith((PREFIX, NECK))}
+    return others | {PREFIX + n: value for n, value in _convert(backbone, of_backbone).items()}
+
+
+def load_pretrained(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the weights of the backbone from a checkpoint of its pre-training.
+
+    Args:
+        backbone: of the model; parameters that a pre-training does not have keep their values.
+        tensors: entries of a checkpoint that holds a backbone, with or without ``backbone.``.
+    Returns:
+        {our name, with ``backbone.``: value}; None if the checkpoint holds more than a backbone or
+        another one.
+    Raises:
+        UserError: as :func:`load_published`.
+    """
+    layout = layout_of(backbone)
+    bare = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
+    if not any(name in bare for name in layout.first) or any(
+        name.startswith(("decode_head.", "auxiliary_head.", "sem_seg_head.")) for name in bare
+    ):
+        return None
+    own = {
+        name: value
+        for name, value in backbone.state_dict().items()
+        if re.fullmatch(layout.own, name)
+    }
+    return {PREFIX + n: value for n, value in (own | _convert(backbone, bare)).items()}
+
+
+def _convert(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    layout = layout_of(backbone)
+    kept = {n: value for n, value in tensors.items() if not re.fullmatch(layout.dropped, n)}
+    return layout.convert(backbone, kept)
