@@ -1,0 +1,1 @@
+"""Tables of published parameter names, one file a host."""
