@@ -1,0 +1,115 @@
+"""The loss of pixels, and statistics of training batches that are logged beside it.
+
+Shapes: B images, K classes, n columns of scores (K, or kappa selected classes), (h, w) the map of
+the scores, (H, W) the labels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segcore.errors import UserError
+from segcore.rankseg.labels import pixels_to_ranks, rank_table
+from segcore.rankseg.selection import presence
+
+IGNORED = -1
+MEANS = ("all", "valid")
+
+
+def pixel_loss(
+    scores: Tensor, targets: Tensor, *, pixels: str = "all", align_corners: bool = False
+) -> Tensor:
+    """Return the mean cross-entropy of pixels.
+
+    Args:
+        scores: (B, n, h, w) logits, which are resized to the targets.
+        targets: (B, H, W) int64, columns of the scores; values outside 0 ... n - 1 are ignored.
+        pixels: see :func:`number_of_pixels`.
+        align_corners: resize with aligned corners.
+    """
+    maps = resize(scores, targets.shape[-2:], align_corners)
+    valid = (targets >= 0) & (targets < scores.shape[1])
+    targets = targets.where(valid, IGNORED)
+    total = F.cross_entropy(maps, targets, ignore_index=IGNORED, reduction="sum")
+    return total / number_of_pixels(valid, pixels)
+
+
+def resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Resize maps (B, n, h, w) bilinearly to (B, n, *size), in float32."""
+    return F.interpolate(maps.float(), tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def number_of_pixels(valid: Tensor, pixels: str) -> Tensor | int:
+    """Return the number of pixels that a mean of losses divides by.
+
+    Args:
+        valid: (B, H, W) bool, those with a loss.
+        pixels: "all", ignored ones included, as in the published code; or "valid".
+    """
+    return valid.numel() if pixels == "all" else valid.sum().clamp(min=1)
+
+
+def check_pixels(pixels: str) -> None:
+    """Raise UserError unless :func:`number_of_pixels` knows ``pixels``."""
+    if pixels not in MEANS:
+        raise UserError(f"MODEL.PER_PIXEL.PIXELS is {pixels!r}: use {' or '.join(MEANS)}.")
+
+
+@torch.no_grad()
+def accuracy(
+    scores: Tensor, labels: Tensor, classes: Tensor | None, num_classes: int, align_corners: bool
+) -> Tensor:
+    """Return the share of correct pixels among the labelled ones: a scalar, NaN without any.
+
+    The scores of one image at a time are resized.
+
+    Args:
+        scores: (B, n, h, w) logits.
+        labels: (B, H, W) int64; values outside 0 ... K - 1 are ignored.
+        classes: (B, n), the class of every column; None: all classes in order.
+        num_classes: K.
+        align_corners: resize with aligned corners.
+    """
+    targets = labels
+    if classes is not None:
+        targets = pixels_to_ranks(labels, classes, num_classes, IGNORED)
+    correct = 0
+    for image, target in zip(scores, targets, strict=True):
+        best = resize(image[None], target.shape, align_corners)[0].argmax(dim=0)
+        correct = correct + (best == target).sum()
+    return correct / _labelled(labels, num_classes).sum()
+
+
+@torch.no_grad()
+def recalls(labels: Tensor, classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return how much of the ground truth of each image the selected classes cover.
+
+    Args:
+        labels: (B, H, W) int64; values outside 0 ... K - 1 are ignored.
+        classes: (B, kappa), the selected classes.
+        num_classes: K.
+    Returns:
+        The share of labelled pixels whose class is selected, (B,), and the share of present classes
+        that are selected, (B,); NaN where nothing is labelled.
+    """
+    covered = pixels_to_ranks(labels, classes, num_classes, IGNORED) != IGNORED
+    labelled = _labelled(labels, num_classes)
+    present = presence(list(labels), num_classes)
+    found = present & _selected(classes, num_classes)
+    return covered.sum((1, 2)) / labelled.sum((1, 2)), found.sum(1) / present.sum(1)
+
+
+@torch.no_grad()
+def precision(labels: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Return the share of the selected classes of each image that are present, (B,); arguments as
+    of :func:`recalls`."""
+    found = presence(list(labels), num_classes) & _selected(classes, num_classes)
+    return found.sum(1) / classes.shape[1]
+
+
+def _labelled(labels: Tensor, num_classes: int) -> Tensor:
+    return (labels >= 0) & (labels < num_classes)
+
+
+def _selected(classes: Tensor, num_classes: int) -> Tensor:
+    return rank_table(classes, num_classes, IGNORED) != IGNORED

@@ -1,0 +1,144 @@
+"""DeepLabv3, UPerNet and RankSeg on them, compared with outputs of the published code."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import deterministic
+import host_models
+
+from per_pixel.aspp import ASPP
+from per_pixel.classifier import PixelHead, RankedClassifier
+from per_pixel.criterion import Criterion
+from per_pixel.names.decoders import PAIRS
+from per_pixel.ranking import PixelRanking
+from segcore.checkpoint.renaming import Renaming
+from segcore.rankseg.heads import build_multilabel_head
+from segcore.rankseg.scores import build_rank_scores, scatter_columns
+from segcore.rankseg.selection import presence
+
+NAMES = Renaming(PAIRS)
+
+
+def load(module: nn.Module, keys: Mapping[str, list[int]]) -> None:
+    """Load the published weights of a head; their names and ours match one to one."""
+    own = module.state_dict()
+    assert {NAMES.to_published(name) for name in own} == set(keys)
+    weights = host_models.published_weights(keys)
+    renamed = {NAMES.to_ours(name): value for name, value in weights.items()}
+    shaped = {name: value.view_as(own[name]) for name, value in renamed.items()}
+    assert module.load_state_dict(shaped, strict=False).unexpected_keys == []
+
+
+def close(found: Tensor, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:
+    torch.testing.assert_close(found, torch.from_numpy(expected).to(found), atol=atol, rtol=rtol)
+
+
+def ranked_classifier(
+    channels: int, width: int, num_classes: int, kappa: int, *, pool: int = 0, **head: object
+) -> RankedClassifier:
+    """Build RankSeg's classifier with the class table as tokens of the multi-label head."""
+    options = {"hidden_dim": channels, "shared_width": channels, "projection": "separable"}
+    ranking = PixelRanking(
+        build_multilabel_head("encoder", width, num_classes, **options, **head),
+        build_rank_scores("norm", kappa, no_object=False),
+        kappa=kappa,
+        test_kappa=kappa,
+        pool=pool,
+        share_classes=True,
+    )
+    return RankedClassifier(channels, num_classes, ranking)
+
+
+def deeplab_head(config: Mapping) -> PixelHead:
+    width, channels = config["in_channels"], config["channels"]
+    gamma_neg, gamma_pos, *_ = config["asymmetric"]
+    return PixelHead(
+        ASPP(width, channels, dilations=config["dilations"]),
+        ranked_classifier(
+            channels,
+            width,
+            config["num_classes"],
+            config["topk_cls"],
+            pool=config["downsample"],
+            num_heads=config["n_heads"],
+            feedforward_dim=config["d_ff"],
+        ),
+        Criterion(multilabel_weight=config["img_loss_weight"], gammas=(gamma_neg, gamma_pos)),
+        in_features=["res5"],
+        dropout=0.0,
+    )
+
+
+def test_rankseg_on_deeplabv3(golden: Path) -> None:
+    """A batch of two images, each with its own selection; the published head takes one."""
+    case = json.loads((golden / "per_pixel" / "cases.json").read_text())["deeplabv3_head_rankseg"]
+    reference = np.load(golden / "per_pixel" / "deeplabv3_head_rankseg.npz")
+    head, features = (
+        deeplab_head(case["config"]),
+        deterministic.noise("pp/deeplab_x", (2, 64, 16, 16)),
+    )
+    load(head, case["keys"])
+    for module in head.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    labels = torch.from_numpy(reference["labels"]).long()[:, 0]
+    present = presence(list(labels), head.num_classes)
+    losses, found = head.losses({"res5": features}, labels, present)
+    close(found.category_logits, reference["train_img_pred"], 1e-4)
+    assert torch.equal(found.classes, torch.from_numpy(reference["train_topk_index"]).long())
+    close(found.scores, reference["train_logits"], 1e-4)
+    close(losses["loss_ml"], reference["loss_img"], 0, 1e-4)
+    close(losses["loss_ce"], reference["loss_seg"], 0, 1e-4)
+    sum(losses.values()).backward()
+    parameters = dict(head.named_parameters())
+    names = ("cls_emb", "cls_bias_emb", "norm.weight", "bottleneck.conv.weight")
+    norms = torch.stack([parameters[NAMES.to_ours(name)].grad.norm() for name in names])
+    close(norms, reference["grad_norms"], 1e-6, 1e-3)
+
+    load(head, case["keys"])
+    head.eval()
+    with torch.no_grad():
+        found = head({"res5": features})
+    scores = scatter_columns(found.scores.movedim(1, -1), found.classes, head.num_classes)
+    close(scores.movedim(-1, 1), reference["eval_full_logits"], 1e-4)
+
+
+@pytest.mark.parametrize("project_tokens", [False, True])
+@torch.no_grad()
+def test_rankseg_on_a_decoder(golden: Path, project_tokens: bool) -> None:
+    """With the class table as tokens, and with its projection."""
+    case = json.loads((golden / "hosts" / "rankseg_spec_cases.json").read_text())["decoder_host"]
+    reference = np.load(golden / "hosts" / "rankseg_spec_cases.npz")
+    classifier = ranked_classifier(
+        case["hidden"],
+        case["encoder_width"],
+        case["K"],
+        case["kappa"],
+        num_heads=case["heads"],
+        feedforward_dim=case["ffn"],
+        project_tokens=project_tokens,
+    )
+    head = PixelHead(nn.Identity(), classifier, Criterion(), in_features=["res5"]).eval()
+    keys = case["keys"]
+    if not project_tokens:
+        keys = {name: shape for name, shape in keys.items() if ".proj_cls_emb." not in name}
+    load(head, keys)
+    features = deterministic.noise("spec/stage4", (2, 64, 3, 4))
+    pixels = deterministic.noise("spec/feat", (2, 48, 6, 8))
+    found = classifier(pixels, features, None)
+    suffix = int(project_tokens)
+    close(found.category_logits, reference[f"decoder_host_img_pred_{suffix}"], 2e-5)
+    expected = torch.from_numpy(reference[f"decoder_host_index_{suffix}"]).long()
+    assert torch.equal(found.classes, expected)
+    close(found.scores, reference[f"decoder_host_ranked_{suffix}"], 2e-5)
+    labels = found.classes.gather(1, found.scores.argmax(dim=1).flatten(1)).view(2, 6, 8)
+    expected = torch.from_numpy(reference[f"decoder_host_argmax_{suffix}"])
+    assert (labels == expected).float().mean() >= 0.995
