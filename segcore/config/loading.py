@@ -77,6 +77,10 @@ def add_shared_keys(cfg: CfgNode) -> None:
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False
+    # Brightness, contrast and saturation times factors from 1 - x to 1 + x.
+    cfg.INPUT.COLOR_JITTER = 0.0
+    # Training multiplies MIN_SIZE_TRAIN and MAX_SIZE_TRAIN by a ratio between these two.
+    cfg.INPUT.SCALE_RATIO = [1.0, 1.0]
     # Training images are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 

@@ -9,6 +9,7 @@ from segcore.errors import UserError
 from segcore.mappers.captions import CaptionMapper
 from segcore.mappers.instance import InstanceMapper
 from segcore.mappers.panoptic import PanopticMapper
+from segcore.mappers.per_pixel import PerPixelMapper
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.semantic import SemanticMapper
 from segcore.mappers.video import VideoMapper
@@ -20,6 +21,7 @@ __all__ = [
     "CaptionMapper",
     "InstanceMapper",
     "PanopticMapper",
+    "PerPixelMapper",
     "SemanticMapper",
     "VideoInstanceMapper",
     "VideoMapper",

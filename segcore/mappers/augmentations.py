@@ -1,9 +1,14 @@
 """Augmentations of images, by the keys of ``INPUT``."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
+
+from segcore.errors import UserError
+from segcore.mappers.colours import colour_jitter
 
 IMAGE_PADDING = 128
 SEGMENT_PADDING = 255  # of 8-bit maps, in which no segment has this value
@@ -28,13 +33,43 @@ class RandomScale(T.Augmentation):
         return T.ResizeTransform(*map(int, size), int(height), int(width))
 
 
+class RandomRatio(T.Augmentation):
+    """Resize an image, sides in proportion, to a base size times a random ratio.
+
+    This is how mmsegmentation resizes in training: the sides are rounded once, after both limits
+    were multiplied and truncated.
+
+    Args:
+        short_sides: the short side is one of them at ratio 1; 0: that of the image, any long side.
+        long_side: the long side is at most this at ratio 1.
+        ratios: bounds of the ratio, which is drawn uniformly.
+    """
+
+    def __init__(
+        self, short_sides: Sequence[int], long_side: int, ratios: tuple[float, float]
+    ) -> None:
+        self.short_sides, self.long_side, self.ratios = tuple(short_sides), long_side, ratios
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        height, width = image.shape[:2]
+        short, ratio = np.random.choice(self.short_sides), np.random.uniform(*self.ratios)
+        factor = ratio
+        if short:
+            limits = int(short * ratio), int(self.long_side * ratio)
+            factor = min(limits[0] / min(height, width), limits[1] / max(height, width))
+        size = [max(int(side * factor + 0.5), 1) for side in (height, width)]
+        return T.ResizeTransform(height, width, *size)
+
+
 def resized_crop(cfg: CfgNode) -> list[T.Augmentation]:
     """Resize, crop, change colours and flip, in the order of the published runs on ADE20K.
 
     With ``INPUT.CROP.SINGLE_CATEGORY_MAX_AREA`` below 1 the crop depends on the label map.
+
+    Raises:
+        UserError: a key of ``INPUT`` is out of range.
     """
-    size = (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
-    augmentations = [T.ResizeShortestEdge(*size)]
+    augmentations = [resize(cfg)]
     if cfg.INPUT.CROP.ENABLED:
         crop = cfg.INPUT.CROP
         augmentations.append(
@@ -47,7 +82,28 @@ def resized_crop(cfg: CfgNode) -> list[T.Augmentation]:
         )
     if cfg.INPUT.COLOR_AUG_SSD:
         augmentations.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
+    if not 0 <= cfg.INPUT.COLOR_JITTER <= 1:
+        raise UserError(f"INPUT.COLOR_JITTER is {cfg.INPUT.COLOR_JITTER}; it has to be from 0 to 1")
+    if cfg.INPUT.COLOR_JITTER:
+        augmentations += colour_jitter(cfg.INPUT.FORMAT, cfg.INPUT.COLOR_JITTER).values()
     return augmentations + flip(cfg)
+
+
+def resize(cfg: CfgNode) -> T.Augmentation:
+    """Resize by ``INPUT.MIN_SIZE_TRAIN``, times a random ratio if ``INPUT.SCALE_RATIO`` has one.
+
+    Raises:
+        UserError: ``INPUT.SCALE_RATIO`` is no range of ratios.
+    """
+    node, ratios = cfg.INPUT, tuple(cfg.INPUT.SCALE_RATIO)
+    if ratios == (1, 1):
+        sampling = node.MIN_SIZE_TRAIN_SAMPLING
+        return T.ResizeShortestEdge(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, sampling)
+    if len(ratios) != 2 or not 0 < ratios[0] <= ratios[1]:
+        raise UserError(
+            f"INPUT.SCALE_RATIO is {list(ratios)}; it has to be the smallest and the largest ratio"
+        )
+    return RandomRatio(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN, ratios)
 
 
 def large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:

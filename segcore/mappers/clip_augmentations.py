@@ -1,7 +1,5 @@
 """Augmentations of clips. All frames get the random transform of the first one."""
 
-from collections.abc import Callable
-
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -9,11 +7,11 @@ from fvcore.transforms.transform import Transform
 from PIL import Image
 
 from segcore.errors import UserError
+from segcore.mappers.colours import colour_jitter
 
-FACTORS = (0.9, 1.1)  # of brightness, contrast and saturation
+STRENGTH = 0.1  # of brightness, contrast and saturation
 ANGLES = (-15, 15)  # degrees
 CENTRES = (0.4, 0.6)  # of rotations, relative to the sides
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue
 BY_CLIP = "_by_clip"
 
 
@@ -31,12 +29,7 @@ def clip_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
         augmentations.insert(0, T.RandomCrop(node.CROP.TYPE, node.CROP.SIZE))
     if node.RANDOM_FLIP != "none":
         augmentations.append(T.RandomFlip())
-    made = {
-        "brightness": RandomBlend(_black),
-        "contrast": RandomBlend(_mean),
-        "saturation": RandomBlend(_grey if node.FORMAT == "RGB" else _grey_of_bgr),
-        "rotation": RandomRotation(),
-    }
+    made = colour_jitter(node.FORMAT, STRENGTH) | {"rotation": RandomRotation()}
     return augmentations + [made[key] for key in made if key in node.AUGMENTATIONS]
 
 
@@ -66,56 +59,6 @@ def _check(cfg: CfgNode) -> None:
             "INPUT.COLOR_AUG_SSD is for images: set it to False for videos, whose colours "
             "INPUT.AUGMENTATIONS changes"
         )
-
-
-class Unmoved(Transform):
-    """A transform that leaves every pixel where it is."""
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-
-class Blend(Unmoved):
-    """Blend an image with one that ``make`` derives from it: weights ``factor``, 1 - ``factor``."""
-
-    def __init__(self, factor: float, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
-        super().__init__()
-        self.factor, self.make = factor, make
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(h, w, 3) uint8 -> (h, w, 3) uint8, rounded."""
-        pixels = img.astype(np.float32)
-        mixed = self.factor * pixels + (1 - self.factor) * self.make(pixels)
-        return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-
-
-class RandomBlend(T.Augmentation):
-    """Draw the factor of a :class:`Blend` from ``FACTORS``."""
-
-    def __init__(self, make: Callable[[np.ndarray], np.ndarray | float]) -> None:
-        self.make = make
-
-    def get_transform(self, image: np.ndarray) -> Blend:
-        return Blend(np.random.uniform(*FACTORS), self.make)
-
-
-def _black(pixels: np.ndarray) -> float:
-    return 0.0
-
-
-def _mean(pixels: np.ndarray) -> float:
-    return pixels.mean()
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    return (pixels @ LUMINANCE)[..., None]
-
-
-def _grey_of_bgr(pixels: np.ndarray) -> np.ndarray:
-    return (pixels @ LUMINANCE[::-1])[..., None]
 
 
 class Rotate(Transform):

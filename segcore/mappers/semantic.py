@@ -28,15 +28,19 @@ class SemanticMapper(SegmentationMapper):
         check_ignore_label(metadata.name, cfg)
 
     def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
+        output = self.augment_labels(dataset_dict, image)
+        labels = output["sem_seg"]
+        shown = np.setdiff1d(labels.numpy(), self.ignore_label)
+        return output | {"instances": make_instances(shown, masks_of_values(labels, shown))}
+
+    def augment_labels(self, dataset_dict: dict, image: np.ndarray) -> dict:
+        """Read the labels, augment them with the image (H, W, 3): ``image`` and ``sem_seg``."""
         inputs = T.AugInput(image, sem_seg=self._read_labels(dataset_dict, image))
         self.augmentations(inputs)
         labels = torch.from_numpy(inputs.sem_seg.astype(np.int64))
-        labels = self.pad(labels, self.ignore_label)
-        shown = np.setdiff1d(labels.numpy(), self.ignore_label)
         return {
             "image": self.pad_image(inputs.image),
-            "sem_seg": labels,
-            "instances": make_instances(shown, masks_of_values(labels, shown)),
+            "sem_seg": self.pad(labels, self.ignore_label),
         }
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from segcore.datasets import (
 )
 from segcore.errors import UserError
 from segcore.mappers import build_mapper
-from segcore.mappers.clip_augmentations import Blend, RandomRotation, Rotate, clip_augmentations
+from segcore.mappers.clip_augmentations import RandomRotation, Rotate, clip_augmentations
+from segcore.mappers.colours import Blend
 from segcore.mappers.sampling import ClipSampler
 from segcore.scenes.coco import encode_mask
 
