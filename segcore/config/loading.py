@@ -20,6 +20,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2, locate
 from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
+from segcore.config.solver import add_solver_keys
 from segcore.errors import UserError, printable
 from segcore.runtime.files import expand_home, user_path
 
@@ -54,13 +55,7 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # False: a checkpoint must fit the model key by key.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
-    cfg.SOLVER.OPTIMIZER = "ADAMW"  # or "SGD"
-    # Factors on the learning rate of modules whose path contains "backbone", "clip" and
-    # "ranking.head", which is RankSeg's multi-label head in every model that has one.
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
-    cfg.SOLVER.CLIP_MULTIPLIER = 0.01
-    cfg.SOLVER.MLHEAD_MULTIPLIER = 1.0
-    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    add_solver_keys(cfg.SOLVER)
 
     # The output of a semantic model: "scores" of every class (Detectron2's "sem_seg"), or "labels"
     # ("sem_seg_labels"), which need no tensor of (classes, height, width). TOP_K adds so many of

@@ -20,7 +20,6 @@ from detectron2.data import (
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
 from torch import distributed, nn
@@ -41,6 +40,7 @@ from .categories import CategoryScores
 from .collective import collective, collective_inference
 from .optimizer import build_optimizer
 from .progress import TrainingProgress, print_results
+from .schedule import build_lr_scheduler
 from .sharding import Shard
 from .step import AutocastTrainer, autocast_dtype
 from .tta import with_tta
@@ -133,11 +133,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-        """Return the ``SOLVER.LR_SCHEDULER_NAME`` schedule: Detectron2's, or ``WarmupPolyLR``."""
-        try:
-            return build_lr_scheduler(cfg, optimizer)
-        except ValueError as error:
-            raise UserError(f"SOLVER.LR_SCHEDULER_NAME: {error}") from error
+        """Return the schedule of the learning rates."""
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:

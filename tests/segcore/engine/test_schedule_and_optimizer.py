@@ -104,5 +104,5 @@ def test_the_polynomial_schedule_goes_on_after_loading(case: str) -> None:
 
 
 def test_an_unknown_schedule_is_one_error_message() -> None:
-    with pytest.raises(UserError, match=r"SOLVER\.LR_SCHEDULER_NAME: .*PolyLR"):
-        scheduled("SOLVER.LR_SCHEDULER_NAME", "PolyLR")
+    with pytest.raises(UserError, match=r"SOLVER\.LR_SCHEDULER_NAME: .*Poly\b.*or PolyLR"):
+        scheduled("SOLVER.LR_SCHEDULER_NAME", "Poly")

@@ -1,0 +1,39 @@
+"""Config keys of the optimizer and of the learning rates, which all families share."""
+
+from detectron2.config import CfgNode
+
+
+def add_solver_keys(node: CfgNode) -> None:
+    """Add the keys to ``SOLVER``, in place; :mod:`segcore.engine` reads them."""
+    node.OPTIMIZER = "ADAMW"  # or "SGD"
+    # Factors on the learning rate: of modules whose path contains "backbone" and "clip", and of
+    # RankSeg's multi-label head.
+    node.BACKBONE_MULTIPLIER = 0.1
+    node.CLIP_MULTIPLIER = 0.01
+    node.MLHEAD_MULTIPLIER = 1.0
+    # Factor from every block of a transformer backbone to the block before it, as in BEiT; what
+    # follows the last block has BASE_LR. The published runs have BACKBONE_MULTIPLIER 1.0 with it.
+    node.LAYER_DECAY = 1.0
+
+    # Which parameters have WEIGHT_DECAY. "modules": all, but norm layers have WEIGHT_DECAY_NORM,
+    # embedding tables WEIGHT_DECAY_EMBED and position tables 0. "layer_norms", as in Swin: all but
+    # layer norms and position tables. "vectors", as in BEiT: all but biases and one-dimensional
+    # parameters. "all", as in DeepLab.
+    node.WEIGHT_DECAY_RULE = "modules"
+    node.WEIGHT_DECAY_EMBED = 0.0
+    # [[part of a parameter's name, factor], ...]: the first entry whose text occurs in the name
+    # multiplies the weight decay of that rule.
+    node.WEIGHT_DECAY_FACTORS = []
+
+    # ESSNet's class table: its momentum with SGD, and its power in the schedule PolyLR.
+    node.TABLE_MOMENTUM = 0.95
+    node.TABLE_POWER = 0.95
+
+    # LR_SCHEDULER_NAME "WarmupPolyLR" is Detectron2's: the share of iterations left to the power
+    # POLY_LR_POWER, not below POLY_LR_CONSTANT_ENDING, all times BASE_LR. "PolyLR" goes from the
+    # learning rate to POLY_LR_END instead, both absolute, and not below POLY_LR_MIN. Both multiply
+    # the curve by the warm-up of WARMUP_ITERS, WARMUP_FACTOR and WARMUP_METHOD; with the
+    # convention "chained" PolyLR begins the curve after the warm-up, as newer libraries do.
+    node.POLY_LR_END = 0.0
+    node.POLY_LR_MIN = 0.0
+    node.POLY_LR_CONVENTION = "multiplied"
