@@ -9,6 +9,8 @@ Source: Jain et al., "Scaling Semantic Segmentation Beyond 1K Classes on a Singl
 Shapes: N pixels, C classes, d their embeddings' width, k compared classes beside the own one.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -106,6 +108,21 @@ def compared_classes(
     Args:
         pixels: (N, d).
         classes: (C, d).
+        targets, k, own_class: see :func:`own_and_nearest`.
+    Returns:
+        (N, k + 1) int64, the own class first, then the others, the nearest first.
+    """
+    return own_and_nearest(lambda n: nearest_classes(pixels, classes, n), targets, k, own_class)
+
+
+def own_and_nearest(
+    nearest: Callable[[int], Tensor], targets: Tensor, k: int, own_class: str = "released"
+) -> Tensor:
+    """Return the own class of every pixel and k near ones, by any search.
+
+    Args:
+        nearest: function from a number n to the n nearest classes of every pixel, (N, n) int64, the
+            nearest first.
         targets: (N,), the own class of every pixel.
         k: 1 ... C - 1.
         own_class: what happens to the own class among the neighbours. "released", as in the
@@ -119,10 +136,10 @@ def compared_classes(
     """
     own = targets[:, None]
     if own_class == "released":
-        neighbours = nearest_classes(pixels, classes, k)
+        neighbours = nearest(k)
         neighbours = torch.where(neighbours == own, (own - 1).clamp(min=0), neighbours)
     elif own_class == "strict":
-        neighbours = nearest_classes(pixels, classes, k + 1)
+        neighbours = nearest(k + 1)
         dropped = neighbours == own
         dropped[:, -1] |= ~dropped.any(dim=1)
         neighbours = neighbours[~dropped].view(-1, k)

@@ -14,7 +14,11 @@ ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Modules of a family that may import Detectron2 and all of segcore. The others are its mathematics,
 # which is used and tested without a config.
 SHELL = {"__init__", "config", "meta_arch", "checkpoint"}
-SHELL_OF = {"catseg_d2": {"contrastive"}, "mask2former_rankseg": {"heads", "video"}}
+SHELL_OF = {
+    "catseg_d2": {"contrastive"},
+    "mask2former_rankseg": {"heads", "video"},
+    "per_pixel": {"builders"},
+}
 # Modules of segcore that import neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (
     "torch",

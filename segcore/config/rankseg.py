@@ -54,12 +54,13 @@ class RankSettings(NamedTuple):
     confidence: float
 
 
-def ranks_from_config(cfg: CfgNode, *, no_object: bool) -> RankSettings:
+def ranks_from_config(cfg: CfgNode, *, no_object: bool, unbiased: bool = False) -> RankSettings:
     """Read the selection and the rank-adaptive scores of ``MODEL.RANKSEG``.
 
     Args:
         cfg: with ``MODEL.RANKSEG`` and ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``.
         no_object: whether a score of "no object" follows those of the classes.
+        unbiased: of :class:`segcore.rankseg.scores.NormScores`.
 
     Raises:
         UserError: its keys contradict each other.
@@ -76,7 +77,7 @@ def ranks_from_config(cfg: CfgNode, *, no_object: bool) -> RankSettings:
         raise UserError(
             f"MODEL.RANKSEG.CONFIDENCE is {node.CONFIDENCE}; it has to be a probability below 1."
         )
-    scores = build_rank_scores(node.SCORES, node.TOPK, no_object)
+    scores = build_rank_scores(node.SCORES, node.TOPK, no_object, unbiased=unbiased)
     return RankSettings(scores, node.TOPK, test_kappa, node.CONFIDENCE)
 
 

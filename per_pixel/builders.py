@@ -1,0 +1,132 @@
+"""Build decode heads from configs: the functions of ``DECODE_HEAD_REGISTRY``."""
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+
+from segcore.config.rankseg import ranks_from_config
+from segcore.errors import UserError
+from segcore.rankseg.heads import build_multilabel_head
+
+from .config import DECODE_HEAD_REGISTRY, variant
+from .criterion import Criterion
+from .encnet import ContextEncoding, EncNetSegmenterHead
+from .ranking import PixelRanking
+from .segmenter import MaskTransformer, SegmenterHead
+from .segmenter_essnet import EssnetSegmenterHead
+
+
+@DECODE_HEAD_REGISTRY.register()
+def mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SegmenterHead:
+    """Build Segmenter's head: plain, or with RankSeg, EncNet or ESSNet.
+
+    With ``MODEL.RANKSEG.CLASS_ROWS`` "backbone" the class tokens are the backbone's.
+
+    Raises:
+        UserError: keys contradict each other.
+    """
+    node, rankseg, chosen = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG, variant(cfg)
+    if len(node.IN_FEATURES) != 1:
+        raise UserError("MODEL.PER_PIXEL.IN_FEATURES: the mask transformer reads one map")
+    if node.CHANNELS % node.NUM_HEADS:
+        raise UserError(
+            f"MODEL.PER_PIXEL.CHANNELS is {node.CHANNELS}; it has to be a multiple of the "
+            f"{node.NUM_HEADS} attention heads of NUM_HEADS"
+        )
+    feature, num_classes = node.IN_FEATURES[0], cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    width = shapes[feature].channels
+    own_classes = rankseg.CLASS_ROWS != "backbone"
+    if not own_classes and width != node.CHANNELS:
+        raise UserError(
+            f"MODEL.RANKSEG.CLASS_ROWS is 'backbone', whose class tokens have width {width}: set "
+            f"MODEL.PER_PIXEL.CHANNELS to it instead of {node.CHANNELS}"
+        )
+    transformer = MaskTransformer(
+        node.CHANNELS,
+        num_layers=node.NUM_LAYERS,
+        num_heads=node.NUM_HEADS,
+        dropout=node.DROPOUT,
+        similarity_dim=cfg.MODEL.ESSNET.DIM if chosen == "ESSNET" else None,
+    )
+    options = {"own_classes": own_classes, "feature": feature}
+    if chosen == "ENCNET":
+        encnet = cfg.MODEL.ENCNET
+        context = ContextEncoding(width, node.CHANNELS, encnet.NUM_CODES, num_classes)
+        args = (node.CHANNELS, num_classes, transformer, criterion_from_config(cfg))
+        return EncNetSegmenterHead(context, *args, context_weight=encnet.LOSS_WEIGHT, **options)
+    args = (width, num_classes, transformer, criterion_from_config(cfg))
+    if chosen == "ESSNET":
+        essnet = cfg.MODEL.ESSNET
+        options |= {"neighbours": essnet.NEIGHBOURS, "own_class": essnet.OWN_CLASS}
+        return EssnetSegmenterHead(*args, **options)
+    if chosen == "RANKSEG":
+        # The layer of the encoder is one of the mask transformer's: it shares the projection of
+        # pixels, and with the class tokens of the backbone these are refined once more.
+        projected = rankseg.HEAD == "encoder" and rankseg.SHARE_EMBEDDING
+        rows = rankseg.CLASS_ROWS
+        if rows == "backbone":
+            rows = "refined" if projected else "original"
+        options["ranking"] = ranking_from_config(
+            cfg,
+            node.CHANNELS if projected else width,
+            node.CHANNELS,
+            projection="none" if projected else "linear",
+            class_rows=rows,
+        )
+        options["rank_projected"] = projected
+    return SegmenterHead(*args, **options)
+
+
+def criterion_from_config(cfg: CfgNode) -> Criterion:
+    """Build the losses of a decode head."""
+    node, rankseg = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG
+    return Criterion(
+        pixels=node.PIXELS,
+        align_corners=node.ALIGN_CORNERS,
+        multilabel_weight=rankseg.LOSS_WEIGHT if rankseg.FLAG and not rankseg.ORACLE else 0.0,
+        gammas=tuple(rankseg.GAMMAS),
+    )
+
+
+def ranking_from_config(
+    cfg: CfgNode, width: int, table_width: int, *, projection: str, class_rows: str
+) -> PixelRanking:
+    """Build the ranking that ``MODEL.RANKSEG`` describes.
+
+    Args:
+        cfg: with the keys of :func:`add_per_pixel_config`.
+        width: of the map that the multi-label head reads.
+        table_width: of the classifier's class table.
+        projection: of that map, see :func:`build_multilabel_head`.
+        class_rows: see :class:`PixelRanking`; the oracle refines none.
+
+    Raises:
+        UserError: keys contradict each other.
+    """
+    node = cfg.MODEL.RANKSEG
+    head = None
+    if not node.ORACLE:
+        if node.HEAD == "decoder" and not node.POOL:
+            raise UserError(
+                "MODEL.RANKSEG.HEAD 'decoder' adds positions of a grid: set MODEL.RANKSEG.POOL to "
+                "the side of the grid that maps are averaged to"
+            )
+        head = build_multilabel_head(
+            node.HEAD,
+            width,
+            cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            hidden_dim=node.HIDDEN_DIM,
+            shared_width=table_width if node.SHARE_EMBEDDING else None,
+            num_heads=node.NUM_HEADS or None,
+            feedforward_dim=node.FEEDFORWARD_DIM or None,
+            dropout=cfg.MODEL.PER_PIXEL.DROPOUT,
+            grid=(node.POOL, node.POOL) if node.POOL else None,
+            projection=projection,
+            project_tokens=node.CLASS_TOKEN_PROJECTION,
+        )
+    return PixelRanking(
+        head,
+        **ranks_from_config(cfg, no_object=False, unbiased=node.ORACLE)._asdict(),
+        pool=node.POOL,
+        share_classes=node.SHARE_EMBEDDING,
+        class_rows="original" if node.ORACLE else class_rows,
+    )
