@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 
-from segcore.backbones import add_swin_config
+from segcore.backbones import add_backbone_config
 from segcore.config import add_shared_keys, register_config_keys
 from segcore.config.rankseg import add_rankseg_keys
 from segcore.errors import UserError
@@ -24,7 +24,7 @@ def add_per_pixel_config(cfg: CfgNode) -> None:
     Call nothing else before :meth:`merge_from_file`; a second call changes nothing.
     """
     add_shared_keys(cfg)
-    add_swin_config(cfg)
+    add_backbone_config(cfg)
     add_rankseg_keys(cfg)
     cfg.MODEL.PER_PIXEL = _per_pixel_keys()
     cfg.MODEL.ENCNET = _encnet_keys()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.renaming import Renaming
 
+from .resnet import DilatedResNet
 from .vit import VisionTransformer, fit_positions
 
 PREFIX, NECK = "backbone.", "neck."
@@ -69,6 +70,7 @@ def _convert_vit(backbone: VisionTransformer, tensors: dict[str, Tensor]) -> dic
     return weights
 
 
+AS_PUBLISHED = Renaming([])
 LAYOUTS: dict[type[nn.Module], Layout] = {
     VisionTransformer: Layout(
         names=VIT,
@@ -77,8 +79,15 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
         own="class_embeddings",
         convert=_convert_vit,
     ),
+    DilatedResNet: Layout(
+        names=AS_PUBLISHED,
+        first=("stem.0.weight", "conv1.weight"),
+        dropped=r"fc\..*",
+        own="",
+        convert=lambda _, tensors: tensors,
+    ),
 }
-AS_IS = Layout(Renaming([]), (), "", "", lambda _, tensors: tensors)
+AS_IS = Layout(AS_PUBLISHED, (), "", "", lambda _, tensors: tensors)
 
 
 def layout_of(backbone: nn.Module) -> Layout:
@@ -149,4 +158,6 @@ def load_pretrained(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[
 def _convert(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     layout = layout_of(backbone)
     kept = {n: value for n, value in tensors.items() if not re.fullmatch(layout.dropped, n)}
-    return layout.convert(backbone, kept)
+    weights, ours = layout.convert(backbone, kept), backbone.state_dict()
+    # Frozen batch norm does not count batches.
+    return {n: v for n, v in weights.items() if n in ours or not n.endswith("num_batches_tracked")}
