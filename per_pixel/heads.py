@@ -4,10 +4,14 @@ Shapes: B images, K classes, n columns of scores (K, or kappa selected classes),
 the scores, (H, W) the labels.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from segcore.rankseg.scores import DROPPED
 
 
 class PixelScores(NamedTuple):
@@ -63,8 +67,23 @@ class DecodeHead(nn.Module):
     def class_scores(self, columns: Tensor, ids: Tensor) -> Callable[[Tensor], Tensor]:
         """Return a function from class ids (t,) to their probabilities (t, P) at P pixels.
 
+        By default the columns are logits of classes, and the probabilities their softmax over all
+        classes, in which a class without a column has the logit ``DROPPED``.
+
         Args:
-            columns: (n, P), the merged maps of ``scores`` at these pixels.
+            columns: (n, P), the merged maps of ``scores`` at these pixels, float32, n > 0.
             ids: (n,), which of the ``num_columns`` columns they are, ascending.
         """
-        raise NotImplementedError
+        normalizer = columns.logsumexp(dim=0)
+        if others := self.num_classes - len(ids):
+            dropped = normalizer.new_tensor(DROPPED + math.log(others))
+            normalizer = torch.logaddexp(normalizer, dropped)
+        rows = ids.new_full((self.num_classes,), -1)
+        rows[ids] = torch.arange(len(ids), device=ids.device)
+
+        def probabilities(classes: Tensor) -> Tensor:
+            row = rows[classes]
+            logits = columns[row.clamp(min=0)].masked_fill_((row < 0)[:, None], DROPPED)
+            return logits.sub_(normalizer).exp_()
+
+        return probabilities

@@ -47,18 +47,25 @@ class Window:
 class WindowResize:
     """Compute a window of a resized map from the part of the map that it depends on.
 
-    Bilinear, half-pixel centres, not antialiased: equal to resizing the whole map.
+    Bilinear, not antialiased: equal to resizing the whole map.
     """
 
-    def __init__(self, source: tuple[int, int], target: tuple[int, int], window: Window) -> None:
+    def __init__(
+        self,
+        source: tuple[int, int],
+        target: tuple[int, int],
+        window: Window,
+        align_corners: bool = False,
+    ) -> None:
         """
         Args:
             source: size of the whole map.
             target: size of the resized map.
             window: the wanted part of the resized map.
+            align_corners: the centres of the corner points coincide, not the maps' outer edges.
         """
-        self._rows = _Axis(source[0], target[0], window.top, window.bottom)
-        self._columns = _Axis(source[1], target[1], window.left, window.right)
+        self._rows = _Axis(source[0], target[0], window.top, window.bottom, align_corners)
+        self._columns = _Axis(source[1], target[1], window.left, window.right, align_corners)
         self.needs = Window(*self._rows.needs, *self._columns.needs)
 
     def __call__(self, part: Tensor) -> Tensor:
@@ -69,11 +76,17 @@ class WindowResize:
 class _Axis:
     """Points first ... last - 1 of ``target``, each between two of ``source``."""
 
-    def __init__(self, source: int, target: int, first: int, last: int) -> None:
+    def __init__(
+        self, source: int, target: int, first: int, last: int, align_corners: bool
+    ) -> None:
         self.needs = (first, last)
         self.same = source == target
         if not self.same:
-            position = (torch.arange(first, last) + 0.5) * (source / target) - 0.5
+            points = torch.arange(first, last)
+            if align_corners:
+                position = points * ((source - 1) / max(target - 1, 1))
+            else:
+                position = (points + 0.5) * (source / target) - 0.5
             position = position.clamp(0, source - 1)
             low = position.long()
             high = (low + 1).clamp(max=source - 1)
