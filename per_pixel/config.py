@@ -53,6 +53,8 @@ def _per_pixel_keys() -> CfgNode:
     node.ALIGN_CORNERS = False
     # "aspp", "deeplabv3plus": the branches; 1 is a 1x1 convolution.
     node.DILATIONS = [1, 12, 24, 36]
+    # "aspp": side of the kernel of the convolution behind the branches; 1 in DeepLab's release.
+    node.PROJECTION_SIZE = 3
     # "upernet": sides of the pooled grids.
     node.POOL_SCALES = [1, 2, 3, 6]
     # "mask_transformer": number of layers behind the selection, and attention heads.
