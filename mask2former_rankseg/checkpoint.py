@@ -8,7 +8,7 @@ from torch import nn
 
 from segcore.backbones.checkpoint import backbone_weights
 from segcore.checkpoint.renaming import Renaming
-from segcore.checkpoint.weights import is_for_use
+from segcore.checkpoint.weights import is_for_use, without_other_shapes
 from segcore.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -94,15 +94,7 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
             name: value for name, value in module.state_dict().items() if not _is_needed(name)
         }
         renamed |= {f"backbone.{name}": value for name, value in backbone.items()}
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    shapes = {name: tuple(value.shape) for name, value in renamed.items()}
-    wrong = [name for name in renamed if name in expected and expected[name] != shapes[name]]
-    if wrong:
-        listed = ", ".join(
-            f"{name} {shapes[name]} (the model's is {expected[name]})" for name in wrong
-        )
-        logger.warning("parameters of another shape are not loaded: %s", listed)
-    renamed = {name: value for name, value in renamed.items() if name not in wrong}
+    renamed = without_other_shapes(renamed, module.state_dict())
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
 

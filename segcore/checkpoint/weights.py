@@ -4,6 +4,7 @@
 checkpointer, Detectron2's ``DefaultPredictor``, or a script with ``load_state_dict``.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from segcore.errors import UserError, printable
+
+logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
@@ -69,6 +72,27 @@ def key_mismatch(
         _some("has unknown", list(unexpected)),
     ]
     return "; it ".join(filter(None, problems))
+
+
+def without_other_shapes(
+    tensors: Mapping[str, Tensor], model: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the entries of a checkpoint without those of another shape, with a warning.
+
+    Args:
+        tensors: the entries, under the names of the model.
+        model: its parameters and buffers.
+    """
+    wrong = {n for n, v in tensors.items() if n in model and model[n].shape != v.shape}
+    if wrong:
+        listed = ", ".join(
+            f"{printable(name)} {tuple(tensors[name].shape)} "
+            f"(the model's is {tuple(model[name].shape)})"
+            for name in tensors
+            if name in wrong
+        )
+        logger.warning("parameters of another shape are not loaded: %s", listed)
+    return {name: value for name, value in tensors.items() if name not in wrong}
 
 
 def guard(model: nn.Module) -> None:

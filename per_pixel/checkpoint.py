@@ -1,0 +1,131 @@
+"""Load the published checkpoints of per-pixel models, and those of a backbone to train from.
+
+The backbone's names and values are those of :mod:`segcore.backbones.published`; the tables of the
+heads are in ``names/``.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from segcore.backbones import published as backbones
+from segcore.backbones.checkpoint import backbone_weights
+from segcore.checkpoint.renaming import Renaming
+from segcore.checkpoint.weights import is_for_use, without_other_shapes
+from segcore.errors import UserError
+
+from .classifier import PixelHead
+from .names import decoders
+
+logger = logging.getLogger(__name__)
+
+BACKBONE, DECODE, AUXILIARY = "backbone.", "decode_head.", "auxiliary_head."
+
+
+class PublishedNames:
+    """The published names of a model's parameters."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """
+        Args:
+            model: with a ``backbone`` and a ``decode_head``, and perhaps an ``auxiliary_head``.
+        """
+        self._backbone = model.backbone
+        self._heads = {
+            name: _names_of_head(head)
+            for name, head in ((DECODE, model.decode_head), (AUXILIARY, model.auxiliary_head))
+            if head is not None
+        }
+
+    def to_ours(self, name: str) -> str:
+        """Return our name of a published parameter."""
+        for prefix, names in self._heads.items():
+            if name.startswith(prefix):
+                return prefix + names.to_ours(name.removeprefix(prefix))
+        return backbones.from_published(self._backbone, name)
+
+    def to_published(self, name: str) -> str:
+        """Return the published name of one of our parameters."""
+        for prefix, names in self._heads.items():
+            if name.startswith(prefix):
+                return prefix + names.to_published(name.removeprefix(prefix))
+        return backbones.to_published(self._backbone, name)
+
+
+def _names_of_head(head: nn.Module) -> Renaming:
+    """Return the table of a head's names; a head without one has published names."""
+    return Renaming(decoders.PAIRS if isinstance(head, PixelHead) else [])
+
+
+def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename published parameters to ours, in place: a ``load_state_dict`` pre-hook of the model.
+
+    A checkpoint of a pre-trained backbone fills the backbone; all other parameters keep their
+    values. Parameters of another shape, such as the classifier of other classes, are left out; the
+    caller decides whether a checkpoint may lack them.
+
+    Raises:
+        UserError: a checkpoint of a backbone, where the model is loaded for inference.
+    """
+    names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+    tensors = {name: state_dict.pop(prefix + name) for name in names}
+    current = module.state_dict()
+    pretrained = _pretrained(module, tensors)
+    if pretrained is not None:
+        if is_for_use(module):
+            raise UserError(
+                "the checkpoint holds a backbone alone: train from it, and predict with the result"
+            )
+        logger.warning("the checkpoint holds a backbone: all other weights keep their values")
+        others = {n: value for n, value in current.items() if not n.startswith(BACKBONE)}
+        renamed = others | pretrained
+    else:
+        renamed = _whole(module, tensors)
+    renamed = without_other_shapes(renamed, current)
+    state_dict.update({prefix + name: value for name, value in renamed.items()})
+
+
+def spare_auxiliary(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Ignore a missing or an unneeded auxiliary head, in place: a ``load_state_dict`` pre-hook.
+
+    Inference does without it, so that published files may lack it: the head keeps its values.
+    """
+    start = prefix + AUXILIARY
+    found = [name for name in state_dict if name.startswith(start)]
+    if module.auxiliary_head is None:
+        for name in found:
+            del state_dict[name]
+    elif not found:
+        logger.warning("the checkpoint has no auxiliary head: that of the model keeps its values")
+        own = module.auxiliary_head.state_dict()
+        state_dict.update({start + name: value for name, value in own.items()})
+
+
+def _pretrained(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return our entries of the backbone from a checkpoint of a backbone alone; else None."""
+    with_prefix = [name.startswith(BACKBONE) for name in tensors]
+    if any(with_prefix) and not all(with_prefix):
+        return None
+    found = backbones.load_pretrained(module.backbone, tensors)
+    if found is None and (weights := backbone_weights(tensors)) is not None:
+        found = {BACKBONE + name: value for name, value in weights.items()}
+    return found
+
+
+def _whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of a whole model under our names and with our values."""
+    names, current = PublishedNames(module), module.state_dict()
+    converted = {}
+    for name, value in backbones.load_published(module.backbone, tensors).items():
+        ours = name if name.startswith(BACKBONE) else names.to_ours(name)
+        converted[ours] = _unsqueezed(value, current.get(ours))
+    return converted
+
+
+def _unsqueezed(value: Tensor, like: Tensor | None) -> Tensor:
+    """Reshape a value that differs in axes of size 1: a 1x1 convolution is a linear layer."""
+    if like is None or value.squeeze().shape != like.squeeze().shape:
+        return value
+    return value.reshape(like.shape)
