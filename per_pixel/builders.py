@@ -1,18 +1,26 @@
 """Build decode heads from configs: the functions of ``DECODE_HEAD_REGISTRY``."""
 
+from functools import partial
+
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ShapeSpec, get_norm
+from torch import nn
 
 from segcore.config.rankseg import ranks_from_config
 from segcore.errors import UserError
 from segcore.rankseg.heads import build_multilabel_head
 
-from .config import DECODE_HEAD_REGISTRY, variant
+from .aspp import ASPP
+from .classifier import LinearClassifier, PixelHead, RankedClassifier
+from .config import DECODE_HEAD_REGISTRY, check_features, variant
 from .criterion import Criterion
 from .encnet import ContextEncoding, EncNetSegmenterHead
+from .fcn import FCN
+from .layers import Norm
 from .ranking import PixelRanking
 from .segmenter import MaskTransformer, SegmenterHead
 from .segmenter_essnet import EssnetSegmenterHead
+from .upernet import UPerNet
 
 
 @DECODE_HEAD_REGISTRY.register()
@@ -74,6 +82,103 @@ def mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SegmenterHea
         )
         options["rank_projected"] = projected
     return SegmenterHead(*args, **options)
+
+
+@DECODE_HEAD_REGISTRY.register()
+def aspp(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
+    """Build DeepLabv3's head: plain, or with RankSeg.
+
+    Raises:
+        UserError: keys contradict each other.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    if len(node.IN_FEATURES) != 1:
+        raise UserError(
+            f"MODEL.PER_PIXEL.IN_FEATURES has {len(node.IN_FEATURES)} maps; the decoder 'aspp' "
+            "reads one"
+        )
+    decoder = ASPP(
+        shapes[node.IN_FEATURES[0]].channels,
+        node.CHANNELS,
+        dilations=node.DILATIONS,
+        projection_size=node.PROJECTION_SIZE,
+        norm=_norm(cfg),
+    )
+    return _pixel_head(cfg, decoder, shapes)
+
+
+@DECODE_HEAD_REGISTRY.register()
+def upernet(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
+    """Build UPerNet's head: plain, or with RankSeg.
+
+    Raises:
+        UserError: keys contradict each other.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    decoder = UPerNet(
+        [shapes[name].channels for name in node.IN_FEATURES],
+        node.CHANNELS,
+        pool_scales=node.POOL_SCALES,
+        norm=_norm(cfg),
+        align_corners=node.ALIGN_CORNERS,
+    )
+    return _pixel_head(cfg, decoder, shapes)
+
+
+def _pixel_head(cfg: CfgNode, decoder: nn.Module, shapes: dict[str, ShapeSpec]) -> PixelHead:
+    """Put the classifier of the config behind a decoder; RankSeg selects by the last map."""
+    node, rankseg, chosen = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG, variant(cfg)
+    num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if chosen not in (None, "RANKSEG"):
+        raise UserError(
+            f"MODEL.{chosen}.FLAG is True, but the decoder {node.DECODER!r} classifies pixels "
+            "linearly or by RankSeg: set it False, or MODEL.PER_PIXEL.DECODER 'mask_transformer'"
+        )
+    if chosen == "RANKSEG":
+        if rankseg.CLASS_ROWS == "refined" and rankseg.HIDDEN_DIM != node.CHANNELS:
+            raise UserError(
+                f"MODEL.RANKSEG.CLASS_ROWS is 'refined', whose rows have width "
+                f"{rankseg.HIDDEN_DIM}: set MODEL.RANKSEG.HIDDEN_DIM to {node.CHANNELS}, the "
+                "CHANNELS of MODEL.PER_PIXEL"
+            )
+        ranking = ranking_from_config(
+            cfg,
+            shapes[node.IN_FEATURES[-1]].channels,
+            node.CHANNELS,
+            projection="separable" if rankseg.HEAD == "encoder" else "linear",
+            class_rows=rankseg.CLASS_ROWS,
+        )
+        classifier = RankedClassifier(node.CHANNELS, num_classes, ranking)
+    else:
+        classifier = LinearClassifier(node.CHANNELS, num_classes)
+    options = {"in_features": node.IN_FEATURES, "dropout": node.DROPOUT}
+    return PixelHead(decoder, classifier, criterion_from_config(cfg), **options)
+
+
+def build_auxiliary_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | None:
+    """Build the head that ``MODEL.PER_PIXEL.AUXILIARY`` describes; None where its weight is 0.
+
+    Raises:
+        UserError: the backbone has no such map.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    if not node.AUXILIARY.WEIGHT:
+        return None
+    feature, channels = node.AUXILIARY.IN_FEATURE, node.AUXILIARY.CHANNELS
+    check_features(shapes, [feature], "AUXILIARY.IN_FEATURE")
+    return PixelHead(
+        FCN(shapes[feature].channels, channels, norm=_norm(cfg)),
+        LinearClassifier(channels, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
+        Criterion(pixels=node.PIXELS, align_corners=node.ALIGN_CORNERS),
+        in_features=[feature],
+        dropout=node.DROPOUT,
+    )
+
+
+def _norm(cfg: CfgNode) -> Norm:
+    """Return what builds the norms of convolutions; None where they have biases instead."""
+    norm = cfg.MODEL.PER_PIXEL.NORM
+    return partial(get_norm, norm) if norm else None
 
 
 def criterion_from_config(cfg: CfgNode) -> Criterion:

@@ -15,13 +15,27 @@ from segcore.backbones.checkpoint import backbone_weights
 from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import is_for_use, without_other_shapes
 from segcore.errors import UserError
+from segcore.rankseg.heads import DecoderHead, EncoderHead, PoolingHead
 
 from .classifier import PixelHead
-from .names import decoders
+from .names import decoders, segmenter
+from .segmenter import SegmenterHead
 
 logger = logging.getLogger(__name__)
 
 BACKBONE, DECODE, AUXILIARY = "backbone.", "decode_head.", "auxiliary_head."
+
+
+# The names of multi-label heads in ``names.segmenter``; without one the oracle selects.
+MULTILABEL_HEADS = {
+    EncoderHead: "encoder",
+    DecoderHead: "decoder",
+    PoolingHead: "gap",
+    type(None): "oracle",
+}
+# Entries of published decode heads that are transposes of ours, and those that follow from shapes.
+TRANSPOSED = {DECODE + name for name in segmenter.TRANSPOSED}
+COMPUTED = {DECODE + name for name in segmenter.COMPUTED}
 
 
 class PublishedNames:
@@ -56,7 +70,12 @@ class PublishedNames:
 
 def _names_of_head(head: nn.Module) -> Renaming:
     """Return the table of a head's names; a head without one has published names."""
-    return Renaming(decoders.PAIRS if isinstance(head, PixelHead) else [])
+    if isinstance(head, PixelHead):
+        return Renaming(decoders.PAIRS)
+    if isinstance(head, SegmenterHead):
+        kind = None if head.ranking is None else MULTILABEL_HEADS[type(head.ranking.head)]
+        return Renaming(segmenter.head_pairs(kind, len(head.transformer.blocks)))
+    return Renaming([])
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -119,8 +138,10 @@ def _whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     names, current = PublishedNames(module), module.state_dict()
     converted = {}
     for name, value in backbones.load_published(module.backbone, tensors).items():
-        ours = name if name.startswith(BACKBONE) else names.to_ours(name)
-        converted[ours] = _unsqueezed(value, current.get(ours))
+        if name not in COMPUTED:
+            ours = name if name.startswith(BACKBONE) else names.to_ours(name)
+            value = value.T if name in TRANSPOSED else value
+            converted[ours] = _unsqueezed(value, current.get(ours))
     return converted
 
 
