@@ -102,7 +102,7 @@ def aspp(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
         node.CHANNELS,
         dilations=node.DILATIONS,
         projection_size=node.PROJECTION_SIZE,
-        norm=_norm(cfg),
+        norm=norm_from_config(cfg),
     )
     return _pixel_head(cfg, decoder, shapes)
 
@@ -119,7 +119,7 @@ def upernet(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
         [shapes[name].channels for name in node.IN_FEATURES],
         node.CHANNELS,
         pool_scales=node.POOL_SCALES,
-        norm=_norm(cfg),
+        norm=norm_from_config(cfg),
         align_corners=node.ALIGN_CORNERS,
     )
     return _pixel_head(cfg, decoder, shapes)
@@ -156,27 +156,27 @@ def _pixel_head(cfg: CfgNode, decoder: nn.Module, shapes: dict[str, ShapeSpec]) 
 
 
 def build_auxiliary_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | None:
-    """Build the head that ``MODEL.PER_PIXEL.AUXILIARY`` describes; None where its weight is 0.
+    """Build the convolutional head that adds a loss in training; None where its weight is 0.
 
     Raises:
         UserError: the backbone has no such map.
     """
-    node = cfg.MODEL.PER_PIXEL
-    if not node.AUXILIARY.WEIGHT:
+    node, auxiliary = cfg.MODEL.PER_PIXEL, cfg.MODEL.PER_PIXEL.AUXILIARY
+    if not auxiliary.WEIGHT:
         return None
-    feature, channels = node.AUXILIARY.IN_FEATURE, node.AUXILIARY.CHANNELS
-    check_features(shapes, [feature], "AUXILIARY.IN_FEATURE")
+    check_features(shapes, [auxiliary.IN_FEATURE], "AUXILIARY.IN_FEATURE")
+    width = shapes[auxiliary.IN_FEATURE].channels
     return PixelHead(
-        FCN(shapes[feature].channels, channels, norm=_norm(cfg)),
-        LinearClassifier(channels, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
+        FCN(width, auxiliary.CHANNELS, norm=norm_from_config(cfg)),
+        LinearClassifier(auxiliary.CHANNELS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
         Criterion(pixels=node.PIXELS, align_corners=node.ALIGN_CORNERS),
-        in_features=[feature],
+        in_features=[auxiliary.IN_FEATURE],
         dropout=node.DROPOUT,
     )
 
 
-def _norm(cfg: CfgNode) -> Norm:
-    """Return what builds the norms of convolutions; None where they have biases instead."""
+def norm_from_config(cfg: CfgNode) -> Norm:
+    """Return the norm of a decoder's convolutions as a function of their channels; None: none."""
     norm = cfg.MODEL.PER_PIXEL.NORM
     return partial(get_norm, norm) if norm else None
 
