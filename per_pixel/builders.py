@@ -32,22 +32,10 @@ def mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SegmenterHea
     Raises:
         UserError: keys contradict each other.
     """
-    node, rankseg, chosen = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG, variant(cfg)
-    if len(node.IN_FEATURES) != 1:
-        raise UserError("MODEL.PER_PIXEL.IN_FEATURES: the mask transformer reads one map")
-    if node.CHANNELS % node.NUM_HEADS:
-        raise UserError(
-            f"MODEL.PER_PIXEL.CHANNELS is {node.CHANNELS}; it has to be a multiple of the "
-            f"{node.NUM_HEADS} attention heads of NUM_HEADS"
-        )
+    node, chosen = cfg.MODEL.PER_PIXEL, variant(cfg)
+    _check_mask_transformer(cfg, shapes)
     feature, num_classes = node.IN_FEATURES[0], cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     width = shapes[feature].channels
-    own_classes = rankseg.CLASS_ROWS != "backbone"
-    if not own_classes and width != node.CHANNELS:
-        raise UserError(
-            f"MODEL.RANKSEG.CLASS_ROWS is 'backbone', whose class tokens have width {width}: set "
-            f"MODEL.PER_PIXEL.CHANNELS to it instead of {node.CHANNELS}"
-        )
     transformer = MaskTransformer(
         node.CHANNELS,
         num_layers=node.NUM_LAYERS,
@@ -55,33 +43,68 @@ def mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SegmenterHea
         dropout=node.DROPOUT,
         similarity_dim=cfg.MODEL.ESSNET.DIM if chosen == "ESSNET" else None,
     )
-    options = {"own_classes": own_classes, "feature": feature}
-    if chosen == "ENCNET":
-        encnet = cfg.MODEL.ENCNET
-        context = ContextEncoding(width, node.CHANNELS, encnet.NUM_CODES, num_classes)
-        args = (node.CHANNELS, num_classes, transformer, criterion_from_config(cfg))
-        return EncNetSegmenterHead(context, *args, context_weight=encnet.LOSS_WEIGHT, **options)
-    args = (width, num_classes, transformer, criterion_from_config(cfg))
-    if chosen == "ESSNET":
-        essnet = cfg.MODEL.ESSNET
-        options |= {"neighbours": essnet.NEIGHBOURS, "own_class": essnet.OWN_CLASS}
-        return EssnetSegmenterHead(*args, **options)
-    if chosen == "RANKSEG":
-        # The layer of the encoder is one of the mask transformer's: it shares the projection of
-        # pixels, and with the class tokens of the backbone these are refined once more.
-        projected = rankseg.HEAD == "encoder" and rankseg.SHARE_EMBEDDING
-        rows = rankseg.CLASS_ROWS
-        if rows == "backbone":
-            rows = "refined" if projected else "original"
-        options["ranking"] = ranking_from_config(
-            cfg,
-            node.CHANNELS if projected else width,
-            node.CHANNELS,
-            projection="none" if projected else "linear",
-            class_rows=rows,
+    args = (num_classes, transformer, criterion_from_config(cfg))
+    options = {"own_classes": cfg.MODEL.RANKSEG.CLASS_ROWS != "backbone", "feature": feature}
+    match chosen:
+        case "ENCNET":
+            encnet = cfg.MODEL.ENCNET
+            context = ContextEncoding(width, node.CHANNELS, encnet.NUM_CODES, num_classes)
+            options["context_weight"] = encnet.LOSS_WEIGHT
+            return EncNetSegmenterHead(context, node.CHANNELS, *args, **options)
+        case "ESSNET":
+            essnet = cfg.MODEL.ESSNET
+            options |= {"neighbours": essnet.NEIGHBOURS, "own_class": essnet.OWN_CLASS}
+            return EssnetSegmenterHead(width, *args, **options)
+        case "RANKSEG":
+            # The layer of the encoder is one of the mask transformer's: it reads projected pixels.
+            rankseg = cfg.MODEL.RANKSEG
+            projected = rankseg.HEAD == "encoder" and rankseg.SHARE_EMBEDDING
+            options |= {
+                "ranking": _ranking_of_tokens(cfg, width, projected),
+                "rank_projected": projected,
+            }
+    return SegmenterHead(width, *args, **options)
+
+
+def _check_mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
+    node = cfg.MODEL.PER_PIXEL
+    if len(node.IN_FEATURES) != 1:
+        raise UserError(
+            f"MODEL.PER_PIXEL.IN_FEATURES is {list(node.IN_FEATURES)}, but the mask transformer "
+            "reads one map: name it alone"
         )
-        options["rank_projected"] = projected
-    return SegmenterHead(*args, **options)
+    if node.CHANNELS % node.NUM_HEADS:
+        raise UserError(
+            f"MODEL.PER_PIXEL.CHANNELS is {node.CHANNELS}; it has to be a multiple of the "
+            f"{node.NUM_HEADS} attention heads of NUM_HEADS"
+        )
+    width = shapes[node.IN_FEATURES[0]].channels
+    if cfg.MODEL.RANKSEG.CLASS_ROWS == "backbone" and width != node.CHANNELS:
+        raise UserError(
+            f"MODEL.RANKSEG.CLASS_ROWS is 'backbone', whose class tokens have width {width}: set "
+            f"MODEL.PER_PIXEL.CHANNELS to it instead of {node.CHANNELS}"
+        )
+
+
+def _ranking_of_tokens(cfg: CfgNode, width: int, projected: bool) -> PixelRanking:
+    """Build the ranking in front of the mask transformer; it reads tokens of ``width``, or
+    ``projected`` ones."""
+    rankseg, channels = cfg.MODEL.RANKSEG, cfg.MODEL.PER_PIXEL.CHANNELS
+    rows = rankseg.CLASS_ROWS
+    if rows == "refined" and rankseg.HEAD != "gap" and not rankseg.SHARE_EMBEDDING:
+        raise UserError(
+            "MODEL.RANKSEG.CLASS_ROWS is 'refined', so that the mask transformer goes on with the "
+            "class tokens of the multi-label head: set MODEL.RANKSEG.SHARE_EMBEDDING True"
+        )
+    if rows == "backbone":  # the encoder refines them once more, as in the published code
+        rows = "refined" if projected else "original"
+    return ranking_from_config(
+        cfg,
+        channels if projected else width,
+        channels,
+        projection="none" if projected else "linear",
+        class_rows=rows,
+    )
 
 
 @DECODE_HEAD_REGISTRY.register()

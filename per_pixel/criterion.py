@@ -11,7 +11,7 @@ from segcore.rankseg.labels import pixels_to_ranks
 from segcore.rankseg.losses import asymmetric_loss
 
 from .heads import PixelScores
-from .losses import IGNORED, pixel_loss
+from .losses import IGNORED, check_pixels, pixel_loss
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Criterion:
     align_corners: bool = False
     multilabel_weight: float = 0.0
     gammas: tuple[float, float] = (2.0, 0.0)
+
+    def __post_init__(self) -> None:
+        check_pixels(self.pixels)
 
     def __call__(self, found: PixelScores, labels: Tensor, present: Tensor) -> dict[str, Tensor]:
         """Return the weighted losses.

@@ -52,6 +52,12 @@ def check_labels(labels: Tensor, num_classes: int, ignore: int) -> None:
         )
 
 
+def check_own_class(own_class: str) -> None:
+    """Raise UserError unless :func:`own_and_nearest` knows ``own_class``."""
+    if own_class not in OWN_CLASS:
+        raise UserError(f"MODEL.ESSNET.OWN_CLASS is {own_class!r}: use {' or '.join(OWN_CLASS)}")
+
+
 def squared_distances(pixels: Tensor, classes: Tensor) -> Tensor:
     """Return the squared Euclidean distances (N, C) of ``pixels`` (N, d) and ``classes`` (C, d)."""
     lengths = classes.square().sum(dim=1) + pixels.square().sum(dim=1, keepdim=True)
@@ -134,17 +140,16 @@ def own_and_nearest(
     Raises:
         UserError: ``own_class`` is neither of the two.
     """
+    check_own_class(own_class)
     own = targets[:, None]
     if own_class == "released":
         neighbours = nearest(k)
         neighbours = torch.where(neighbours == own, (own - 1).clamp(min=0), neighbours)
-    elif own_class == "strict":
+    else:
         neighbours = nearest(k + 1)
         dropped = neighbours == own
         dropped[:, -1] |= ~dropped.any(dim=1)
         neighbours = neighbours[~dropped].view(-1, k)
-    else:
-        raise UserError(f"MODEL.ESSNET.OWN_CLASS is {own_class!r}: use {' or '.join(OWN_CLASS)}")
     return torch.cat([own, neighbours], dim=1)
 
 

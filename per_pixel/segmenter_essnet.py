@@ -17,7 +17,7 @@ from segcore.rankseg.scores import DROPPED
 
 from .heads import PixelScores
 from .losses import number_of_pixels, resize
-from .neighbours import check_neighbours, own_and_nearest
+from .neighbours import check_neighbours, check_own_class, own_and_nearest
 from .segmenter import SegmenterHead
 
 
@@ -34,10 +34,11 @@ class EssnetSegmenterHead(SegmenterHead):
             args, kwargs: see :class:`SegmenterHead`.
 
         Raises:
-            UserError: there are not so many classes.
+            UserError: there are not so many classes, or no such form.
         """
         super().__init__(*args, **kwargs)
         check_neighbours(neighbours, self.num_classes)
+        check_own_class(own_class)
         self.neighbours, self.own_class = neighbours, own_class
 
     def forward(self, features: dict[str, Tensor], present: Tensor | None = None) -> PixelScores:
