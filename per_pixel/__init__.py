@@ -15,5 +15,12 @@ import segcore.datasets  # noqa: F401  (the data sets that configs name)
 from . import builders  # noqa: F401  (registers the decode heads)
 from .config import DECODE_HEAD_REGISTRY, add_per_pixel_config
 from .heads import DecodeHead, PixelScores
+from .meta_arch import PerPixelSegmenter
 
-__all__ = ["DECODE_HEAD_REGISTRY", "DecodeHead", "PixelScores", "add_per_pixel_config"]
+__all__ = [
+    "DECODE_HEAD_REGISTRY",
+    "DecodeHead",
+    "PerPixelSegmenter",
+    "PixelScores",
+    "add_per_pixel_config",
+]

@@ -17,6 +17,7 @@ from .criterion import Criterion
 from .encnet import ContextEncoding, EncNetSegmenterHead
 from .fcn import FCN
 from .layers import Norm
+from .losses import check_pixels
 from .ranking import PixelRanking
 from .segmenter import MaskTransformer, SegmenterHead
 from .segmenter_essnet import EssnetSegmenterHead
@@ -207,6 +208,7 @@ def norm_from_config(cfg: CfgNode) -> Norm:
 def criterion_from_config(cfg: CfgNode) -> Criterion:
     """Build the losses of a decode head."""
     node, rankseg = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG
+    check_pixels(node.PIXELS)
     return Criterion(
         pixels=node.PIXELS,
         align_corners=node.ALIGN_CORNERS,

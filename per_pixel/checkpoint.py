@@ -117,7 +117,8 @@ def spare_auxiliary(module: nn.Module, state_dict: dict[str, Any], prefix: str, 
         for name in found:
             del state_dict[name]
     elif not found:
-        logger.warning("the checkpoint has no auxiliary head: that of the model keeps its values")
+        if not is_for_use(module):
+            logger.warning("the checkpoint has no auxiliary head: that of the model starts anew")
         own = module.auxiliary_head.state_dict()
         state_dict.update({start + name: value for name, value in own.items()})
 
