@@ -10,16 +10,23 @@ from .config import (
     build_mobilenet_backbone,
 )
 from .config_resnet import add_resnet_config, build_dilated_resnet_backbone
-from .config_transformers import add_vit_config, build_vit_backbone
+from .config_transformers import (
+    add_beit_config,
+    add_vit_config,
+    build_beit_backbone,
+    build_vit_backbone,
+)
 
 __all__ = [
     "D2MobileNetV2",
     "D2SwinTransformer",
     "add_backbone_config",
+    "add_beit_config",
     "add_mobilenet_config",
     "add_resnet_config",
     "add_swin_config",
     "add_vit_config",
+    "build_beit_backbone",
     "build_dilated_resnet_backbone",
     "build_mobilenet_backbone",
     "build_vit_backbone",
@@ -30,5 +37,6 @@ def add_backbone_config(cfg: CfgNode) -> None:
     """Add the keys of all backbones."""
     add_swin_config(cfg)
     add_vit_config(cfg)
+    add_beit_config(cfg)
     add_resnet_config(cfg)
     add_mobilenet_config(cfg)

@@ -1,12 +1,16 @@
 """ViT and BEiT in Detectron2's registry, and their config keys."""
 
+from functools import partial
+
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 
 from segcore.config import register_config_keys
 
 from .config import demand
+
+STAGES = ("res2", "res3", "res4", "res5")
 
 
 @register_config_keys
@@ -53,6 +57,66 @@ def build_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
         drop_path=vit.DROP_PATH_RATE,
         num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES if with_classes else 0,
         checkpointing=vit.USE_CHECKPOINT,
+    )
+
+
+@register_config_keys
+def add_beit_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.BEIT``; the defaults are those of BEiT-L with UPerNet."""
+    beit = CfgNode()
+    # Side of the images that the tables of relative positions are made for; others are resampled.
+    beit.IMAGE_SIZE = 640
+    beit.PATCH_SIZE = 16
+    beit.EMBED_DIM = 1024
+    beit.DEPTH = 24
+    beit.NUM_HEADS = 16
+    beit.MLP_RATIO = 4.0
+    beit.LAYER_SCALE = 1e-6  # first value of the learned factors
+    beit.DROP_PATH_RATE = 0.2
+    beit.OUT_BLOCKS = [7, 11, 15, 23]  # whose outputs make the maps; the first block is 0
+    beit.NORM = "SyncBN"  # of the pyramid
+    beit.OUT_FEATURES = [*STAGES]
+    beit.USE_CHECKPOINT = False
+    cfg.MODEL.BEIT = beit
+
+
+@BACKBONE_REGISTRY.register()
+def build_beit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """Build the BEiT of ``MODEL.BEIT``.
+
+    Raises:
+        UserError: no such transformer exists.
+    """
+    from .beit import Beit
+
+    beit = cfg.MODEL.BEIT
+    _check_transformer("BEIT", beit)
+    blocks = list(beit.OUT_BLOCKS)
+    ascending = blocks == sorted(set(blocks)) and all(0 <= b < beit.DEPTH for b in blocks)
+    rules = {
+        "PATCH_SIZE": (beit.PATCH_SIZE % 4 == 0, "a multiple of 4"),
+        "IMAGE_SIZE": (beit.IMAGE_SIZE >= 3 * beit.PATCH_SIZE, "3 patches or more"),
+        "LAYER_SCALE": (beit.LAYER_SCALE > 0, "more than 0"),
+        "OUT_BLOCKS": (ascending and len(blocks) == 4, f"four ascending ones of {beit.DEPTH}"),
+        "NORM": (bool(beit.NORM), "the name of a norm: BN, SyncBN, ..."),
+        "OUT_FEATURES": ({*beit.OUT_FEATURES} <= {*STAGES}, f"among {', '.join(STAGES)}"),
+    }
+    demand("BEIT", beit, rules)
+    side = beit.IMAGE_SIZE // beit.PATCH_SIZE
+    return Beit(
+        beit.EMBED_DIM,
+        beit.DEPTH,
+        beit.NUM_HEADS,
+        (side, side),
+        blocks,
+        patch_size=beit.PATCH_SIZE,
+        in_channels=input_shape.channels,
+        mlp_ratio=beit.MLP_RATIO,
+        layer_scale=beit.LAYER_SCALE,
+        drop_path=beit.DROP_PATH_RATE,
+        norm=partial(get_norm, beit.NORM),
+        out_features=beit.OUT_FEATURES,
+        checkpointing=beit.USE_CHECKPOINT,
     )
 
 

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.renaming import Renaming
 
+from .beit import Beit
+from .relative_positions import fit
 from .resnet import DilatedResNet
+from .swin import SwinTransformer, from_unfolded
 from .vit import VisionTransformer, fit_positions
 
 PREFIX, NECK = "backbone.", "neck."
@@ -70,6 +73,52 @@ def _convert_vit(backbone: VisionTransformer, tensors: dict[str, Tensor]) -> dic
     return weights
 
 
+# mmsegmentation's names, then those of the original release and of timm's pre-training.
+BEIT = Renaming(
+    [
+        ("patch_embed.projection.*", "patch_embed.proj.*"),
+        *_transformer("layers.#."),
+        ("layers.#.attn.relative_position_bias_table", "positions.#.table"),
+        ("layers.#.*", "blocks.#.*"),
+        ("neck.upsample_4x.*", "pyramid.up4.*"),
+        ("neck.upsample_2x.*", "pyramid.up2.*"),
+        ("blocks.#.attn.relative_position_bias_table", "positions.#.table"),
+        ("fpn1.*", "pyramid.up4.*"),
+        ("fpn2.*", "pyramid.up2.*"),
+    ]
+)
+SHARED = "rel_pos_bias.relative_position_bias_table"  # one table for all blocks
+
+
+def _convert_beit(backbone: Beit, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {BEIT.to_ours(name): value for name, value in tensors.items()}
+    if SHARED in weights:
+        table = weights.pop(SHARED)
+        weights |= {f"positions.{index}.table": table for index in range(len(backbone.blocks))}
+    grids = {f"positions.{i}.table": part.grid for i, part in enumerate(backbone.positions)}
+    return {n: fit(v, grids[n]) if n in grids else v for n, v in weights.items()}
+
+
+# mmsegmentation's; the names of the original release are ours.
+SWIN = Renaming(
+    [
+        ("patch_embed.projection.*", "patch_embed.proj.*"),
+        ("stages.#.blocks.#.attn.w_msa.*", "layers.#.blocks.#.attn.*"),
+        ("stages.#.blocks.#.ffn.layers.0.0.*", "layers.#.blocks.#.mlp.fc1.*"),
+        ("stages.#.blocks.#.ffn.layers.1.*", "layers.#.blocks.#.mlp.fc2.*"),
+        ("stages.#.*", "layers.#.*"),
+    ]
+)
+UNFOLDED = re.compile(r"stages\.\d+\.downsample\..*")
+
+
+def _convert_swin(_: SwinTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        SWIN.to_ours(name): from_unfolded(value) if UNFOLDED.fullmatch(name) else value
+        for name, value in tensors.items()
+    }
+
+
 AS_PUBLISHED = Renaming([])
 LAYOUTS: dict[type[nn.Module], Layout] = {
     VisionTransformer: Layout(
@@ -78,6 +127,20 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
         dropped=r"(head|pre_logits)\..*",
         own="class_embeddings",
         convert=_convert_vit,
+    ),
+    Beit: Layout(
+        names=BEIT,
+        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
+        own=r"pyramid\..*",
+        convert=_convert_beit,
+    ),
+    SwinTransformer: Layout(
+        names=SWIN,
+        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        dropped=r".*\.(relative_position_index|attn_mask)|(head|norm)\..*",
+        own=r"norm\d\..*",
+        convert=_convert_swin,
     ),
     DilatedResNet: Layout(
         names=AS_PUBLISHED,

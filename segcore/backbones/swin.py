@@ -134,6 +134,17 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(parts, dim=-1)))
 
 
+def from_unfolded(parameter: Tensor) -> Tensor:
+    """Reorder the inputs of a merging that unfolds its patches, as mmsegmentation's.
+
+    Args:
+        parameter: (..., 4 C), by channel, then row, then column of the four tokens.
+    Returns:
+        (..., 4 C), by column, then row, then channel: the order of :class:`PatchMerging`.
+    """
+    return parameter.unflatten(-1, (-1, 2, 2)).transpose(-3, -1).flatten(-3)
+
+
 class SwinBlock(nn.Module):
     """A pre-norm transformer layer whose tokens attend within their window."""
 
@@ -202,7 +213,7 @@ class WindowAttention(nn.Module):
         offsets = (2 * window - 1) ** 2
         self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("offsets", offset_index(window), persistent=False)
+        self.register_buffer("offsets", offset_index(window, window), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """
@@ -241,13 +252,18 @@ def from_windows(x: Tensor, size: Sequence[int], window: int) -> Tensor:
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def offset_index(window: int) -> Tensor:
-    """Return the row of the bias table for each pair of tokens of a window: (N, N) int64."""
-    cells = torch.arange(window)
-    row, column = (axis.flatten() for axis in torch.meshgrid(cells, cells, indexing="ij"))
-    rows = row[:, None] - row[None] + window - 1
-    columns = column[:, None] - column[None] + window - 1
-    return rows * (2 * window - 1) + columns
+def offset_index(height: int, width: int) -> Tensor:
+    """Return the row of a bias table for each pair of a grid's cells: (N, N) int64, N = h * w.
+
+    Entry (i, j) counts the offsets of cell i from cell j, (2 h - 1) down times (2 w - 1) across.
+    """
+    row, column = (
+        axis.flatten()
+        for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    )
+    rows = row[:, None] - row[None] + height - 1
+    columns = column[:, None] - column[None] + width - 1
+    return rows * (2 * width - 1) + columns
 
 
 def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:

@@ -63,7 +63,38 @@ def resnet(part: dict):
     )
 
 
-CONFIGS = {"VisionTransformer": vit, "ResNetV1c": resnet}
+def swin(part: dict):
+    return config(
+        "D2SwinTransformer",
+        "SWIN",
+        EMBED_DIM=part["embed_dims"],
+        DEPTHS=part["depths"],
+        NUM_HEADS=part["num_heads"],
+        WINDOW_SIZE=part["window_size"],
+        PATCH_SIZE=part["patch_size"],
+    )
+
+
+def beit(part: dict):
+    return config(
+        "build_beit_backbone",
+        "BEIT",
+        IMAGE_SIZE=part["img_size"][0],
+        PATCH_SIZE=part["patch_size"],
+        EMBED_DIM=part["embed_dims"],
+        DEPTH=part["num_layers"],
+        NUM_HEADS=part["num_heads"],
+        OUT_BLOCKS=part["out_indices"],
+        NORM="BN",
+    )
+
+
+CONFIGS = {
+    "VisionTransformer": vit,
+    "ResNetV1c": resnet,
+    "SwinTransformer": swin,
+    "BEiT": beit,
+}
 
 
 def cases(golden: Path) -> dict[str, dict]:
@@ -93,7 +124,9 @@ def assert_close(maps: list[Tensor], expected: list[np.ndarray], strides: tuple)
         torch.testing.assert_close(computed, reference, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["segmenter_vit", "deeplabv3_r101d8"])
+@pytest.mark.parametrize(
+    "name", ["segmenter_vit", "deeplabv3_r101d8", "upernet_swin", "upernet_beit"]
+)
 @torch.no_grad()
 def test_hosts(golden: Path, name: str) -> None:
     case = cases(golden)[name]

@@ -1,12 +1,23 @@
 """Swin as a backbone: any size, any batch, separate windows."""
 
+import json
+
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_backbone
 
 from segcore.backbones import D2SwinTransformer
-from segcore.backbones.swin import SwinTransformer, from_windows, shift_mask, to_windows
+from segcore.backbones.published import load_pretrained, load_published, to_published
+from segcore.backbones.swin import (
+    PatchMerging,
+    SwinTransformer,
+    from_unfolded,
+    from_windows,
+    shift_mask,
+    to_windows,
+)
 from segcore.config import default_config
 from segcore.errors import UserError
 
@@ -119,3 +130,48 @@ def test_released_files_hold_tables_that_are_left_out() -> None:
 def test_what_cannot_be_built_is_one_message(opts) -> None:
     with pytest.raises(UserError, match=f"MODEL.SWIN.{opts[0]} is"):
         build_backbone(config(f"MODEL.SWIN.{opts[0]}", opts[1]))
+
+
+def test_merging_of_unfolded_patches() -> None:
+    """mmsegmentation unfolds the map, whose patches are ordered by channel first."""
+    torch.manual_seed(0)
+    merging, published = PatchMerging(3), PatchMerging(3)
+    x = torch.randn(2, 6, 4, 3)
+    patches = F.unfold(x.permute(0, 3, 1, 2), 2, stride=2).transpose(1, 2)  # (B, n, 4 C)
+    expected = published.reduction(published.norm(patches)).view(2, 3, 2, 6)
+    merging.load_state_dict({n: from_unfolded(v) for n, v in published.state_dict().items()})
+    torch.testing.assert_close(merging(x), expected)
+
+
+def test_published_names_of_mmsegmentation(golden) -> None:
+    keys = json.loads((golden / "hosts/keys_upernet_swin_base_k150.json").read_text())["keys"]
+    with torch.device("meta"):
+        swin = SwinTransformer(128, (2, 2, 18, 2), (4, 8, 16, 32), 12)
+        published = {n: torch.empty(s) for n, s in keys.items() if n.startswith("backbone.")}
+    loaded = load_published(swin, published)
+    ours = {f"backbone.{name}": value.shape for name, value in swin.state_dict().items()}
+    assert {name: value.shape for name, value in loaded.items()} == ours
+    derived = "relative_position_index"
+    assert {to_published(swin, n) for n in ours} == {n for n in keys if n in published} - {
+        name for name in published if name.endswith(derived)
+    }
+
+
+def test_both_layouts_of_a_pre_training() -> None:
+    """The original release's order of merged patches is ours; the classifier is left out."""
+    swin = small()
+    weights = {n: torch.randn(v.shape) for n, v in swin.state_dict().items() if n[:4] != "norm"}
+    rest = {"norm.weight": torch.zeros(16), "head.bias": torch.zeros(10)}
+    rest["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    original = load_pretrained(swin, weights | rest)
+    assert original.keys() == {f"backbone.{name}" for name in swin.state_dict()}
+    assert all(torch.equal(original[f"backbone.{name}"], value) for name, value in weights.items())
+    mmsegmentation = load_pretrained(
+        swin,
+        {
+            to_published(swin, f"backbone.{n}").removeprefix("backbone."): v
+            for n, v in weights.items()
+        },
+    )
+    name = "backbone.layers.0.downsample.reduction.weight"
+    assert torch.equal(mmsegmentation.pop(name), from_unfolded(original.pop(name)))
