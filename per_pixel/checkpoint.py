@@ -101,7 +101,7 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
         others = {n: value for n, value in current.items() if not n.startswith(BACKBONE)}
         renamed = others | pretrained
     else:
-        renamed = _whole(module, tensors)
+        renamed = convert_published(module, tensors)
     renamed = without_other_shapes(renamed, current)
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
@@ -134,8 +134,13 @@ def _pretrained(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
     return found
 
 
-def _whole(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries of a whole model under our names and with our values."""
+def convert_published(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of a whole model's checkpoint under our names and with our values.
+
+    Args:
+        module: the model.
+        tensors: by published names, or by ours; not all need be there.
+    """
     names, current = PublishedNames(module), module.state_dict()
     converted = {}
     for name, value in backbones.load_published(module.backbone, tensors).items():

@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
+import host_configs
 import host_models
+from detectron2.modeling import build_model
 
+from per_pixel import PerPixelSegmenter
 from per_pixel.aspp import ASPP
+from per_pixel.checkpoint import PublishedNames, convert_published
 from per_pixel.classifier import PixelHead, RankedClassifier
 from per_pixel.criterion import Criterion
+from per_pixel.losses import accuracy, resize
 from per_pixel.names.decoders import PAIRS
 from per_pixel.ranking import PixelRanking
 from segcore.checkpoint.renaming import Renaming
@@ -38,7 +43,7 @@ def load(module: nn.Module, keys: Mapping[str, list[int]]) -> None:
 
 
 def close(found: Tensor, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:
-    torch.testing.assert_close(found, torch.from_numpy(expected).to(found), atol=atol, rtol=rtol)
+    torch.testing.assert_close(found, torch.as_tensor(expected).to(found), atol=atol, rtol=rtol)
 
 
 def ranked_classifier(
@@ -75,6 +80,79 @@ def deeplab_head(config: Mapping) -> PixelHead:
         in_features=["res5"],
         dropout=0.0,
     )
+
+
+HOSTS = ("deeplabv3_r101d8",)
+
+
+class Host:
+    """A case of a whole model with its published weights."""
+
+    def __init__(self, golden: Path, name: str) -> None:
+        self.about = json.loads((golden / "hosts" / "cases.json").read_text())[name]
+        with np.load(golden / "hosts" / f"{name}.npz") as arrays:
+            self.arrays = dict(arrays)
+        self.model: PerPixelSegmenter = build_model(host_configs.model_config(self.about))
+        weights = host_models.published_weights(self.about["keys"])
+        assert self.model.load_state_dict(weights) == ([], [])
+        self.images = host_models.images(self.about)
+
+    def labels(self) -> Tensor:
+        """Return the label maps of the reference's training part, (B, H, W)."""
+        number, _, height, width = self.images.shape
+        b = torch.arange(number)[:, None, None]
+        y, x = torch.arange(height)[:, None], torch.arange(width)
+        labels = (7 * (y // 8) + 13 * (x // 8) + 31 * b) % self.model.num_classes
+        return labels.masked_fill((y // 16 + x // 24 + b) % 7 == 0, 255)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@torch.no_grad()
+def test_hosts_predict_as_the_reference(golden: Path, name: str) -> None:
+    host = Host(golden, name)
+    model, arrays = host.model.eval(), host.arrays
+    features = model.backbone(host.images)
+    scores = model.decode_head(features).scores
+    auxiliary = model.auxiliary_head(features).scores[:, ::2, ::2, ::2]
+    for found, expected in ((scores, arrays["logits"]), (auxiliary, arrays["aux_logits"])):
+        close(found, expected, 2e-5 * max(1.0, float(expected.std())))
+    labels = resize(scores, host.images.shape[-2:], False).argmax(dim=1)[:, ::2, ::2]
+    assert (labels == torch.from_numpy(arrays["argmax"])).float().mean() >= 0.995
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_hosts_train_as_the_reference(golden: Path, name: str) -> None:
+    """Losses, accuracy, running statistics and gradients of a batch in training."""
+    host = Host(golden, name)
+    model, arrays, labels = host.model.train(), host.arrays, host.labels()
+    present = presence(list(labels), model.num_classes)
+    features = model.backbone(host.images)
+    losses, found = model.decode_head.losses(features, labels, present)
+    auxiliary, _ = model.auxiliary_head.losses(features, labels, present)
+    loss, loss_auxiliary = losses["loss_ce"], model.auxiliary_weight * auxiliary["loss_ce"]
+    close(loss, arrays["loss_decode"], 0, 1e-5)
+    close(loss_auxiliary, arrays["loss_aux_weighted"], 0, 1e-5)
+    correct = accuracy(found.scores, labels, None, model.num_classes, align_corners=False)
+    close(100 * correct, arrays["acc"][0], 1e-3)
+    if "running_mean_after" in arrays:
+        last = [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+        close(last.running_mean, arrays["running_mean_after"], 2e-5)
+    (loss + loss_auxiliary).backward()
+    compare_gradients(model, host.about)
+
+
+def compare_gradients(model: PerPixelSegmenter, about: Mapping) -> None:
+    """Compare norms of gradients, and their products with noise of the published shapes."""
+    names, parameters = PublishedNames(model), dict(model.named_parameters())
+    keys = about["keys"].items()
+    probes = {name: deterministic.noise(f"probe/{name}", shape) for name, shape in keys}
+    probes = convert_published(model, probes)
+    for published, (norm, probe) in about["grad_norm_and_probe"].items():
+        name = names.to_ours(published)
+        gradient = parameters[name].grad
+        assert gradient.norm().item() == pytest.approx(norm, rel=1e-3), published
+        found = (gradient * probes[name]).sum().item()
+        assert found == pytest.approx(probe, rel=1e-3, abs=1e-3 * norm), published
 
 
 def test_rankseg_on_deeplabv3(golden: Path) -> None:
