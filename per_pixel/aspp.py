@@ -27,6 +27,7 @@ class ASPP(nn.Module):
         *,
         dilations: Sequence[int] = (1, 12, 24, 36),
         projection_size: int = 3,
+        pool_first: bool = True,
         norm: Norm = nn.BatchNorm2d,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
@@ -36,10 +37,12 @@ class ASPP(nn.Module):
             channels: C.
             dilations: of the branches; 1 is a 1x1 convolution, all others are 3x3.
             projection_size: side of the last convolution's kernel: 3, or 1 in DeepLab's release.
+            pool_first: the mean of the map precedes the branches in the concatenation, as in
+                mmsegmentation; or it follows them, as in torchvision.
             norm, activation: of all convolutions, see :class:`ConvNorm`.
         """
         super().__init__()
-        self.channels = channels
+        self.channels, self.pool_first = channels, pool_first
         options = {"norm": norm, "activation": activation}
         self.image_pool = ConvNorm(in_channels, channels, **options)
         self.branches = nn.ModuleList(
@@ -54,4 +57,6 @@ class ASPP(nn.Module):
         (x,) = maps
         pooled = self.image_pool(x.mean(dim=(-2, -1), keepdim=True))
         pooled = pooled.expand(-1, -1, *x.shape[-2:])
-        return self.bottleneck(torch.cat([pooled, *(branch(x) for branch in self.branches)], dim=1))
+        found = [branch(x) for branch in self.branches]
+        found.insert(0 if self.pool_first else len(found), pooled)
+        return self.bottleneck(torch.cat(found, dim=1))

@@ -1,6 +1,7 @@
 """Build decode heads from configs: the functions of ``DECODE_HEAD_REGISTRY``."""
 
 from functools import partial
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec, get_norm
@@ -14,6 +15,8 @@ from .aspp import ASPP
 from .classifier import LinearClassifier, PixelHead, RankedClassifier
 from .config import DECODE_HEAD_REGISTRY, check_features, variant
 from .criterion import Criterion
+from .deeplabv3plus import DeepLabV3Plus
+from .embeddings import Comparison, EmbeddingHead
 from .encnet import ContextEncoding, EncNetSegmenterHead
 from .fcn import FCN
 from .layers import Norm
@@ -109,8 +112,8 @@ def _ranking_of_tokens(cfg: CfgNode, width: int, projected: bool) -> PixelRankin
 
 
 @DECODE_HEAD_REGISTRY.register()
-def aspp(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
-    """Build DeepLabv3's head: plain, or with RankSeg.
+def aspp(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | EmbeddingHead:
+    """Build DeepLabv3's head: plain, with RankSeg, or with the embeddings of ESSNet.
 
     Raises:
         UserError: keys contradict each other.
@@ -132,8 +135,8 @@ def aspp(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
 
 
 @DECODE_HEAD_REGISTRY.register()
-def upernet(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
-    """Build UPerNet's head: plain, or with RankSeg.
+def upernet(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | EmbeddingHead:
+    """Build UPerNet's head: plain, with RankSeg, or with the embeddings of ESSNet.
 
     Raises:
         UserError: keys contradict each other.
@@ -149,15 +152,50 @@ def upernet(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead:
     return _pixel_head(cfg, decoder, shapes)
 
 
-def _pixel_head(cfg: CfgNode, decoder: nn.Module, shapes: dict[str, ShapeSpec]) -> PixelHead:
-    """Put the classifier of the config behind a decoder; RankSeg selects by the last map."""
+@DECODE_HEAD_REGISTRY.register()
+def deeplabv3plus(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | EmbeddingHead:
+    """Build DeepLabV3+'s head: plain, with RankSeg, or with the embeddings of ESSNet.
+
+    Raises:
+        UserError: keys contradict each other.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    if len(node.IN_FEATURES) != 2:
+        raise UserError(
+            f"MODEL.PER_PIXEL.IN_FEATURES has {len(node.IN_FEATURES)} maps; the decoder "
+            "'deeplabv3plus' reads a finer and a coarser one"
+        )
+    decoder = DeepLabV3Plus(
+        [shapes[name].channels for name in node.IN_FEATURES],
+        node.CHANNELS,
+        dilations=node.DILATIONS,
+        dropout=node.DROPOUT,
+        norm=norm_from_config(cfg),
+        align_corners=node.ALIGN_CORNERS,
+    )
+    return _pixel_head(cfg, decoder, shapes, dropout=0.0)
+
+
+def _pixel_head(
+    cfg: CfgNode, decoder: nn.Module, shapes: dict[str, ShapeSpec], dropout: float | None = None
+) -> PixelHead | EmbeddingHead:
+    """Put the classifier of the config behind a decoder; RankSeg selects by the last map.
+
+    The probability of ``dropout`` before the classifier is that of the config if it is None.
+    """
     node, rankseg, chosen = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG, variant(cfg)
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    if chosen not in (None, "RANKSEG"):
+    options = {
+        "in_features": node.IN_FEATURES,
+        "dropout": node.DROPOUT if dropout is None else dropout,
+    }
+    if chosen == "ENCNET":
         raise UserError(
-            f"MODEL.{chosen}.FLAG is True, but the decoder {node.DECODER!r} classifies pixels "
-            "linearly or by RankSeg: set it False, or MODEL.PER_PIXEL.DECODER 'mask_transformer'"
+            f"MODEL.ENCNET.FLAG is True, but the decoder {node.DECODER!r} has no context "
+            "encoding: set it False, or MODEL.PER_PIXEL.DECODER 'mask_transformer'"
         )
+    if chosen == "ESSNET":
+        return _embedding_head(cfg, decoder, options)
     if chosen == "RANKSEG":
         if rankseg.CLASS_ROWS == "refined" and rankseg.HIDDEN_DIM != node.CHANNELS:
             raise UserError(
@@ -175,8 +213,25 @@ def _pixel_head(cfg: CfgNode, decoder: nn.Module, shapes: dict[str, ShapeSpec]) 
         classifier = RankedClassifier(node.CHANNELS, num_classes, ranking)
     else:
         classifier = LinearClassifier(node.CHANNELS, num_classes)
-    options = {"in_features": node.IN_FEATURES, "dropout": node.DROPOUT}
     return PixelHead(decoder, classifier, criterion_from_config(cfg), **options)
+
+
+def _embedding_head(cfg: CfgNode, decoder: nn.Module, options: dict[str, Any]) -> EmbeddingHead:
+    node = cfg.MODEL.ESSNET
+    comparison = Comparison(
+        node.NEIGHBOURS,
+        scale=node.SCALE,
+        margin=node.MARGIN,
+        margin_weight=node.MARGIN_WEIGHT,
+        own_class=node.OWN_CLASS,
+        negatives=node.NEGATIVES,
+    )
+    return EmbeddingHead(
+        *(decoder, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, node.DIM, comparison),
+        normalise=node.NORMALISE,
+        align_corners=cfg.MODEL.PER_PIXEL.ALIGN_CORNERS,
+        **options,
+    )
 
 
 def build_auxiliary_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHead | None:

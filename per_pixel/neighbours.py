@@ -35,27 +35,16 @@ def check_neighbours(k: int, num_classes: int) -> None:
         )
 
 
-def check_labels(labels: Tensor, num_classes: int, ignore: int) -> None:
-    """Raise UserError if a label is neither a row of the class table, nor ``ignore``, nor -1.
-
-    Args:
-        labels: of any shape, int64.
-        num_classes: C, the rows of the table.
-        ignore: the label of pixels without a class.
-    """
-    wrong = labels[((labels < -1) | (labels >= num_classes)) & (labels != ignore)]
-    if wrong.numel():
-        raise UserError(
-            f"the labels hold {wrong[0].item()}, but the class table has {num_classes} rows: set "
-            "MODEL.SEM_SEG_HEAD.NUM_CLASSES to the classes of the data set and "
-            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE to its label of unlabelled pixels"
-        )
-
-
 def check_own_class(own_class: str) -> None:
     """Raise UserError unless :func:`own_and_nearest` knows ``own_class``."""
     if own_class not in OWN_CLASS:
         raise UserError(f"MODEL.ESSNET.OWN_CLASS is {own_class!r}: use {' or '.join(OWN_CLASS)}")
+
+
+def check_negatives(negatives: str) -> None:
+    """Raise UserError unless :func:`neighbour_cross_entropy` knows ``negatives``."""
+    if negatives not in NEGATIVES:
+        raise UserError(f"MODEL.ESSNET.NEGATIVES is {negatives!r}: use {' or '.join(NEGATIVES)}")
 
 
 def squared_distances(pixels: Tensor, classes: Tensor) -> Tensor:
@@ -205,14 +194,13 @@ def neighbour_cross_entropy(
         UserError: k, ``own_class`` or ``negatives`` is out of range.
     """
     check_neighbours(k, len(classes))
+    check_negatives(negatives)
     valid = (targets >= 0) & (targets < len(classes))
     pixels, targets = pixels[valid], targets[valid]
     if negatives == "nearest":
         ids = compared_classes(pixels, classes, targets, k, own_class)
-    elif negatives == "random":
-        ids = random_classes(targets, len(classes), k)
     else:
-        raise UserError(f"MODEL.ESSNET.NEGATIVES is {negatives!r}: use {' or '.join(NEGATIVES)}")
+        ids = random_classes(targets, len(classes), k)
     pixels_at_once = max(1, BLOCK // (ids.shape[1] * classes.shape[1]))
     total = classes.sum() * 0  # without a valid pixel the table still has a gradient
     for part, part_ids in zip(pixels.split(pixels_at_once), ids.split(pixels_at_once), strict=True):

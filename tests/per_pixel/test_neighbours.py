@@ -8,14 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deterministic import noise
+from largest_tensor import LargestTensor
 
 from per_pixel import neighbours
 from per_pixel.neighbours import (
-    check_labels,
     compared_classes,
     distances_to,
     margin_loss,
@@ -121,19 +120,6 @@ def test_all_other_classes_give_the_softmax_cross_entropy() -> None:
     assert random.min() == 0 and random.max() == 8
 
 
-class LargestTensor(TorchDispatchMode):
-    """Record the number of elements of the largest result of an operation."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
 @pytest.mark.parametrize("own_class", ["released", "strict"])
 def test_memory_does_not_grow_with_the_classes(monkeypatch, own_class: str) -> None:
     """The largest tensor of loss and gradients is a block; all distances are 500 of them."""
@@ -174,6 +160,3 @@ def test_bad_values_are_one_error_message() -> None:
     ):
         with pytest.raises(UserError, match=message):
             neighbour_cross_entropy(pixels, classes, targets, **options)
-    check_labels(torch.tensor([-1, 0, 4, 255]), 5, 255)
-    with pytest.raises(UserError, match="the labels hold 5, but the class table has 5 rows"):
-        check_labels(torch.tensor([-1, 0, 5, 255]), 5, 255)
