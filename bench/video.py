@@ -88,19 +88,19 @@ def predict(model: mask2former_rankseg.VideoMaskFormer, way: str, item: dict) ->
         model([item])
 
 
-def measure(task: str, way: str, num_frames: int, options: Sequence[object] = ()) -> Measured:
-    """Measure one video with a new model."""
-    model, item = build(task, options), {"image": Noise(num_frames)}
+def measure(task: str, way: str, num_frames: int, side: int = SIDE) -> Measured:
+    """Measure one video, of square frames, with a new model."""
+    model, item = build(task), {"image": Noise(num_frames, side)}
     loaded = memory_now()
     time = seconds(lambda: predict(model, way, item))
     # The kernel counts pages in batches: where nothing was added the peak may lie a little below.
     return Measured(time / num_frames, max(memory_peak() - loaded, 0))
 
 
-def measure_alone(task: str, way: str, num_frames: int) -> Measured | None:
+def measure_alone(task: str, way: str, num_frames: int, side: int = SIDE) -> Measured | None:
     """Call :func:`measure` in a separate process; None if the memory is too small."""
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # glibc reads it as a process starts
-    return alone(measure, task, way, num_frames)
+    return alone(measure, task, way, num_frames, side)
 
 
 def cell(found: Measured | None) -> str:

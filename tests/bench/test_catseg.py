@@ -89,8 +89,13 @@ def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, mon
     assert lines[3] == ["7", "ours", "1.00", "7.00", "3.00", "100.0"]
 
 
-@pytest.mark.slow
 def test_every_table_is_printed(bench, monkeypatch, capsys):
+    measure = importlib.import_module("measure")
+    monkeypatch.setattr(measure, "alone", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measure, "product_rate", lambda: 1e11)
+    models = importlib.import_module("catseg_models")
+    monkeypatch.setattr(models, "HEIGHT", 64)
+    monkeypatch.setattr(models, "WIDTH", 96)
     common = ["catseg.py", "--config-file", TINY, "--runs", "1"]
     for options in (["--words", "3"], ["--training"], ["--rounding", "--words", "3"]):
         monkeypatch.setattr("sys.argv", [*common, *options])

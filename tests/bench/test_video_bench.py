@@ -36,7 +36,7 @@ def test_baseline_predictions_are_ours(bench, task: str) -> None:
 @pytest.mark.parametrize("way", ["ours", "baseline"])
 @pytest.mark.parametrize("task", ["instance", "semantic"])
 def test_every_way_is_measured(bench, way: str, task: str) -> None:
-    found = bench.measure(task, way, 3)
+    found = bench.measure(task, way, 3, side=64)
     assert found.seconds > 0 and found.memory >= 0
 
 
@@ -45,8 +45,8 @@ def test_every_way_is_measured(bench, way: str, task: str) -> None:
 def test_memory_does_not_grow_with_the_video(bench, task: str, monkeypatch) -> None:
     """Behind the first clips, and but for a tenth; the baseline grows at once."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "")  # to be as it was afterwards
-    short, long = (bench.measure_alone(task, "ours", number) for number in (32, 128))
-    baseline = bench.measure_alone(task, "baseline", 128)
+    short, long = (bench.measure_alone(task, "ours", number, side=96) for number in (32, 128))
+    baseline = bench.measure_alone(task, "baseline", 128, side=96)
     assert long.memory < 1.1 * short.memory < baseline.memory
 
 
