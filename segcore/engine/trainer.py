@@ -35,6 +35,7 @@ from segcore.evaluation.resuming import ResumableEvaluation, config_hash, weight
 from segcore.mappers import build_mapper
 from segcore.vocabulary import Vocabulary
 
+from .batch_norm import synchronize_on_cpu
 from .batches import build_train_loader
 from .categories import CategoryScores
 from .collective import collective, collective_inference
@@ -124,7 +125,10 @@ class Trainer(DefaultTrainer):
             raise UserError(
                 f"MODEL.META_ARCHITECTURE is {name!r}; there are {_nearest(name, known)}"
             )
-        return super().build_model(cfg)
+        model = super().build_model(cfg)
+        if comm.get_world_size() > 1 and torch.device(cfg.MODEL.DEVICE).type == "cpu":
+            synchronize_on_cpu(model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
