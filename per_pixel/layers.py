@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from segcore.errors import UserError
+
 # Builds the norm of a number of channels; None: no norm, but a bias in the convolution.
 Norm = Callable[[int], nn.Module] | None
 
@@ -48,5 +50,18 @@ class ConvNorm(nn.Module):
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, h, w) -> (B, C', h, w)."""
-        return self.activation(self.norm(self.conv(x)))
+        """x (B, C, h, w) -> (B, C', h, w).
+
+        Raises:
+            UserError: the norm cannot be computed in training.
+        """
+        x = self.conv(x)
+        try:
+            x = self.norm(x)
+        except ValueError as error:  # a single value of a channel; processes without GPUs
+            raise UserError(
+                f"the norm of a map {tuple(x.shape)} cannot be computed in training ({error}): "
+                "set SOLVER.IMS_PER_BATCH to two images or more a process, or "
+                "MODEL.PER_PIXEL.NORM GN; SyncBN over several processes needs GPUs"
+            ) from error
+        return self.activation(x)

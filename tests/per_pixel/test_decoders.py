@@ -11,6 +11,7 @@ from per_pixel.aspp import ASPP
 from per_pixel.fcn import FCN
 from per_pixel.layers import ConvNorm
 from per_pixel.upernet import UPerNet
+from segcore.errors import UserError
 
 
 def test_a_convolution_has_a_bias_only_without_a_norm() -> None:
@@ -74,3 +75,11 @@ def test_decoders_of_one_map_refuse_more() -> None:
     for decoder in (ASPP(4, 4), FCN(4, 4)):
         with pytest.raises(ValueError, match="too many values"):
             decoder([torch.rand(2, 4, 3, 3)] * 2)
+
+
+def test_batch_norm_of_one_image_is_one_message() -> None:
+    for decoder, maps in ((ASPP(4, 4), 1), (UPerNet([4, 4], 4), 2)):
+        images = [torch.rand(1, 4, 6, 6)] * maps
+        with pytest.raises(UserError, match=r"\(1, 4, 1, 1\) .* SOLVER.IMS_PER_BATCH"):
+            decoder(images)
+        assert decoder.eval()(images).shape == (1, 4, 6, 6)

@@ -82,7 +82,7 @@ def deeplab_head(config: Mapping) -> PixelHead:
     )
 
 
-HOSTS = ("deeplabv3_r101d8",)
+HOSTS = ("deeplabv3_r101d8", "upernet_swin", "upernet_beit")
 
 
 class Host:

@@ -12,89 +12,16 @@ from detectron2.modeling import Backbone, build_backbone
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+import host_configs
 import host_models
 
 from segcore.backbones.published import from_published, load_published, to_published
-from segcore.config import default_config
 
 
 def backbone_of(model: dict) -> Backbone:
     """Build the backbone of a case from its mmsegmentation config."""
-    part, kind = model["backbone"], model["backbone"]["type"]
-    return build_backbone(CONFIGS[kind](part), ShapeSpec(channels=3)).eval()
-
-
-def config(name: str, section: str, **keys: object):
-    cfg = default_config()
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT = name, 0
-    for key, value in keys.items():
-        cfg.MODEL[section][key] = value
-    return cfg
-
-
-def vit(part: dict):
-    return config(
-        "build_vit_backbone",
-        "VIT",
-        IMAGE_SIZE=part["img_size"][0],
-        PATCH_SIZE=part["patch_size"],
-        EMBED_DIM=part["embed_dims"],
-        DEPTH=part["num_layers"],
-        NUM_HEADS=part["num_heads"],
-        PATCH_BIAS=False,
-    )
-
-
-def resnet(part: dict):
-    return config(
-        "build_dilated_resnet_backbone",
-        "RESNETS",
-        DEPTH=part["depth"],
-        STEM_TYPE="deeplab",
-        RES4_DILATION=part["dilations"][2],
-        RES5_DILATION=part["dilations"][3],
-        RES5_MULTI_GRID=[1, 1, 1],
-        STRIDE_IN_1X1=False,
-        NORM="BN",
-        WIDTH_PER_GROUP=part["base_channels"],
-        RES2_OUT_CHANNELS=4 * part["base_channels"],
-        STEM_OUT_CHANNELS=part["stem_channels"],
-        OUT_FEATURES=["res2", "res3", "res4", "res5"],
-    )
-
-
-def swin(part: dict):
-    return config(
-        "D2SwinTransformer",
-        "SWIN",
-        EMBED_DIM=part["embed_dims"],
-        DEPTHS=part["depths"],
-        NUM_HEADS=part["num_heads"],
-        WINDOW_SIZE=part["window_size"],
-        PATCH_SIZE=part["patch_size"],
-    )
-
-
-def beit(part: dict):
-    return config(
-        "build_beit_backbone",
-        "BEIT",
-        IMAGE_SIZE=part["img_size"][0],
-        PATCH_SIZE=part["patch_size"],
-        EMBED_DIM=part["embed_dims"],
-        DEPTH=part["num_layers"],
-        NUM_HEADS=part["num_heads"],
-        OUT_BLOCKS=part["out_indices"],
-        NORM="BN",
-    )
-
-
-CONFIGS = {
-    "VisionTransformer": vit,
-    "ResNetV1c": resnet,
-    "SwinTransformer": swin,
-    "BEiT": beit,
-}
+    cfg = host_configs.backbone_config(model["backbone"])
+    return build_backbone(cfg, ShapeSpec(channels=3)).eval()
 
 
 def cases(golden: Path) -> dict[str, dict]:
