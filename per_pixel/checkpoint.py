@@ -6,7 +6,7 @@ heads are in ``names/``.
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,7 +18,9 @@ from segcore.errors import UserError
 from segcore.rankseg.heads import DecoderHead, EncoderHead, PoolingHead
 
 from .classifier import PixelHead
-from .names import decoders, segmenter
+from .deeplabv3plus import DeepLabV3Plus
+from .embeddings import EmbeddingHead
+from .names import decoders, essnet, segmenter
 from .segmenter import SegmenterHead
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,14 @@ TRANSPOSED = {DECODE + name for name in segmenter.TRANSPOSED}
 COMPUTED = {DECODE + name for name in segmenter.COMPUTED}
 
 
+class HeadNames(NamedTuple):
+    """Names of a head: our prefix and the published one, and the table of what follows it."""
+
+    ours: str
+    published: str
+    table: Renaming
+
+
 class PublishedNames:
     """The published names of a model's parameters."""
 
@@ -47,35 +57,38 @@ class PublishedNames:
             model: with a ``backbone`` and a ``decode_head``, and perhaps an ``auxiliary_head``.
         """
         self._backbone = model.backbone
-        self._heads = {
-            name: _names_of_head(head)
-            for name, head in ((DECODE, model.decode_head), (AUXILIARY, model.auxiliary_head))
-            if head is not None
-        }
+        heads = ((DECODE, model.decode_head), (AUXILIARY, model.auxiliary_head))
+        self._heads = [_names_of_head(name, head) for name, head in heads if head is not None]
 
     def to_ours(self, name: str) -> str:
         """Return our name of a published parameter."""
-        for prefix, names in self._heads.items():
-            if name.startswith(prefix):
-                return prefix + names.to_ours(name.removeprefix(prefix))
+        for head in self._heads:
+            for prefix in (head.published, head.ours):  # checkpoints of ours are read, too
+                if name.startswith(prefix):
+                    return head.ours + head.table.to_ours(name.removeprefix(prefix))
         return backbones.from_published(self._backbone, name)
 
     def to_published(self, name: str) -> str:
         """Return the published name of one of our parameters."""
-        for prefix, names in self._heads.items():
-            if name.startswith(prefix):
-                return prefix + names.to_published(name.removeprefix(prefix))
+        for head in self._heads:
+            if name.startswith(head.ours):
+                return head.published + head.table.to_published(name.removeprefix(head.ours))
         return backbones.to_published(self._backbone, name)
 
 
-def _names_of_head(head: nn.Module) -> Renaming:
-    """Return the table of a head's names; a head without one has published names."""
-    if isinstance(head, PixelHead):
-        return Renaming(decoders.PAIRS)
-    if isinstance(head, SegmenterHead):
+def _names_of_head(prefix: str, head: nn.Module) -> HeadNames:
+    """Return the names of a head; one without a table has published names."""
+    pairs, published = [], prefix
+    if isinstance(head, EmbeddingHead):
+        pairs, published = essnet.EMBEDDINGS, essnet.PREFIX
+    elif isinstance(head, PixelHead) and isinstance(head.decoder, DeepLabV3Plus):
+        pairs, published = essnet.SOFTMAX, essnet.PREFIX
+    elif isinstance(head, PixelHead):
+        pairs = decoders.PAIRS
+    elif isinstance(head, SegmenterHead):
         kind = None if head.ranking is None else MULTILABEL_HEADS[type(head.ranking.head)]
-        return Renaming(segmenter.head_pairs(kind, len(head.transformer.blocks)))
-    return Renaming([])
+        pairs = segmenter.head_pairs(kind, len(head.transformer.blocks))
+    return HeadNames(prefix, published, Renaming(pairs))
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -61,6 +61,8 @@ class EmbeddingHead(DecodeHead):
         embedding_table: K rows of d dimensions.
     """
 
+    scores_classes = False
+
     def __init__(
         self,
         decoder: nn.Module,

@@ -36,9 +36,11 @@ class DecodeHead(nn.Module):
         num_classes: K.
         num_columns: of the maps that inference resizes and averages over windows: K, or the width
             of an embedding.
+        scores_classes: whether a column is the score of a class, not a dimension of an embedding.
     """
 
     num_classes: int
+    scores_classes = True
 
     @property
     def num_columns(self) -> int:

@@ -180,7 +180,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         """Return the prediction of an image; ``allowed`` (K,) bool restricts its classes."""
         size = tuple(image.shape[-2:])
         classes = torch.arange(self.num_classes, device=self.device)
-        if self.decode_head.num_columns == self.num_classes:
+        if self.decode_head.scores_classes:
             if allowed is not None:
                 crops = [crop.restricted(allowed) for crop in crops]
             classes = torch.cat([crop.columns for crop in crops]).unique()
@@ -254,7 +254,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         if not has_event_storage() or get_event_storage().iter % LOG_PERIOD:
             return
         statistics, args = {}, (labels, scores.classes, self.num_classes)
-        if self.decode_head.num_columns == self.num_classes:
+        if self.decode_head.scores_classes:
             statistics["pixel_accuracy"] = accuracy(scores.scores, *args, self.align_corners)
         if scores.classes is not None:
             of_pixels, of_image = recalls(*args)

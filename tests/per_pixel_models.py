@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from per_pixel import DecodeHead, PerPixelSegmenter, PixelScores
+from per_pixel import PerPixelSegmenter
 from per_pixel.classifier import LinearClassifier, PixelHead, RankedClassifier
 from per_pixel.criterion import Criterion
+from per_pixel.embeddings import Comparison, EmbeddingHead
 from per_pixel.inference import Sliding
 from per_pixel.ranking import PixelRanking
 from segcore.rankseg.heads import build_multilabel_head
@@ -32,33 +33,16 @@ class Backbone(nn.Module):
 class First(nn.Module):
     """A decoder that returns the first map."""
 
+    channels = WIDTH
+
     def forward(self, maps: list[Tensor]) -> Tensor:
         return maps[0]
 
 
-class Embeddings(DecodeHead):
-    """Embeddings of pixels; the probabilities of a class depend on the distance to its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_classes = CLASSES
-        self.table = nn.Parameter(F.normalize(torch.randn(CLASSES, WIDTH)))
-
-    @property
-    def num_columns(self) -> int:
-        return WIDTH
-
-    def forward(self, features: dict[str, Tensor], present: Tensor | None = None) -> PixelScores:
-        return PixelScores(F.normalize(features["res2"], dim=1))
-
-    def losses(self, features: dict[str, Tensor], labels: Tensor, present: Tensor) -> Any:
-        scores = self(features)
-        logits = torch.einsum("bchw,kc->bkhw", scores.scores, self.table)
-        return Criterion()(PixelScores(logits), labels, present), scores
-
-    def class_scores(self, columns: Tensor, ids: Tensor) -> Any:
-        probabilities = (self.table @ columns).softmax(dim=0)
-        return lambda classes: probabilities[classes]
+def embedding_head() -> EmbeddingHead:
+    """Embeddings with as many dimensions as there are classes, which are no scores of these."""
+    comparison = Comparison(neighbours=3)
+    return EmbeddingHead(First(), CLASSES, CLASSES, comparison, in_features=["res2"])
 
 
 def ranked_head(oracle: bool = False, **options: Any) -> PixelHead:
@@ -89,7 +73,7 @@ HEADS = {
     "rankseg": ranked_head,
     "dynamic kappa": lambda: ranked_head(test_kappa=6, confidence=0.5),
     "oracle": lambda: ranked_head(oracle=True),
-    "embeddings": Embeddings,
+    "embeddings": embedding_head,
 }
 
 

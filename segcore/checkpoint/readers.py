@@ -16,6 +16,9 @@ from segcore.checkpoint.vocabulary import KEY, vocabulary_text, with_vocabulary
 from segcore.checkpoint.weights import without_wrappers
 from segcore.errors import UserError, printable
 
+# Detectron2's, open-mmlab's and ESSNet's files.
+WRAPPERS = ("model", "state_dict", "model_state")
+
 
 class DamagedCheckpointError(UserError):
     """A checkpoint file that is truncated or damaged."""
@@ -26,7 +29,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
     Args:
         path: a ``.safetensors`` file, a ``.pkl`` of a model zoo, or anything that ``torch.save``
-            has written: a state dict, or a dict with one under ``model`` or ``state_dict``.
+            has written: a state dict, or a dict with one under a name of ``WRAPPERS``.
 
     Returns:
         ``{"model": {name: tensor}, ...}`` with everything else that the file holds; the state dict
@@ -80,7 +83,7 @@ def _as_checkpoint(content: Any, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}, no weights")
     if "blobs" in content:
         raise UserError(f"{path} is a Caffe2 model: take one with PyTorch's names")
-    key = next((key for key in ("model", "state_dict") if isinstance(content.get(key), dict)), None)
+    key = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     checkpoint = {"model": content} if key is None else {"model": content.pop(key), **content}
     if not all(isinstance(name, str) for name in checkpoint["model"]):
         raise UserError(f"{path} is no checkpoint of a model: its entries have numbers, no names")

@@ -73,8 +73,9 @@ def plain(of: PerPixelSegmenter, inputs: dict) -> Tensor:
     logits = (total / count)[..., :height, :width]
     size = inputs.get("height", height), inputs.get("width", width)
     logits = interpolate(logits, size, of)[0]
-    if head.num_columns != CLASSES:
-        return (head.table @ logits.flatten(1)).softmax(dim=0).unflatten(1, size)
+    if not head.scores_classes:
+        distances = torch.cdist(head.classes(), logits.flatten(1).T)
+        return (-head.comparison.scale * distances).softmax(dim=0).unflatten(1, size)
     if of.only_present:
         logits[~present[0]] = DROPPED
     return logits.softmax(dim=0)

@@ -37,8 +37,8 @@ def test_losses_are_means_over_the_images(head: str) -> None:
     of = model(head).train()
     together = of(BATCH)
     alone = [of([each]) for each in BATCH]
-    names = {"loss_ce", "loss_ml"} if head in ("rankseg", "dynamic kappa") else {"loss_ce"}
-    assert together.keys() == names
+    second = {"rankseg": "loss_ml", "dynamic kappa": "loss_ml", "embeddings": "loss_margin"}
+    assert together.keys() == {"loss_ce", second.get(head, "loss_ce")}
     for name, value in together.items():
         torch.testing.assert_close(value, torch.stack([each[name] for each in alone]).mean())
         assert value.requires_grad

@@ -17,18 +17,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
 import host_models
 
+from per_pixel.checkpoint import PublishedNames
 from per_pixel.config import build_decode_head
 from per_pixel.embeddings import EmbeddingHead
 from per_pixel.losses import resize
 from per_pixel.names.essnet import EMBEDDINGS, PREFIX, SOFTMAX
 from per_pixel.neighbours import nearest_classes
+from segcore.checkpoint import read_checkpoint
 from segcore.checkpoint.renaming import Renaming
 from segcore.config import default_config
 
@@ -98,14 +100,19 @@ def names_of(model: nn.ModuleDict) -> Callable[[str], str]:
     return to_published
 
 
+def published_checkpoint(keys: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    """Return a checkpoint with these entries, as the release would write it."""
+    weights = host_models.published_weights(keys)
+    weights[TABLE] = deterministic.noise(TABLE, tuple(keys[TABLE]))
+    return weights | {n: torch.tensor(0) for n in keys if n.endswith("num_batches_tracked")}
+
+
 def load(model: nn.ModuleDict, keys: Mapping[str, list[int]]) -> None:
     """Load the published weights; their names and shapes are those of the model."""
     to_published, own = names_of(model), model.state_dict()
     assert {to_published(name): [*value.shape] for name, value in own.items()} == keys
-    weights = host_models.published_weights(keys)
-    weights[TABLE] = deterministic.noise(TABLE, tuple(keys[TABLE]))
-    state = {name: weights.get(to_published(name), value) for name, value in own.items()}
-    model.load_state_dict(state)
+    weights = published_checkpoint(keys)
+    model.load_state_dict({name: weights[to_published(name)] for name in own})
 
 
 def number(array: np.ndarray) -> np.ndarray:
@@ -176,3 +183,21 @@ def test_the_softmax_baseline_has_the_published_names() -> None:
         model = build(config(case["arch"].removeprefix("deeplabv3plus_"), case["d"], None))
     to_published = names_of(model)
     assert {to_published(n): [*value.shape] for n, value in model.state_dict().items()} == keys
+
+
+def test_a_published_file_loads_with_no_missing_and_no_unexpected_key(tmp_path) -> None:
+    case = table()["mobilenet_os16"]
+    cfg = config("mobilenet", case["classes"], case["d"])
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "PerPixelSegmenter", "cpu"
+    file = tmp_path / "essnet.pth"
+    torch.save({"cur_itrs": 7, "model_state": published_checkpoint(case["keys"])}, file)
+    model, state = build_model(cfg), read_checkpoint(file)["model"]
+    assert model.load_state_dict(state, strict=True) == ([], [])
+    assert torch.equal(model.decode_head.embedding_table.weight, state[TABLE])
+    own = model.state_dict()
+    assert build_model(cfg).load_state_dict(own, strict=True) == ([], [])
+    names = PublishedNames(model)
+    assert all(names.to_ours(names.to_published(name)) == name for name in own)
+    cfg.MODEL.ESSNET.FLAG, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = False, case["d"]
+    baseline = {name: value for name, value in state.items() if name != TABLE}
+    assert build_model(cfg).load_state_dict(baseline, strict=True) == ([], [])
