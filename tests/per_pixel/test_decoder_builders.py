@@ -107,7 +107,7 @@ def test_the_auxiliary_head_reads_its_map() -> None:
     [
         ({"PER_PIXEL.IN_FEATURES": ["res4", "res5"]}, "IN_FEATURES has 2 maps; .* reads one"),
         ({"ENCNET.FLAG": True}, "ENCNET.FLAG is True, but the decoder 'aspp'"),
-        ({**UPERNET, "ESSNET.FLAG": True}, "ESSNET.FLAG is True, but the decoder 'upernet'"),
+        ({**UPERNET, "ENCNET.FLAG": True}, "ENCNET.FLAG is True, but the decoder 'upernet'"),
         ({**OWN, "RANKSEG.CLASS_ROWS": "refined"}, "rows have width 32: .*HIDDEN_DIM to 16"),
         ({**RANKSEG, "RANKSEG.CLASS_ROWS": "backbone"}, "CLASS_ROWS is 'backbone': use original"),
         ({**RANKSEG, "RANKSEG.HIDDEN_DIM": 32}, "class embeddings of width 16 cannot be shared"),
