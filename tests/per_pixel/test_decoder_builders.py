@@ -6,9 +6,9 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from per_pixel.builders import build_auxiliary_head
 from per_pixel.classifier import LinearClassifier, PixelHead, RankedClassifier
 from per_pixel.config import build_decode_head
+from per_pixel.pixel_builders import build_auxiliary_head
 from segcore.config import default_config
 from segcore.errors import UserError
 from segcore.rankseg.layers import SeparableProjection
