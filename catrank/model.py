@@ -1,5 +1,6 @@
 """Models as an application uses them: :func:`load`, :class:`Model`."""
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from catrank.batching import Named, batches
 from catrank.classes import settle_vocabulary
+from catrank.defaults import default_model
 from catrank.inputs import ImageLike, Input, InputFrames, Source, is_single, open_inputs
 from catrank.loading import ModelName, find_model, for_labels
 from catrank.outputs import read_output
@@ -28,6 +30,8 @@ from segcore.runtime.files import user_path
 from segcore.video_files import Video, open_video
 from segcore.vocabulary import Vocabulary
 
+logger = logging.getLogger(__name__)
+
 ON_ERROR = ("raise", "skip")
 SHOWN_CLASSES = 3
 
@@ -35,7 +39,7 @@ Classes = Vocabulary | str | Path | Iterable[str]
 
 
 def load(
-    model: ModelName,
+    model: ModelName | None = None,
     *,
     config: str | os.PathLike[str] | CfgNode | None = None,
     classes: Classes | None = None,
@@ -48,7 +52,8 @@ def load(
     Args:
         model: a name of the model zoo, such as "catseg-vitb"; a config (a file, or the name of
             one that comes with CatRank), whose ``MODEL.WEIGHTS`` names the checkpoint; or a
-            checkpoint that says its config.
+            checkpoint that says its config. None: that of :mod:`catrank.defaults`, a small model
+            of 20 everyday classes that ships or, with ``classes``, an open vocabulary.
         config: of a checkpoint that does not say its own.
         classes: class names, whatever ``Vocabulary.load`` takes; None: those of the config. A
             model with fixed classes only takes the names of these, in their order.
@@ -57,9 +62,14 @@ def load(
         opts: keys and values of the config in turn, ``["TEST.AMP", True]``.
 
     Raises:
-        UserError: there is no such model, its checkpoint does not fit its config, or the class
-            names cannot be used.
+        UserError: there is no such model, its checkpoint does not fit its config, the class
+            names cannot be used, or a config but no model is given.
     """
+    if model is None:
+        if config is not None:
+            raise UserError("a config is given but no checkpoint: name one, or the config as model")
+        model = default_model(with_class_names=classes is not None)
+        logger.info("no model is named: it is %s", model)
     vocabulary = None if classes is None else Vocabulary.load(classes)
     found = find_model(model, config, device=device, opts=opts)
     if vocabulary is None and found.class_names is not None:

@@ -93,18 +93,38 @@ def test_models_list(run) -> None:
     assert any(line.startswith("scenes-60 ") for line in lines)
 
 
-def test_segment(run, tmp_path) -> None:
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    """The name of an image in the folder where programs run."""
+    pixels = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return "image.png"
+
+
+def test_segment(run, tmp_path, image) -> None:
     """With a model that comes in the wheel."""
-    Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)).save(
-        tmp_path / "image.png"
-    )
-    line = ("image.png", "--model", "scenes-60", "--classes", "red disk, sand", "--device", "cpu")
+    line = (image, "--model", "scenes-60", "--classes", "red disk, sand", "--device", "cpu")
     done = run("catrank", "segment", *line)
     model, counted = done.stdout.splitlines()
     assert model.startswith("model: scenes-60 (") and "2: red disk, sand" in model
     assert counted == "1 of 1 images segmented, see segmented"
     with Image.open(tmp_path / "segmented/image_labels.png") as labels:
         assert labels.size == (64, 48) and np.asarray(labels).max() < 2
+
+
+def test_segment_without_a_model(run, tmp_path, image) -> None:
+    """With DeepLabv3, whose licence and notice lie beside it."""
+    done = run("catrank", "segment", image, "--device", "cpu")
+    assert done.stdout.startswith("model: deeplabv3-mobilenet-voc, because --model names none (")
+    with Image.open(tmp_path / "segmented/image_labels.png") as labels:
+        assert labels.size == (64, 48) and np.asarray(labels).max() < 21
+
+
+def test_licences(environment) -> None:
+    (licences,) = environment.glob("lib/python*/site-packages/catrank-*.dist-info/licenses")
+    assert "Apache License" in (licences / "LICENSE").read_text()
+    notice = licences / "demo/models/deeplabv3_mobilenet_voc.NOTICE"
+    assert "The TensorFlow Authors" in notice.read_text()
 
 
 def test_data_status(run) -> None:

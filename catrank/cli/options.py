@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from catrank.defaults import FIXED_CLASSES, OPEN_VOCABULARY, default_model
+
 if TYPE_CHECKING:
     from catrank.model import Model
-
-DEFAULT_MODEL = "catseg-vitb"
 
 
 def fraction(text: str) -> float:
@@ -34,8 +34,8 @@ def frame_rate(text: str) -> Fraction:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of :func:`load_model`."""
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, metavar="M", help="a name of catrank models list, a "
-        f"config or a checkpoint ({DEFAULT_MODEL})")  # fmt: skip
+    add("--model", metavar="M", help="a name of catrank models list, a config or a checkpoint "
+        f"({FIXED_CLASSES}; with class names {OPEN_VOCABULARY})")  # fmt: skip
     add("--config", metavar="C", help="of a checkpoint that does not say its own")
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument("--classes", metavar="A,B", help='class names: "sky, tree, my dog"')
@@ -62,15 +62,19 @@ def load_model(args: argparse.Namespace) -> "Model":
         classes = [name.strip() for name in args.classes.split(",") if name.strip()]
         if not classes:
             raise UserError("--classes names no class: write names with commas: 'sky, tree'")
+    name, note = args.model, ""
+    if name is None and args.config is None:
+        name = default_model(with_class_names=classes is not None)
+        note = ", because --model names none"
     model = load(
-        args.model,
+        name,
         config=args.config,
         classes=classes,
         device=args.device,
         min_score=args.min_score,
         opts=args.opts,
     )
-    print(f"model: {printable(args.model)} ({model.describe()})", flush=True)
+    print(f"model: {printable(name)}{note} ({model.describe()})", flush=True)
     return model
 
 

@@ -57,6 +57,7 @@ WORD = Word(
     usage="INPUT [INPUT ...] [options] [--opts KEY VALUE ...]",
     description=SEGMENT,
     examples="""
+catrank segment photo.jpg
 catrank segment photo.jpg --classes "sky, tree, my dog"
 catrank segment photos/ --model scenes-60-panoptic --output out --save overlay,coco,labelme
 """,

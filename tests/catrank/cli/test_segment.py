@@ -40,6 +40,15 @@ def test_own_class_names(album: Path, capsys) -> None:
     assert {"a_labels.png", "a_legend.png", "a_overlay.png"} <= {*names("segmented")}
 
 
+def test_without_a_model(album: Path, capsys) -> None:
+    assert segment(album / "a.png") == 0
+    model, _ = capsys.readouterr().out.splitlines()
+    assert model.startswith(
+        "model: deeplabv3-mobilenet-voc, because --model names none (PerPixelSegmenter on cpu, "
+        "fixed classes, 21: background, aeroplane, "
+    )
+
+
 def test_formats(album: Path, capsys) -> None:
     line = (album / "a.png", "--model", "scenes-60-panoptic", "--output", "out")
     assert segment(*line, "--save", "overlay, coco,geojson") == 0
@@ -58,6 +67,7 @@ def test_formats(album: Path, capsys) -> None:
         (["--model", "scenes-61"], "no model 'scenes-61': near names are scenes-60"),
         (["--model", "scenes-60", "--classes", " , "], "--classes names no class"),
         (["--model", "scenes-60-panoptic", "--classes", "a, b"], "has 2 names, but"),
+        (["--config", "catseg_d2/scenes_60.yaml"], "a config is given but no checkpoint"),
     ],
 )
 def test_errors(album: Path, arguments: list[str], message: str, capsys) -> None:
