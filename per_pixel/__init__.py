@@ -12,7 +12,7 @@ import segcore
 # isort: split
 import segcore.datasets  # noqa: F401  (the data sets that configs name)
 
-from . import builders  # noqa: F401  (registers the decode heads)
+from . import builders, pixel_builders  # noqa: F401  (registers the decode heads)
 from .config import DECODE_HEAD_REGISTRY, add_per_pixel_config
 from .heads import DecodeHead, PixelScores
 from .meta_arch import PerPixelSegmenter

@@ -58,10 +58,10 @@ class ConvNorm(nn.Module):
         x = self.conv(x)
         try:
             x = self.norm(x)
-        except ValueError as error:  # a single value of a channel; processes without GPUs
+        except ValueError as error:  # batch norm of a single value a channel
             raise UserError(
                 f"the norm of a map {tuple(x.shape)} cannot be computed in training ({error}): "
-                "set SOLVER.IMS_PER_BATCH to two images or more a process, or "
-                "MODEL.PER_PIXEL.NORM GN; SyncBN over several processes needs GPUs"
+                "set SOLVER.IMS_PER_BATCH to two images or more a process, or MODEL.PER_PIXEL.NORM "
+                "GN"
             ) from error
         return self.activation(x)

@@ -24,12 +24,12 @@ from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
 from segcore.rankseg.selection import presence
 
-from .builders import build_auxiliary_head
 from .checkpoint import rename_published, spare_auxiliary
 from .config import build_decode_head
 from .heads import DecodeHead, PixelScores
 from .inference import Crop, Sliding, UnmergedPixels, predict_crops
 from .losses import accuracy, precision, recalls
+from .pixel_builders import build_auxiliary_head
 
 LOG_PERIOD = 20  # iterations from one entry of the statistics to the next, as Detectron2's writers
 

@@ -77,6 +77,8 @@ BACKBONES = {
     "BEiT": _beit,
 }
 
+DECODERS = {"ASPPHead": "aspp", "UPerHead": "upernet"}
+
 
 def model_config(case: Mapping) -> CfgNode:
     """Return the config of a model with a decoder of convolutions, a case of ``cases.json``."""
@@ -87,7 +89,7 @@ def model_config(case: Mapping) -> CfgNode:
     mean, std = IMAGENET if case["mean_std"] == "ImageNet" else case["mean_std"]
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = list(mean), list(std)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = head["num_classes"]
-    node.DECODER = {"ASPPHead": "aspp", "UPerHead": "upernet"}[head["type"]]
+    node.DECODER = DECODERS[head["type"]]
     indices = head["in_index"] if isinstance(head["in_index"], list) else [head["in_index"]]
     node.IN_FEATURES = [STAGES[index] for index in indices]
     node.CHANNELS, node.DROPOUT, node.NORM = head["channels"], head["dropout_ratio"], "BN"

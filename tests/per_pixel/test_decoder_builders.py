@@ -6,9 +6,9 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from per_pixel.builders import build_auxiliary_head
 from per_pixel.classifier import LinearClassifier, PixelHead, RankedClassifier
 from per_pixel.config import build_decode_head
+from per_pixel.pixel_builders import build_auxiliary_head
 from segcore.config import default_config
 from segcore.errors import UserError
 from segcore.rankseg.layers import SeparableProjection
@@ -107,7 +107,7 @@ def test_the_auxiliary_head_reads_its_map() -> None:
     [
         ({"PER_PIXEL.IN_FEATURES": ["res4", "res5"]}, "IN_FEATURES has 2 maps; .* reads one"),
         ({"ENCNET.FLAG": True}, "ENCNET.FLAG is True, but the decoder 'aspp'"),
-        ({**UPERNET, "ESSNET.FLAG": True}, "ESSNET.FLAG is True, but the decoder 'upernet'"),
+        ({**UPERNET, "ENCNET.FLAG": True}, "ENCNET.FLAG is True, but the decoder 'upernet'"),
         ({**OWN, "RANKSEG.CLASS_ROWS": "refined"}, "rows have width 32: .*HIDDEN_DIM to 16"),
         ({**RANKSEG, "RANKSEG.CLASS_ROWS": "backbone"}, "CLASS_ROWS is 'backbone': use original"),
         ({**RANKSEG, "RANKSEG.HIDDEN_DIM": 32}, "class embeddings of width 16 cannot be shared"),
