@@ -6,7 +6,9 @@ embedding width.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
+from torch import Tensor
+
+from segcore.averages import mean_over_processes
 
 
 def mask_loss(logits: Tensor, labels: Tensor, ignore: int, mask_ignored: bool = False) -> Tensor:
@@ -47,16 +49,8 @@ def cost_loss(cost: Tensor, labels: Tensor, ignore: int, scale: Tensor) -> Tenso
 
 
 def pixels_per_process(valid: Tensor) -> Tensor:
-    """Return how many of ``valid`` (bool) are true, averaged over the processes; at least 1.
-
-    Distributed training averages gradients over processes. Divided by this number, sums of losses
-    give the gradients that one process would have with all images.
-    """
-    count = valid.sum().float()
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(count)
-        count = count / distributed.get_world_size()
-    return count.clamp(min=1)
+    """Return how many of ``valid`` (bool) are true, averaged over the processes; at least 1."""
+    return mean_over_processes(valid.sum().float()).clamp(min=1)
 
 
 def candidate_classes(labels: Tensor, text: Tensor, allowed: Tensor, number: int) -> Tensor:

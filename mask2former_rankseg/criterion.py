@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from segcore.averages import mean_over_processes
 from segcore.rankseg.labels import regions_to_ranks
 from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.selection import presence
@@ -173,10 +174,7 @@ def sample_matched(masks: Sequence[Tensor], pairs: Pairs, points: Tensor) -> Ten
 def objects_per_process(labels: Sequence[Tensor]) -> Tensor:
     """Return the number of objects, averaged over the processes; at least 1."""
     number = torch.tensor(float(sum(map(len, labels))), device=labels[0].device)
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(number)
-        number = number / distributed.get_world_size()
-    return number.clamp(min=1)
+    return mean_over_processes(number).clamp(min=1)
 
 
 def _with_frames(masks: Tensor, ndim: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segcore.averages import mean_over_processes
 from segcore.errors import UserError
 from segcore.rankseg.labels import pixels_to_ranks, rank_table
 from segcore.rankseg.selection import presence
@@ -44,9 +45,12 @@ def number_of_pixels(valid: Tensor, pixels: str) -> Tensor | int:
 
     Args:
         valid: (B, H, W) bool, those with a loss.
-        pixels: "all", ignored ones included, as in the published code; or "valid".
+        pixels: "all", ignored ones included, as in the published code; or "valid", averaged over
+            the processes, at least 1.
     """
-    return valid.numel() if pixels == "all" else valid.sum().clamp(min=1)
+    if pixels == "all":
+        return valid.numel()
+    return mean_over_processes(valid.sum().float()).clamp(min=1)
 
 
 def check_pixels(pixels: str) -> None:

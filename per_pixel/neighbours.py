@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from segcore.averages import mean_over_processes
 from segcore.errors import UserError
 
 OWN_CLASS = ("released", "strict")
@@ -77,7 +78,7 @@ def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
 
 def _nearest(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
     """Return (n, k) of a part of the pixels, a part of the classes at a time."""
-    pixels = _at_least_float32(pixels)
+    pixels = pixels.to(classes.dtype)
     distances = ids = None
     for first in range(0, len(classes), CLASSES_AT_ONCE):
         part = classes[first : first + CLASSES_AT_ONCE]
@@ -188,7 +189,8 @@ def neighbour_cross_entropy(
         own_class: see :func:`compared_classes`.
         negatives: the compared classes are the "nearest" or "random" ones.
     Returns:
-        The mean over the pixels that are not ignored; 0 without any.
+        The sum over the pixels that are not ignored, divided by their number averaged over the
+        processes; 0 without any.
 
     Raises:
         UserError: k, ``own_class`` or ``negatives`` is out of range.
@@ -210,7 +212,7 @@ def neighbour_cross_entropy(
             use_reentrant=False,
             preserve_rng_state=False,
         )
-    return total / max(1, len(pixels))
+    return total / mean_over_processes(valid.sum().float()).clamp(min=1)
 
 
 def _sum_of_losses(pixels: Tensor, classes: Tensor, ids: Tensor, scale: float) -> Tensor:

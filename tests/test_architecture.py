@@ -22,6 +22,7 @@ SHELL_OF = {
 # Modules of segcore that import neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (
     "torch",
+    "segcore.averages",
     "segcore.inference.predictions",
     "segcore.inference.unmerged",
     "segcore.errors",
