@@ -22,9 +22,9 @@ POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed")
 # The class table of ESSNet.
 TABLE = "embedding_table"
 
-# Parameters of a transformer before its first block, and in a block.
+# Parameters of a transformer before its first block, and of a block: BEiT's relative positions too.
 FIRST_LAYER = re.compile(r"backbone\.(cls_token|positions|patch_embed\..+)")
-BLOCK = re.compile(r"backbone\.blocks\.(\d+)\..+")
+BLOCK = re.compile(r"backbone\.(?:blocks|positions)\.(\d+)\..+")
 
 
 def parameter_groups(solver: CfgNode, model: nn.Module) -> Iterator[dict[str, Any]]:
