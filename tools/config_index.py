@@ -5,7 +5,7 @@
 
 Task, data set, backbone and RankSeg's settings are read from the configs; results from
 configs/published.json, where every published experiment has an entry; the names of the files of
-weights from the table of the model zoo, catrank/models/table.json.
+weights from the table of the model zoo, catrank/models/table.json, or from that entry.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -43,9 +43,15 @@ was published.
 predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes and
 Mapillary Vistas are not here, because their data sets are not.
 
+Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
+layer that the paper's parameter counts include and the released head lacks. RankSeg's files of
+weights for Segmenter are those of the column "download" of `mmseg/configs/segmenter/README.md` in
+its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
+
 `python tools/config_index.py > configs/INDEX.md` writes this page.
 """
 COLUMNS = ("config", "task", "trained on", "backbone", "RankSeg", "published", "where", "weights")
+VIT_SIZES = {12: "B", 24: "L"}
 SWIN_SIZES = {(96, 6): "T", (96, 18): "S", (128, 18): "B", (192, 18): "L"}
 
 
@@ -81,7 +87,7 @@ def cells(name: str, facts: dict, weights: str | None) -> list[str]:
     Args:
         name: of its config.
         facts: its entry of :func:`published`.
-        weights: name of the file of its weights; None where none was published.
+        weights: name of its file in the model zoo; None where it has none.
     """
     cfg = load_published(name)
     path = Path(name)
@@ -93,7 +99,7 @@ def cells(name: str, facts: dict, weights: str | None) -> list[str]:
         rankseg(cfg),
         ", ".join(f"{metric} {value}" for metric, value in facts["results"].items()) or "-",
         facts["source"] or "-",
-        f"`{weights}`" if weights else "-",
+        f"`{weights or facts['weights']}`" if weights or "weights" in facts else "-",
     ]
 
 
@@ -109,17 +115,29 @@ def backbone(cfg: CfgNode) -> str:
     """Its usual short name."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return f"CLIP {cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}"
-    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
-        return f"R{cfg.MODEL.RESNETS.DEPTH}"
+    match cfg.MODEL.BACKBONE.NAME:
+        case "build_resnet_backbone" | "build_dilated_resnet_backbone":
+            return f"R{cfg.MODEL.RESNETS.DEPTH}"
+        case "build_mobilenet_backbone":
+            return "MobileNetV2"
+        case "build_vit_backbone":
+            return f"ViT-{VIT_SIZES[cfg.MODEL.VIT.DEPTH]}"
+        case "build_beit_backbone":
+            return f"BEiT-{VIT_SIZES[cfg.MODEL.BEIT.DEPTH]}"
     size = SWIN_SIZES[cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]]
     return f"Swin-{size}"
 
 
 def rankseg(cfg: CfgNode) -> str:
-    """Kappa and the weight of the multi-label loss, or which oracle there is."""
+    """Kappa and the weight of the multi-label loss, which oracle there is, or a compared method."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return ""
     node = cfg.MODEL.RANKSEG
+    for name, title in (("ENCNET", "EncNet"), ("ESSNET", "ESSNet")):
+        if cfg.MODEL.get(name, {}).get("FLAG"):
+            return title
+    if node.FLAG and node.ORACLE:
+        return "oracle, trained"
     if node.FLAG:
         return f"kappa {node.TOPK}, weight {node.LOSS_WEIGHT:g}"
     return "oracle" if node.USE_GT else ""
@@ -132,6 +150,8 @@ def _folder(name: str) -> str:
 def _place(name: str) -> tuple:
     """Small backbones first; what is built on an experiment behind it."""
     stem = Path(name).stem
+    if name.startswith("per_pixel/"):
+        return _folder(name), stem
     sizes = ("vitb", "vitl", "R50", "R101", "tiny", "small", "base_384", "base", "large")
     size = next(i for i, word in enumerate(sizes) if word in stem)
     return _folder(name), size, ["", "-rankseg", "-gt"].index(_suffix(stem))
