@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .heads import DecodeHead, PixelScores
-from .losses import resize
+from .losses import at_least_float32, resize
 from .neighbours import (
     BLOCK,
     check_negatives,
@@ -112,7 +112,9 @@ class EmbeddingHead(DecodeHead):
         """See :meth:`DecodeHead.forward`; the columns are the dimensions of the embeddings."""
         maps = [features[name] for name in self.in_features]
         pixels = self.pixel_proj(self.dropout(self.decoder(maps)))
-        return PixelScores(F.normalize(pixels.float(), dim=1) if self.normalise else pixels)
+        if not self.normalise:
+            return PixelScores(pixels)
+        return PixelScores(F.normalize(at_least_float32(pixels), dim=1))
 
     def losses(
         self, features: dict[str, Tensor], labels: Tensor, present: Tensor

@@ -36,8 +36,14 @@ def pixel_loss(
 
 
 def resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Resize maps (B, n, h, w) bilinearly to (B, n, *size), in float32."""
-    return F.interpolate(maps.float(), tuple(size), mode="bilinear", align_corners=align_corners)
+    """Resize maps (B, n, h, w) bilinearly to (B, n, *size), in float32 at least."""
+    maps = at_least_float32(maps)
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return a tensor of reduced precision as float32, others as they are."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def number_of_pixels(valid: Tensor, pixels: str) -> Tensor | int:

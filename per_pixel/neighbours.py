@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from segcore.averages import mean_over_processes
 from segcore.errors import UserError
 
+from .losses import at_least_float32
+
 OWN_CLASS = ("released", "strict")
 NEGATIVES = ("nearest", "random")
 # Largest block of distances, and of gathered embeddings: 16 million values, 64 MiB in float32.
@@ -70,7 +72,7 @@ def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
     Returns:
         (N, k) int64.
     """
-    classes = _at_least_float32(classes)
+    classes = at_least_float32(classes)
     pixels_at_once = max(1, BLOCK // min(len(classes), CLASSES_AT_ONCE))
     found = [_nearest(part, classes, k) for part in pixels.split(pixels_at_once)]
     return torch.cat(found)
@@ -90,10 +92,6 @@ def _nearest(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
         best = new_distances.topk(min(k, new_ids.shape[1]), largest=False)
         distances, ids = best.values, new_ids.gather(1, best.indices)
     return ids
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def compared_classes(
@@ -217,7 +215,7 @@ def neighbour_cross_entropy(
 
 def _sum_of_losses(pixels: Tensor, classes: Tensor, ids: Tensor, scale: float) -> Tensor:
     """Return the sum of the cross-entropies, whose target is the first compared class."""
-    pixels, classes = _at_least_float32(pixels), _at_least_float32(classes)
+    pixels, classes = at_least_float32(pixels), at_least_float32(classes)
     logits = -scale * distances_to(pixels, classes, ids)
     return -logits.log_softmax(dim=1)[:, 0].sum()
 
@@ -233,7 +231,7 @@ def margin_loss(classes: Tensor, margin: float = 0.2) -> Tensor:
     """
     if len(classes) == 1:
         return classes.sum() * 0
-    classes = _at_least_float32(classes)
+    classes = at_least_float32(classes)
     own = torch.arange(len(classes), device=classes.device)
     others = compared_classes(classes, classes, own, 1, "strict")[:, 1:]
     return (margin - distances_to(classes, classes, others)).clamp(min=0).mean()

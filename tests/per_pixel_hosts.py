@@ -75,6 +75,17 @@ HOSTS: dict[str, dict[str, object]] = {
         "MODEL.PER_PIXEL.DECODER": "upernet",
         "MODEL.PER_PIXEL.IN_FEATURES": ["res2", "res3", "res4", "res5"],
     },
+    "essnet": RESNET
+    | {
+        "MODEL.RESNETS.RES4_DILATION": 1,
+        "MODEL.RESNETS.RES5_DILATION": 2,
+        "MODEL.PER_PIXEL.DECODER": "deeplabv3plus",
+        "MODEL.PER_PIXEL.IN_FEATURES": ["res2", "res5"],
+        "MODEL.PER_PIXEL.DILATIONS": [1, 6, 12, 18],
+        "MODEL.ESSNET.FLAG": True,
+        "MODEL.ESSNET.DIM": 6,
+        "MODEL.ESSNET.NEIGHBOURS": 4,
+    },
     "encnet": VIT | {"MODEL.ENCNET.FLAG": True, "MODEL.ENCNET.NUM_CODES": 8},
     "segmenter, essnet": VIT
     | {"MODEL.ESSNET.FLAG": True, "MODEL.ESSNET.DIM": 16, "MODEL.ESSNET.NEIGHBOURS": 5},

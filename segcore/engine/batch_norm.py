@@ -14,7 +14,7 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         """x (B, C, H, W) -> the same shape; B, H and W may differ between the processes."""
         if not self.training:
             return super().forward(x)
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         count = values.new_tensor([x.numel() / x.shape[1]])
         sums = differentiable_all_reduce(torch.cat([values.sum((0, 2, 3)), count]))
         count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()

@@ -32,7 +32,8 @@ OPTIONS = {
 
 
 def blocks(record: dict) -> dict:
-    """Return an image of noise with brighter blocks in it, one class each, on ignored ground."""
+    """Return an image of noise with brighter blocks, one class each, on ignored ground; images have
+    unequal numbers of labelled pixels."""
     draw = torch.Generator().manual_seed(record["index"])
     image = torch.randint(0, 100, (3, SIDE, SIDE), generator=draw)
     labels = torch.full((SIDE, SIDE), 255)

@@ -59,14 +59,14 @@ def test_resumed_it_goes_on_as_if_unbroken(trainer: Callable, tmp_path: Path, ho
     for key, value in whole.model.state_dict().items():
         assert value.equal(again.model.state_dict()[key]), key
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
-    assert "train_pixels/pixel_accuracy" in lines[0]
+    assert ("train_pixels/pixel_accuracy" in lines[0]) == (host != "essnet")
     ranked = "MODEL.RANKSEG.FLAG" in HOSTS[host]
     assert ("train_pixels/image_recall" in lines[0]) == ranked
     assert ("train_multilabel/recall@5" in lines[-1]) == ranked
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("host", ["segmenter", "deeplabv3", "upernet", "segmenter, essnet"])
+@pytest.mark.parametrize("host", ["segmenter", "deeplabv3", "upernet", "essnet"])
 def test_two_processes_have_the_gradients_of_one(host: str, tmp_path: Path, monkeypatch) -> None:
     """The statistics of batch norm are those of one, too: it is synchronised. (EncNet's is not, as
     published.)"""
