@@ -113,3 +113,24 @@ def test_bad_configs_are_one_error_message() -> None:
         cfg.merge_from_list([item for pair in options.items() for item in pair])
         with pytest.raises(UserError, match=message):
             build_decode_head(cfg, shapes)
+
+
+@pytest.mark.parametrize("chosen", [None, "RANKSEG", "ESSNET"])
+@pytest.mark.parametrize("decoder", ["aspp", "upernet", "deeplabv3plus"])
+def test_every_decoder_takes_every_classifier(decoder: str, chosen: str | None) -> None:
+    cfg = default_config()
+    node, rankseg = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG
+    node.DECODER, node.NORM, node.CHANNELS = decoder, "BN", 8
+    node.DILATIONS = [1, 2]
+    node.IN_FEATURES = ["res5"] if decoder == "aspp" else ["res2", "res5"]
+    rankseg.TOPK, rankseg.HIDDEN_DIM, rankseg.NUM_HEADS, rankseg.FEEDFORWARD_DIM = 3, 8, 2, 8
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 9
+    if chosen:
+        cfg.MODEL[chosen].FLAG = True
+    shapes = {"res2": ShapeSpec(channels=3), "res5": ShapeSpec(channels=4)}
+    built = build_decode_head(cfg, shapes).eval()
+    maps = {"res2": torch.randn(1, 3, 12, 16), "res5": torch.randn(1, 4, 6, 8)}
+    scores = built(maps).scores
+    columns = {None: 9, "RANKSEG": 3, "ESSNET": 12}[chosen]
+    assert scores.shape == (1, columns, *maps[node.IN_FEATURES[0]].shape[-2:])
+    assert built.scores_classes == (chosen != "ESSNET")
