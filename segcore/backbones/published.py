@@ -12,12 +12,12 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from segcore.checkpoint.renaming import Renaming
+from segcore.checkpoint.weights import resample_other_shapes
 
 from .beit import Beit
-from .relative_positions import fit
 from .resnet import DilatedResNet
 from .swin import SwinTransformer, from_unfolded
-from .vit import VisionTransformer, fit_positions
+from .vit import VisionTransformer
 
 PREFIX, NECK = "backbone.", "neck."
 
@@ -66,11 +66,8 @@ VIT = Renaming(
 )
 
 
-def _convert_vit(backbone: VisionTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    weights = {VIT.to_ours(name): value for name, value in tensors.items()}
-    if "positions" in weights:
-        weights["positions"] = fit_positions(weights["positions"], backbone.grid)
-    return weights
+def _convert_vit(_: VisionTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {VIT.to_ours(name): value for name, value in tensors.items()}
 
 
 # mmsegmentation's names, then those of the original release and of timm's pre-training.
@@ -95,8 +92,7 @@ def _convert_beit(backbone: Beit, tensors: dict[str, Tensor]) -> dict[str, Tenso
     if SHARED in weights:
         table = weights.pop(SHARED)
         weights |= {f"positions.{index}.table": table for index in range(len(backbone.blocks))}
-    grids = {f"positions.{i}.table": part.grid for i, part in enumerate(backbone.positions)}
-    return {n: fit(v, grids[n]) if n in grids else v for n, v in weights.items()}
+    return weights
 
 
 # mmsegmentation's; the names of the original release are ours.
@@ -222,5 +218,6 @@ def _convert(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tenso
     layout = layout_of(backbone)
     kept = {n: value for n, value in tensors.items() if not re.fullmatch(layout.dropped, n)}
     weights, ours = layout.convert(backbone, kept), backbone.state_dict()
+    resample_other_shapes(backbone, weights)
     # Frozen batch norm does not count batches.
     return {n: v for n, v in weights.items() if n in ours or not n.endswith("num_batches_tracked")}

@@ -48,6 +48,10 @@ class RelativePositions(nn.Module):
         """
         return resample(self.table, self.grid, grid)[index].permute(2, 0, 1)[None]
 
+    def fit_parameter(self, _: str, value: Tensor) -> Tensor:
+        """Fit the table of a checkpoint: see :func:`fit`."""
+        return fit(value, self.grid)
+
 
 def token_index(grid: Grid) -> Tensor:
     """Return the row of the table for each query and key: (N, N) int64."""

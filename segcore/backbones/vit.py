@@ -97,6 +97,10 @@ class VisionTransformer(Backbone):
         features = {"tokens": tokens.transpose(1, 2).unflatten(2, grid)}
         return features if self.class_embeddings is None else features | {"classes": classes}
 
+    def fit_parameter(self, name: str, value: Tensor) -> Tensor:
+        """Fit the positions of a checkpoint: see :func:`fit_positions`."""
+        return fit_positions(value, self.grid) if name == "positions" else value
+
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, x, use_reentrant=False)
@@ -143,8 +147,8 @@ def fit_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     cells = positions.shape[1] - 1
     if cells == math.prod(grid):
         return positions
-    side = math.isqrt(cells)
-    if side * side != cells:
+    side = math.isqrt(max(cells, 0))
+    if side == 0 or side * side != cells:
         raise UserError(
             f"the checkpoint holds positions of {cells} patches, no square grid: set "
             f"MODEL.VIT.IMAGE_SIZE to the size that it was trained at"

@@ -10,7 +10,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 from segcore.checkpoint.copies import cached_copy
 from segcore.checkpoint.locating import locate
 from segcore.checkpoint.readers import DamagedCheckpointError, read_checkpoint
-from segcore.checkpoint.weights import REMEDY, key_mismatch, loading, non_finite_entry
+from segcore.checkpoint.weights import (
+    REMEDY,
+    key_mismatch,
+    loading,
+    non_finite_entry,
+    resample_other_shapes,
+)
 from segcore.errors import UserError, printable
 from segcore.runtime.files import remove_partial_files, writing
 
@@ -198,6 +204,8 @@ class Checkpointer(DetectionCheckpointer):
         return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        # First, because fvcore drops entries of another shape.
+        resample_other_shapes(self.model, checkpoint["model"])
         try:
             with loading(self._for_use):
                 incompatible = super()._load_model(checkpoint)

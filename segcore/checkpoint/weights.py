@@ -7,7 +7,7 @@ checkpointer, Detectron2's ``DefaultPredictor``, or a script with ``load_state_d
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import itemgetter
@@ -93,6 +93,28 @@ def without_other_shapes(
         )
         logger.warning("parameters of another shape are not loaded: %s", listed)
     return {name: value for name, value in tensors.items() if name not in wrong}
+
+
+def resample_other_shapes(model: nn.Module, tensors: MutableMapping[str, Tensor]) -> None:
+    """Resample the entries of another shape that their modules can fit, in place.
+
+    A module with a method ``fit_parameter(name, value) -> value`` can: one with learned positions
+    of a grid of patches, whose number depends on the size of the images.
+
+    Args:
+        model: the module that the entries are of.
+        tensors: a state dict, under the names of the model; not all entries need be there.
+
+    Raises:
+        UserError: an entry cannot be resampled.
+    """
+    for name, parameter in model.named_parameters():
+        value = tensors.get(name)
+        if value is None or value.shape == parameter.shape or value.ndim != parameter.ndim:
+            continue
+        owner, _, own_name = name.rpartition(".")
+        if fit := getattr(model.get_submodule(owner), "fit_parameter", None):
+            tensors[name] = fit(own_name, value)
 
 
 def guard(model: nn.Module) -> None:

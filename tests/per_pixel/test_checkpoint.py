@@ -15,7 +15,10 @@ import host_configs
 
 from per_pixel import PerPixelSegmenter
 from per_pixel.checkpoint import PublishedNames
+from segcore.backbones.relative_positions import resample
+from segcore.backbones.vit import resize_positions
 from segcore.checkpoint.checkpointer import Checkpointer
+from segcore.config import default_config
 from segcore.errors import UserError
 
 SMALL = {
@@ -146,6 +149,54 @@ def test_own_checkpoints_load(tmp_path: Path) -> None:
     Checkpointer(second).load_for_use(str(tmp_path / "model.pth"))
     for name, value in second.state_dict().items():
         assert torch.equal(value, first.state_dict()[name])
+
+
+TRANSFORMERS = {
+    "VIT": ("build_vit_backbone", "mask_transformer", ["tokens"], "backbone.positions"),
+    "BEIT": (
+        "build_beit_backbone",
+        "upernet",
+        ["res2", "res3", "res4", "res5"],
+        "backbone.positions.0.table",
+    ),
+}
+
+
+def small_transformer(kind: str, image_size: int) -> PerPixelSegmenter:
+    """Build a model of a few thousand weights over a ViT or BEiT."""
+    cfg = default_config()
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "PerPixelSegmenter", "cpu"
+    node, backbone = cfg.MODEL.PER_PIXEL, cfg.MODEL[kind]
+    cfg.MODEL.BACKBONE.NAME, node.DECODER, node.IN_FEATURES, _ = TRANSFORMERS[kind]
+    backbone.IMAGE_SIZE, backbone.EMBED_DIM = image_size, 8
+    backbone.DEPTH, backbone.NUM_HEADS = 4, 2
+    cfg.MODEL.BEIT.OUT_BLOCKS, cfg.MODEL.BEIT.NORM, node.NORM = [0, 1, 2, 3], "BN", "BN"
+    node.CHANNELS, node.NUM_HEADS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 8, 2, 5
+    return build_model(cfg)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_own_checkpoints_of_another_image_size_load(tmp_path: Path, kind: str) -> None:
+    """The positions are resampled; everything else is as it was."""
+    first, second = small_transformer(kind, 64), small_transformer(kind, 96)
+    for parameter in first.parameters():
+        torch.nn.init.normal_(parameter)
+    Checkpointer(first, str(tmp_path), save_to_disk=True).save("model")
+    Checkpointer(second).load_for_use(str(tmp_path / "model.pth"))
+    old, new = first.state_dict(), second.state_dict()
+    name, grids = TRANSFORMERS[kind][-1], ((4, 4), (6, 6))
+    resize = {"VIT": resize_positions, "BEIT": resample}[kind]
+    torch.testing.assert_close(new[name], resize(old[name], *grids))
+    assert all(torch.equal(new[n], v) for n, v in old.items() if v.shape == new[n].shape)
+
+
+def test_positions_of_no_grid_are_a_user_error(tmp_path: Path) -> None:
+    model = small_transformer("VIT", 64)
+    for entry in (torch.zeros(1, 0, 8), torch.zeros(1, 1, 8), torch.zeros(1, 4, 8)):
+        weights = model.state_dict() | {"backbone.positions": entry}
+        torch.save(weights, tmp_path / "model.pth")
+        with pytest.raises(UserError, match=r"positions of -?\d patches, no square grid"):
+            Checkpointer(model).load_for_use(str(tmp_path / "model.pth"))
 
 
 # mmsegmentation's names of BEiT, and those of the original release and of RankSeg's code.
