@@ -167,4 +167,13 @@ def build_auxiliary_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHea
 def norm_from_config(cfg: CfgNode) -> Norm:
     """Return the norm of a decoder's convolutions as a function of their channels; None: none."""
     norm = cfg.MODEL.PER_PIXEL.NORM
-    return partial(get_norm, norm) if norm else None
+    if not norm:
+        return None
+    try:
+        get_norm(norm, 32)
+    except KeyError as error:
+        raise UserError(
+            f"MODEL.PER_PIXEL.NORM is {norm!r}; use SyncBN, BN, FrozenBN, GN, or an empty text for "
+            "biases without a norm."
+        ) from error
+    return partial(get_norm, norm)
