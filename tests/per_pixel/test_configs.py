@@ -6,18 +6,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from PIL import Image
 from torch import nn
 
 import per_pixel  # noqa: F401  (registers the family)
 from per_pixel.checkpoint import PublishedNames
 from segcore.config import load_config
 from segcore.engine import Trainer, build_optimizer
-from segcore.mappers import MAPPER_REGISTRY
+from segcore.mappers import MAPPER_REGISTRY, build_mapper
 from segcore.rankseg.scores import NormScores
 
 REPOSITORY = Path(__file__).parents[2]
@@ -273,3 +275,36 @@ def test_the_index_lists_every_experiment() -> None:
     published = json.loads((FAMILY.parent / "published.json").read_text())
     listed = {name for name in published if name.startswith("per_pixel/")}
     assert listed == {f"per_pixel/{name}.yaml" for name in EXPERIMENTS}
+
+
+@pytest.mark.parametrize("name", [B_LVIS, f"{B_LVIS}-rankseg", f"{B_LVIS}-essnet"])
+def test_coco_lvis_trains_on_labels_of_16_bits_with_void(name: str, tmp_path: Path) -> None:
+    """Stored 0 is void, and 1284 the last class; the model is shrunk, its classes are not."""
+    small = {
+        "INPUT.MIN_SIZE_TRAIN": (64,),
+        "INPUT.CROP.SIZE": [64, 64],
+        "INPUT.SIZE_DIVISIBILITY": 64,
+        "MODEL.VIT.DEPTH": 1,
+        "MODEL.VIT.EMBED_DIM": 24,
+        "MODEL.VIT.NUM_HEADS": 2,
+        "MODEL.PER_PIXEL.CHANNELS": 24,
+        "MODEL.PER_PIXEL.NUM_HEADS": 2,
+        "MODEL.RANKSEG.HIDDEN_DIM": 24,
+        "MODEL.RANKSEG.NUM_HEADS": 2,
+        "MODEL.RANKSEG.FEEDFORWARD_DIM": 48,
+    }
+    options = [each for pair in small.items() for each in pair]
+    cfg = load(name, *options, "MODEL.DEVICE", "cpu")
+    stored = np.zeros((40, 60), dtype=np.uint16)
+    stored[:20], stored[20:, :50] = 1284, 7
+    Image.fromarray(stored).save(tmp_path / "labels.png")
+    Image.fromarray(np.full((40, 60, 3), 90, dtype=np.uint8)).save(tmp_path / "image.png")
+    record = {"file_name": "image.png", "sem_seg_file_name": "labels.png"}
+    record = {key: str(tmp_path / value) for key, value in record.items()} | {"first_label": 1}
+    items = [build_mapper(cfg, is_train=True)(record) for _ in range(2)]
+    assert {6, 1283} <= {*torch.stack([item["sem_seg"] for item in items]).unique().tolist()}
+    torch.manual_seed(0)
+    losses = build_model(cfg).train()(items)
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite() and ("loss_ml" in losses) == name.endswith("-rankseg")
