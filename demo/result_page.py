@@ -25,9 +25,9 @@ def write_page(
     """
     page = Page(folder, "CatRank: segmentation over large and open vocabularies")
     page.text(
-        "CatRank labels every pixel of images and videos. This page shows its methods on synthetic "
-        "images, with very small models that come with the code: a CPU evaluated them and made "
-        "all results in minutes."
+        "CatRank labels every pixel of images and videos. This page shows a small model on "
+        "photographs, and the methods of the papers on synthetic images, with very small models. "
+        "All come with the code: a CPU evaluated them and made all results in minutes."
     )
     page.contents()
     outcomes = [chapter.write(page, folder) for chapter in chapters]

@@ -23,6 +23,7 @@ from chapters import (
     datasets,
     limits,
     open_vocabulary,
+    photographs,
     ranking,
     segments,
     videos,
@@ -35,11 +36,13 @@ from segcore.errors import exit_on_user_error
 from segcore.runtime.console import Console, duration, open_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CHAPTERS = (ranking, open_vocabulary, segments, videos, limits)
+CHAPTERS = (photographs, ranking, open_vocabulary, segments, videos, limits)
 STEPS = [
     *datasets.STEPS,
     *open_vocabulary.STEPS,
-    *(step for chapter in (ranking, segments, videos, limits) for step in chapter.STEPS),
+    *(step for chapter in (ranking, segments, videos) for step in chapter.STEPS),
+    *photographs.STEPS,
+    *limits.STEPS,
 ]
 
 
@@ -60,12 +63,13 @@ def run(console: Console) -> bool:
     }
     folder = REPOSITORY / OUTPUT
     console.header(
-        "CatRank demo: very small models on synthetic images",
+        "CatRank demo: very small models on synthetic images, and DeepLabv3 on photographs",
         {"device": describe_device("cpu"), "output": OUTPUT, "logs": OUTPUT / "logs"},
     )
     console.print()
     runner = Steps(folder, REPOSITORY, environment, console)
-    limits.save_photographs(folder / "photographs")
+    if note := photographs.save_inputs(folder):
+        console.print(note)
     width = max(len(step.title) for step in STEPS)
     for number, step in enumerate(STEPS, 1):
         runner.run(step, f"{number:2}/{len(STEPS)}  {step.title:{width}}")

@@ -55,6 +55,7 @@ def label_card(
     example: Example,
     vocabulary: Vocabulary,
     more: Sequence[tuple[str, Sequence[LegendEntry]]] = (),
+    alpha: float = ALPHA,
 ) -> Card:
     """Return image, ground truth if known, and predictions with their pixel accuracy.
 
@@ -63,6 +64,7 @@ def label_card(
         example: to show.
         vocabulary: classes of its label maps; classes that training did not show are marked.
         more: further legends.
+        alpha: weight of the colours.
     """
     image = overlays.fit(read_image(example.image), SIDE)
     maps = {name: read_labels(path) for name, path in example.predictions.items()}
@@ -77,19 +79,19 @@ def label_card(
         maps = {"ground truth": ground_truth, **maps}
     images, legends = [("image", image)], []
     for name, labels in maps.items():
-        drawn, entries = draw_labels(image, labels, vocabulary)
+        drawn, entries = draw_labels(image, labels, vocabulary, alpha)
         images.append((f"{name}{accuracies.get(name, '')}", drawn))
         legends.append((f"{name}:", entries))
     return Card(title, images, [*legends, *more], side=SIDE)
 
 
 def draw_labels(
-    image: np.ndarray, labels: np.ndarray, vocabulary: Vocabulary
+    image: np.ndarray, labels: np.ndarray, vocabulary: Vocabulary, alpha: float = ALPHA
 ) -> tuple[np.ndarray, list[LegendEntry]]:
     """Return the overlay of a label map (h, w) on an image (H, W, 3) uint8, and its legend."""
     ignore = vocabulary.ignore_label
     labels = overlays.fit(labels, SIDE)
-    drawn = overlays.overlay(image, labels, vocabulary.colors, alpha=ALPHA, ignore_label=ignore)
+    drawn = overlays.overlay(image, labels, vocabulary.colors, alpha=alpha, ignore_label=ignore)
     return drawn, legend_entries(vocabulary, overlays.present_classes(labels, ignore))
 
 

