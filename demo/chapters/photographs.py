@@ -1,5 +1,6 @@
 """DeepLabv3 on photographs and a street video: a model that was trained on photographs."""
 
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import islice
@@ -81,10 +82,10 @@ def save_inputs(folder: Path) -> str | None:
     video = street_video()
     if video is None:
         return WITHOUT_VIDEO
-    if not frames.exists():
-        frames.mkdir(parents=True)
-        for number, frame in enumerate(islice(open_video(video).frames(), 0, None, EVERY)):
-            Image.fromarray(frame).save(frames / f"{number:06}.png")
+    shutil.rmtree(frames, ignore_errors=True)  # an earlier run may have been interrupted here
+    frames.mkdir(parents=True)
+    for number, frame in enumerate(islice(open_video(video).frames(), 0, None, EVERY)):
+        Image.fromarray(frame).save(frames / f"{number:06}.png")
     return None
 
 
