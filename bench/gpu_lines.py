@@ -5,12 +5,13 @@ import catrank.interrupts  # noqa: F401  before all that takes time to load
 # isort: split
 
 import argparse
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
 import catseg_models
 import mask2former
+import pixel_classifiers
+import pixel_networks
 
 # isort: split
 import torch
@@ -29,6 +32,7 @@ from vocabulary import many_class_names
 
 NUMBERS = (19, 58, 150, 847)  # of classes
 COMPILED_NUMBER = 150
+PER_PIXEL_MODELS = ("segmenter_b", "upernet_swin_b")
 PRECISIONS = ("float32", "tf32", "bf16")
 SWIN_L = (
     f"{mask2former.SEMANTIC}/swin/maskformer2_swin_large_IN21k_384_bs16_160k_res640.yaml",
@@ -144,17 +148,48 @@ def mask2former_lines(tiny: bool) -> Iterator[dict]:
     for task in ("semantic", "training"):
         for way in ("ours", "transformers"):
             case = mask2former.Case(config, task, options, side)
-            try:
-                model, _, items = mask2former.segmenter(case, way)
-            except Exception as error:
-                reason = " ".join(str(error).split())[:100]
-                yield {"task": task, "way": way, "precision": "", "images/s": reason, "GB": ""}
-                continue
-            call = partial(_step if task == "training" else _prediction, model, items)
-            for name in PRECISIONS:
-                with precision(name):
-                    yield line(call, effort, len(items), task=task, way=way, precision=name)
-            del model, call
+            build = partial(_mask2former, case, way)
+            yield from _lines(build, task == "training", effort, PRECISIONS, task=task, way=way)
+
+
+def _mask2former(case: mask2former.Case, way: str) -> tuple[nn.Module, list[dict]]:
+    model, _, items = mask2former.segmenter(case, way)
+    return model, items
+
+
+def per_pixel_lines(tiny: bool) -> Iterator[dict]:
+    """Measure per-pixel models, with and without RankSeg: label maps, and training steps."""
+    effort = TINY if tiny else Effort(seconds=1.0)
+    for name, task in itertools.product(PER_PIXEL_MODELS, pixel_classifiers.TASKS):
+        for number in pixel_classifiers.MODELS[name]:
+            training = task == "training"
+            for way, (case, theirs) in pixel_classifiers.ways(name, number, training).items():
+                if tiny:
+                    options = pixel_networks.pairs(pixel_networks.TINY)
+                    case = replace(case, options=options, side=pixel_networks.TINY_SIDE)
+                build = partial(pixel_networks.network, case, theirs)
+                names = {"model": name, "classes": number, "task": task, "way": way}
+                yield from _lines(build, training, effort, ("bf16",), **names)
+
+
+def _lines(
+    build: Callable[[], tuple[nn.Module, list[dict]]],
+    training: bool,
+    effort: Effort,
+    precisions: Sequence[str],
+    **names: object,
+) -> Iterator[dict]:
+    """Measure a model that ``build`` returns with its inputs, in each precision."""
+    try:
+        model, items = build()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:100]
+        yield {**names, "precision": "", "images/s": reason, "GB": ""}
+        return
+    call = partial(_step if training else _prediction, model, items)
+    for name in precisions:
+        with precision(name):
+            yield line(call, effort, len(items), **names, precision=name)
 
 
 def _prediction(model: nn.Module, items: list[dict]) -> object:
@@ -169,7 +204,7 @@ def _step(model: nn.Module, items: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
-    parser.add_argument("family", choices=("catseg", "mask2former"))
+    parser.add_argument("family", choices=("catseg", "mask2former", "per_pixel"))
     parser.add_argument("config", nargs="?")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
@@ -178,7 +213,8 @@ def main() -> None:
         config = "catseg_d2/scenes_60.yaml" if args.tiny else args.config
         lines = catseg_lines(config, args.compile, args.tiny)
     else:
-        lines = mask2former_lines(args.tiny)
+        families = {"mask2former": mask2former_lines, "per_pixel": per_pixel_lines}
+        lines = families[args.family](args.tiny)
     with args.log.open("w", encoding="utf-8") as file:
         for found in lines:
             print(json.dumps(found), file=file, flush=True)

@@ -5,6 +5,7 @@ checks it. Nothing is downloaded: a config object defines the model. Names are t
 5.23, which has no RankSeg and no cosine class logits.
 """
 
+import importlib
 import os
 import re
 
@@ -85,6 +86,9 @@ NAMES = [
     (r"sem_seg_head\.predictor\.classifier(.*)", r"class_predictor\1"),
 ]
 
+# Only transformers has these: an unused norm, batch counters, and a weight from the config.
+EXTRA = r"criterion\.empty_weight|.*\.num_batches_tracked|.*encoder\.swin\.layernorm\..*"
+
 
 def to_transformers(model: MaskFormer, cfg: CfgNode) -> nn.Module:
     """Return a ``Mask2FormerForUniversalSegmentation`` with our weights, in evaluation mode.
@@ -97,25 +101,43 @@ def to_transformers(model: MaskFormer, cfg: CfgNode) -> nn.Module:
     """
     if model.ranking is not None or cfg.MODEL.SEM_SEG_HEAD.USE_LAYERNORM:
         raise UserError("transformers has no RankSeg and no cosine class logits: set both off")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported
-    try:
-        from transformers import Mask2FormerForUniversalSegmentation
-    except ImportError as error:
-        raise UserError(f"transformers is needed (pip install .[bench]): {error}") from error
-    theirs = Mask2FormerForUniversalSegmentation(_config(cfg))
+    theirs = import_transformers("Mask2FormerForUniversalSegmentation")(_config(cfg))
     weights = {}
     for name, value in model.state_dict().items():
-        weights |= {_rename(part): tensor for part, tensor in _split(name, value).items()}
+        weights |= {rename(part): tensor for part, tensor in split_joint(name, value).items()}
+    load_weights(theirs, weights, EXTRA, "bench/transformers_weights.py")
+    return theirs.to(model.device).eval()
+
+
+def import_transformers(name: str) -> type[nn.Module]:
+    """Return a class of transformers, which then downloads nothing.
+
+    Raises:
+        UserError: transformers is missing, or has no such class.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported
+    try:
+        return getattr(importlib.import_module("transformers"), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"transformers is needed (pip install .[bench]): {error}") from error
+
+
+def load_weights(theirs: nn.Module, weights: dict[str, Tensor], extra: str, file: str) -> None:
+    """Load weights into a model of transformers, in place.
+
+    Args:
+        extra: regular expression of the entries that only transformers has.
+        file: with the table of names, for the error message.
+    Raises:
+        UserError: names differ.
+    """
     lacking, unexpected = theirs.load_state_dict(weights, strict=False)
-    # Only transformers has these: an unused norm, batch counters, and a weight from the config.
-    extra = r"criterion\.empty_weight|.*\.num_batches_tracked|.*encoder\.swin\.layernorm\..*"
     wrong = [name for name in lacking if not re.fullmatch(extra, name)] + unexpected
     if wrong:
         raise UserError(
             f"transformers has other names of weights ({wrong[0]}): install version 5.23, or fix "
-            "NAMES in bench/transformers_weights.py"
+            f"NAMES in {file}"
         )
-    return theirs.to(model.device).eval()
 
 
 def _config(cfg: CfgNode) -> object:
@@ -145,18 +167,10 @@ def _config(cfg: CfgNode) -> object:
 
 
 def _backbone_config(cfg: CfgNode) -> object:
-    from transformers import ResNetConfig, SwinConfig
+    from transformers import ResNetConfig
 
     if "Swin" in cfg.MODEL.BACKBONE.NAME:
-        swin = cfg.MODEL.SWIN
-        return SwinConfig(
-            embed_dim=swin.EMBED_DIM,
-            depths=swin.DEPTHS,
-            num_heads=swin.NUM_HEADS,
-            window_size=swin.WINDOW_SIZE,
-            drop_path_rate=swin.DROP_PATH_RATE,
-            out_features=STAGES,
-        )
+        return swin_config(cfg)
     resnet = cfg.MODEL.RESNETS
     return ResNetConfig(
         embedding_size=resnet.STEM_OUT_CHANNELS,
@@ -166,7 +180,22 @@ def _backbone_config(cfg: CfgNode) -> object:
     )
 
 
-def _split(name: str, value: Tensor) -> dict[str, Tensor]:
+def swin_config(cfg: CfgNode) -> object:
+    """Return the ``SwinConfig`` of ``MODEL.SWIN``, with maps of all stages."""
+    from transformers import SwinConfig
+
+    swin = cfg.MODEL.SWIN
+    return SwinConfig(
+        embed_dim=swin.EMBED_DIM,
+        depths=swin.DEPTHS,
+        num_heads=swin.NUM_HEADS,
+        window_size=swin.WINDOW_SIZE,
+        drop_path_rate=swin.DROP_PATH_RATE,
+        out_features=STAGES,
+    )
+
+
+def split_joint(name: str, value: Tensor) -> dict[str, Tensor]:
     """Split the joint query, key and value weights, which transformers stores separately."""
     for joint in (".attn.qkv.", ".self_attention.in_proj."):
         if joint in name:
@@ -176,7 +205,8 @@ def _split(name: str, value: Tensor) -> dict[str, Tensor]:
     return {name: value}
 
 
-def _rename(name: str) -> str:
+def rename(name: str) -> str:
+    """Return the name of a parameter of our Mask2Former in transformers."""
     if match := re.fullmatch(r"backbone\.norm(\d)(.*)", name):
         return f"{BACKBONE}hidden_states_norms.stage{int(match[1]) + 1}{match[2]}"
     if match := re.fullmatch(r"backbone\.res(\d)\.(\d+)\.(conv(\d)|shortcut)(\.norm)?(.*)", name):
@@ -193,7 +223,7 @@ def _rename(name: str) -> str:
     return name
 
 
-def normalised(model: MaskFormer, images: list[Tensor]) -> Tensor:
+def normalised(model: nn.Module, images: list[Tensor]) -> Tensor:
     """Return normalised images of one size, the input of both models: (B, 3, H, W)."""
     return torch.stack([(image - model.pixel_mean) / model.pixel_std for image in images])
 

@@ -51,6 +51,7 @@ def test_dry_run(repository, tmp_path):
         "## catseg-b",
         "## catseg-l",
         "## mask2former",
+        "## per-pixel",
     ]
     lines = [json.loads(x) for x in (tmp_path / "catseg-b.jsonl").read_text().splitlines()]
     assert [(x["way"], x["precision"]) for x in lines] == [
@@ -59,6 +60,7 @@ def test_dry_run(repository, tmp_path):
         for precision in ("float32", "tf32", "bf16")
     ]
     assert lines[1]["other labels"] == "0.00%"  # a CPU knows no TF32
-    lines += [json.loads(x) for x in (tmp_path / "mask2former.jsonl").read_text().splitlines()]
+    for name in ("mask2former", "per-pixel"):
+        lines += [json.loads(x) for x in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
     ours = [line for line in lines if line["way"] != "transformers"]
     assert all(float(line["images/s"]) > 0 for line in ours)
