@@ -23,15 +23,15 @@ from segcore.errors import exit_on_user_error
 HEADER = """\
 # Published weights
 
-Every published checkpoint of CAT-Seg, Mask2Former, and RankSeg on it that loads here. Each comes
-from its authors, under their terms, and is used as it is. A name downloads the file once, and
-verifies it; a file that is here already loads by its path. DeepLabv3 comes with CatRank:
+Every published checkpoint of CAT-Seg, Mask2Former, and RankSeg on it and on Segmenter that loads
+here. Each comes from its authors, under their terms, and is used as it is. A name downloads the
+file once, and verifies it; a file that is here already loads by its path. DeepLabv3 comes with
+CatRank:
 
     python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
 
-[docs/checkpoints.md](docs/checkpoints.md) describes downloads and their cache. The files of
-per-pixel models load by their path alone: [configs/INDEX.md](configs/INDEX.md) names them, and
-[docs/per_pixel.md](docs/per_pixel.md) says where they are.
+[docs/checkpoints.md](docs/checkpoints.md) describes downloads and their cache. Files of other
+per-pixel models load by their path: [docs/per_pixel.md](docs/per_pixel.md) says where they are.
 
 "Published" is what the authors report, in percent; it was not measured here, since the data sets
 and the files are not at hand. "Verified here" says what was:
