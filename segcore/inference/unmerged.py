@@ -17,7 +17,9 @@ from torch import Tensor
 from segcore.inference.predictions import PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window
 
-PIXELS = 1 << 14  # of a window
+PIXELS = 1 << 14  # of a window, at most
+# Classes times pixels of a window, at most: predictions may hold the scores of all classes there.
+VALUES = 1 << 26
 SCORES = 1 << 21  # computed at a time; they fit into a CPU's cache
 
 
@@ -66,7 +68,7 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     scored = torch.cat([view.classes for view in views])
     prediction = SemanticPrediction(kind, first.num_classes, first.size, scored.device)
     ids = prediction.order(scored)
-    for window in _windows(first.size):
+    for window in _windows(first.size, max(min(PIXELS, VALUES // len(ids)), 1)):
         height, width = window.size
         scorers = [view.window_scores(window) for view in views]
         for classes in ids.split(max(SCORES // (height * width), 1)):
@@ -77,11 +79,11 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     return prediction.result()
 
 
-def _windows(size: tuple[int, int]) -> Iterator[Window]:
-    """Yield windows of about ``PIXELS``: full rows from the top, or parts of very wide rows."""
+def _windows(size: tuple[int, int], pixels: int) -> Iterator[Window]:
+    """Yield windows of about ``pixels``: full rows from the top, or parts of very wide rows."""
     height, width = size
-    columns = min(width, PIXELS)
-    rows = max(PIXELS // columns, 1)
+    columns = min(width, pixels)
+    rows = max(pixels // columns, 1)
     for top in range(0, height, rows):
         for left in range(0, width, columns):
             yield Window(top, min(top + rows, height), left, min(left + columns, width))

@@ -17,6 +17,7 @@ from per_pixel import PerPixelSegmenter
 from per_pixel.inference import Sliding
 from segcore.engine.tta import SemanticTTA
 from segcore.errors import UserError
+from segcore.inference import unmerged
 from segcore.inference.predictions import PredictionKind
 from segcore.inference.windows import Window
 from segcore.rankseg.scores import DROPPED
@@ -195,6 +196,15 @@ def test_label_maps_need_no_map_of_all_classes(monkeypatch) -> None:
             (prediction,) = of([inputs])
         assert prediction["sem_seg_labels"].shape == (400, 400)
         assert largest < 400 * 400 * 2
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_many_classes_are_merged_in_small_windows(head: str, monkeypatch) -> None:
+    of, inputs = model(head), item()
+    (expected,) = of([inputs])
+    monkeypatch.setattr(unmerged, "VALUES", 50 * CLASSES)  # fewer pixels than a row has
+    (prediction,) = of([inputs])
+    torch.testing.assert_close(prediction["sem_seg"], expected["sem_seg"])
 
 
 @pytest.mark.parametrize("size", [(40, 57), (24, 32), (25, 33), (10, 100), (1, 1)])
