@@ -43,11 +43,11 @@ def test_every_way_is_measured(bench, way: str, task: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["instance", "semantic"])
 def test_memory_does_not_grow_with_the_video(bench, task: str, monkeypatch) -> None:
-    """Behind the first clips, and but for a tenth; the baseline grows at once."""
+    """Four times the frames take at most a quarter more: the tracks; the baseline grows at once."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "")  # to be as it was afterwards
     short, long = (bench.measure_alone(task, "ours", number, side=96) for number in (32, 128))
     baseline = bench.measure_alone(task, "baseline", 128, side=96)
-    assert long.memory < 1.1 * short.memory < baseline.memory
+    assert long.memory < 1.25 * short.memory < baseline.memory
 
 
 def test_a_table_is_printed(bench, capsys, monkeypatch) -> None:
