@@ -145,6 +145,7 @@ def criterion_from_config(cfg: CfgNode) -> Criterion:
         weights=Weights(node.CLASS_WEIGHT, node.MASK_WEIGHT, node.DICE_WEIGHT),
         no_object_weight=node.NO_OBJECT_WEIGHT,
         multilabel_weight=cfg.MODEL.RANKSEG.LOSS_WEIGHT,
+        gammas=tuple(cfg.MODEL.RANKSEG.GAMMAS),
         points=RandomPoints(
             node.TRAIN_NUM_POINTS, node.OVERSAMPLE_RATIO, node.IMPORTANCE_SAMPLE_RATIO
         ),
@@ -162,6 +163,7 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
     if not node.FLAG:
         return None
     check_layers(cfg.MODEL.MASK_FORMER.DEC_LAYERS - 1)
+    _check_queries(node)
     settings = ranks_from_config(cfg, no_object=True)
     head = build_multilabel_head(
         node.HEAD,
@@ -169,12 +171,25 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         num_classes,
         hidden_dim=node.HIDDEN_DIM,
         shared_width=width if node.SHARE_EMBEDDING else None,
+        num_heads=node.NUM_HEADS or None,
+        feedforward_dim=node.FEEDFORWARD_DIM or None,
     )
     return QueryRanking(
         None if node.ORACLE else head,
         **settings._asdict(),
         share_classes=node.SHARE_EMBEDDING,
     )
+
+
+def _check_queries(rankseg: CfgNode) -> None:
+    """Refuse settings for models that classify pixels."""
+    settings = {"CLASS_ROWS": "original", "POOL": 0, "CLASS_TOKEN_PROJECTION": False}
+    for key, only in settings.items():
+        if rankseg[key] != only:
+            raise UserError(
+                f"MODEL.RANKSEG.{key} is {rankseg[key]!r}, which is for models that classify "
+                f"pixels: set it to {only!r} for Mask2Former."
+            )
 
 
 def check_video(cfg: CfgNode) -> None:

@@ -38,6 +38,7 @@ class Criterion(nn.Module):
         weights: Weights | None = None,
         no_object_weight: float = 0.1,
         multilabel_weight: float = 10.0,
+        gammas: tuple[float, float] = (2.0, 0.0),
         points: RandomPoints | None = None,
     ) -> None:
         """
@@ -46,6 +47,7 @@ class Criterion(nn.Module):
             weights: of matching costs and losses; None: the published ones.
             no_object_weight: weight of unmatched queries in the cross-entropy.
             multilabel_weight: weight of the multi-label loss.
+            gammas: its focusing exponents of absent and of present classes.
             points: samples the points at which masks are compared; None: the published number.
         """
         super().__init__()
@@ -53,6 +55,7 @@ class Criterion(nn.Module):
         self.weights = weights or Weights()
         self.no_object_weight = no_object_weight
         self.multilabel_weight = multilabel_weight
+        self.gammas = gammas
         self.points = points or RandomPoints()
 
     def forward(
@@ -84,7 +87,10 @@ class Criterion(nn.Module):
             losses = {}
             if category_logits is not None:
                 present = presence(labels, self.num_classes)
-                loss = asymmetric_loss(category_logits, present)
+                negative, positive = self.gammas
+                loss = asymmetric_loss(
+                    category_logits, present, gamma_neg=negative, gamma_pos=positive
+                )
                 losses["loss_ml"] = self.multilabel_weight * loss
             if selected is not None:
                 labels, kept = regions_to_ranks(labels, selected, self.num_classes)

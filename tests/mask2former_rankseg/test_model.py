@@ -216,6 +216,10 @@ def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
         (RANKED | {"MODEL.RANKSEG.CONFIDENCE": 1.0}, "CONFIDENCE"),
         (RANKED | {"MODEL.RANKSEG.SHARE_EMBEDDING": True}, "HIDDEN_DIM 32"),
         (RANKED | {"MODEL.RANKSEG.HEAD": "mlp"}, "no multi-label head 'mlp'"),
+        (RANKED | {"MODEL.RANKSEG.NUM_HEADS": 7}, "7 attention heads"),
+        (RANKED | {"MODEL.RANKSEG.CLASS_ROWS": "refined"}, "CLASS_ROWS is 'refined'"),
+        (RANKED | {"MODEL.RANKSEG.POOL": 8}, "POOL is 8"),
+        (RANKED | {"MODEL.RANKSEG.CLASS_TOKEN_PROJECTION": True}, "CLASS_TOKEN_PROJECTION"),
         (RANKED | {"MODEL.MASK_FORMER.DEC_LAYERS": 3}, "DEC_LAYERS"),
         ({"MODEL.MASK_FORMER.DEC_LAYERS": 1}, "DEC_LAYERS"),
         ({"MODEL.MASK_FORMER.NHEADS": 5}, "NHEADS"),
@@ -229,6 +233,14 @@ def test_the_oracle_needs_ground_truth(tiny, key: str) -> None:
 def test_one_message(tiny, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         tiny(options)
+
+
+def test_the_multilabel_head_and_its_loss_are_those_of_the_config(tiny) -> None:
+    keys = {"NUM_HEADS": 2, "FEEDFORWARD_DIM": 24, "GAMMAS": [4.0, 1.0]}
+    model = tiny(RANKED | {f"MODEL.RANKSEG.{key}": value for key, value in keys.items()})
+    block = model.ranking.head.block
+    assert (block.attn.num_heads, block.mlp.fc1.out_features) == (2, 24)
+    assert model.criterion.gammas == (4.0, 1.0)
 
 
 def test_one_class_may_be_selected(tiny) -> None:
