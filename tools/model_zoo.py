@@ -25,8 +25,7 @@ HEADER = """\
 
 Every published checkpoint of CAT-Seg, Mask2Former, and RankSeg on it and on Segmenter that loads
 here. Each comes from its authors, under their terms, and is used as it is. A name downloads the
-file once, and verifies it; a file that is here already loads by its path. DeepLabv3 comes with
-CatRank:
+file once, and verifies it; a file that is here already loads by its path:
 
     python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
 
