@@ -1,5 +1,5 @@
 # make demo     set up, generate images, train a small model, segment, write output/demo/index.html
-# make test     set up, run the tests
+# make test     set up, run the tests; make test-slow runs those of more than about twenty seconds each
 # make bench    speed and memory beside the baseline; BENCH=mask2former, pixel_classifiers, video, evaluators: of these
 # make lint     ruff: rules and layout; mypy: the types of catrank/
 # make clean    remove what these targets wrote; .venv stays
@@ -11,7 +11,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint clean
+.PHONY: help setup demo test test-slow bench lint clean
 
 JOBS ?= 2
 BENCH ?= catseg
@@ -53,7 +53,7 @@ setup: $(SETUP)
 # What the targets import; a package is named here before one of them stops at it.
 NEEDS := torch torchvision numpy open_clip ftfy fvcore PIL yaml safetensors tqdm
 demo: NEEDS += skimage
-test: NEEDS += skimage pytest xdist pytest_timeout hatchling
+test test-slow: NEEDS += skimage pytest xdist pytest_timeout hatchling
 lint: NEEDS += ruff mypy
 
 .PHONY: check
@@ -70,8 +70,10 @@ demo: setup
 	@$(PY) demo/run_demo.py
 
 # The closing line of pytest is the last of the output.
-test: setup
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(JOBS) $(ARGS)
+test: SELECTED := not slow
+test-slow: SELECTED := slow
+test test-slow: setup
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(JOBS) -m "$(SELECTED)" $(ARGS)
 
 bench: setup
 	$(PY) bench/$(BENCH).py $(ARGS)

@@ -19,6 +19,7 @@ def make(repository, *arguments: str) -> subprocess.CompletedProcess:
     [
         ("demo", {"torch", "torchvision", "ftfy", "skimage"}),
         ("test", {"torch", "skimage", "pytest", "xdist", "pytest_timeout"}),
+        ("test-slow", {"torch", "pytest"}),
         ("lint", {"ruff"}),
     ],
 )

@@ -131,6 +131,7 @@ def test_a_model_of_videos(run, tmp_path):
         assert_drawn(out, path, "video")
 
 
+@pytest.mark.slow
 def test_predictors_in_processes_of_their_own(run, drawing):
     """The program compares what they return with its own predictions."""
     path, _ = drawing

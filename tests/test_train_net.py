@@ -83,6 +83,7 @@ def test_training_writes_a_checkpoint_and_scores(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "launcher"),
     [

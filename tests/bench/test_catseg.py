@@ -89,6 +89,7 @@ def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, mon
     assert lines[3] == ["7", "ours", "1.00", "7.00", "3.00", "100.0"]
 
 
+@pytest.mark.slow
 def test_every_table_is_printed(bench, monkeypatch, capsys):
     measure = importlib.import_module("measure")
     monkeypatch.setattr(measure, "alone", lambda function, *arguments: function(*arguments))

@@ -31,6 +31,7 @@ CASES = [
     for pooling in (1, 2)
     for mode in ("whole", "window")
 ]
+QUICK = {(vocabulary, 2, "whole") for vocabulary in ("voc20", "ade150")} | {("voc20", 1, "window")}
 HEIGHT, WIDTH = 480, 640
 
 
@@ -111,7 +112,10 @@ def prediction(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor
     return model([{"image": image, "height": HEIGHT, "width": WIDTH}])[0]["sem_seg"]
 
 
-@pytest.mark.parametrize(("name", "pooling", "mode"), CASES)
+@pytest.mark.parametrize(
+    ("name", "pooling", "mode"),
+    [pytest.param(*c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES],
+)
 def test_equals_reference(published_vitb, request, name: str, pooling: int, mode: str) -> None:
     model = published_vitb
     vocabulary = Vocabulary.load(VOCABULARIES[name])

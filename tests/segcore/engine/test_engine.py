@@ -244,6 +244,7 @@ def test_only_the_tracebacks_of_our_own_errors_are_logged(
 # ---- several processes, and as a user runs them ----------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(run):
     """The losses and gradients of a global batch do not depend on how it is sharded.
 
@@ -261,6 +262,7 @@ def test_two_processes_train_as_one(run):
     assert largest_difference(final_weights(one), final_weights(two)) < 1e-6
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one(run, config_file):
     trained, _ = run("train")
     weights = ("MODEL.WEIGHTS", str(trained / "model_final.pth"))
@@ -274,6 +276,7 @@ def test_two_processes_evaluate_as_one(run, config_file):
     assert results[0] == results[1] == results[2] and "pACC" in results[0]
 
 
+@pytest.mark.slow
 def test_resume_goes_on_where_it_stopped(run):
     whole, _ = run("whole", "SOLVER.MAX_ITER", "6")
     state = torch.load(whole / "model_0000002.pth", weights_only=True)

@@ -150,6 +150,7 @@ def unbroken(run) -> Path:
 # ---- resuming --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_as_if_unbroken(start, run, unbroken):
     """With SIGKILL at two random moments; every loss of every part is that of the unbroken run."""
     moments = sorted(random.sample(range(1, ITERATIONS - 8), 2))
@@ -246,6 +247,7 @@ def test_seeds_differ_in_every_part():
 # ---- checkpoints -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_the_checkpoint_before(run, unbroken):
     folder, _ = run("writing", FAULT="kill 1", code=-signal.SIGKILL)
     assert (folder / "last_checkpoint").read_text() == "model_0000002.pth"
@@ -434,6 +436,7 @@ def test_a_killed_worker_is_one_line_wherever_the_process_is(start):
     assert process.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_refused(start, run):
     folder, process = start("held", FAULT="stall 3")
     stalled(process)

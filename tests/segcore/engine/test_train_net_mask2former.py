@@ -110,6 +110,7 @@ def test_each_task_is_trained_and_evaluated(trained, config: str) -> None:
     assert ("train_multilabel" in noted) == ("multilabel" in TASKS[config])
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one(run, trained) -> None:
     """Panoptic, semantic, instances and classes, to the last digit."""
     weights = ("MODEL.WEIGHTS", str(trained(PANOPTIC) / "model_final.pth"))

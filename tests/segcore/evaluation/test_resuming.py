@@ -376,6 +376,7 @@ def test_a_killed_evaluation_is_resumed(start, run, unbroken: Path) -> None:
     assert not list(folder.rglob("unfinished*"))
 
 
+@pytest.mark.slow
 def test_two_killed_processes_are_resumed(start, run, unbroken: Path) -> None:
     folder, process = start("two", "--num-gpus=2", STALL="3")
     kill_when(folder, process, 2)
