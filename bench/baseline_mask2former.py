@@ -17,9 +17,8 @@ from baseline_losses import BaselineCriterion
 from torch import Tensor, nn
 
 from mask2former_rankseg import MaskFormer
-from mask2former_rankseg.deformable import DeformableAttention
 from mask2former_rankseg.masked_decoder import Attention, Decoded, MaskedDecoder, resize
-from mask2former_rankseg.pixel_decoder import PixelDecoder, pixel_centres
+from mask2former_rankseg.pixel_decoder import PixelDecoder
 from mask2former_rankseg.targets import padded_masks
 from segcore.backbones.swin import (
     MASKED,
@@ -29,6 +28,7 @@ from segcore.backbones.swin import (
     shift_mask,
     to_windows,
 )
+from segcore.deformable import DeformableAttention, pixel_centres
 from segcore.rankseg.layers import sine_positions
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import with_no_object

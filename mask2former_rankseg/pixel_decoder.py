@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.deformable import DeformableAttention, Sizes, pixel_centres
 from segcore.rankseg.layers import sine_positions
-
-from .deformable import DeformableAttention, Sizes
 
 
 class EncoderLayer(nn.Module):
@@ -128,13 +127,6 @@ class PixelDecoder(nn.Module):
             part.transpose(1, 2).unflatten(-1, size)
             for part, size in zip(parts, sizes, strict=True)
         ]
-
-
-def pixel_centres(height: int, width: int) -> Tensor:
-    """Return (x, y) of every pixel's centre in 0 ... 1, row by row: (height * width, 2)."""
-    y = (torch.arange(height) + 0.5) / height
-    x = (torch.arange(width) + 0.5) / width
-    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1).flatten(0, 1)
 
 
 def _conv_norm(in_channels: int, width: int, kernel_size: int, bias: bool = False) -> nn.Sequential:

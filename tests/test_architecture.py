@@ -23,6 +23,7 @@ SHELL_OF = {
 MATHEMATICS_MAY_IMPORT = (
     "torch",
     "segcore.averages",
+    "segcore.deformable",
     "segcore.inference.predictions",
     "segcore.inference.unmerged",
     "segcore.errors",

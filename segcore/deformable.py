@@ -3,8 +3,8 @@
 Each query attends to a few sampling points of every feature map, whose offsets it predicts. Source:
 Zhu et al., "Deformable DETR: Deformable Transformers for End-to-End Object Detection", ICLR 2021.
 
-Shapes: B images, Q queries, S tokens of all L levels together, M heads, P points a level, D width
-of a head.
+Shapes: B images, Q queries, S tokens of all L levels together, C their width, M heads, P points a
+level, D width of a head.
 """
 
 import math
@@ -21,19 +21,28 @@ Sizes = Sequence[tuple[int, int]]  # (height, width) of every level
 class DeformableAttention(nn.Module):
     """Attention at predicted offsets from a reference point, with predicted weights."""
 
-    def __init__(self, width: int, num_levels: int, num_heads: int = 8, num_points: int = 4):
+    def __init__(
+        self,
+        width: int,
+        num_levels: int,
+        num_heads: int = 8,
+        num_points: int = 4,
+        value_width: int | None = None,
+    ) -> None:
         """
         Args:
-            width: of queries and tokens, a multiple of ``num_heads``.
+            width: C, of queries and tokens.
             num_levels, num_heads, num_points: L, M, P.
+            value_width: M * D, of all heads together, a multiple of ``num_heads``; None: C.
         """
         super().__init__()
+        value_width = value_width or width
         self.num_levels, self.num_heads, self.num_points = num_levels, num_heads, num_points
         number = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(width, 2 * number)
         self.attention_weights = nn.Linear(width, number)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
+        self.value_proj = nn.Linear(width, value_width)
+        self.output_proj = nn.Linear(value_width, width)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -73,6 +82,13 @@ class DeformableAttention(nn.Module):
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
         sums = sample(value, sizes, locations.unflatten(-1, (*grid, 2)), weights)
         return self.output_proj(sums)
+
+
+def pixel_centres(height: int, width: int) -> Tensor:
+    """Return (x, y) of every pixel's centre in 0 ... 1, row by row: (height * width, 2)."""
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1).flatten(0, 1)
 
 
 def sample(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mask2former_rankseg.deformable import DeformableAttention, sample
-from mask2former_rankseg.pixel_decoder import pixel_centres
+from segcore.deformable import DeformableAttention, pixel_centres, sample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
