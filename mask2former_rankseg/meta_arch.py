@@ -18,9 +18,8 @@ from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
-from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
-from segcore.rankseg.oracle import drop_absent
+from segcore.rankseg.oracle import drop_absent, instance_classes, presence_in_ground_truth
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
 
@@ -283,15 +282,9 @@ class MaskFormer(HasClasses, nn.Module):
 
     def _present(self, batched_inputs: list[dict]) -> Tensor:
         """Return which classes the ground truth of each image contains: (B, C) bool."""
-        try:
-            labels = [self.present_classes(item) for item in batched_inputs]
-        except (KeyError, AttributeError) as error:
-            raise UserError(
-                "MODEL.RANKSEG.USE_GT and ORACLE read the classes of the ground truth, but an "
-                "image has none: set them to False, or take a mapper that reads labels."
-            ) from error
-        return presence(labels, self.num_classes).to(self.device)
+        present = presence_in_ground_truth(batched_inputs, self.present_classes, self.num_classes)
+        return present.to(self.device)
 
     def present_classes(self, item: dict) -> Tensor:
         """Return the class ids of the ground truth, in any order, with repetitions: (N,)."""
-        return item["instances"].gt_classes
+        return instance_classes(item)

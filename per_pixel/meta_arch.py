@@ -22,6 +22,7 @@ from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_fro
 from segcore.errors import UserError, printable
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
+from segcore.rankseg.oracle import instance_classes, presence_in_ground_truth
 from segcore.rankseg.selection import presence
 
 from .checkpoint import rename_published, spare_auxiliary
@@ -156,7 +157,8 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         """
         present = None
         if self.only_present or self.oracle:
-            present = self._present(batched_inputs)
+            present = presence_in_ground_truth(batched_inputs, instance_classes, self.num_classes)
+            present = present.to(self.device)
 
         def predict(pixels: Tensor, indices: Sequence[int]) -> PixelScores:
             of_crops = None if present is None else present[list(indices)]
@@ -237,17 +239,6 @@ class PerPixelSegmenter(HasClasses, nn.Module):
                 )
             maps.append(labels)
         return ImageList.from_tensors(maps, pad_value=self.ignore_label).tensor
-
-    def _present(self, batched_inputs: list[dict]) -> Tensor:
-        """Return which classes the ground truth of each image contains: (B, K) bool."""
-        try:
-            labels = [item["instances"].gt_classes for item in batched_inputs]
-        except (KeyError, AttributeError) as error:
-            raise UserError(
-                "MODEL.RANKSEG.USE_GT and ORACLE read the classes of the ground truth, but an "
-                "image has none: set them to False, or take a mapper that reads labels."
-            ) from error
-        return presence(labels, self.num_classes).to(self.device)
 
     def _log(self, scores: PixelScores, labels: Tensor, present: Tensor) -> None:
         """Log statistics of the training batch, every ``LOG_PERIOD`` iterations."""

@@ -3,10 +3,15 @@
 Shapes: B images, C classes.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+from segcore.errors import UserError
+
 from .scores import DROPPED
+from .selection import presence
 
 CERTAIN = 100.0  # the logit of a present class
 
@@ -38,3 +43,33 @@ def oracle_logits(present: Tensor) -> Tensor:
         Logits (B, C) float32.
     """
     return CERTAIN * (2 * present.float() - 1)
+
+
+def presence_in_ground_truth(
+    batched_inputs: Sequence[dict], class_ids: Callable[[dict], Tensor], num_classes: int
+) -> Tensor:
+    """Return the mask of the classes that the ground truth of each image contains, for the oracles.
+
+    Args:
+        batched_inputs: one dict an image.
+        class_ids: from such a dict to the ids of its instances or segments, of any shape, int64.
+        num_classes: C.
+    Returns:
+        (B, C) bool.
+
+    Raises:
+        UserError: an image has no ground truth.
+    """
+    try:
+        labels = [class_ids(item) for item in batched_inputs]
+    except (KeyError, AttributeError) as error:
+        raise UserError(
+            "MODEL.RANKSEG.USE_GT and ORACLE read the classes of the ground truth, but an image "
+            "has none: set them to False, or take a mapper that reads labels."
+        ) from error
+    return presence(labels, num_classes)
+
+
+def instance_classes(item: dict) -> Tensor:
+    """Return the class ids of the ground truth instances of an image, (N,)."""
+    return item["instances"].gt_classes
