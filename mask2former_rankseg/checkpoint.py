@@ -1,11 +1,12 @@
 """Load published Mask2Former and RankSeg checkpoints, and checkpoints of a pre-trained backbone."""
 
 import logging
-import re
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from segcore.backbones import published as backbones
 from segcore.backbones.checkpoint import backbone_weights
 from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import is_for_use, without_other_shapes
@@ -13,6 +14,7 @@ from segcore.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+BACKBONE = "backbone."
 PIXEL, PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 
 
@@ -82,22 +84,26 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     tensors = {name: state_dict.pop(prefix + name) for name in names}
     # Weights of the classes in the loss, which the config determines.
     tensors.pop("criterion.empty_weight", None)
-    renamed = {from_published(name): value for name, value in tensors.items()}
-    backbone = backbone_weights(tensors)
-    if backbone is not None and is_for_use(module):
+    current = module.state_dict()
+    pretrained = _pretrained(module, tensors)
+    if pretrained is None:
+        converted = backbones.load_published(module.backbone, tensors)
+        renamed = {from_published(name): value for name, value in converted.items()}
+    elif is_for_use(module):
         raise UserError(
             "the checkpoint holds a backbone alone: train from it, and predict with the result"
         )
-    if backbone is not None:
+    else:
         logger.warning("the checkpoint holds a backbone: all other weights keep their values")
-        renamed = {
-            name: value for name, value in module.state_dict().items() if not _is_needed(name)
-        }
-        renamed |= {f"backbone.{name}": value for name, value in backbone.items()}
-    renamed = without_other_shapes(renamed, module.state_dict())
+        others = {name: value for name, value in current.items() if not name.startswith(BACKBONE)}
+        renamed = others | pretrained
+    renamed = without_other_shapes(renamed, current)
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
 
-def _is_needed(name: str) -> bool:
-    """Whether a backbone's checkpoint must hold this: all but the norms of Swin's outputs."""
-    return name.startswith("backbone.") and not re.match(r"backbone\.norm\d\.", name)
+def _pretrained(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return our entries of the backbone from a checkpoint of a backbone alone; else None."""
+    found = backbones.load_pretrained(module.backbone, tensors)
+    if found is None and (weights := backbone_weights(tensors)) is not None:
+        found = {BACKBONE + name: value for name, value in weights.items()}
+    return found

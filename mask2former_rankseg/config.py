@@ -78,6 +78,8 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     node.CLASS_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
     node.MASK_WEIGHT = 20.0
+    # Of the pixels' cross-entropy, where the backbone returns semantic logits, as SeMask's does.
+    node.CATE_WEIGHT = 0.4
     node.NHEADS = 8
     node.DROPOUT = 0.1
     node.DIM_FEEDFORWARD = 2048

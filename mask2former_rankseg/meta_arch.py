@@ -14,6 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_se
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from segcore.backbones.auxiliary import SEMANTIC_LOGITS
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
 from segcore.config.rankseg import only_present
@@ -33,6 +34,7 @@ from .criterion import Criterion
 from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
 from .masked_decoder import Decoded
 from .ranking import QueryRanking, Ranked
+from .semantic_loss import semantic_loss
 from .targets import checked_labels, padded_masks
 from .tasks import Tasks
 from .unmerged import UnmergedQueries, unmerged_queries
@@ -59,6 +61,7 @@ class MaskFormer(HasClasses, nn.Module):
         classes: ModelClasses | None = None,
         only_present: bool = False,
         deep_supervision: bool = True,
+        semantic_weight: float = 0.4,
         published_output: bool = False,
     ) -> None:
         """
@@ -75,6 +78,7 @@ class MaskFormer(HasClasses, nn.Module):
             classes: their names, and which are things; the panoptic task needs the latter.
             only_present: oracle: at inference, predict classes of the ground truth only.
             deep_supervision: compute losses after every decoder layer, not after the last alone.
+            semantic_weight: of the loss of ``SEMANTIC_LOGITS``, if the backbone returns them.
             published_output: return the published form of the output, see :meth:`forward`.
         """
         super().__init__()
@@ -89,6 +93,7 @@ class MaskFormer(HasClasses, nn.Module):
         self.classes = classes or ModelClasses()
         self.only_present = only_present
         self.deep_supervision = deep_supervision
+        self.semantic_weight = semantic_weight
         self.published_output = published_output
         # Multi-label logits and ground truth of the last training batch, for logging.
         self.category_predictions: tuple[Tensor, Tensor] | None = None
@@ -117,6 +122,7 @@ class MaskFormer(HasClasses, nn.Module):
             "classes": classes_from_config(cfg),
             "only_present": only_present(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
+            "semantic_weight": node.CATE_WEIGHT,
             "published_output": node.TEST.PUBLISHED_OUTPUT,
         }
 
@@ -132,7 +138,8 @@ class MaskFormer(HasClasses, nn.Module):
                 "width" of the prediction, by default those of "image". Training and the oracles
                 read "instances": ``gt_classes`` (N,) and ``gt_masks`` (N, H, W).
         Returns:
-            training: see :class:`Criterion`.
+            training: see :class:`Criterion`; also ``loss_cate`` if the backbone returns
+            ``SEMANTIC_LOGITS``.
             inference: one dict an image, with the outputs of the tasks: "sem_seg" (C, height,
             width) or "sem_seg_labels" (height, width), as ``prediction_kind`` says; "panoptic_seg",
             a map (height, width) int32 and a list of its segments; "instances" with ``scores``,
@@ -165,9 +172,14 @@ class MaskFormer(HasClasses, nn.Module):
         images = [image.to(self.pixel_mean.dtype) for image in images]
         return ImageList.from_tensors(images, self.size_divisibility)
 
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the backbone's maps of normalised images (B, 3, H, W), for clips of all frames."""
+        return self.backbone(images.flatten(0, -4))
+
     def decode(self, images: Tensor, every_layer: bool) -> Decoded:
-        """Decode normalised images (B, 3, H, W), after every layer or the last one alone."""
-        return self.sem_seg_head(self.backbone(images), every_layer)
+        """Decode normalised images (B, 3, H, W), or clips (B, T, 3, H, W), after every layer or
+        the last one alone."""
+        return self.sem_seg_head(self.features(images), every_layer, *images.shape[1:-3])
 
     def targets(
         self, batched_inputs: list[dict], size: Sequence[int]
@@ -215,7 +227,22 @@ class MaskFormer(HasClasses, nn.Module):
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images = self.to_batch(batched_inputs).tensor
         labels, masks = self.targets(batched_inputs, images.shape[-2:])
-        decoded = self.decode(images, self.deep_supervision)
+        features = self.features(images)
+        decoded = self.sem_seg_head(features, self.deep_supervision, *images.shape[1:-3])
+        losses = self._decoder_losses(decoded, labels, masks, batched_inputs)
+        if SEMANTIC_LOGITS in features:
+            loss = semantic_loss(features[SEMANTIC_LOGITS], labels, masks)
+            losses["loss_cate"] = self.semantic_weight * loss
+        return losses
+
+    def _decoder_losses(
+        self,
+        decoded: Decoded,
+        labels: list[Tensor],
+        masks: list[Tensor],
+        batched_inputs: list[dict],
+    ) -> dict[str, Tensor]:
+        """Return the losses of the queries' predictions; arguments as those of the criterion."""
         logits, mask_logits = zip(*decoded.predictions, strict=True)
         ranked = self.rank(decoded, logits, batched_inputs)
         if ranked is None:

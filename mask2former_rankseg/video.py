@@ -24,7 +24,6 @@ from segcore.rankseg.selection import select_top
 from .clips import Clip, FrameScores, divide
 from .config import check_video
 from .inference import ImageSizes, class_probabilities
-from .masked_decoder import Decoded
 from .meta_arch import MaskFormer
 from .targets import clip_targets
 from .tracks import Tracker
@@ -117,10 +116,6 @@ class VideoMaskFormer(MaskFormer):
                 else:
                     result["instances"] = _instances(tracker, index, clip.sizes, min_score)
                 yield result
-
-    def decode(self, images: Tensor, every_layer: bool) -> Decoded:
-        """Decode normalised clips (B, T, 3, H, W), after every layer or the last one alone."""
-        return self.sem_seg_head(self.backbone(images.flatten(0, 1)), every_layer, images.shape[1])
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise clips and pad them with zeros to a common size: (B, T, 3, H, W)."""

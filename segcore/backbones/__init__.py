@@ -10,6 +10,7 @@ from .config import (
     build_mobilenet_backbone,
 )
 from .config_resnet import add_resnet_config, build_dilated_resnet_backbone
+from .config_semask import D2SeMaskSwinTransformer
 from .config_transformers import (
     add_beit_config,
     add_vit_config,
@@ -19,6 +20,7 @@ from .config_transformers import (
 
 __all__ = [
     "D2MobileNetV2",
+    "D2SeMaskSwinTransformer",
     "D2SwinTransformer",
     "add_backbone_config",
     "add_beit_config",

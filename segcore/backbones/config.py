@@ -1,6 +1,7 @@
 """Backbones in Detectron2's registry, and their config keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec, get_norm
@@ -36,44 +37,70 @@ def add_swin_config(cfg: CfgNode) -> None:
     swin.PRETRAIN_IMG_SIZE = 224
     swin.APE = False
     swin.PATCH_NORM = True
+    # Of D2SeMaskSwinTransformer. SEM_WINDOW_SIZE, NUM_SEM_BLOCKS (1 alone is built): published.
+    # SEM_LAST_STAGE: where its last stage attends: "windows", "map", the whole one, or "published",
+    # as the released code, which takes the map for 150 classes and windows for all other numbers.
+    swin.SEM_WINDOW_SIZE = 7
+    swin.NUM_SEM_BLOCKS = 1
+    swin.SEM_LAST_STAGE = "published"
     cfg.MODEL.SWIN = swin
 
 
-@BACKBONE_REGISTRY.register()
-class D2SwinTransformer(SwinTransformer, Backbone):
-    """Swin as a Detectron2 backbone: feature maps "res2", "res3", ... by name."""
+class NamedStages(Backbone):
+    """The interface of a Detectron2 backbone, of a :class:`SwinTransformer`."""
 
-    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
-        swin = cfg.MODEL.SWIN
-        _check(swin)
-        super().__init__(
-            swin.EMBED_DIM,
-            swin.DEPTHS,
-            swin.NUM_HEADS,
-            swin.WINDOW_SIZE,
-            patch_size=swin.PATCH_SIZE,
-            in_channels=input_shape.channels,
-            mlp_ratio=swin.MLP_RATIO,
-            qkv_bias=swin.QKV_BIAS,
-            qk_scale=swin.QK_SCALE,
-            dropout=swin.DROP_RATE,
-            attention_dropout=swin.ATTN_DROP_RATE,
-            drop_path=swin.DROP_PATH_RATE,
-            checkpointing=swin.USE_CHECKPOINT,
-        )
+    def set_features(self, swin: CfgNode) -> None:
+        """Set names, channels and strides of the maps as ``MODEL.SWIN`` says."""
         self._stage_names = _stage_names(swin)
         self._out_features = list(swin.OUT_FEATURES)
         self._out_feature_channels = dict(zip(self._stage_names, self.widths, strict=True))
         self._out_feature_strides = dict(zip(self._stage_names, self.strides, strict=True))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """images (B, 3, H, W) -> the maps of ``MODEL.SWIN.OUT_FEATURES``, (B, C, H / s, W / s)."""
-        maps = dict(zip(self._stage_names, super().forward(images), strict=True))
-        return {name: maps[name] for name in self._out_features}
+    def named(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the maps of ``MODEL.SWIN.OUT_FEATURES`` by name, given those of all stages."""
+        by_name = dict(zip(self._stage_names, maps, strict=True))
+        return {name: by_name[name] for name in self._out_features}
 
     @property
     def size_divisibility(self) -> int:
         return self.strides[-1]
+
+
+def swin_arguments(swin: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+    """Return the arguments of :class:`SwinTransformer` that ``MODEL.SWIN`` describes.
+
+    Raises:
+        UserError: no such transformer exists.
+    """
+    _check(swin)
+    return {
+        "width": swin.EMBED_DIM,
+        "depths": swin.DEPTHS,
+        "num_heads": swin.NUM_HEADS,
+        "window": swin.WINDOW_SIZE,
+        "patch_size": swin.PATCH_SIZE,
+        "in_channels": input_shape.channels,
+        "mlp_ratio": swin.MLP_RATIO,
+        "qkv_bias": swin.QKV_BIAS,
+        "qk_scale": swin.QK_SCALE,
+        "dropout": swin.DROP_RATE,
+        "attention_dropout": swin.ATTN_DROP_RATE,
+        "drop_path": swin.DROP_PATH_RATE,
+        "checkpointing": swin.USE_CHECKPOINT,
+    }
+
+
+@BACKBONE_REGISTRY.register()
+class D2SwinTransformer(SwinTransformer, NamedStages):
+    """Swin as a Detectron2 backbone: feature maps "res2", "res3", ... by name."""
+
+    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
+        super().__init__(**swin_arguments(cfg.MODEL.SWIN, input_shape))
+        self.set_features(cfg.MODEL.SWIN)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images (B, 3, H, W) -> the maps of ``MODEL.SWIN.OUT_FEATURES``, (B, C, H / s, W / s)."""
+        return self.named(super().forward(images))
 
 
 @register_config_keys

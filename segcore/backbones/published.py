@@ -16,6 +16,7 @@ from segcore.checkpoint.weights import resample_other_shapes
 
 from .beit import Beit
 from .resnet import DilatedResNet
+from .semask import SeMaskSwin
 from .swin import SwinTransformer, from_unfolded
 from .vit import VisionTransformer
 
@@ -115,6 +116,32 @@ def _convert_swin(_: SwinTransformer, tensors: dict[str, Tensor]) -> dict[str, T
     }
 
 
+# SeMask's, over those of Swin's original release.
+SEMASK = Renaming(
+    [
+        ("layers.#.semantic_layer.norm1.*", "layers.#.semantic_layer.norm.*"),
+        *(
+            (
+                f"layers.#.semantic_layer.class_injection.0.{theirs}",
+                f"layers.#.semantic_layer.{ours}",
+            )
+            for theirs, ours in (
+                ("mlp_cls_q.*", "query.*"),
+                ("mlp_cls_k.*", "key.*"),
+                ("mlp_v.*", "value.*"),
+                ("mlp_res.*", "proj.*"),
+                ("gamma", "gamma"),
+            )
+        ),
+    ]
+)
+
+
+def _convert_semask(backbone: SeMaskSwin, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    swin = _convert_swin(backbone, tensors)
+    return {SEMASK.to_ours(name): value for name, value in swin.items()}
+
+
 AS_PUBLISHED = Renaming([])
 LAYOUTS: dict[type[nn.Module], Layout] = {
     VisionTransformer: Layout(
@@ -130,6 +157,13 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
         dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
         own=r"pyramid\..*",
         convert=_convert_beit,
+    ),
+    SeMaskSwin: Layout(
+        names=SEMASK,
+        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        dropped=r".*\.(relative_position_index|attn_mask)|(head|norm)\..*",
+        own=r"norm\d\..*|layers\.\d\.semantic_layer\..*",
+        convert=_convert_semask,
     ),
     SwinTransformer: Layout(
         names=SWIN,

@@ -7,7 +7,7 @@ Shapes: B images, (H, W) a feature map, C its width, w the side of a window, nW 
 N = w * w tokens a window.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -81,12 +81,25 @@ class SwinTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, H, W) -> for stage i (B, C * 2^i, H / 2^(i + 2), W / 2^(i + 2))."""
+        return self.feature_maps(images)
+
+    def feature_maps(
+        self, images: Tensor, refine: Callable[[int, Tensor], Tensor] | None = None
+    ) -> list[Tensor]:
+        """Return what :meth:`forward` returns.
+
+        Args:
+            images: (B, 3, H, W).
+            refine: (number of a stage, its tokens (B, H, W, C) after its blocks) -> the tokens that
+                go on instead, to the map of this stage and to the next one.
+        """
         x = self.dropout(self.patch_embed(images))
         maps = []
         for stage, layer in enumerate(self.layers):
             for block in layer.blocks:
                 keep = not (self.checkpointing and torch.is_grad_enabled())
                 x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
+            x = x if refine is None else refine(stage, x)
             maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2).contiguous())
             if layer.downsample is not None:
                 x = layer.downsample(x)
