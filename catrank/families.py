@@ -19,7 +19,7 @@ ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 FAMILIES = {
     "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
     "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "MASK_FORMER.TEST"},
-    "per_pixel": {"PerPixelSegmenter", "PER_PIXEL"},
+    "per_pixel": {"PerPixelSegmenter", "Query2Label", "PER_PIXEL"},
 }
 
 

@@ -5,13 +5,14 @@ heads are in ``names/``.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from segcore.backbones import published as backbones
 from segcore.backbones.checkpoint import backbone_weights
+from segcore.backbones.swin import SwinTransformer
 from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import is_for_use, without_other_shapes
 from segcore.errors import UserError
@@ -20,7 +21,7 @@ from segcore.rankseg.heads import DecoderHead, EncoderHead, PoolingHead
 from .classifier import PixelHead
 from .deeplabv3plus import DeepLabV3Plus
 from .embeddings import EmbeddingHead
-from .names import decoders, essnet, segmenter
+from .names import decoders, essnet, query2label, segmenter
 from .segmenter import SegmenterHead
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,21 @@ def _names_of_head(prefix: str, head: nn.Module) -> HeadNames:
     return HeadNames(prefix, published, Renaming(pairs))
 
 
+Convert = Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+
+
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename published parameters to ours, in place: a ``load_state_dict`` pre-hook of the model.
+    """Rename published parameters of a segmenter, in place: a ``load_state_dict`` pre-hook."""
+    _rename(convert_published, module, state_dict, prefix)
+
+
+def rename_query2label(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename published parameters of Query2Label, in place: a ``load_state_dict`` pre-hook."""
+    _rename(convert_query2label, module, state_dict, prefix)
+
+
+def _rename(convert: Convert, module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+    """Rename published parameters to ours, in place.
 
     A checkpoint of a pre-trained backbone fills the backbone; all other parameters keep their
     values. Parameters of another shape, such as the classifier of other classes, are left out; the
@@ -114,7 +128,7 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
         others = {n: value for n, value in current.items() if not n.startswith(BACKBONE)}
         renamed = others | pretrained
     else:
-        renamed = convert_published(module, tensors)
+        renamed = convert(module, tensors)
     renamed = without_other_shapes(renamed, current)
     state_dict.update({prefix + name: value for name, value in renamed.items()})
 
@@ -162,6 +176,34 @@ def convert_published(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[
             value = value.T if name in TRANSPOSED else value
             converted[ours] = _unsqueezed(value, current.get(ours))
     return converted
+
+
+def convert_query2label(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries of a Query2Label checkpoint under our names and with our values.
+
+    Args:
+        module: has ``backbone`` and ``head``.
+        tensors: by published names, or by ours; not all need be there.
+    """
+    names, current = Renaming(query2label.HEAD), module.state_dict()
+    renamed = {
+        names.to_ours(_of_backbone(module.backbone, name)): value
+        for name, value in tensors.items()
+        if name != query2label.COMPUTED
+    }
+    converted = backbones.load_published(module.backbone, renamed)
+    return {name: _unsqueezed(value, current.get(name)) for name, value in converted.items()}
+
+
+def _of_backbone(backbone: nn.Module, name: str) -> str:
+    """Return the name behind ``backbone.`` of a published parameter of Query2Label's backbone."""
+    for published in query2label.BACKBONE:
+        if name.startswith(published):
+            name = BACKBONE + name.removeprefix(published)
+            break
+    if isinstance(backbone, SwinTransformer):  # it ends with the norm of its classifier
+        name = name.replace("backbone.norm.", f"backbone.norm{len(backbone.layers) - 1}.")
+    return name
 
 
 def _unsqueezed(value: Tensor, like: Tensor | None) -> Tensor:

@@ -29,6 +29,8 @@ def add_per_pixel_config(cfg: CfgNode) -> None:
     cfg.MODEL.PER_PIXEL = _per_pixel_keys()
     cfg.MODEL.ENCNET = _encnet_keys()
     cfg.MODEL.ESSNET = _essnet_keys()
+    cfg.MODEL.QUERY2LABEL = _query2label_keys()
+    cfg.INPUT.IMAGE_CLASSES = _image_classes_keys()
 
 
 @register_config_keys
@@ -104,6 +106,41 @@ def _essnet_keys() -> CfgNode:
     # Embeddings of length 1; and which classes a pixel is compared with: "nearest" or "random".
     node.NORMALISE = True
     node.NEGATIVES = "nearest"
+    return node
+
+
+def _query2label_keys() -> CfgNode:
+    """Query2Label: a head that classifies which classes are in an image."""
+    node = CfgNode()
+    # The map of the backbone, and the width that it is projected to; 0: none, as published.
+    node.IN_FEATURE = "res5"
+    node.HIDDEN_DIM = 0
+    # Of the layers: attention heads, inner width, probability of dropout, and their numbers.
+    node.NUM_HEADS = 4
+    node.FEEDFORWARD_DIM = 8192
+    node.DROPOUT = 0.1
+    node.ENCODER_LAYERS = 1
+    node.DECODER_LAYERS = 2
+    # The asymmetric loss: focusing exponents of absent and of present classes, the probability up
+    # to which an absent class costs nothing, whether gradients flow through the focusing weights,
+    # and the factor on the mean (the published code sums over classes, and divides by their number
+    # and 1/1000).
+    node.GAMMAS = [2.0, 0.0]
+    node.CLIP = 0.0
+    node.FOCUS_GRADIENT = False
+    node.LOSS_WEIGHT = 1000.0
+    return node
+
+
+def _image_classes_keys() -> CfgNode:
+    """The mapper "image_classes": a square image, and the classes that are present in it."""
+    node = CfgNode()
+    # Side of the square that images are resized to.
+    node.SIZE = 448
+    # Side of the square hole of cutout over that of the image; 0: none.
+    node.CUTOUT = 0.5
+    # RandAugment: number of operations, 0 for none, and their magnitude of 31.
+    node.RAND_AUGMENT = [2, 9]
     return node
 
 

@@ -32,6 +32,8 @@ def _weight(name: str, shape: tuple[int, ...], plain: Tensor) -> Tensor:
         return 0.5 * noise
     if leaf == "cls_bias_emb":
         return 0.05 * noise
+    if name.endswith("query_embed.weight"):
+        return noise
     if leaf in ("gamma_1", "gamma_2", "gamma"):
         return 0.5 + 0.1 * noise
     if leaf == "W" and len(shape) == 3:

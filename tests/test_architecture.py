@@ -17,7 +17,7 @@ SHELL = {"__init__", "config", "meta_arch", "checkpoint"}
 SHELL_OF = {
     "catseg_d2": {"contrastive"},
     "mask2former_rankseg": {"heads", "video"},
-    "per_pixel": {"builders", "pixel_builders"},
+    "per_pixel": {"builders", "multilabel", "pixel_builders"},
 }
 # Modules of segcore that import neither configs nor Detectron2.
 MATHEMATICS_MAY_IMPORT = (

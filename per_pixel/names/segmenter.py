@@ -4,6 +4,8 @@ Two layouts: that of RankSeg's code, which numbers the layer of the multi-label 
 the mask transformer, and mmsegmentation's own. Names are those behind ``decode_head.``.
 """
 
+from .query2label import decoder_pairs
+
 # mmsegmentation multiplies by linear layers, whose matrices are the transposes of ours.
 TRANSPOSED = ("patch_proj.weight", "classes_proj.weight")
 # What published files contain beside parameters: a table of positions, which the model computes.
@@ -40,17 +42,9 @@ _ENCODER = [
     ("ml_fc.W", "ranking.head.classifier.weight"),
     ("ml_fc.b", "ranking.head.classifier.bias"),
 ]
-_QUERY = "img_cls_head.transformer.decoder."
 _DECODER = [
     ("img_cls_head.input_proj.*", "ranking.head.input_proj.*"),
-    (_QUERY + "layers.#.multihead_attn.*", "ranking.head.layers.#.cross_attn.*"),
-    # The norm of the self-attention, which these layers lack, would be the first.
-    (_QUERY + "layers.#.norm2.*", "ranking.head.layers.#.norm1.*"),
-    (_QUERY + "layers.#.norm3.*", "ranking.head.layers.#.norm2.*"),
-    (_QUERY + "layers.#.*", "ranking.head.layers.#.*"),
-    (_QUERY + "norm.*", "ranking.head.norm.*"),
-    ("img_cls_head.fc.W", "ranking.head.classifier.weight"),
-    ("img_cls_head.fc.b", "ranking.head.classifier.bias"),
+    *decoder_pairs("img_cls_head.", "ranking.head."),
 ]
 _GAP = [
     ("img_cls_head.1.conv.*", "ranking.head.input_proj.*"),

@@ -17,20 +17,24 @@ from .config_transformers import (
     build_beit_backbone,
     build_vit_backbone,
 )
+from .tresnet import TResNetBackbone, add_tresnet_config, build_tresnet_backbone
 
 __all__ = [
     "D2MobileNetV2",
     "D2SeMaskSwinTransformer",
     "D2SwinTransformer",
+    "TResNetBackbone",
     "add_backbone_config",
     "add_beit_config",
     "add_mobilenet_config",
     "add_resnet_config",
     "add_swin_config",
+    "add_tresnet_config",
     "add_vit_config",
     "build_beit_backbone",
     "build_dilated_resnet_backbone",
     "build_mobilenet_backbone",
+    "build_tresnet_backbone",
     "build_vit_backbone",
 ]
 
@@ -42,3 +46,4 @@ def add_backbone_config(cfg: CfgNode) -> None:
     add_beit_config(cfg)
     add_resnet_config(cfg)
     add_mobilenet_config(cfg)
+    add_tresnet_config(cfg)

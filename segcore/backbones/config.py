@@ -57,8 +57,9 @@ class NamedStages(Backbone):
         self._out_feature_strides = dict(zip(self._stage_names, self.strides, strict=True))
 
     def named(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the maps of ``MODEL.SWIN.OUT_FEATURES`` by name, given those of all stages."""
-        by_name = dict(zip(self._stage_names, maps, strict=True))
+        """Return the maps of ``MODEL.SWIN.OUT_FEATURES`` by name, given those of ``out_stages``."""
+        names = [self._stage_names[stage] for stage in self.out_stages]
+        by_name = dict(zip(names, maps, strict=True))
         return {name: by_name[name] for name in self._out_features}
 
     @property
@@ -73,6 +74,7 @@ def swin_arguments(swin: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         UserError: no such transformer exists.
     """
     _check(swin)
+    stages = enumerate(_stage_names(swin))
     return {
         "width": swin.EMBED_DIM,
         "depths": swin.DEPTHS,
@@ -87,6 +89,7 @@ def swin_arguments(swin: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         "attention_dropout": swin.ATTN_DROP_RATE,
         "drop_path": swin.DROP_PATH_RATE,
         "checkpointing": swin.USE_CHECKPOINT,
+        "out_stages": [stage for stage, name in stages if name in swin.OUT_FEATURES],
     }
 
 

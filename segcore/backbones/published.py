@@ -18,6 +18,7 @@ from .beit import Beit
 from .resnet import DilatedResNet
 from .semask import SeMaskSwin
 from .swin import SwinTransformer, from_unfolded
+from .tresnet import TResNetBackbone, convert_tresnet
 from .vit import VisionTransformer
 
 PREFIX, NECK = "backbone.", "neck."
@@ -178,6 +179,13 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
         dropped=r"fc\..*",
         own="",
         convert=lambda _, tensors: tensors,
+    ),
+    TResNetBackbone: Layout(
+        names=AS_PUBLISHED,
+        first=("body.conv1.0.weight", "body.conv1.conv.weight"),
+        dropped=r"head\..*",
+        own="",
+        convert=convert_tresnet,
     ),
 }
 AS_IS = Layout(AS_PUBLISHED, (), "", "", lambda _, tensors: tensors)

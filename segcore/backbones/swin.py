@@ -39,6 +39,7 @@ class SwinTransformer(nn.Module):
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
         checkpointing: bool = False,
+        out_stages: Sequence[int] | None = None,
     ) -> None:
         """
         Args:
@@ -51,11 +52,13 @@ class SwinTransformer(nn.Module):
             dropout, attention_dropout: probabilities.
             drop_path: with which the last block is left out in training; it rises from 0 in a line.
             checkpointing: compute blocks again in the backward pass instead of keeping them.
+            out_stages: those whose maps, each with a norm, are returned; None: all.
         """
         super().__init__()
         self.widths = [width << stage for stage in range(len(depths))]
         self.strides = [patch_size << stage for stage in range(len(depths))]
         self.checkpointing = checkpointing
+        self.out_stages = tuple(range(len(depths)) if out_stages is None else out_stages)
         self.patch_embed = PatchEmbedding(in_channels, width, patch_size)
         self.dropout = nn.Dropout(dropout)
         last = max(sum(depths) - 1, 1)
@@ -75,12 +78,14 @@ class SwinTransformer(nn.Module):
             )
             merging = PatchMerging(self.widths[stage]) if stage + 1 < len(depths) else None
             self.layers.append(Stage(blocks, merging))
-            self.add_module(f"norm{stage}", nn.LayerNorm(self.widths[stage]))
+            if stage in self.out_stages:
+                self.add_module(f"norm{stage}", nn.LayerNorm(self.widths[stage]))
         self.apply(initialise_linear)
         self.register_load_state_dict_pre_hook(_drop_derived)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """images (B, 3, H, W) -> for stage i (B, C * 2^i, H / 2^(i + 2), W / 2^(i + 2))."""
+        """images (B, 3, H, W) -> for each of ``out_stages``, i, in ascending order
+        (B, C * 2^i, H / 2^(i + 2), W / 2^(i + 2))."""
         return self.feature_maps(images)
 
     def feature_maps(
@@ -100,7 +105,8 @@ class SwinTransformer(nn.Module):
                 keep = not (self.checkpointing and torch.is_grad_enabled())
                 x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
             x = x if refine is None else refine(stage, x)
-            maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2).contiguous())
+            if stage in self.out_stages:
+                maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2).contiguous())
             if layer.downsample is not None:
                 x = layer.downsample(x)
         return maps

@@ -35,6 +35,7 @@ RULES = {
     "VideoInstanceEvaluator": {"AP": "YouTube-VIS's AP of tracks"},
     "MultilabelEvaluator": {
         "mAP": "mean over classes, images ranked",
+        "mAP-envelope": "mean over classes, images ranked, best precision at a later rank",
         "mAP-image": "mean over images, classes ranked",
     },
 }

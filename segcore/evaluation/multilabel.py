@@ -158,12 +158,14 @@ def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> di
         top: numbers k of top classes; those above C are left out.
     Returns:
         ``mAP``: the mean over classes of the average precision of their ranking of images, the
-        usual one; ``mAP-image``: the mean over images of the average precision of their ranking of
-        classes, as RankSeg's code computes it; ``recall@k`` over images with any class, and
-        ``precision@k`` over all.
+        usual one; ``mAP-envelope``: the same where the precision at a rank is the best one at this
+        rank or a later one, as PASCAL VOC and Query2Label's code compute it; ``mAP-image``: the
+        mean over images of the average precision of their ranking of classes, as RankSeg's code
+        computes it; ``recall@k`` over images with any class, and ``precision@k`` over all.
     """
     results = {
         "mAP": average_precision(scores.T, present.T),
+        "mAP-envelope": average_precision(scores.T, present.T, envelope=True),
         "mAP-image": average_precision(scores, present),
     }
     order = scores.argsort(dim=1, descending=True, stable=True)
@@ -177,7 +179,7 @@ def multilabel_scores(scores: Tensor, present: Tensor, top: Sequence[int]) -> di
     return {name: 100 * values.nanmean().item() for name, values in results.items()}
 
 
-def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
+def average_precision(scores: Tensor, positive: Tensor, *, envelope: bool = False) -> Tensor:
     """Return the average precision of each row: the mean of the precision at its positives.
 
     Entries of equal score share one rank, so that their order does not matter.
@@ -185,6 +187,7 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
     Args:
         scores: (R, N).
         positive: (R, N) bool.
+        envelope: the precision at a rank is the best one at this rank or a later one.
     Returns:
         (R,) float64, nan of rows without a positive.
     """
@@ -194,6 +197,12 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
         ranked = falling.sort(dim=1).values
         hits = falling.masked_fill(~mask, torch.inf).sort(dim=1).values
         precision = _count_up_to(hits, falling) / _count_up_to(ranked, falling)
+        if envelope:
+            order = falling.argsort(dim=1)
+            best = precision.gather(1, order).flip(1).cummax(dim=1).values.flip(1)
+            # Of equal scores the first entry has the best precision of all that follow.
+            first = torch.searchsorted(ranked, falling)
+            precision = best.gather(1, first)
         rows.append((precision * mask).sum(dim=1) / mask.sum(dim=1))
     return torch.cat(rows)
 

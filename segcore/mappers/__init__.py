@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 
 from segcore.errors import UserError
 from segcore.mappers.captions import CaptionMapper
+from segcore.mappers.image_classes import ImageClassesMapper
 from segcore.mappers.instance import InstanceMapper
 from segcore.mappers.panoptic import PanopticMapper
 from segcore.mappers.per_pixel import PerPixelMapper
@@ -19,6 +20,7 @@ from segcore.mappers.video_semantic import VideoSemanticMapper
 __all__ = [
     "MAPPER_REGISTRY",
     "CaptionMapper",
+    "ImageClassesMapper",
     "InstanceMapper",
     "PanopticMapper",
     "PerPixelMapper",

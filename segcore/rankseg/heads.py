@@ -139,12 +139,20 @@ class DecoderHead(ClassTokenHead):
         self.register_buffer("positions", positions, persistent=False)
 
     def refine(self, features: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
-        query = self.class_tokens(class_embeddings, len(features))
-        value = self.input_proj(features)
-        key = value if self.positions is None else value + self.positions
+        return self.attend(self.input_proj(features), self.positions, class_embeddings)
+
+    def attend(
+        self, memory: Tensor, positions: Tensor | None, class_embeddings: Tensor | None = None
+    ) -> Tensor:
+        """Return the refined class tokens (B, C, E) of projected features (B, L, E).
+
+        ``positions`` (L, E) are added where the tokens look for features, not to the features.
+        """
+        query = self.class_tokens(class_embeddings, len(memory))
+        key = memory if positions is None else memory + positions
         x = torch.zeros_like(query)
         for layer in self.layers:
-            x = layer(x, query, key, value)
+            x = layer(x, query, key, memory)
         return self.norm(x)
 
 

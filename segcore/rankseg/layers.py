@@ -99,7 +99,10 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A post-norm transformer decoder layer without self-attention (Query2Label)."""
+    """A post-norm transformer decoder layer without self-attention (Query2Label).
+
+    With x itself as value, x + positions as key, and positions as query it is an encoder layer.
+    """
 
     def __init__(self, width: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()

@@ -141,7 +141,9 @@ def test_conventions_of_several_evaluators(dataset):
     )
     described = describe_evaluators(both)
     assert described["name"] == "SemanticEvaluator, MultilabelEvaluator"
-    assert {"mIoU", "mIoU_union", "mAP", "mAP-image"} == described["conventions"].keys()
+    assert {"mIoU", "mIoU_union", "mAP", "mAP-envelope", "mAP-image"} == described[
+        "conventions"
+    ].keys()
     videos = describe_evaluators(VideoSemanticEvaluator(dataset))
     assert {"VC8", "VC16", "mIoU"} <= videos["conventions"].keys()
 

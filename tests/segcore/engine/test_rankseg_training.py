@@ -83,7 +83,7 @@ def test_what_the_head_knows_is_logged(trainer, tmp_path) -> None:
     trainer().train()
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
     scores = {k: v for k, v in lines[-1].items() if k.startswith("train_multilabel/")}
-    names = {"mAP", "mAP-image", "recall@1", "recall@5", "recall@10"}
+    names = {"mAP", "mAP-envelope", "mAP-image", "recall@1", "recall@5", "recall@10"}
     assert scores.keys() == {f"train_multilabel/{name}" for name in names}
     assert all(0 <= score <= 100 for score in scores.values())
     assert scores["train_multilabel/recall@10"] >= scores["train_multilabel/recall@1"]

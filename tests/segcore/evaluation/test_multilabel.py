@@ -129,7 +129,13 @@ def test_ground_truth_of_each_kind(tmp_path: Path, register, kind: str) -> None:
     evaluator = MultilabelEvaluator(register([item], ignore_label=255), output_dir=tmp_path)
     evaluator.process([item], [{"category_scores": torch.tensor([3.0, 1.0, 2.0])}])
     scores = evaluator.evaluate()["multilabel"]
-    assert scores == {"mAP": 100, "mAP-image": 100, "recall@1": 50, "precision@1": 100}
+    assert scores == {
+        "mAP": 100,
+        "mAP-envelope": 100,
+        "mAP-image": 100,
+        "recall@1": 50,
+        "precision@1": 100,
+    }
     report = json.loads((tmp_path / "multilabel_evaluation.json").read_text("utf-8"))
     assert report["scores"] == scores
     with pytest.raises(UserError, match=r"holds the value 2|has class 2, but"):
@@ -145,3 +151,17 @@ def test_errors(register) -> None:
         evaluator.process([{"file_name": "b.jpg"}], [output])
     with pytest.raises(UserError, match="no image of dataset"):
         evaluator.evaluate()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_envelope_is_the_best_precision_at_later_ranks(ties: bool) -> None:
+    """As computed one class after the other; equal scores share a rank."""
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.rand((5, 30), generator=draw)
+    scores = (scores * 6).round() if ties else scores
+    positive = torch.rand((5, 30), generator=draw) < 0.3
+    found = average_precision(scores, positive, envelope=True)
+    for row, mask, result in zip(scores, positive, found, strict=True):
+        precision = {s: mask[row >= s].double().mean().item() for s in row.unique().tolist()}
+        best = [max(precision[t] for t in precision if t <= s) for s in row[mask].tolist()]
+        assert result.item() == pytest.approx(sum(best) / len(best), abs=1e-12)
