@@ -170,16 +170,28 @@ class Checkpointer(DetectionCheckpointer):
         Raises:
             UserError: the disk is full, or a weight is no longer finite.
         """
+        state = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        if self._write(name, state | kwargs):
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str) -> None:
+        """Write the model alone to ``<name>.pth`` atomically; no run resumes from it.
+
+        Raises:
+            UserError: as :meth:`save`.
+        """
+        self._write(name, {})
+
+    def _write(self, name: str, state: dict[str, Any]) -> bool:
+        """Write the model and more to ``<name>.pth``, unless this process writes nothing."""
         if not self.save_dir or not self.save_to_disk:
-            return
+            return False
         self._require_finite()
-        data = {"model": self.model.state_dict()}
-        data |= {key: item.state_dict() for key, item in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Writing %s", path)
         with writing(path) as file:
-            torch.save(data | kwargs, file)
-        self.tag_last_checkpoint(path.name)
+            torch.save({"model": self.model.state_dict()} | state, file)
+        return True
 
     def remove_partial_files(self) -> None:
         """Remove the partial files of a run that was killed while it was writing."""

@@ -37,3 +37,16 @@ def add_solver_keys(node: CfgNode) -> None:
     node.POLY_LR_END = 0.0
     node.POLY_LR_MIN = 0.0
     node.POLY_LR_CONVENTION = "multiplied"
+
+    # "OneCycleLR" is torch's: a cosine from 1/25 of the learning rate up to it over this share of
+    # the iterations, then down to 1/250,000; beta 1 of AdamW (or the momentum of SGD) goes from
+    # 0.95 to 0.85 and back meanwhile.
+    node.ONE_CYCLE_RISE = 0.2
+
+    # Decay of the exponential moving average of the weights, which is evaluated beside the model; 0
+    # is none. BEST_METRIC: a result of the evaluation, such as "multilabel/mAP"; the weights, or
+    # averaged weights, with the best one so far are kept as model_best.pth. EARLY_STOP: training
+    # ends when more than so many evaluations have brought no better one; 0 is never.
+    node.EMA_DECAY = 0.0
+    node.BEST_METRIC = ""
+    node.EARLY_STOP = 0

@@ -68,7 +68,8 @@ class TrainingProgress(HookBase):
         trainer = self.trainer
         count = trainer.iter - trainer.start_iter
         self._step.result = ", ".join([f"{count:,} iterations", *self._losses()[:1]])
-        self._step.end(failed=trainer.iter < trainer.max_iter)
+        stopped_early = getattr(trainer, "stopped_early", False)
+        self._step.end(failed=trainer.iter < trainer.max_iter and not stopped_early)
 
     def _losses(self) -> list[str]:
         storage, shown = self.trainer.storage, []

@@ -5,7 +5,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.projects.deeplab import build_lr_scheduler as build_detectron2_schedule
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from segcore.errors import UserError
 
@@ -14,7 +14,8 @@ WARMUPS = ("linear", "constant")
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Return ``SOLVER.LR_SCHEDULER_NAME``: ``PolyLR``, ``WarmupPolyLR`` or Detectron2's names.
+    """Return ``SOLVER.LR_SCHEDULER_NAME``: ``PolyLR``, ``OneCycleLR``, ``WarmupPolyLR`` or
+    Detectron2's names.
 
     Raises:
         UserError: there is no such schedule, or a key has an unknown value.
@@ -32,10 +33,27 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
             warmup_method=solver.WARMUP_METHOD,
             convention=solver.POLY_LR_CONVENTION,
         )
+    if solver.LR_SCHEDULER_NAME == "OneCycleLR":
+        return _one_cycle(optimizer, solver.MAX_ITER, solver.ONE_CYCLE_RISE)
     try:
         return build_detectron2_schedule(cfg, optimizer)
     except ValueError as error:
-        raise UserError(f"SOLVER.LR_SCHEDULER_NAME: {error} (or PolyLR)") from error
+        raise UserError(f"SOLVER.LR_SCHEDULER_NAME: {error} (or PolyLR, OneCycleLR)") from error
+
+
+def _one_cycle(optimizer: Optimizer, iterations: int, rise: float) -> OneCycleLR:
+    """Return torch's schedule, in which every group rises to its learning rate.
+
+    Raises:
+        UserError: the share of iterations in which it rises is out of range.
+    """
+    if not 1 / iterations < rise < 1:
+        raise UserError(
+            f"SOLVER.ONE_CYCLE_RISE is {rise}; of {iterations} iterations (SOLVER.MAX_ITER) it has "
+            "to be more than one and not all"
+        )
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, rates, total_steps=iterations, pct_start=rise)
 
 
 class PolyLR(LRScheduler):

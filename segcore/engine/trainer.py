@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ from .collective import collective, collective_inference
 from .optimizer import build_optimizer
 from .progress import TrainingProgress, print_results
 from .schedule import build_lr_scheduler
+from .selecting import StoppedEarly, select_weights
 from .sharding import Shard
 from .step import AutocastTrainer, autocast_dtype
 from .tta import with_tta
@@ -84,6 +86,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = build_checkpointer(cfg, model, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
+        self.stopped_early = False
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
@@ -106,8 +109,12 @@ class Trainer(DefaultTrainer):
             _main_process_first(start)
 
     def build_hooks(self) -> list[HookBase]:
-        """Return Detectron2's hooks, and before them :class:`CategoryScores` for RankSeg models."""
-        hooks, model = super().build_hooks(), self.checkpointer.model
+        """Return Detectron2's hooks, those that ``SOLVER`` asks for in :mod:`.selecting`, and
+        before them :class:`CategoryScores` for RankSeg models."""
+        model = self.checkpointer.model
+        hooks = select_weights(
+            self.cfg, model, super().build_hooks(), self._evaluate, self.checkpointer.save_weights
+        )
         if hasattr(model, "category_predictions") and self.cfg.MODEL.RANKSEG.FLAG:
             hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
         return [TrainingProgress(), *hooks]
@@ -115,6 +122,27 @@ class Trainer(DefaultTrainer):
     def before_train(self) -> None:
         super().before_train()
         self._trainer.begin(self.start_iter)
+
+    def train(self) -> dict[str, Any] | None:
+        """Train to ``SOLVER.MAX_ITER``, or to where ``SOLVER.EARLY_STOP`` ends it; returns the
+        results of the last evaluation in the main process."""
+        try:
+            return super().train()
+        except StoppedEarly:
+            logger.info("The scores no longer improve: stopped after iteration %d", self.iter)
+            if comm.is_main_process():
+                self.checkpointer.save("model_final", iteration=self.iter)
+            return getattr(self, "_last_eval_results", None)
+
+    def _evaluate(self, folder: str) -> dict[str, Any] | None:
+        """Evaluate the model; the files go to this folder of ``OUTPUT_DIR``."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, folder))
+        results = self.test(cfg, self.model)
+        if not folder:
+            self._last_eval_results = results
+        return results
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
