@@ -17,6 +17,7 @@ from .config_transformers import (
     build_beit_backbone,
     build_vit_backbone,
 )
+from .config_vit_adapter import add_vit_adapter_config, build_beit_adapter_backbone
 from .tresnet import TResNetBackbone, add_tresnet_config, build_tresnet_backbone
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "add_resnet_config",
     "add_swin_config",
     "add_tresnet_config",
+    "add_vit_adapter_config",
     "add_vit_config",
+    "build_beit_adapter_backbone",
     "build_beit_backbone",
     "build_dilated_resnet_backbone",
     "build_mobilenet_backbone",
@@ -44,6 +47,7 @@ def add_backbone_config(cfg: CfgNode) -> None:
     add_swin_config(cfg)
     add_vit_config(cfg)
     add_beit_config(cfg)
+    add_vit_adapter_config(cfg)
     add_resnet_config(cfg)
     add_mobilenet_config(cfg)
     add_tresnet_config(cfg)

@@ -7,6 +7,7 @@ Shapes: B images, (H, W) an image, (h, w) its grid of patches, D width.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,31 +16,28 @@ from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .relative_positions import RelativePositions, token_index
+from .relative_positions import Grid, RelativePositions, token_index
 from .swin import initialise_linear
 from .vit import NORM, PatchEmbedding
 
 STAGES = ("res2", "res3", "res4", "res5")
 
 
-class Beit(Backbone):
-    """Maps "res2" ... "res5" of D channels at a quarter, a half, once and twice the patch size."""
+class BeitBlocks(Backbone):
+    """The transformer: tokens of the patches, behind a class token, and the blocks."""
 
     def __init__(
         self,
         width: int,
         depth: int,
         num_heads: int,
-        grid: tuple[int, int],
-        out_blocks: Sequence[int],
+        grid: Grid,
         *,
         patch_size: int = 16,
         in_channels: int = 3,
         mlp_ratio: float = 4.0,
         layer_scale: float = 1e-6,
         drop_path: float = 0.0,
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        out_features: Sequence[str] = STAGES,
         checkpointing: bool = False,
     ) -> None:
         """
@@ -48,18 +46,15 @@ class Beit(Backbone):
             depth: number of blocks.
             grid: patches, down and across, that the tables of relative positions are made for;
                 those of another grid are resampled.
-            out_blocks: the four blocks whose outputs make the maps, the first block is 0.
-            patch_size: side of the patches, a multiple of 4.
+            patch_size: side of the patches.
             mlp_ratio: width inside the MLPs over D.
             layer_scale: first value of the learned factors on the branches of a block.
             drop_path: probability with which the last block is left out in training; that of the
                 others rises from 0 in a line.
-            norm: from a number of channels to the norm of the pyramid.
-            out_features: the maps to return.
             checkpointing: compute blocks again in the backward pass instead of keeping them.
         """
         super().__init__()
-        self.out_blocks, self.checkpointing = tuple(out_blocks), checkpointing
+        self.checkpointing = checkpointing
         self.patch_embed = PatchEmbedding(in_channels, width, patch_size)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
@@ -78,6 +73,62 @@ class Beit(Backbone):
         self.positions = nn.ModuleList(RelativePositions(grid, num_heads) for _ in rates)
         self.apply(initialise_linear)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def tokens(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """images (B, 3, H, W) -> tokens (B, 1 + h * w, D), the class token first, and (h, w)."""
+        x = self.patch_embed(images)
+        cls = self.cls_token.expand(len(x), -1, -1)
+        return torch.cat([cls, x.flatten(2).transpose(1, 2)], dim=1), tuple(x.shape[-2:])
+
+    def run(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Call a function of tensors, whose values may be computed again in the backward pass."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+    def run_block(self, number: int, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
+        """Run a block: x (B, N, D) -> the same shape.
+
+        Args:
+            number: of the block.
+            x: tokens, the class token first.
+            grid: (h, w).
+            index: :func:`token_index` of the grid.
+        """
+        return self.run(self._block, number, x, grid, index)
+
+    def _block(self, number: int, x: Tensor, grid: Grid, index: Tensor) -> Tensor:
+        """Run a block; its biases, the largest tensor, are made where they are needed."""
+        biases = self.positions[number](grid, index)
+        return self.blocks[number](x, shared_rel_pos_bias=biases)
+
+
+class Beit(BeitBlocks):
+    """Maps "res2" ... "res5" of D channels at a quarter, a half, once and twice the patch size."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        num_heads: int,
+        grid: Grid,
+        out_blocks: Sequence[int],
+        *,
+        patch_size: int = 16,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        out_features: Sequence[str] = STAGES,
+        **options: Any,
+    ) -> None:
+        """
+        Args:
+            width, depth, num_heads, grid, options: of :class:`BeitBlocks`.
+            out_blocks: the four blocks whose outputs make the maps, the first block is 0.
+            patch_size: side of the patches, a multiple of 4.
+            norm: from a number of channels to the norm of the pyramid.
+            out_features: the maps to return.
+        """
+        super().__init__(width, depth, num_heads, grid, patch_size=patch_size, **options)
+        self.out_blocks = tuple(out_blocks)
         self.pyramid = Pyramid(width, norm)
         self._out_features = list(out_features)
         self._out_feature_channels = dict.fromkeys(STAGES, width)
@@ -91,23 +142,13 @@ class Beit(Backbone):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the tokens of the patches after ``out_blocks``: each (B, D, h, w)."""
-        x = self.patch_embed(images)
-        grid = tuple(x.shape[-2:])
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        x, grid = self.tokens(images)
         index, maps = token_index(grid).to(x.device), []
         for number in range(max(self.out_blocks) + 1):
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(self._run, number, x, grid, index, use_reentrant=False)
-            else:
-                x = self._run(number, x, grid, index)
+            x = self.run_block(number, x, grid, index)
             if number in self.out_blocks:
                 maps.append(x[:, 1:].transpose(1, 2).unflatten(2, grid))
         return maps
-
-    def _run(self, number: int, x: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
-        """Run a block; its biases, the largest tensor, are made where they are needed."""
-        biases = self.positions[number](grid, index)
-        return self.blocks[number](x, shared_rel_pos_bias=biases)
 
 
 class Pyramid(nn.Module):

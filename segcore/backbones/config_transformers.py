@@ -1,6 +1,7 @@
 """ViT and BEiT in Detectron2's registry, and their config keys."""
 
 from functools import partial
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec, get_norm
@@ -74,7 +75,7 @@ def add_beit_config(cfg: CfgNode) -> None:
     beit.LAYER_SCALE = 1e-6  # first value of the learned factors
     beit.DROP_PATH_RATE = 0.2
     beit.OUT_BLOCKS = [7, 11, 15, 23]  # whose outputs make the maps; the first block is 0
-    beit.NORM = "SyncBN"  # of the pyramid
+    beit.NORM = "SyncBN"  # of the pyramid or the adapter
     beit.OUT_FEATURES = [*STAGES]
     beit.USE_CHECKPOINT = False
     cfg.MODEL.BEIT = beit
@@ -90,34 +91,49 @@ def build_beit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     from .beit import Beit
 
     beit = cfg.MODEL.BEIT
-    _check_transformer("BEIT", beit)
+    arguments = beit_arguments(beit, input_shape)
     blocks = list(beit.OUT_BLOCKS)
     ascending = blocks == sorted(set(blocks)) and all(0 <= b < beit.DEPTH for b in blocks)
     rules = {
         "PATCH_SIZE": (beit.PATCH_SIZE % 4 == 0, "a multiple of 4"),
+        "OUT_BLOCKS": (ascending and len(blocks) == 4, f"four ascending ones of {beit.DEPTH}"),
+    }
+    demand("BEIT", beit, rules)
+    return Beit(
+        **arguments,
+        out_blocks=blocks,
+        patch_size=beit.PATCH_SIZE,
+        norm=partial(get_norm, beit.NORM),
+        out_features=beit.OUT_FEATURES,
+    )
+
+
+def beit_arguments(beit: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+    """Return the arguments of :class:`BeitBlocks` that ``MODEL.BEIT`` describes, but the patches.
+
+    Raises:
+        UserError: no such transformer exists.
+    """
+    _check_transformer("BEIT", beit)
+    rules = {
         "IMAGE_SIZE": (beit.IMAGE_SIZE >= 3 * beit.PATCH_SIZE, "3 patches or more"),
         "LAYER_SCALE": (beit.LAYER_SCALE > 0, "more than 0"),
-        "OUT_BLOCKS": (ascending and len(blocks) == 4, f"four ascending ones of {beit.DEPTH}"),
         "NORM": (bool(beit.NORM), "the name of a norm: BN, SyncBN, ..."),
         "OUT_FEATURES": ({*beit.OUT_FEATURES} <= {*STAGES}, f"among {', '.join(STAGES)}"),
     }
     demand("BEIT", beit, rules)
     side = beit.IMAGE_SIZE // beit.PATCH_SIZE
-    return Beit(
-        beit.EMBED_DIM,
-        beit.DEPTH,
-        beit.NUM_HEADS,
-        (side, side),
-        blocks,
-        patch_size=beit.PATCH_SIZE,
-        in_channels=input_shape.channels,
-        mlp_ratio=beit.MLP_RATIO,
-        layer_scale=beit.LAYER_SCALE,
-        drop_path=beit.DROP_PATH_RATE,
-        norm=partial(get_norm, beit.NORM),
-        out_features=beit.OUT_FEATURES,
-        checkpointing=beit.USE_CHECKPOINT,
-    )
+    return {
+        "width": beit.EMBED_DIM,
+        "depth": beit.DEPTH,
+        "num_heads": beit.NUM_HEADS,
+        "grid": (side, side),
+        "in_channels": input_shape.channels,
+        "mlp_ratio": beit.MLP_RATIO,
+        "layer_scale": beit.LAYER_SCALE,
+        "drop_path": beit.DROP_PATH_RATE,
+        "checkpointing": beit.USE_CHECKPOINT,
+    }
 
 
 def _check_transformer(name: str, node: CfgNode) -> None:

@@ -20,6 +20,7 @@ from .semask import SeMaskSwin
 from .swin import SwinTransformer, from_unfolded
 from .tresnet import TResNetBackbone, convert_tresnet
 from .vit import VisionTransformer
+from .vit_adapter import BeitAdapter
 
 PREFIX, NECK = "backbone.", "neck."
 
@@ -97,6 +98,22 @@ def _convert_beit(backbone: Beit, tensors: dict[str, Tensor]) -> dict[str, Tenso
     return weights
 
 
+# Those of BEiT's original release and of the adapter's.
+ADAPTER = Renaming(
+    [
+        ("blocks.#.attn.relative_position_bias_table", "positions.#.table"),
+        *(
+            (f"interactions.#.{part}.ffn.dwconv.dwconv.*", f"interactions.#.{part}.ffn.conv.*")
+            for part in ("extractor", "extra_extractors.#")
+        ),
+    ]
+)
+
+
+def _convert_adapter(backbone: BeitAdapter, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return _convert_beit(backbone, {ADAPTER.to_ours(n): value for n, value in tensors.items()})
+
+
 # mmsegmentation's; the names of the original release are ours.
 SWIN = Renaming(
     [
@@ -158,6 +175,13 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
         dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
         own=r"pyramid\..*",
         convert=_convert_beit,
+    ),
+    BeitAdapter: Layout(
+        names=ADAPTER,
+        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
+        own=r"(spm|interactions|up|norm\d)\..*|level_embed",
+        convert=_convert_adapter,
     ),
     SeMaskSwin: Layout(
         names=SEMASK,

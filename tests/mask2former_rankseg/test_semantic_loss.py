@@ -1,4 +1,4 @@
-"""The loss of semantic logits that a backbone returns: of SeMask, and its place in the model."""
+"""The loss of semantic logits that a backbone returns, as SeMask does: alone and in the model."""
 
 import sys
 from pathlib import Path
