@@ -19,7 +19,7 @@ from catseg_d2.category import ClassAggregation
 from catseg_d2.clip import DenseCLIP, run_block
 from catseg_d2.decoder import UpStage
 from catseg_d2.spatial import SwinBlock
-from catseg_d2.text import prompt_templates, tokenize
+from segcore.text import prompt_templates, tokenize
 from segcore.vocabulary import Vocabulary
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from catrank import load_config
 from catseg_d2.config import check_open_vocabulary
-from catseg_d2.text import encode, prompt_templates
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError
 from segcore.runtime.files import expand_home
+from segcore.text import encode, prompt_templates
 from segcore.vocabulary import Vocabulary, short
 from segcore.vocabulary.lint import class_synonyms, lint_vocabulary
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.memory import CPU_BUDGET, Chunk, by_chunks, recomputed, return_freed_memory
+
 from .category import ClassAggregation
 from .decoder import Decoder
-from .memory import CPU_BUDGET, Chunk, by_chunks, recomputed, return_freed_memory
 from .spatial import SpatialAggregation
 
 OUT_OF_MEMORY = "lower MODEL.SEM_SEG_HEAD.MAX_CLASSES, the number of classes that enter a crop"

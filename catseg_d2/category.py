@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .memory import recomputed
+from segcore.memory import recomputed
+
 from .spatial import GuidedLinear
 
 

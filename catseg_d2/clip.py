@@ -7,6 +7,7 @@ attention. Source: CAT-Seg (CVPR 2024), section 3.1, after MaskCLIP (ECCV 2022).
 Shapes: B crops, N = h*w patches, D vision width, C joint width, L tokens, K prompts.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -15,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.errors import UserError
-
-from .memory import recomputed
+from segcore.memory import recomputed
 
 # Names of the published configs -> names of open_clip's model configs.
 PUBLISHED_NAMES = {
@@ -136,6 +136,10 @@ class DenseCLIP(nn.Module):
         return self.visual.conv1.out_channels
 
     @property
+    def text_width(self) -> int:
+        return self.positional_embedding.shape[1]
+
+    @property
     def joint_width(self) -> int:
         return self.visual.proj.shape[1]
 
@@ -195,6 +199,12 @@ class DenseCLIP(nn.Module):
             x = self._run(block, x, is_causal=True)
         x = self.ln_final(x[torch.arange(len(x), device=x.device), end])
         return F.normalize(x @ self.text_projection, dim=-1)
+
+    def text_state(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the text encoder."""
+        for module in (self.transformer, self.token_embedding, self.ln_final):
+            yield from module.parameters()
+        yield from (self.positional_embedding, self.text_projection)
 
     def _embed_patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Return the tokens (B, 1 + N, D) of the first block, and their grid (h, w)."""

@@ -5,13 +5,13 @@ from detectron2.config import CfgNode
 from segcore.backbones import add_swin_config
 from segcore.config import add_shared_keys, register_config_keys
 from segcore.errors import UserError
+from segcore.memory import memory_budget
+from segcore.text import prompt_templates
 
 from .aggregator import CostAggregator
 from .category import ATTENTION_TYPES
 from .clip import DenseCLIP
-from .memory import memory_budget
 from .patches import PatchGeometry
-from .text import prompt_templates
 
 
 @register_config_keys
@@ -30,7 +30,7 @@ def add_catseg_config(cfg: CfgNode) -> None:
     # Initial weights of the CLIP encoders when MODEL.WEIGHTS is empty: "" (random), a file, or a
     # tag of open_clip such as "openai", which it downloads.
     cfg.MODEL.CLIP_WEIGHTS = ""
-    # Prompt templates: "single" or "imagenet" (80 prompts a class).
+    # Prompt templates: "single", "photo", "imagenet" (80 prompts a class), "imagenet_subset" (7).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
 
     # Declared by the published code; nothing here reads them.

@@ -1,7 +1,7 @@
 """The meta-architecture ``ContrastiveCLIP``: contrastive pre-training of CLIP's encoders.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
-ICML 2021; the loss is open_clip's.
+ICML 2021.
 
 Shapes: B images of a process, C joint embedding width, L tokens.
 """
@@ -10,19 +10,17 @@ import logging
 import math
 from collections.abc import Sequence
 
-import open_clip
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
 from segcore.errors import UserError
+from segcore.text import contrastive_loss, tokenize_captions
 
 from .checkpoint import load_clip_weights
 from .clip import DenseCLIP
-from .text import encode, tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -134,40 +132,3 @@ class ContrastiveCLIP(nn.Module):
         image, text = self.clip.embed_image(images), self.clip.encode_text(tokens)
         with torch.autocast(self.device.type, enabled=False):
             return contrastive_loss(image.float(), text.float(), self.clip.logit_scale.exp())
-
-
-def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric cross-entropy of images and captions over all processes.
-
-    Each process computes the rows of its batch, and gradients flow through the gathered embeddings,
-    so that their mean over the processes is the gradient of one process with the whole batch.
-
-    Args:
-        image, text: (B, C), unit norm; row i of one matches row i of the other. B is the same in
-            all processes.
-        scale: factor of the cosine similarities, a scalar.
-    """
-    loss = open_clip.ClipLoss(
-        local_loss=True,
-        gather_with_grad=True,
-        rank=comm.get_rank(),
-        world_size=comm.get_world_size(),
-    )
-    return loss(image, text, scale)
-
-
-def tokenize_captions(captions: Sequence[str], context_length: int = 77) -> tuple[Tensor, int]:
-    """Return token ids (len(captions), context_length), and the number of truncated captions.
-
-    Captions may be longer than the context, unlike the names of classes: the first tokens are kept,
-    followed by the end-of-text token.
-    """
-    start, end = tokenize([""])[0, :2].tolist()
-    rows = torch.zeros(len(captions), context_length, dtype=torch.long)
-    num_truncated = 0
-    for row, caption in zip(rows, captions, strict=True):
-        ids = encode(caption)
-        num_truncated += len(ids) > context_length - 2
-        ids = [start, *ids[: context_length - 2], end]
-        row[: len(ids)] = torch.tensor(ids)
-    return rows, num_truncated

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .memory import recomputed
+from segcore.memory import recomputed
 
 
 class Decoder(nn.Module):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from segcore.errors import UserError
 from segcore.inference.predictions import SemanticPrediction
+from segcore.memory import batches_crops
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
-from .memory import batches_crops
 from .merging import CropLogits, UnmergedCrops, merge_crops
 from .patches import PatchPlan, WholeImage
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from segcore.inference.predictions import SemanticPrediction
 from segcore.inference.windows import Window, WindowResize
+from segcore.memory import Chunk
 
-from .memory import Chunk
 from .patches import PatchPlan, WholeImage
 
 MAX_WINDOW = 512  # side of a window

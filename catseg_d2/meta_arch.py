@@ -21,6 +21,8 @@ from segcore.checkpoint.weights import guard
 from segcore.datasets.model_classes import ModelClasses
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
+from segcore.memory import CPU_BUDGET, Chunk
+from segcore.text import TextCache, embed_vocabulary
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import (
@@ -36,11 +38,9 @@ from .config import aggregator_from_config, chunk_memory, patches_from_config
 from .finetune import set_trainable
 from .inference import segment, unmerged_crops
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
-from .memory import CPU_BUDGET, Chunk
 from .merging import UnmergedCrops
 from .patches import PatchGeometry
 from .resampling import resize
-from .text import TextCache, embed_vocabulary
 from .token_rows import restore_token_rows
 
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.errors import UserError
+from segcore.text import TextCache, prompt_templates
 from segcore.vocabulary import Vocabulary
 
 from .clip import DenseCLIP
-from .text import TextCache, prompt_templates
 
 SYNONYMS = ("first", "all")  # of a class
 
@@ -77,7 +77,7 @@ def use_ensemble(model: nn.Module, templates: str, synonyms: str) -> None:
 
     Args:
         model: is changed.
-        templates: "single" or "imagenet".
+        templates: a name in :data:`segcore.text.TEMPLATES`.
         synonyms: "first" or "all".
     """
     model.text_cache = EnsembleCache(model.text_cache, model.templates, templates, synonyms)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .memory import recomputed
+from segcore.memory import recomputed
 
 
 class SpatialAggregation(nn.Module):

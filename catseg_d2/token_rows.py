@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore.errors import UserError
-
-from .text import tokenize
+from segcore.text import tokenize
 
 TABLE = "clip.token_embedding.weight"
 ROWS, IDS = "clip.token_rows.weight", "clip.token_rows.ids"

@@ -98,7 +98,9 @@ def analyze(cfg: CfgNode, vocabulary: str | None, size: tuple[int, int], depth: 
     # does not record; no weight changes here.
     has_text = hasattr(model, "text_cache")
     unchanged = (
-        mock.patch("catseg_d2.text.text_fingerprint", return_value=0) if has_text else nullcontext()
+        mock.patch("segcore.text.cache.text_fingerprint", return_value=0)
+        if has_text
+        else nullcontext()
     )
     with torch.no_grad(), unchanged:
         model([as_input(model, image)])  # fills what is computed once

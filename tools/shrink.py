@@ -25,13 +25,13 @@ import safetensors.torch
 import torch
 from detectron2.config import CfgNode
 
-from catseg_d2.text import prompt_templates
 from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.checkpoint.vocabulary import KEY, vocabulary_text, vocabulary_to_text
 from segcore.datasets.model_classes import config_vocabulary, data_set_vocabulary
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, user_path, writing
+from segcore.text import prompt_templates
 from segcore.vocabulary import Vocabulary
 
 

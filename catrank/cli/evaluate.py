@@ -28,7 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--check", nargs="+", metavar="FILE", help="compare, and stop")
     add("--output", default="output/evaluation", metavar="DIR", help="(output/evaluation)")
-    add("--templates", nargs="+", default=[], metavar="T", help="of CAT-Seg: single, imagenet")
+    add("--templates", nargs="+", default=[], metavar="T", help="single, imagenet, photo ...")
     add(
         "--synonyms",
         nargs="+",

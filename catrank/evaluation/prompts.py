@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 
 from catseg_d2.prompt_ensembles import SYNONYMS
-from catseg_d2.text import prompt_templates
 from segcore.benchmarks.passport import text_hash
+from segcore.text import prompt_templates
 
 
 def prompt_variants(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from catseg_d2.memory import Chunk, by_chunks, recomputed, return_freed_memory
 from segcore.errors import UserError
 from segcore.inference.predictions import PredictionKind
+from segcore.memory import Chunk, by_chunks, recomputed, return_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic

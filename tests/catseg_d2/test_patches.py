@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from catseg_d2.memory import Chunk
 from catseg_d2.merging import MAX_WINDOW, CropLogits, merge_crops
 from catseg_d2.patches import PatchGeometry, PatchPlan, WholeImage
 from catseg_d2.resampling import resize
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind, SemanticPrediction
 from segcore.inference.windows import Window, WindowResize
+from segcore.memory import Chunk
 
 
 def merged(

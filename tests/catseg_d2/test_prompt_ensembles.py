@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from detectron2.modeling import build_model
 
 from catseg_d2.prompt_ensembles import use_ensemble
-from catseg_d2.text import embed_prompts
 from segcore.config import load_config
 from segcore.errors import UserError
+from segcore.text import embed_prompts
 from segcore.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.from_class_names(["sofa, couch, settee", "cat", "tree, tree"])

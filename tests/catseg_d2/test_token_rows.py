@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from catseg_d2.text import tokenize
 from catseg_d2.token_rows import IDS, ROWS, TABLE, keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
 from segcore.engine import build_checkpointer
 from segcore.errors import UserError
+from segcore.text import tokenize
 
 CONFIG = "catseg_d2/scenes_60.yaml"
 PROMPTS = ["a red plain circle", "grass"]

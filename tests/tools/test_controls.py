@@ -9,11 +9,11 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
-from catseg_d2.text import embed_prompts
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
 from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.text import embed_prompts
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "catseg_d2/scenes_60.yaml"

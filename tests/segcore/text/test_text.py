@@ -7,18 +7,27 @@ import open_clip
 import pytest
 import torch
 
-from catseg_d2.text import (
+from catseg_d2.clip import DenseCLIP, split_fused_attention
+from segcore.errors import UserError
+from segcore.text import (
     TextCache,
     embed_prompts,
     embed_vocabulary,
     encode,
+    prompt_templates,
     text_fingerprint,
     tokenize,
+    tokenize_captions,
 )
-from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
 START, END = 49406, 49407
+
+
+@pytest.fixture
+def encoder() -> DenseCLIP:
+    torch.manual_seed(0)
+    return DenseCLIP("scenes-tiny").eval()
 
 
 def test_tokens_equal_the_reference(golden) -> None:
@@ -48,18 +57,15 @@ def test_a_long_name_is_refused_not_truncated() -> None:
         tokenize(["cat " * 76])
 
 
-def test_text_without_padding_equals_all_columns(tiny) -> None:
-    clip = tiny().clip
+def test_text_without_padding_equals_all_columns(encoder) -> None:
     tokens = tokenize(["cat", "a red striped circle"])
     full = tokens.clone()
     full[0, -1] = 1  # a token after the end of text, so that no column is left out
-    torch.testing.assert_close(clip.encode_text(full), clip.encode_text(tokens))
+    torch.testing.assert_close(encoder.encode_text(full), encoder.encode_text(tokens))
 
 
 def test_text_encoder_equals_open_clip() -> None:
     """With split attention, the fused attention kernel and without columns of padding."""
-    from catseg_d2.clip import DenseCLIP, split_fused_attention
-
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny")).eval()
     ours = DenseCLIP("scenes-tiny").eval()
     ours.load_state_dict(split_fused_attention(library.state_dict()))
@@ -68,15 +74,35 @@ def test_text_encoder_equals_open_clip() -> None:
     torch.testing.assert_close(ours.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_imagenet_ensemble_has_eighty_unit_vectors(tiny) -> None:
-    text = embed_prompts(tiny().clip, ["cat", "dog"], "imagenet", memory=1 << 20)
+def test_imagenet_ensemble_has_eighty_unit_vectors(encoder) -> None:
+    text = embed_prompts(encoder, ["cat", "dog"], "imagenet", memory=1 << 20)
     assert text.shape == (2, 80, 64)
     torch.testing.assert_close(text.norm(dim=-1), torch.ones(2, 80))
 
 
-def test_unknown_templates_are_one_message(tiny) -> None:
-    with pytest.raises(UserError, match=r"PROMPT_ENSEMBLE_TYPE.*single, imagenet"):
-        tiny("MODEL.PROMPT_ENSEMBLE_TYPE", "poems")
+def test_unknown_templates_are_one_message() -> None:
+    with pytest.raises(UserError, match="'poems': use one of single, imagenet, photo"):
+        prompt_templates("poems")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "first"),
+    [
+        ("single", 1, "A photo of a cat in the scene"),
+        ("photo", 1, "a photo of a cat."),
+        ("imagenet", 80, "a bad photo of a cat."),
+        ("imagenet_subset", 7, "itap of a cat."),
+    ],
+)
+def test_templates(name: str, number: int, first: str) -> None:
+    prompts = [template("cat") for template in prompt_templates(name)]
+    assert len(prompts) == number and prompts[0] == first
+
+
+def test_a_caption_of_ten_megabytes_takes_no_time() -> None:
+    """Byte pairs of a word take a time that grows with the square of its length."""
+    tokens, num_truncated = tokenize_captions(["xkcd" * (10 << 18), "cat"], 16)
+    assert num_truncated == 1 and tokens[0, -1] == END and tokens[1, 1] == 2368
 
 
 CHANGES = {
@@ -91,51 +117,50 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @torch.no_grad()
-def test_changed_weights_change_the_key(tiny, change: str) -> None:
-    clip, cache, vocabulary = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
-    before = cache.get(clip, vocabulary, "single")
-    assert cache.get(clip, vocabulary, "single") is before
-    CHANGES[change](clip)
-    assert cache.get(clip, vocabulary, "single") is not before
+def test_changed_weights_change_the_key(encoder, change: str) -> None:
+    cache, vocabulary = TextCache(), Vocabulary.load(["cat", "dog"])
+    before = cache.get(encoder, vocabulary, "single")
+    assert cache.get(encoder, vocabulary, "single") is before
+    CHANGES[change](encoder)
+    assert cache.get(encoder, vocabulary, "single") is not before
 
 
-def test_fingerprint_does_not_depend_on_precision_support(tiny) -> None:
-    clip = tiny().clip
-    assert text_fingerprint(clip) != text_fingerprint(clip.half())
+def test_fingerprint_does_not_depend_on_precision_support(encoder) -> None:
+    assert text_fingerprint(encoder) != text_fingerprint(encoder.half())
 
 
-def test_cache_drops_the_oldest(tiny) -> None:
-    clip, cache = tiny().clip, TextCache(size=2)
+def test_cache_drops_the_oldest(encoder) -> None:
+    cache = TextCache(size=2)
     vocabularies = [Vocabulary.load([name]) for name in ("cat", "dog", "sky")]
-    first = cache.get(clip, vocabularies[0], "single")
-    cache.get(clip, vocabularies[1], "single")
-    cache.get(clip, vocabularies[2], "single")
-    again = cache.get(clip, vocabularies[0], "single")
+    first = cache.get(encoder, vocabularies[0], "single")
+    cache.get(encoder, vocabularies[1], "single")
+    cache.get(encoder, vocabularies[2], "single")
+    again = cache.get(encoder, vocabularies[0], "single")
     assert again is not first and torch.equal(again, first)
 
 
-def test_the_templates_of_a_vocabulary_are_used(tiny) -> None:
+def test_the_templates_of_a_vocabulary_are_used(encoder) -> None:
     """Each of them, if they are as many as the model's; otherwise the mean of all."""
-    clip, vocabulary = tiny().clip, Vocabulary.load(["cat", "dog"])
+    vocabulary = Vocabulary.load(["cat", "dog"])
     torch.testing.assert_close(
-        embed_vocabulary(clip, vocabulary, "single"),
-        embed_prompts(clip, vocabulary.prompts, "single"),
+        embed_vocabulary(encoder, vocabulary, "single"),
+        embed_prompts(encoder, vocabulary.prompts, "single"),
     )
     templates = ("a {}.", "a drawing of a {}.")
     formats = [template.format for template in templates]
-    expected = embed_prompts(clip, vocabulary.prompts, formats)
-    one = embed_vocabulary(clip, replace(vocabulary, templates=templates[:1]), "single")
+    expected = embed_prompts(encoder, vocabulary.prompts, formats)
+    one = embed_vocabulary(encoder, replace(vocabulary, templates=templates[:1]), "single")
     torch.testing.assert_close(one, expected[:, :1])
-    both = embed_vocabulary(clip, replace(vocabulary, templates=templates), "single")
+    both = embed_vocabulary(encoder, replace(vocabulary, templates=templates), "single")
     mean = torch.nn.functional.normalize(expected.mean(dim=1, keepdim=True), dim=-1)
     torch.testing.assert_close(both, mean)
-    many = embed_vocabulary(clip, replace(vocabulary, templates=templates), "imagenet")
+    many = embed_vocabulary(encoder, replace(vocabulary, templates=templates), "imagenet")
     torch.testing.assert_close(many, mean.expand(-1, 80, -1))
 
 
-def test_templates_of_a_vocabulary_change_the_prediction_and_the_cache(tiny) -> None:
-    clip, cache, vocabulary = tiny().clip, TextCache(), Vocabulary.load(["cat", "dog"])
-    default = cache.get(clip, vocabulary, "single")
-    other = cache.get(clip, replace(vocabulary, templates=("a drawing of a {}.",)), "single")
+def test_templates_of_a_vocabulary_change_the_prediction_and_the_cache(encoder) -> None:
+    cache, vocabulary = TextCache(), Vocabulary.load(["cat", "dog"])
+    default = cache.get(encoder, vocabulary, "single")
+    other = cache.get(encoder, replace(vocabulary, templates=("a drawing of a {}.",)), "single")
     assert not torch.equal(default, other)
-    assert cache.get(clip, vocabulary, "single") is default
+    assert cache.get(encoder, vocabulary, "single") is default

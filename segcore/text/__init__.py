@@ -1,0 +1,25 @@
+"""Text for models that compare images with it: tokens, prompts, embeddings, contrastive loss.
+
+No module here imports a config or Detectron2.
+"""
+
+from segcore.text.cache import TextCache, text_fingerprint
+from segcore.text.contrastive import contrastive_loss, gather_with_gradient
+from segcore.text.embeddings import TextEncoder, embed_prompts, embed_vocabulary
+from segcore.text.templates import TEMPLATES, prompt_templates
+from segcore.text.tokens import encode, tokenize, tokenize_captions
+
+__all__ = [
+    "TEMPLATES",
+    "TextCache",
+    "TextEncoder",
+    "contrastive_loss",
+    "embed_prompts",
+    "embed_vocabulary",
+    "encode",
+    "gather_with_gradient",
+    "prompt_templates",
+    "text_fingerprint",
+    "tokenize",
+    "tokenize_captions",
+]
