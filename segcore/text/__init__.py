@@ -6,6 +6,7 @@ No module here imports a config or Detectron2.
 from segcore.text.cache import TextCache, text_fingerprint
 from segcore.text.contrastive import contrastive_loss, gather_with_gradient
 from segcore.text.embeddings import TextEncoder, embed_prompts, embed_vocabulary
+from segcore.text.nouns import build_word_finder, draw_prompts
 from segcore.text.templates import TEMPLATES, prompt_templates
 from segcore.text.tokens import encode, tokenize, tokenize_captions
 
@@ -13,7 +14,9 @@ __all__ = [
     "TEMPLATES",
     "TextCache",
     "TextEncoder",
+    "build_word_finder",
     "contrastive_loss",
+    "draw_prompts",
     "embed_prompts",
     "embed_vocabulary",
     "encode",
