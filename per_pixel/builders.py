@@ -46,6 +46,7 @@ def mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SegmenterHea
             return EncNetSegmenterHead(context, node.CHANNELS, *args, **options)
         case "ESSNET":
             essnet = cfg.MODEL.ESSNET
+            _check_no_search(essnet)
             options |= {"neighbours": essnet.NEIGHBOURS, "own_class": essnet.OWN_CLASS}
             return EssnetSegmenterHead(width, *args, **options)
         case "RANKSEG":
@@ -77,6 +78,16 @@ def _check_mask_transformer(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
             f"MODEL.RANKSEG.CLASS_ROWS is 'backbone', whose class tokens have width {width}: set "
             f"MODEL.PER_PIXEL.CHANNELS to it instead of {node.CHANNELS}"
         )
+
+
+def _check_no_search(essnet: CfgNode) -> None:
+    searches = {"SEARCH": "exact", "TEST_SEARCH": "exact", "SEARCH_FRACTION": 1.0}
+    for key, value in searches.items():
+        if essnet[key] != value:
+            raise UserError(
+                f"MODEL.ESSNET.{key} is {essnet[key]!r}, but the mask transformer scores all "
+                f"classes and searches for none: set it to {value}"
+            )
 
 
 def _ranking_of_tokens(cfg: CfgNode, width: int, projected: bool) -> PixelRanking:

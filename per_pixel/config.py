@@ -106,6 +106,16 @@ def _essnet_keys() -> CfgNode:
     # Embeddings of length 1; and which classes a pixel is compared with: "nearest" or "random".
     node.NORMALISE = True
     node.NEGATIVES = "nearest"
+    # Search of the nearest classes in training, and of the nearest class in label maps: "exact";
+    # "faiss", the same by that library's flat index; "clusters", approximate: among the classes of
+    # the PROBES nearest of CLUSTERS clusters (0: about the square root of the number of classes).
+    node.SEARCH = "exact"
+    node.TEST_SEARCH = "exact"
+    node.CLUSTERS = 0
+    node.PROBES = 4
+    # Share of the training pixels that are searched for: 0.25 is every fourth one, whose nearest
+    # classes the next three are compared with, too.
+    node.SEARCH_FRACTION = 1.0
     return node
 
 

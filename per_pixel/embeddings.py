@@ -9,24 +9,26 @@ labels, P pixels.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.errors import UserError
+
+from . import search
 from .heads import DecodeHead, PixelScores
 from .losses import at_least_float32, resize
 from .neighbours import (
-    BLOCK,
     check_negatives,
     check_neighbours,
     check_own_class,
+    class_embeddings,
     margin_loss,
-    nearest_classes,
     neighbour_cross_entropy,
-    squared_distances,
 )
+from .search import Nearest, Search, nearest_classes, squared_distances
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Comparison:
         margin: distance of two classes from which on they cost nothing.
         margin_weight: of that loss; 0: none.
         own_class, negatives: see :func:`neighbour_cross_entropy`.
+        search: of the nearest classes of pixels and, for the margin, of classes.
+        search_fraction: share of the pixels whose nearest classes are searched for; the others are
+            compared with those of a pixel beside them. 1 / 4 is one of four consecutive pixels.
     """
 
     neighbours: int = 7
@@ -47,10 +52,22 @@ class Comparison:
     margin_weight: float = 1.0
     own_class: str = "released"
     negatives: str = "nearest"
+    search: Search = field(default_factory=Search)
+    search_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         check_own_class(self.own_class)
         check_negatives(self.negatives)
+        if not 0 < self.search_fraction <= 1 or abs(self.share * self.search_fraction - 1) > 1e-3:
+            raise UserError(
+                f"MODEL.ESSNET.SEARCH_FRACTION is {self.search_fraction:g}: use 1.0, or 1 divided "
+                "by a whole number, as 0.5, 0.25 or 0.125"
+            )
+
+    @property
+    def share(self) -> int:
+        """Number of pixels that are compared with the same classes beside their own ones."""
+        return round(1 / self.search_fraction)
 
 
 class EmbeddingHead(DecodeHead):
@@ -74,6 +91,7 @@ class EmbeddingHead(DecodeHead):
         dropout: float = 0.0,
         normalise: bool = True,
         align_corners: bool = False,
+        test_search: Search | None = None,
     ) -> None:
         """
         Args:
@@ -85,12 +103,16 @@ class EmbeddingHead(DecodeHead):
             dropout: probability that a channel of the decoder's map is dropped in training.
             normalise: embeddings have length 1: those of pixels before they are resized.
             align_corners: resize maps with aligned corners.
+            test_search: of the nearest class of pixels in inference; None: exact.
 
         Raises:
-            UserError: there are not as many classes as ``comparison`` needs.
+            UserError: there are not as many classes as ``comparison`` or a search needs.
         """
         super().__init__()
         check_neighbours(comparison.neighbours, num_classes)
+        self.test_search = test_search or Search()
+        for each in (comparison.search, self.test_search):
+            each.check_classes(num_classes)
         self.num_classes, self.comparison = num_classes, comparison
         self.in_features = tuple(in_features)
         self.normalise, self.align_corners = normalise, align_corners
@@ -98,6 +120,8 @@ class EmbeddingHead(DecodeHead):
         self.pixel_proj = nn.Conv2d(decoder.channels, dim, kernel_size=1)
         self.embedding_table = nn.Embedding(num_classes, dim)
         nn.init.uniform_(self.embedding_table.weight, -1.0, 1.0)
+        # The embeddings of the classes that inference has seen last, and the search among them.
+        self._searched: tuple[Tensor, Nearest] | None = None
 
     @property
     def num_columns(self) -> int:
@@ -105,8 +129,7 @@ class EmbeddingHead(DecodeHead):
 
     def classes(self) -> Tensor:
         """Return the embeddings of the classes (K, d)."""
-        table = self.embedding_table.weight
-        return F.normalize(table, dim=1) if self.normalise else table
+        return class_embeddings(self.embedding_table.weight, self.normalise)
 
     def forward(self, features: dict[str, Tensor], present: Tensor | None = None) -> PixelScores:
         """See :meth:`DecodeHead.forward`; the columns are the dimensions of the embeddings."""
@@ -121,26 +144,51 @@ class EmbeddingHead(DecodeHead):
     ) -> tuple[dict[str, Tensor], PixelScores]:
         """See :meth:`DecodeHead.losses`: ``loss_ce``, a mean over labelled pixels, and
         ``loss_margin`` of the classes."""
-        found, classes, how = self(features), self.classes(), self.comparison
+        found, table, how = self(features), self.embedding_table.weight, self.comparison
         pixels = resize(found.scores, labels.shape[-2:], self.align_corners)
+        with torch.no_grad():
+            nearest = how.search.among(self.classes())
+        options = {"normalise": self.normalise, "nearest": nearest}
         losses = {
             "loss_ce": neighbour_cross_entropy(
                 pixels.movedim(1, -1).flatten(0, 2),
-                classes,
+                table,
                 labels.flatten(),
                 k=how.neighbours,
                 scale=how.scale,
                 own_class=how.own_class,
                 negatives=how.negatives,
+                share=how.share,
+                **options,
             )
         }
         if how.margin_weight:
-            losses["loss_margin"] = how.margin_weight * margin_loss(classes, how.margin)
+            losses["loss_margin"] = how.margin_weight * margin_loss(table, how.margin, **options)
         return losses, found
 
+    @torch.no_grad()
     def nearest(self, pixels: Tensor) -> Tensor:
-        """Return the nearest class of every pixel, its prediction: (N, d) -> (N,) int64."""
-        return nearest_classes(pixels, self.classes(), 1)[:, 0]
+        """Return the nearest class of every pixel, its prediction: (N, d) -> (N,) int64.
+
+        An index over the classes is built once, and again when their embeddings have changed.
+        """
+        classes = self.classes().detach()
+        if self._searched is None or not _equal(self._searched[0], classes):
+            self._searched = classes.clone(), self.test_search.among(classes)
+        return self._searched[1](pixels, 1)[:, 0]
+
+    @torch.no_grad()
+    def labels(self, columns: Tensor, ids: Tensor, classes: Tensor) -> Tensor:
+        """See :meth:`DecodeHead.labels`: the nearest of the classes.
+
+        Args:
+            columns: (d, P), embeddings of pixels.
+            ids: (d,), all columns.
+            classes: (m,); the search among some of the classes is exact.
+        """
+        if len(classes) == self.num_classes:
+            return self.nearest(columns.T)
+        return classes[nearest_classes(columns.T, self.classes()[classes], 1)[:, 0]]
 
     @torch.no_grad()
     def class_scores(self, columns: Tensor, ids: Tensor) -> Callable[[Tensor], Tensor]:
@@ -157,10 +205,14 @@ class EmbeddingHead(DecodeHead):
             return distances.mul_(-self.comparison.scale)
 
         normalizer = columns.new_full(columns.shape[1:], -torch.inf)
-        for part in table.split(max(1, BLOCK // max(1, len(pixels)))):
+        for part in table.split(max(1, search.BLOCK // max(1, len(pixels)))):
             normalizer = torch.logaddexp(normalizer, logits(part).logsumexp(dim=0))
 
         def probabilities(classes: Tensor) -> Tensor:
             return logits(table[classes]).sub_(normalizer).exp_()
 
         return probabilities
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)

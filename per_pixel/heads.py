@@ -89,3 +89,16 @@ class DecodeHead(nn.Module):
             return logits.sub_(normalizer).exp_()
 
         return probabilities
+
+    def labels(self, columns: Tensor, ids: Tensor, classes: Tensor) -> Tensor:
+        """Return the class with the greatest probability at P pixels, (P,) int64, without the
+        probabilities.
+
+        By default the columns are logits of classes; the lowest of equal ones is returned.
+
+        Args:
+            columns, ids: see :meth:`class_scores`.
+            classes: (m,), m > 0, those that can have a score, ascending; by default those with a
+                column.
+        """
+        return ids[columns.argmax(dim=0)]

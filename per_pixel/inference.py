@@ -9,6 +9,7 @@ Shapes: K classes, n columns of scores, (h, w) the map of a crop, (H, W) the pre
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -16,11 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
+from segcore.inference.predictions import PredictionKind
+from segcore.inference.unmerged import mean_prediction, small_windows
 from segcore.inference.windows import Window, WindowResize
 from segcore.rankseg.scores import DROPPED
 
 from .heads import DecodeHead, PixelScores
 
+LABELS = PredictionKind("labels")
 PIXELS = 1 << 21  # of the crops that pass through the network at a time; 8 of 512 x 512
 
 Size = tuple[int, int]
@@ -147,11 +151,32 @@ class UnmergedPixels:
 
     def window_scores(self, window: Window) -> Callable[[Tensor], Tensor]:
         """Return a function from classes (t,) to their scores (t, height, width) in the window."""
-        to_size = WindowResize(self.image_size, self.size, window, self.align_corners)
-        columns = torch.cat([crop.columns for crop in self.crops]).unique()
-        merged = to_size(self._merge(to_size.needs, columns))
-        scores = self.head.class_scores(merged.flatten(1), columns)
+        scores = self.head.class_scores(self._merged(window).flatten(1), self._columns)
         return lambda classes: scores(classes).unflatten(1, window.size)
+
+    def prediction(self, kind: PredictionKind) -> dict[str, Tensor]:
+        """Return the requested output; see :meth:`SemanticPrediction.result`.
+
+        Labels alone need no probabilities.
+        """
+        if kind != LABELS or not len(self.classes):
+            return mean_prediction([self], kind)
+        labels = torch.empty(self.size, dtype=torch.long, device=self.classes.device)
+        for window in small_windows(self.size, len(self._columns)):
+            merged = self._merged(window).flatten(1)
+            found = self.head.labels(merged, self._columns, self.classes)
+            window.of(labels).copy_(found.view(window.size))
+        return {"sem_seg_labels": labels}
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """The columns of all crops, ascending."""
+        return torch.cat([crop.columns for crop in self.crops]).unique()
+
+    def _merged(self, window: Window) -> Tensor:
+        """Return the columns in a window of the prediction: (n, height, width)."""
+        to_size = WindowResize(self.image_size, self.size, window, self.align_corners)
+        return to_size(self._merge(to_size.needs, self._columns))
 
     def _merge(self, window: Window, columns: Tensor) -> Tensor:
         """Average the crops' maps in a window of the image: (n, height, width).

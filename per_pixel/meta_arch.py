@@ -21,7 +21,6 @@ from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
 from segcore.inference.predictions import SCORES, PredictionKind
-from segcore.inference.unmerged import mean_prediction
 from segcore.rankseg.oracle import instance_classes, presence_in_ground_truth
 from segcore.rankseg.selection import presence
 
@@ -141,7 +140,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             return self._losses(batched_inputs)
         predictions = []
         for unmerged in self.unmerged_predictions(batched_inputs):
-            prediction = mean_prediction([unmerged], self.prediction_kind)
+            prediction = unmerged.prediction(self.prediction_kind)
             if unmerged.category_scores is not None:
                 prediction["category_scores"] = unmerged.category_scores
                 prediction["category_ids"] = unmerged.category_ids

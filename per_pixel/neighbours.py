@@ -1,8 +1,8 @@
 """Train embeddings of pixels and classes by the nearest classes alone (ESSNet).
 
 A pixel's score of a class is minus their scaled distance. The loss compares every pixel with its
-own class and k others: neither scores nor gradients of all classes exist at once, so that memory
-does not grow with the number of classes.
+own class and k others. Neither scores of all classes exist at once, nor tensors of the size of the
+table with a gradient but this gradient itself: memory does not grow with the number of classes.
 
 Source: Jain et al., "Scaling Semantic Segmentation Beyond 1K Classes on a Single GPU", ICCV 2021.
 
@@ -19,13 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from segcore.averages import mean_over_processes
 from segcore.errors import UserError
 
+from . import search
 from .losses import at_least_float32
+from .search import ExactSearch, Nearest
 
 OWN_CLASS = ("released", "strict")
 NEGATIVES = ("nearest", "random")
-# Largest block of distances, and of gathered embeddings: 16 million values, 64 MiB in float32.
-BLOCK = 2**24
-CLASSES_AT_ONCE = 4096
 
 
 def check_neighbours(k: int, num_classes: int) -> None:
@@ -48,65 +47,6 @@ def check_negatives(negatives: str) -> None:
     """Raise UserError unless :func:`neighbour_cross_entropy` knows ``negatives``."""
     if negatives not in NEGATIVES:
         raise UserError(f"MODEL.ESSNET.NEGATIVES is {negatives!r}: use {' or '.join(NEGATIVES)}")
-
-
-def squared_distances(pixels: Tensor, classes: Tensor) -> Tensor:
-    """Return the squared Euclidean distances (N, C) of ``pixels`` (N, d) and ``classes`` (C, d)."""
-    lengths = classes.square().sum(dim=1) + pixels.square().sum(dim=1, keepdim=True)
-    return torch.addmm(lengths, pixels, classes.T, alpha=-2)
-
-
-@torch.no_grad()
-@torch.autocast("cuda", enabled=False)
-@torch.autocast("cpu", enabled=False)
-def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
-    """Return the k nearest classes of every pixel, the nearest first.
-
-    The search is exact and visits blocks of pixels and classes: a block holds at most ``BLOCK``
-    distances, whatever N and C are. At equal distances any of the classes may come first.
-
-    Args:
-        pixels: (N, d).
-        classes: (C, d).
-        k: 1 ... C.
-    Returns:
-        (N, k) int64.
-    """
-    classes = at_least_float32(classes)
-    pixels_at_once = max(1, BLOCK // min(len(classes), CLASSES_AT_ONCE))
-    found = [_nearest(part, classes, k) for part in pixels.split(pixels_at_once)]
-    return torch.cat(found)
-
-
-def _nearest(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
-    """Return (n, k) of a part of the pixels, a part of the classes at a time."""
-    pixels = pixels.to(classes.dtype)
-    distances = ids = None
-    for first in range(0, len(classes), CLASSES_AT_ONCE):
-        part = classes[first : first + CLASSES_AT_ONCE]
-        near = squared_distances(pixels, part).topk(min(k, len(part)), largest=False)
-        new_distances, new_ids = near.values, near.indices + first
-        if ids is not None:
-            new_distances = torch.cat([distances, new_distances], dim=1)
-            new_ids = torch.cat([ids, new_ids], dim=1)
-        best = new_distances.topk(min(k, new_ids.shape[1]), largest=False)
-        distances, ids = best.values, new_ids.gather(1, best.indices)
-    return ids
-
-
-def compared_classes(
-    pixels: Tensor, classes: Tensor, targets: Tensor, k: int, own_class: str = "released"
-) -> Tensor:
-    """Return the classes that every pixel is compared with: its own one, and k near ones.
-
-    Args:
-        pixels: (N, d).
-        classes: (C, d).
-        targets, k, own_class: see :func:`own_and_nearest`.
-    Returns:
-        (N, k + 1) int64, the own class first, then the others, the nearest first.
-    """
-    return own_and_nearest(lambda n: nearest_classes(pixels, classes, n), targets, k, own_class)
 
 
 def own_and_nearest(
@@ -163,6 +103,48 @@ def distances_to(pixels: Tensor, classes: Tensor, ids: Tensor) -> Tensor:
     return torch.linalg.vector_norm(pixels[:, None] - F.embedding(ids, classes), dim=2)
 
 
+def used_rows(table: Tensor, ids: Tensor, normalise: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the rows of a table that occur in ``ids``, and the ids among these rows.
+
+    Losses that go on with these rows have tensors of their size, whatever C is. The gradient of the
+    table is a dense one, because its momentum and weight decay concern all rows, and is made in one
+    step from that of the rows.
+
+    Args:
+        table: (C, d).
+        ids: (N, n), classes.
+        normalise: rows of length 1.
+    Returns:
+        (U, d) in float32 at least, and (N, n) int64, values 0 ... U - 1.
+    """
+    used = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+    used[ids] = True
+    rows = at_least_float32(table.index_select(0, used.nonzero()[:, 0]))
+    ids = (used.cumsum(dim=0) - 1)[ids]
+    return (F.normalize(rows, dim=1) if normalise else rows), ids
+
+
+def sum_in_parts(
+    function: Callable[..., Tensor], rows: Tensor, ids: Tensor, *others: Tensor
+) -> Tensor:
+    """Return the sum of a function over parts of its arguments, computed again for the gradient.
+
+    Args:
+        function: of the rows (U, d), of a part of the ids (n, m) and of the same part of the others
+            to a number.
+        rows: (U, d).
+        ids: (N, m), rows.
+        others: (N, ...).
+    """
+    at_once = max(1, search.BLOCK // (ids.shape[1] * rows.shape[1]))
+    total = rows.sum() * 0  # without ids the rows still have a gradient
+    for parts in zip(*(tensor.split(at_once) for tensor in (ids, *others)), strict=True):
+        total = total + checkpoint(
+            function, rows, *parts, use_reentrant=False, preserve_rng_state=False
+        )
+    return total
+
+
 def neighbour_cross_entropy(
     pixels: Tensor,
     classes: Tensor,
@@ -172,11 +154,13 @@ def neighbour_cross_entropy(
     scale: float = 20.0,
     own_class: str = "released",
     negatives: str = "nearest",
+    share: int = 1,
+    normalise: bool = False,
+    nearest: Nearest | None = None,
 ) -> Tensor:
     """Return the cross-entropy of every pixel's own class among the compared ones.
 
-    Logits are ``-scale`` times the distances. The gathered embeddings (N, k + 1, d) exist in parts
-    of ``BLOCK`` values and are computed again for the gradient. Computed in float32 at least.
+    Logits are ``-scale`` times the distances, computed in float32 at least.
 
     Args:
         pixels: (N, d).
@@ -184,8 +168,12 @@ def neighbour_cross_entropy(
         targets: (N,), classes 0 ... C - 1; other values are ignored.
         k: number of compared classes beside the own one.
         scale: of the distances, an inverse temperature.
-        own_class: see :func:`compared_classes`.
+        own_class: see :func:`own_and_nearest`.
         negatives: the compared classes are the "nearest" or "random" ones.
+        share: number of consecutive pixels, without the ignored ones, that are compared with the
+            nearest classes of the first of them: a search for a quarter of the pixels is 4.
+        normalise: embeddings of classes are their rows scaled to length 1.
+        nearest: the search; None: exactly among all classes.
     Returns:
         The sum over the pixels that are not ignored, divided by their number averaged over the
         processes; 0 without any.
@@ -196,42 +184,75 @@ def neighbour_cross_entropy(
     check_neighbours(k, len(classes))
     check_negatives(negatives)
     valid = (targets >= 0) & (targets < len(classes))
-    pixels, targets = pixels[valid], targets[valid]
-    if negatives == "nearest":
-        ids = compared_classes(pixels, classes, targets, k, own_class)
-    else:
+    pixels, targets = at_least_float32(pixels[valid]), targets[valid]
+    if negatives == "random":
         ids = random_classes(targets, len(classes), k)
-    pixels_at_once = max(1, BLOCK // (ids.shape[1] * classes.shape[1]))
-    total = classes.sum() * 0  # without a valid pixel the table still has a gradient
-    for part, part_ids in zip(pixels.split(pixels_at_once), ids.split(pixels_at_once), strict=True):
-        total = total + checkpoint(
-            _sum_of_losses,
-            *(part, classes, part_ids, scale),
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
+    else:
+        nearest = nearest or _exact(classes, normalise)
+
+        def shared(number: int) -> Tensor:
+            found = nearest(pixels[::share], number)
+            return found.repeat_interleave(share, dim=0)[: len(pixels)]
+
+        ids = own_and_nearest(shared, targets, k, own_class)
+
+    def sum_of_losses(rows: Tensor, ids: Tensor, pixels: Tensor) -> Tensor:
+        logits = -scale * distances_to(pixels, rows, ids)
+        return -logits.log_softmax(dim=1)[:, 0].sum()
+
+    total = sum_in_parts(sum_of_losses, *used_rows(classes, ids, normalise), pixels)
     return total / mean_over_processes(valid.sum().float()).clamp(min=1)
 
 
-def _sum_of_losses(pixels: Tensor, classes: Tensor, ids: Tensor, scale: float) -> Tensor:
-    """Return the sum of the cross-entropies, whose target is the first compared class."""
-    pixels, classes = at_least_float32(pixels), at_least_float32(classes)
-    logits = -scale * distances_to(pixels, classes, ids)
-    return -logits.log_softmax(dim=1)[:, 0].sum()
-
-
-def margin_loss(classes: Tensor, margin: float = 0.2) -> Tensor:
+def margin_loss(
+    classes: Tensor,
+    margin: float = 0.2,
+    *,
+    normalise: bool = False,
+    nearest: Nearest | None = None,
+) -> Tensor:
     """Return the mean over classes by how much their nearest other class is too near.
 
     Args:
         classes: (C, d).
         margin: a class at least this far from all others costs nothing.
+        normalise, nearest: see :func:`neighbour_cross_entropy`.
     Returns:
         ``mean(max(0, margin - distance))``; 0 of a single class.
     """
-    if len(classes) == 1:
-        return classes.sum() * 0
-    classes = at_least_float32(classes)
+    pairs = too_near(classes, margin, normalise, nearest)
+
+    def sum_of_losses(rows: Tensor, pairs: Tensor) -> Tensor:
+        first, second = (F.embedding(ids, rows) for ids in pairs.unbind(dim=1))
+        return (margin - torch.linalg.vector_norm(first - second, dim=1)).sum()
+
+    return sum_in_parts(sum_of_losses, *used_rows(classes, pairs, normalise)) / len(classes)
+
+
+@torch.no_grad()
+def too_near(
+    classes: Tensor, margin: float, normalise: bool = False, nearest: Nearest | None = None
+) -> Tensor:
+    """Return the classes whose nearest other class is within the margin, and that one: (M, 2)
+    int64; arguments as of :func:`margin_loss`."""
     own = torch.arange(len(classes), device=classes.device)
-    others = compared_classes(classes, classes, own, 1, "strict")[:, 1:]
-    return (margin - distances_to(classes, classes, others)).clamp(min=0).mean()
+    if len(classes) == 1:
+        return own.new_empty(0, 2)
+    embeddings = class_embeddings(classes, normalise)
+    nearest = nearest or _exact(classes, normalise)
+    pairs = own_and_nearest(lambda n: nearest(embeddings, n), own, 1, "strict")
+    at_once = max(1, search.BLOCK // embeddings.shape[1])
+    distances = [
+        distances_to(embeddings[part[:, 0]], embeddings, part[:, 1:])
+        for part in pairs.split(at_once)
+    ]
+    return pairs[torch.cat(distances)[:, 0] < margin]
+
+
+def class_embeddings(table: Tensor, normalise: bool) -> Tensor:
+    """Return the embeddings of the classes of a table (C, d), of length 1 if ``normalise``."""
+    return F.normalize(at_least_float32(table), dim=1) if normalise else table
+
+
+def _exact(table: Tensor, normalise: bool) -> Nearest:
+    return ExactSearch(class_embeddings(table.detach(), normalise))

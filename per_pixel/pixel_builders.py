@@ -18,6 +18,7 @@ from .deeplabv3plus import DeepLabV3Plus
 from .embeddings import Comparison, EmbeddingHead
 from .fcn import FCN
 from .layers import Norm
+from .search import Search
 from .upernet import UPerNet
 
 
@@ -135,11 +136,16 @@ def _embedding_head(cfg: CfgNode, decoder: nn.Module, options: dict[str, Any]) -
         margin_weight=node.MARGIN_WEIGHT,
         own_class=node.OWN_CLASS,
         negatives=node.NEGATIVES,
+        search=Search(node.SEARCH, node.CLUSTERS, node.PROBES),
+        search_fraction=node.SEARCH_FRACTION,
     )
     return EmbeddingHead(
         *(decoder, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, node.DIM, comparison),
         normalise=node.NORMALISE,
         align_corners=cfg.MODEL.PER_PIXEL.ALIGN_CORNERS,
+        test_search=Search(
+            node.TEST_SEARCH, node.CLUSTERS, node.PROBES, key="MODEL.ESSNET.TEST_SEARCH"
+        ),
         **options,
     )
 

@@ -33,8 +33,8 @@ MATHEMATICS_MAY_IMPORT = (
     "segcore.vocabulary",
     "segcore.inference.windows",
 )
-# CLIP's encoders are open_clip's; scipy solves the assignment.
-LIBRARIES = {"clip": ("open_clip",), "matcher": ("scipy",)}
+# CLIP's encoders are open_clip's; scipy solves the assignment, faiss has an index of classes.
+LIBRARIES = {"clip": ("open_clip",), "matcher": ("scipy",), "faiss_index": ("faiss",)}
 
 
 def imported(path: Path) -> Iterator[str]:

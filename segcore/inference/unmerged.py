@@ -68,7 +68,7 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     scored = torch.cat([view.classes for view in views])
     prediction = SemanticPrediction(kind, first.num_classes, first.size, scored.device)
     ids = prediction.order(scored)
-    for window in _windows(first.size, max(min(PIXELS, VALUES // len(ids)), 1)):
+    for window in small_windows(first.size, len(ids)):
         height, width = window.size
         scorers = [view.window_scores(window) for view in views]
         for classes in ids.split(max(SCORES // (height * width), 1)):
@@ -79,8 +79,12 @@ def mean_prediction(views: Sequence[UnmergedPrediction], kind: PredictionKind) -
     return prediction.result()
 
 
-def _windows(size: tuple[int, int], pixels: int) -> Iterator[Window]:
-    """Yield windows of about ``pixels``: full rows from the top, or parts of very wide rows."""
+def small_windows(size: tuple[int, int], number: int) -> Iterator[Window]:
+    """Yield windows of an image (H, W) with room for ``number`` values at every pixel of one.
+
+    They are full rows from the top, or parts of very wide rows.
+    """
+    pixels = max(min(PIXELS, VALUES // max(number, 1)), 1)
     height, width = size
     columns = min(width, pixels)
     rows = max(pixels // columns, 1)

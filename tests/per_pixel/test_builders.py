@@ -114,6 +114,7 @@ def test_class_tokens_of_the_backbone(keys: dict[str, object]) -> None:
         ({**RANKSEG, **ESSNET}, "RANKSEG.FLAG and MODEL.ESSNET.FLAG are True"),
         ({**ESSNET, "ESSNET.OWN_CLASS": "mine"}, "OWN_CLASS is 'mine'"),
         ({**ESSNET, "ESSNET.NEIGHBOURS": 9}, "NEIGHBOURS is 9"),
+        ({**ESSNET, "ESSNET.SEARCH_FRACTION": 0.5}, "SEARCH_FRACTION is 0.5, but the mask transf"),
     ],
 )
 def test_contradictions_are_one_message(keys: dict[str, object], message: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from largest_tensor import LargestTensor
 
-from per_pixel import embeddings
+from per_pixel import search
 from per_pixel.config import build_decode_head
 from per_pixel.embeddings import Comparison, EmbeddingHead
 from segcore.config import default_config
@@ -76,7 +76,7 @@ def test_without_normalisation_and_without_margin(features) -> None:
 
 @torch.no_grad()
 def test_probabilities_need_little_memory_with_many_classes(monkeypatch) -> None:
-    monkeypatch.setattr(embeddings, "BLOCK", 2**18)
+    monkeypatch.setattr(search, "BLOCK", 2**18)
     model, columns = head(num_classes=100_000), F.normalize(torch.randn(4, 64), dim=0)
     with LargestTensor() as largest:
         scores = model.class_scores(columns, torch.arange(4))
@@ -92,7 +92,7 @@ def test_a_prediction_is_the_same_in_parts(monkeypatch, features) -> None:
     model = head()
     columns = model(features).scores[0].flatten(1).detach()
     whole = model.class_scores(columns, torch.arange(4))(torch.arange(6))
-    monkeypatch.setattr(embeddings, "BLOCK", 50)
+    monkeypatch.setattr(search, "BLOCK", 50)
     torch.testing.assert_close(model.class_scores(columns, torch.arange(4))(torch.arange(6)), whole)
     assert torch.equal(whole.argmax(dim=0), model.nearest(columns.T))
 
@@ -104,6 +104,14 @@ def test_bad_configs_are_one_error_message() -> None:
         ({"MODEL.ESSNET.NEIGHBOURS": 54}, "NEIGHBOURS is 54, but 54 classes leave 53"),
         ({"MODEL.ESSNET.OWN_CLASS": "kept"}, "OWN_CLASS is 'kept': use released or strict"),
         ({"MODEL.ESSNET.NEGATIVES": "far"}, "NEGATIVES is 'far': use nearest or random"),
+        ({"MODEL.ESSNET.SEARCH_FRACTION": 0.3}, "SEARCH_FRACTION is 0.3: use 1.0, or 1 divided"),
+        ({"MODEL.ESSNET.SEARCH_FRACTION": 2.0}, "SEARCH_FRACTION is 2: use 1.0, or 1 divided"),
+        (
+            {"MODEL.ESSNET.SEARCH": "all"},
+            "ESSNET.SEARCH is 'all': use exact, faiss, clus",
+        ),
+        ({"MODEL.ESSNET.TEST_SEARCH": "all"}, "MODEL.ESSNET.TEST_SEARCH is 'all'"),
+        ({"MODEL.ESSNET.CLUSTERS": 55}, "CLUSTERS is 55, but there are 54 classes"),
         ({"MODEL.ESSNET.FLAG": False, "MODEL.ENCNET.FLAG": True}, "has no context encoding"),
     ):
         cfg = default_config()

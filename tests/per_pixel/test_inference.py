@@ -124,6 +124,30 @@ def test_labels_and_top_k_are_those_of_the_scores(head: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_labels_alone_need_no_probabilities(head: str, options: str, monkeypatch) -> None:
+    inputs = item(height=33, width=41)
+    scores = model(head, **OPTIONS[options])([inputs])[0]["sem_seg"]
+    of = model(head, **OPTIONS[options], prediction_kind=PredictionKind("labels"))
+    monkeypatch.setattr(type(of.decode_head), "class_scores", None)
+    for pixels in (1 << 14, 50):
+        monkeypatch.setattr(unmerged, "PIXELS", pixels)
+        (found,) = of([inputs])
+        assert {*found} - {"category_ids", "category_scores"} == {"sem_seg_labels"}
+        assert torch.equal(found["sem_seg_labels"], scores.argmax(dim=0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("output", ["scores", "labels"])
+def test_an_image_without_ground_truth_has_the_first_class(output: str) -> None:
+    of = model("embeddings", only_present=True, prediction_kind=PredictionKind(output))
+    inputs = item() | {"instances": SimpleNamespace(gt_classes=torch.tensor([], dtype=torch.long))}
+    (found,) = of([inputs])
+    assert not (found["sem_seg"] if output == "scores" else found["sem_seg_labels"]).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", HEADS)
 def test_a_batch_of_any_sizes_equals_its_images_alone(head: str, monkeypatch) -> None:
     """Crops of one size pass through the network together, a few at a time."""
     monkeypatch.setattr("per_pixel.inference.PIXELS", 3 * 24 * 32)

@@ -1,5 +1,6 @@
 """ESSNet's loss: against reference outputs, and properties: exact search, bounded memory."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,20 +9,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from deterministic import noise
 from largest_tensor import LargestTensor
 
-from per_pixel import neighbours
+from per_pixel import search
 from per_pixel.neighbours import (
-    compared_classes,
     distances_to,
     margin_loss,
-    nearest_classes,
     neighbour_cross_entropy,
+    own_and_nearest,
     random_classes,
 )
+from per_pixel.search import nearest_classes
 from segcore.errors import UserError
 
 K = 7
@@ -53,7 +55,9 @@ def test_search_and_compared_classes_equal_the_reference(golden) -> None:
     valid = targets >= 0
     for form in ("released", "strict"):
         expected = flat(ref[f"compared_classes_{form}"])[valid]
-        found = compared_classes(pixels[valid], classes, targets[valid], K, form)
+        found = own_and_nearest(
+            lambda n: nearest_classes(pixels[valid], classes, n), targets[valid], K, form
+        )
         assert torch.equal(found, expected), form
     released = flat(ref["compared_classes_released"])[valid]
     close(distances_to(pixels[valid], classes, released), flat(ref["distances"])[valid], 0, 1e-5)
@@ -86,21 +90,11 @@ def embeddings(number: int, width: int = 8, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(number, width, generator=generator, dtype=torch.float64), dim=1)
 
 
-def test_the_search_in_parts_is_exact(monkeypatch) -> None:
-    pixels, classes = embeddings(301), embeddings(53, seed=1)
-    expected = torch.cdist(pixels, classes).argsort(dim=1)
-    for classes_at_once, block in ((4096, 2**24), (10, 64), (7, 7)):
-        monkeypatch.setattr(neighbours, "CLASSES_AT_ONCE", classes_at_once)
-        monkeypatch.setattr(neighbours, "BLOCK", block)
-        for k in (1, 9, 53):
-            assert torch.equal(nearest_classes(pixels, classes, k), expected[:, :k])
-
-
 def test_the_loss_in_parts_is_that_of_all_pixels(monkeypatch) -> None:
     targets = torch.arange(200) % 31 - 1  # -1 is ignored
     results = []
     for block in (2**24, 500):
-        monkeypatch.setattr(neighbours, "BLOCK", block)
+        monkeypatch.setattr(search, "BLOCK", block)
         pixels, classes = embeddings(200).requires_grad_(), embeddings(30, seed=1).requires_grad_()
         loss = neighbour_cross_entropy(pixels, classes, targets, k=5)
         results.append((loss, *torch.autograd.grad(loss, (pixels, classes))))
@@ -123,8 +117,8 @@ def test_all_other_classes_give_the_softmax_cross_entropy() -> None:
 @pytest.mark.parametrize("own_class", ["released", "strict"])
 def test_memory_does_not_grow_with_the_classes(monkeypatch, own_class: str) -> None:
     """The largest tensor of loss and gradients is a block; all distances are 500 of them."""
-    monkeypatch.setattr(neighbours, "BLOCK", 2**14)
-    monkeypatch.setattr(neighbours, "CLASSES_AT_ONCE", 1000)
+    monkeypatch.setattr(search, "BLOCK", 2**14)
+    monkeypatch.setattr(search, "CLASSES_AT_ONCE", 1000)
     pixels, classes = embeddings(2000, 4).requires_grad_(), embeddings(4000, 4, 1)
     with LargestTensor() as largest:
         loss = neighbour_cross_entropy(
@@ -133,6 +127,68 @@ def test_memory_does_not_grow_with_the_classes(monkeypatch, own_class: str) -> N
         (loss + margin_loss(classes)).backward()
     assert largest.elements <= 2**14
     assert pixels.grad.abs().max() > 0 and classes.grad.abs().max() > 0
+
+
+def test_losses_of_a_raw_table_equal_the_plain_formulation() -> None:
+    """Rows are gathered before they are normalised, and the losses have matrices of all classes."""
+    pixels, table = embeddings(90).requires_grad_(), (3 * embeddings(40, seed=1)).requires_grad_()
+    targets = torch.arange(90) % 11
+    rows = F.normalize(table, dim=1)
+    distances = torch.cdist(rows, rows) + torch.eye(40)
+    plain = (0.9 - distances.amin(dim=1)).clamp(min=0).mean()
+    plain = plain + F.cross_entropy(-20 * torch.cdist(pixels, rows), targets)
+    found = margin_loss(table, 0.9, normalise=True) + neighbour_cross_entropy(
+        pixels, table, targets, k=39, own_class="strict", normalise=True
+    )
+    torch.testing.assert_close(found, plain)
+    gradients = [torch.autograd.grad(loss, (pixels, table)) for loss in (found, plain)]
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert (margin_loss(table, 0.9, normalise=True) > 0) and (distances < 0.9).any(dim=1).sum() > 3
+
+
+def test_neighbouring_pixels_share_their_negatives() -> None:
+    """A quarter of the pixels is searched for; each keeps its own class."""
+    pixels, classes = embeddings(40), embeddings(30, seed=1)
+    targets = torch.arange(40) % 31 - 1  # -1 is ignored
+    searched = []
+
+    def nearest(found: Tensor, k: int) -> Tensor:
+        searched.append(found)
+        return nearest_classes(found, classes, k)
+
+    options = {"k": 5, "own_class": "strict"}
+    loss = neighbour_cross_entropy(pixels, classes, targets, share=4, nearest=nearest, **options)
+    valid = targets >= 0
+    assert torch.equal(searched[0], pixels[valid][::4]) and len(searched) == 1
+    first = pixels[valid][torch.arange(int(valid.sum())) // 4 * 4]
+    ids = own_and_nearest(lambda n: nearest_classes(first, classes, n), targets[valid], 5, "strict")
+    logits = -20 * distances_to(pixels[valid], classes, ids)
+    torch.testing.assert_close(loss, -logits.log_softmax(dim=1)[:, 0].mean())
+    # All classes are shared by all pixels.
+    options["k"] = 29
+    every = [neighbour_cross_entropy(pixels, classes, targets, share=n, **options) for n in (1, 8)]
+    torch.testing.assert_close(*every)
+
+
+def test_no_tensor_but_few_has_the_size_of_the_table(tmp_path) -> None:
+    """Beside the gradient: what is held at once grows with the classes like a few tables."""
+
+    def peak(number: int) -> int:
+        pixels, table = embeddings(100, 4).float().requires_grad_(), torch.rand(number, 4)
+        table.requires_grad_()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            options = {"normalise": True}
+            loss = neighbour_cross_entropy(pixels, table, torch.arange(100) % 9, k=3, **options)
+            (loss + margin_loss(table, 0.0, **options)).backward()
+        file = tmp_path / f"{number}.json"
+        profiler.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+        held = [e["args"]["Total Allocated"] for e in events if e.get("name") == "[memory]"]
+        return max(held) - held[0]
+
+    small, large = 5000, 20_000
+    assert peak(large) - peak(small) < 6 * (large - small) * 4 * 4
 
 
 def test_nothing_but_ignored_pixels() -> None:

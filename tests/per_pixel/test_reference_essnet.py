@@ -29,7 +29,7 @@ from per_pixel.config import build_decode_head
 from per_pixel.embeddings import EmbeddingHead
 from per_pixel.losses import resize
 from per_pixel.names.essnet import EMBEDDINGS, PREFIX, SOFTMAX
-from per_pixel.neighbours import nearest_classes
+from per_pixel.search import nearest_classes
 from segcore.checkpoint import read_checkpoint
 from segcore.checkpoint.renaming import Renaming
 from segcore.config import default_config
