@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FAMILIES = {"catseg_d2", "mask2former_rankseg", "per_pixel"}
+FAMILIES = {"catseg_d2", "groupvit_mixreorg", "mask2former_rankseg", "per_pixel"}
 PUBLIC = {"catrank"}  # above the families, below the entry points
 ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # Modules of a family that may import Detectron2 and all of segcore. The others are its mathematics,
@@ -33,8 +33,17 @@ MATHEMATICS_MAY_IMPORT = (
     "segcore.vocabulary",
     "segcore.inference.windows",
 )
-# CLIP's encoders are open_clip's; scipy solves the assignment, faiss has an index of classes.
-LIBRARIES = {"clip": ("open_clip",), "matcher": ("scipy",), "faiss_index": ("faiss",)}
+# CLIP's encoders and layers are open_clip's, blocks of vision transformers timm's; scipy solves the
+# assignment, faiss has an index of classes.
+LIBRARIES = {
+    "clip": ("open_clip",),
+    "faiss_index": ("faiss",),
+    "grouping": ("timm",),
+    "image_encoder": ("timm",),
+    "matcher": ("scipy",),
+    "mixreorg": ("timm",),
+    "text_encoder": ("open_clip",),
+}
 
 
 def imported(path: Path) -> Iterator[str]:

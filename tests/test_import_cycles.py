@@ -10,6 +10,7 @@ import pytest
 PACKAGES = (
     "catrank",
     "catseg_d2",
+    "groupvit_mixreorg",
     "mask2former_rankseg",
     "per_pixel",
     "segcore",

@@ -15,8 +15,8 @@ ALLOWED = {
     "tests/datasets/test_check.py",
     "tests/test_language.py",
 }
-FOLDERS = ("catrank", "catseg_d2", "mask2former_rankseg", "per_pixel", "segcore", "d2lite")
-FOLDERS += ("bench", "demo", "datasets", "tools", "tests", "docs", "configs")
+FOLDERS = ("catrank", "catseg_d2", "groupvit_mixreorg", "mask2former_rankseg", "per_pixel")
+FOLDERS += ("segcore", "d2lite", "bench", "demo", "datasets", "tools", "tests", "docs", "configs")
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".sh"}
 
 # Everyday words for which these packages and their tests use the standard term.
@@ -35,7 +35,8 @@ REPLACED_IN_PACKAGES = {
 PACKAGES = ("annotations", "backbones", "benchmarks", "datasets", "evaluation", "mappers")
 PACKAGES += ("checkpoint", "config", "drawing", "engine", "images", "inference", "rankseg")
 PACKAGES += ("runtime", "scenes", "video_files", "vocabulary")
-FAMILIES = ("catseg_d2", "mask2former_rankseg", "per_pixel", "d2lite", "catrank", "demo", "tools")
+FAMILIES = ("catseg_d2", "groupvit_mixreorg", "mask2former_rankseg", "per_pixel", "d2lite")
+FAMILIES += ("catrank", "demo", "tools")
 
 
 def uses(repository: Path, word: str, files: list[Path]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Names of parameters in published checkpoints, one module a source."""
