@@ -216,11 +216,13 @@ class Checkpointer(DetectionCheckpointer):
         return checkpoint
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        # First, because fvcore drops entries of another shape.
-        resample_other_shapes(self.model, checkpoint["model"])
         try:
+            # First, because fvcore drops entries of another shape.
+            resample_other_shapes(self.model, checkpoint["model"])
             with loading(self._for_use):
                 incompatible = super()._load_model(checkpoint)
+        except UserError as error:  # of a hook of the model, which does not know the file
+            raise UserError(f"{self._loading}: {error}") from error
         except RuntimeError as error:  # load_state_dict, on keys that Detectron2 renamed
             raise UserError(f"{self._loading}: {printable(error, 300)}") from error
         problem = key_mismatch(*incompatible)
