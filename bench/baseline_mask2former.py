@@ -17,8 +17,9 @@ from baseline_losses import BaselineCriterion
 from torch import Tensor, nn
 
 from mask2former_rankseg import MaskFormer
-from mask2former_rankseg.masked_decoder import Attention, Decoded, MaskedDecoder, resize
+from mask2former_rankseg.masked_decoder import MaskedDecoder, resize
 from mask2former_rankseg.pixel_decoder import PixelDecoder
+from mask2former_rankseg.queries import Attention, Decoded
 from mask2former_rankseg.targets import padded_masks
 from segcore.backbones.swin import (
     MASKED,
@@ -211,7 +212,7 @@ class BaselineDecoder(nn.Module):
             x = layer.norm(x + layer.linear2(F.relu(layer.linear1(x))))
             states.append(x)
             predictions.append(self._predict(x, mask_features))
-        return Decoded(predictions, states)
+        return Decoded(predictions, states, mask_features)
 
     def _predict(self, x: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor]:
         y = self.decoder.norm(x)

@@ -1,6 +1,7 @@
-"""Config keys of Mask2Former and RankSeg, and what is built from them.
+"""Config keys of MaskFormer, Mask2Former and RankSeg, and what is built from them.
 
-The published yaml files merge.
+The published yaml files merge. Those of both models name the meta-architecture ``MaskFormer``:
+``TRANSFORMER_IN_FEATURE`` makes the difference.
 """
 
 from detectron2.config import CfgNode
@@ -14,8 +15,13 @@ from segcore.rankseg.heads import build_multilabel_head
 from .criterion import Criterion
 from .matcher import Weights
 from .points import RandomPoints
-from .ranking import QueryRanking, check_layers
+from .ranking import QueryRanking, check_layers, pooled_pixels, third_queries
 from .tasks import Tasks
+from .whole_masks import WholeMaskCriterion
+
+# Values of TRANSFORMER_IN_FEATURE: the queries attend to several levels of the pixel decoder, as in
+# Mask2Former, or to the output of its transformer encoder. Any other is a map of the backbone.
+MULTI_SCALE, ENCODED_TOP = "multi_scale_pixel_decoder", "transformer_encoder"
 
 
 def add_maskformer_config(cfg: CfgNode) -> None:
@@ -48,8 +54,8 @@ def _add_keys_of_load_config(cfg: CfgNode) -> None:
     cfg.MODEL.RANKSEG.LOSS_WEIGHT = 0.0
 
 
-# The published scripts import it under this name.
-add_maskformer2_config = add_maskformer_config
+# The published scripts import it under these names.
+add_maskformer2_config = add_mask_former_config = add_maskformer_config
 
 
 def add_maskformer2_video_config(cfg: CfgNode) -> None:
@@ -64,7 +70,8 @@ def add_maskformer2_video_config(cfg: CfgNode) -> None:
 def _add_head_keys(head: CfgNode) -> None:
     head.MASK_DIM = 256
     head.TRANSFORMER_ENC_LAYERS = 0
-    head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
+    # "": the one of TRANSFORMER_IN_FEATURE, see decoder_names.
+    head.PIXEL_DECODER_NAME = ""
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
@@ -88,9 +95,10 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     node.PRE_NORM = False
     node.HIDDEN_DIM = 256
     node.NUM_OBJECT_QUERIES = 100
-    node.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
+    node.TRANSFORMER_IN_FEATURE = MULTI_SCALE
     node.ENFORCE_INPUT_PROJ = False
-    node.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
+    # "": the one of TRANSFORMER_IN_FEATURE, see decoder_names.
+    node.TRANSFORMER_DECODER_NAME = ""
     node.SIZE_DIVISIBILITY = 32
     node.TRAIN_NUM_POINTS = 12544
     node.OVERSAMPLE_RATIO = 3.0
@@ -110,7 +118,8 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     # instead of the boxes of the masks; the output of a video is one dict, whose tracks are
     # tensors (T, H, W), instead of a list of dicts with RLE.
     node.TEST.PUBLISHED_OUTPUT = False
-    # Published for per-pixel baselines of MaskFormer; nothing here reads it.
+    # MaskFormer: resize mask logits to the size of the output before the semantic scores are
+    # computed, instead of the scores after. Mask2Former and panoptic models always do.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
 
 
@@ -126,6 +135,28 @@ def _add_video_keys(node: CfgNode) -> None:
     node.AUGMENTATIONS = []
 
 
+def is_mask2former(cfg: CfgNode) -> bool:
+    """Whether the config describes Mask2Former, and not MaskFormer."""
+    return cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE == MULTI_SCALE
+
+
+def decoder_names(cfg: CfgNode) -> tuple[str, str]:
+    """Return the registered names of the pixel decoder and of the transformer decoder.
+
+    Where their keys are empty, as in published configs of MaskFormer, TRANSFORMER_IN_FEATURE
+    determines them.
+    """
+    pixel, transformer = "BasePixelDecoder", "StandardTransformerDecoder"
+    if is_mask2former(cfg):
+        pixel, transformer = "MSDeformAttnPixelDecoder", "MultiScaleMaskedTransformerDecoder"
+    elif cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE == ENCODED_TOP:
+        pixel = "TransformerEncoderPixelDecoder"
+    return (
+        cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME or pixel,
+        cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME or transformer,
+    )
+
+
 def tasks_from_config(cfg: CfgNode) -> Tasks:
     """Read the tasks of ``MODEL.MASK_FORMER.TEST``."""
     node = cfg.MODEL.MASK_FORMER.TEST
@@ -136,13 +167,21 @@ def tasks_from_config(cfg: CfgNode) -> Tasks:
         score_threshold=node.OBJECT_MASK_THRESHOLD,
         overlap_threshold=node.OVERLAP_THRESHOLD,
         num_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+        whole_areas=not is_mask2former(cfg),
+        resize_scores=not (
+            is_mask2former(cfg)
+            or node.PANOPTIC_ON
+            or node.INSTANCE_ON
+            or node.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE
+        ),
     )
 
 
 def criterion_from_config(cfg: CfgNode) -> Criterion:
     """Build the training losses that ``cfg`` describes."""
     node = cfg.MODEL.MASK_FORMER
-    return Criterion(
+    build = Criterion if is_mask2former(cfg) else WholeMaskCriterion
+    return build(
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
         weights=Weights(node.CLASS_WEIGHT, node.MASK_WEIGHT, node.DICE_WEIGHT),
         no_object_weight=node.NO_OBJECT_WEIGHT,
@@ -164,12 +203,14 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if not node.FLAG:
         return None
-    check_layers(cfg.MODEL.MASK_FORMER.DEC_LAYERS - 1)
+    of_queries = is_mask2former(cfg)
+    if of_queries:
+        check_layers(cfg.MODEL.MASK_FORMER.DEC_LAYERS - 1)
     _check_queries(node)
     settings = ranks_from_config(cfg, no_object=True)
     head = build_multilabel_head(
         node.HEAD,
-        width,
+        width if of_queries else cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
         num_classes,
         hidden_dim=node.HIDDEN_DIM,
         shared_width=width if node.SHARE_EMBEDDING else None,
@@ -180,6 +221,7 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         None if node.ORACLE else head,
         **settings._asdict(),
         share_classes=node.SHARE_EMBEDDING,
+        features=third_queries if of_queries else pooled_pixels,
     )
 
 
@@ -190,7 +232,7 @@ def _check_queries(rankseg: CfgNode) -> None:
         if rankseg[key] != only:
             raise UserError(
                 f"MODEL.RANKSEG.{key} is {rankseg[key]!r}, which is for models that classify "
-                f"pixels: set it to {only!r} for Mask2Former."
+                f"pixels: set it to {only!r} for MaskFormer and Mask2Former."
             )
 
 
@@ -201,7 +243,8 @@ def check_video(cfg: CfgNode) -> None:
     finds_tracks = tasks.INSTANCE_ON or tasks.PUBLISHED_OUTPUT
     rules = {
         "TRANSFORMER_DECODER_NAME": (
-            node.TRANSFORMER_DECODER_NAME != "MultiScaleMaskedTransformerDecoder",
+            decoder_names(cfg)[1]
+            not in ("MultiScaleMaskedTransformerDecoder", "StandardTransformerDecoder"),
             "a decoder of clips for a video model, VideoMultiScaleMaskedTransformerDecoder",
         ),
         "TEST.PANOPTIC_ON": (not tasks.PANOPTIC_ON, "False for a video model"),

@@ -118,13 +118,28 @@ class Criterion(nn.Module):
         """Match each prediction with the objects; masks and mask logits have a frame axis."""
         costs = []
         for classes, mask_logits in predictions:
-            points = self.points.uniform(len(classes), classes.device)
-            costs += matching_costs(
-                classes, mask_logits.float(), labels, masks, points, self.weights
-            )
+            costs += self.costs(classes, mask_logits.float(), labels, masks)
         pairs = assign(costs)
         batch = len(labels)
         return [pairs[i : i + batch] for i in range(0, len(pairs), batch)]
+
+    def costs(
+        self,
+        classes: Tensor,
+        mask_logits: Tensor,
+        labels: Sequence[Tensor],
+        masks: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Return the matching costs (Q, N) of each image for one prediction.
+
+        Args:
+            classes: class logits (B, Q, K + 1).
+            mask_logits: (B, Q, T, h, w).
+            labels: for each image (N,) int64, 0 ... K - 1.
+            masks: for each image (N, T, H, W) bool.
+        """
+        points = self.points.uniform(len(classes), classes.device)
+        return matching_costs(classes, mask_logits, labels, masks, points, self.weights)
 
     def class_loss(self, logits: Tensor, labels: Sequence[Tensor], pairs: Pairs) -> Tensor:
         """Weighted cross-entropy of logits (B, Q, K + 1); unmatched queries have "no object"."""

@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from segcore.errors import UserError
 
-from .masked_decoder import Decoded, MaskedDecoder
+from .config import ENCODED_TOP, decoder_names, is_mask2former
+from .head_checks import check_head
+from .masked_decoder import MaskedDecoder
 from .pixel_decoder import PixelDecoder
+from .pyramid_decoder import MapEncoder, PyramidDecoder
+from .queries import Decoded
+from .standard_decoder import StandardDecoder
 
-# Entries are called with cfg and return a module from (levels, mask_features, every_layer) to
-# Decoded. A decoder of clips also takes the number of frames: its maps are those of all frames.
+# Entries are called with cfg, those for MaskFormer also with the channels of the map that queries
+# attend to. They return a module from (levels, mask_features, every_layer) to Decoded. A decoder of
+# clips also takes the number of frames: its maps are those of all frames.
 TRANSFORMER_DECODER_REGISTRY = Registry("TRANSFORMER_DECODER")
 
 ENCODER_FEEDFORWARD = 1024  # of the pixel decoder; published code has no key for it
@@ -122,6 +128,97 @@ def as_clips(maps: Tensor, num_frames: int) -> Tensor:
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
+class BasePixelDecoder(PyramidDecoder):
+    """The pixel decoder of MaskFormer over named feature maps of the backbone."""
+
+    @configurable
+    def __init__(self, *, maps: list[str], attended: str | None, **arguments: Any) -> None:
+        """
+        Args:
+            maps: names of the feature maps of the pyramid, finest first.
+            attended: name of the one that the queries attend to; None: to the top of the pyramid.
+            **arguments: of :class:`PyramidDecoder`.
+        """
+        super().__init__(**arguments)
+        self.maps, self.attended = maps, attended
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Translate a config into the arguments of the constructor."""
+        head, attended = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
+        maps = sorted(input_shape, key=lambda name: input_shape[name].stride)
+        return {
+            "maps": maps,
+            "attended": None if attended == ENCODED_TOP else attended,
+            "channels": [input_shape[name].channels for name in maps],
+            "width": head.CONVS_DIM,
+            "mask_width": head.MASK_DIM,
+        }
+
+    def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the mask features, and the feature map that the queries attend to, in a list."""
+        mask_features, top = super().forward([features[name] for name in self.maps])
+        return mask_features, [top if self.attended is None else features[self.attended]]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class TransformerEncoderPixelDecoder(BasePixelDecoder):
+    """The same on top of a transformer encoder."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Translate a config into the arguments of the constructor."""
+        arguments = super().from_config(cfg, input_shape)
+        node = cfg.MODEL.MASK_FORMER
+        encoder = MapEncoder(
+            arguments["channels"][-1],
+            arguments["width"],
+            num_layers=cfg.MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS,
+            num_heads=node.NHEADS,
+            feedforward=node.DIM_FEEDFORWARD,
+            dropout=node.DROPOUT,
+        )
+        return arguments | {"encoder": encoder}
+
+
+@TRANSFORMER_DECODER_REGISTRY.register()
+class StandardTransformerDecoder(StandardDecoder):
+    """The decoder of MaskFormer."""
+
+    @configurable
+    def __init__(self, **arguments: Any) -> None:
+        """
+        Args:
+            **arguments: of :class:`StandardDecoder`.
+        """
+        super().__init__(**arguments)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: int) -> dict[str, Any]:
+        """Translate a config into the arguments of the constructor."""
+        head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
+        return {
+            "in_channels": in_channels,
+            "num_classes": head.NUM_CLASSES,
+            "width": node.HIDDEN_DIM,
+            "mask_width": head.MASK_DIM,
+            "num_queries": node.NUM_OBJECT_QUERIES,
+            "num_layers": node.DEC_LAYERS,
+            "num_heads": node.NHEADS,
+            "feedforward": node.DIM_FEEDFORWARD,
+            "dropout": node.DROPOUT,
+            "project": node.ENFORCE_INPUT_PROJ,
+            "cosine_classes": head.USE_LAYERNORM,
+        }
+
+
+def attended_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:
+    """Return the channels of the map that the queries of MaskFormer attend to."""
+    name = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
+    return cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM if name == ENCODED_TOP else input_shape[name].channels
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
 class MaskFormerHead(nn.Module):
     """A pixel decoder, followed by a transformer decoder."""
 
@@ -139,12 +236,13 @@ class MaskFormerHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, nn.Module]:
         """Translate a config into the arguments of the constructor."""
-        _check(cfg, input_shape)
-        head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
-        decoder = SEM_SEG_HEADS_REGISTRY.get(head.PIXEL_DECODER_NAME)
-        predictor = TRANSFORMER_DECODER_REGISTRY.get(node.TRANSFORMER_DECODER_NAME)
-        used = {name: input_shape[name] for name in head.IN_FEATURES}
-        return {"pixel_decoder": decoder(cfg, used), "predictor": predictor(cfg)}
+        check_head(cfg, input_shape, TRANSFORMER_DECODER_REGISTRY)
+        pixel, transformer = decoder_names(cfg)
+        decoder = SEM_SEG_HEADS_REGISTRY.get(pixel)
+        predictor = TRANSFORMER_DECODER_REGISTRY.get(transformer)
+        used = {name: input_shape[name] for name in cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES}
+        attended = () if is_mask2former(cfg) else (attended_channels(cfg, input_shape),)
+        return {"pixel_decoder": decoder(cfg, used), "predictor": predictor(cfg, *attended)}
 
     def forward(
         self, features: dict[str, Tensor], every_layer: bool, num_frames: int | None = None
@@ -159,51 +257,3 @@ class MaskFormerHead(nn.Module):
         mask_features, levels = self.pixel_decoder(features)
         clip = () if num_frames is None else (num_frames,)
         return self.predictor(levels, mask_features, every_layer, *clip)
-
-
-def _check(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Refuse settings that the layers would not notice or would refuse less clearly."""
-    head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
-    levels, width = head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES, node.HIDDEN_DIM
-    rules = {
-        "SEM_SEG_HEAD.IN_FEATURES": (
-            set(head.IN_FEATURES) <= set(input_shape),
-            f"among the maps of the backbone, {', '.join(input_shape)}",
-        ),
-        "SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": (
-            levels and set(levels) < set(head.IN_FEATURES),
-            f"among IN_FEATURES, {head.IN_FEATURES}, and fewer",
-        ),
-        "SEM_SEG_HEAD.PIXEL_DECODER_NAME": (
-            head.PIXEL_DECODER_NAME in SEM_SEG_HEADS_REGISTRY,
-            "a registered pixel decoder, such as MSDeformAttnPixelDecoder",
-        ),
-        "SEM_SEG_HEAD.NORM": (head.NORM == "GN", "GN"),
-        "SEM_SEG_HEAD.CONVS_DIM": (
-            width % 32 == 0 and width == head.CONVS_DIM,
-            f"a multiple of 32, and MASK_FORMER.HIDDEN_DIM, {width}",
-        ),
-        "SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS": (
-            width % max(head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS, 1) == 0,
-            f"a divisor of MASK_FORMER.HIDDEN_DIM, {width}",
-        ),
-        "MASK_FORMER.NHEADS": (
-            width % max(node.NHEADS, 1) == 0,
-            f"a divisor of HIDDEN_DIM, {width}",
-        ),
-        "MASK_FORMER.DEC_LAYERS": (node.DEC_LAYERS > 1, "2 or more"),
-        "MASK_FORMER.TRANSFORMER_DECODER_NAME": (
-            node.TRANSFORMER_DECODER_NAME in TRANSFORMER_DECODER_REGISTRY,
-            "a registered decoder, such as MultiScaleMaskedTransformerDecoder",
-        ),
-        "MASK_FORMER.TRANSFORMER_IN_FEATURE": (
-            node.TRANSFORMER_IN_FEATURE == "multi_scale_pixel_decoder",
-            "multi_scale_pixel_decoder",
-        ),
-        "MASK_FORMER.PRE_NORM": (not node.PRE_NORM, "False"),
-        "MASK_FORMER.ENFORCE_INPUT_PROJ": (not node.ENFORCE_INPUT_PROJ, "False"),
-    }
-    for key, (kept, demand) in rules.items():
-        if not kept:
-            section, name = key.split(".")
-            raise UserError(f"MODEL.{key} is {cfg.MODEL[section][name]!r}; it has to be {demand}.")

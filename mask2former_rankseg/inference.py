@@ -1,7 +1,8 @@
 """Semantic, panoptic and instance segmentation from class and mask logits of queries.
 
-Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
-2022.
+Source: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation",
+NeurIPS 2021 (MaskFormer), and "Masked-attention Mask Transformer for Universal Image Segmentation",
+CVPR 2022 (Mask2Former).
 
 Shapes: Q queries, C classes, (h, w) the map of the mask logits, (H, W) the prediction.
 """
@@ -48,8 +49,15 @@ class ImageSizes:
         """Resize mask logits (N, h, w) of the padded image to (N, *prediction), bilinear."""
         if not len(masks):
             return masks.new_zeros(0, *self.prediction)
-        masks = resize(masks[None], self.padded)[..., : self.image[0], : self.image[1]]
-        return masks[0] if self.prediction == self.image else resize(masks, self.prediction)[0]
+        return self.to_prediction(self.to_image(masks))
+
+    def to_image(self, masks: Tensor) -> Tensor:
+        """Resize masks (N, h, w) of the padded image to it, and crop them to (N, *image)."""
+        return resize(masks[None], self.padded)[0, :, : self.image[0], : self.image[1]]
+
+    def to_prediction(self, masks: Tensor) -> Tensor:
+        """Resize masks (N, *image) to (N, *prediction)."""
+        return masks if self.prediction == self.image else resize(masks[None], self.prediction)[0]
 
 
 def class_probabilities(class_logits: Tensor) -> Tensor:
@@ -63,9 +71,11 @@ def semantic(
     sizes: ImageSizes,
     kind: PredictionKind,
     classes: Tensor,
+    resize_scores: bool = False,
 ) -> dict[str, Tensor]:
     """Return :func:`weighted_masks` of class logits (Q, C + 1), the last one "no object"."""
-    return weighted_masks(class_probabilities(class_logits), mask_logits, sizes, kind, classes)
+    weights = class_probabilities(class_logits)
+    return weighted_masks(weights, mask_logits, sizes, kind, classes, resize_scores)
 
 
 def weighted_masks(
@@ -74,6 +84,7 @@ def weighted_masks(
     sizes: ImageSizes,
     kind: PredictionKind,
     classes: Tensor,
+    resize_scores: bool = False,
 ) -> dict[str, Tensor]:
     """Score every class at every pixel: mask probabilities weighted by class probabilities.
 
@@ -83,18 +94,24 @@ def weighted_masks(
         sizes: of the image.
         kind: form of the prediction.
         classes: ids (n,) of the classes that can have a score, all others have 0.
+        resize_scores: return scores of the image's size, resized, as MaskFormer does; otherwise
+            mask logits are resized before.
     Returns:
         See :meth:`.SemanticPrediction.result`; scores are not normalised.
     """
     prediction = SemanticPrediction(kind, weights.shape[1], sizes.prediction, weights.device)
     ids = prediction.order(classes)
     weights = weights[:, ids].T.contiguous()
-    masks = sizes.resize_masks(mask_logits.float())
+    if resize_scores:  # linear: the mask probabilities can be resized in place of the scores
+        masks = sizes.to_prediction(sizes.to_image(mask_logits.float()).sigmoid_())
+    else:
+        masks = sizes.resize_masks(mask_logits.float())
     top, width = 0, sizes.prediction[1]
     chunk = CHUNK if masks.device.type == "cpu" else GPU_CHUNK
     for rows in masks.split(max(chunk // (len(ids) * width), 1), dim=1):
         window = Window(top, top + rows.shape[1], 0, width)
-        scores = weights @ rows.sigmoid().flatten(1)
+        inside = rows if resize_scores else rows.sigmoid()
+        scores = weights @ inside.flatten(1)
         prediction.add(window, ids, scores.unflatten(1, window.size))
         top = window.bottom
     return prediction.result()
@@ -108,6 +125,7 @@ def panoptic(
     *,
     score_threshold: float,
     overlap_threshold: float,
+    whole_areas: bool = False,
 ) -> tuple[Tensor, list[dict]]:
     """Assign each pixel to one segment or to none.
 
@@ -118,6 +136,8 @@ def panoptic(
         things: ids of the thing classes; queries of a stuff class form one segment.
         score_threshold: queries whose class probability does not exceed it are ignored.
         overlap_threshold: fraction of its mask that must remain visible of a query.
+        whole_areas: a segment is all pixels where its query has the highest score, as in
+            MaskFormer; otherwise those of them that are inside the query's mask.
     Returns:
         Segment ids (H, W) int32, 0 = none; and for each segment "id" (from 1), "isthing" and
         "category_id".
@@ -130,6 +150,8 @@ def panoptic(
         return segments, []
     masks = sizes.resize_masks(mask_logits[kept].float()).sigmoid_()
     best, inside, areas = _assign_pixels(scores[kept], masks)
+    if whole_areas:
+        inside, areas = torch.ones_like(inside), [*areas[:2], areas[0]]
     # One transfer to the CPU: at most Q queries are left to decide about.
     *areas, labels = torch.stack([*areas, labels[kept]]).tolist()
     queries = list(zip(*areas, labels, strict=True))

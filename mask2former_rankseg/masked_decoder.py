@@ -8,7 +8,6 @@ features, (h, w) the map of the mask features, S tokens of a level, of all its f
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,81 +15,10 @@ from torch import Tensor, nn
 
 from segcore.rankseg.layers import sine_positions
 
-
-class Decoded(NamedTuple):
-    """Output of the decoder.
-
-    Attributes:
-        predictions: class logits (B, Q, C + 1), the last one "no object", and mask logits
-            (B, Q, h, w), of clips (B, Q, T, h, w); from the learnable query features first, from
-            the last layer last, or that one alone.
-        states: the queries (B, Q, D) after every layer.
-    """
-
-    predictions: list[tuple[Tensor, Tensor]]
-    states: list[Tensor]
+from .queries import Decoded, DecoderLayer, QueryDecoder, mask_logits
 
 
-class Attention(nn.Module):
-    """Multi-head attention with one attention mask for all heads."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.in_proj = nn.Linear(width, 3 * width)  # queries, keys, values
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.xavier_uniform_(self.out_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, attend: Tensor | None = None
-    ) -> Tensor:
-        """
-        Args:
-            query: (B, Q, D).
-            key, value: (B, S, D).
-            attend: attention mask (B, Q, S) bool, true where a query may attend; None: everywhere.
-        Returns:
-            (B, Q, D).
-        """
-        weights, biases = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
-        q, k, v = (
-            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
-        )
-        mask = None if attend is None else attend[:, None]
-        x = F.scaled_dot_product_attention(q, k, v, mask)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
-
-
-class DecoderLayer(nn.Module):
-    """Masked cross-attention, self-attention and feed-forward network, each with post-norm."""
-
-    def __init__(self, width: int, num_heads: int, feedforward: int) -> None:
-        super().__init__()
-        self.cross_attention = Attention(width, num_heads)
-        self.cross_norm = nn.LayerNorm(width)
-        self.self_attention = Attention(width, num_heads)
-        self.self_norm = nn.LayerNorm(width)
-        self.linear1 = nn.Linear(width, feedforward)
-        self.linear2 = nn.Linear(feedforward, width)
-        self.norm = nn.LayerNorm(width)
-        for linear in (self.linear1, self.linear2):
-            nn.init.xavier_uniform_(linear.weight)
-
-    def forward(
-        self, x: Tensor, query_embed: Tensor, key: Tensor, value: Tensor, attend: Tensor
-    ) -> Tensor:
-        """x (B, Q, D), query_embed (Q, D), key and value (B, S, D), attend (B, Q, S) -> like x."""
-        x = self.cross_norm(x + self.cross_attention(x + query_embed, key, value, attend))
-        query = x + query_embed
-        x = self.self_norm(x + self.self_attention(query, query, x))
-        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
-
-
-class MaskedDecoder(nn.Module):
+class MaskedDecoder(QueryDecoder):
     """Layers that attend to the feature levels in turn, with class and mask heads after each.
 
     The queries attend to all frames of a clip at once: a query represents one object in all of
@@ -120,19 +48,12 @@ class MaskedDecoder(nn.Module):
             num_levels: number of feature levels.
             cosine_classes: class logits are cosines, without a bias.
         """
-        super().__init__()
-        self.cosine_classes = cosine_classes
+        super().__init__(num_classes, width, mask_width, cosine_classes)
         self.query_feat = nn.Embedding(num_queries, width)
         self.query_embed = nn.Embedding(num_queries, width)
         self.level_embed = nn.Embedding(num_levels, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, num_heads, feedforward) for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.classifier = nn.Linear(width, num_classes + 1, bias=not cosine_classes)
-        self.mask_embed = nn.Sequential(
-            *(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()),
-            nn.Linear(width, mask_width),
         )
 
     def forward(
@@ -154,20 +75,13 @@ class MaskedDecoder(nn.Module):
             y = self.norm(x)
             embedding = self.mask_embed(y)
             if every_layer or layer is None:
-                masks = torch.einsum("bqc,bc...->bq...", embedding, mask_features)
-                predictions.append((self.class_logits(y), masks))
+                predictions.append((self.class_logits(y), mask_logits(embedding, mask_features)))
             if layer is not None:
                 level = i % len(memory)
                 attend = inside_mask(embedding, coarse[level])
                 x = layer(x, query_embed, *memory[level], attend)
                 states.append(x)
-        return Decoded(predictions, states)
-
-    def class_logits(self, y: Tensor) -> Tensor:
-        """Classify normalised queries: (B, Q, D) -> (B, Q, C + 1)."""
-        if self.cosine_classes:
-            return F.linear(F.normalize(y, dim=-1), F.normalize(self.classifier.weight, dim=-1))
-        return self.classifier(y)
+        return Decoded(predictions, states, mask_features)
 
     def _memory(self, level: int, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values (B, S, D) of a level; keys have positional encodings."""

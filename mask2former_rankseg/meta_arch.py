@@ -1,7 +1,8 @@
 """The meta-architecture ``MaskFormer``: images in, semantic, panoptic and instance predictions out.
 
-Source: Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentation", CVPR
-2022; He et al., "RankSeg", ECCV 2022.
+Source: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation",
+NeurIPS 2021 (MaskFormer), and "Masked-attention Mask Transformer for Universal Image Segmentation",
+CVPR 2022 (Mask2Former); He et al., "RankSeg", ECCV 2022.
 
 Shapes: B images, Q queries, C classes, kappa selected classes.
 """
@@ -32,7 +33,7 @@ from .config import (
 )
 from .criterion import Criterion
 from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
-from .masked_decoder import Decoded
+from .queries import Decoded
 from .ranking import QueryRanking, Ranked
 from .semantic_loss import semantic_loss
 from .targets import checked_labels, padded_masks
@@ -42,7 +43,7 @@ from .unmerged import UnmergedQueries, unmerged_queries
 
 @META_ARCH_REGISTRY.register()
 class MaskFormer(HasClasses, nn.Module):
-    """Mask2Former, optionally with RankSeg on its queries."""
+    """MaskFormer or Mask2Former, optionally with RankSeg on its queries."""
 
     @configurable
     def __init__(
@@ -72,7 +73,7 @@ class MaskFormer(HasClasses, nn.Module):
             num_classes: C.
             pixel_mean, pixel_std: per channel, 0..255.
             size_divisibility: batches are padded to multiples of it.
-            ranking: RankSeg; None: Mask2Former without it.
+            ranking: RankSeg; None: the model without it.
             tasks: which tasks to solve at inference.
             prediction_kind: form of the semantic prediction.
             classes: their names, and which are things; the panoptic task needs the latter.
@@ -218,7 +219,7 @@ class MaskFormer(HasClasses, nn.Module):
             return None
         present = self._present(batched_inputs) if self.ranking.head is None else None
         class_embeddings = self.sem_seg_head.predictor.classifier.weight[: self.num_classes]
-        return self.ranking(decoded.states, logits, class_embeddings, present)
+        return self.ranking(decoded, logits, class_embeddings, present)
 
     def scored_classes(self, selected: Tensor | None) -> Tensor:
         """Return the ids of the classes that can have a score: all of them without RankSeg."""
@@ -279,13 +280,15 @@ class MaskFormer(HasClasses, nn.Module):
         tasks, prediction = self.tasks, {}
         queries = class_logits, mask_logits, sizes
         if tasks.semantic:
-            prediction |= semantic(*queries, self.prediction_kind, self.scored_classes(selected))
+            classes = self.scored_classes(selected)
+            prediction |= semantic(*queries, self.prediction_kind, classes, tasks.resize_scores)
         if tasks.panoptic:
             prediction["panoptic_seg"] = panoptic(
                 *queries,
                 self.classes.things,
                 score_threshold=tasks.score_threshold,
                 overlap_threshold=tasks.overlap_threshold,
+                whole_areas=tasks.whole_areas,
             )
         if tasks.instance:
             things = self.classes.things if tasks.panoptic else None

@@ -17,19 +17,11 @@ from segcore.rankseg.layers import sine_positions
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention and feed-forward network, each with post-norm."""
+    """Base of the encoder layers: attention and feed-forward network, each with post-norm."""
 
-    def __init__(
-        self,
-        width: int,
-        num_levels: int,
-        num_heads: int,
-        num_points: int,
-        feedforward: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, attention: nn.Module, width: int, feedforward: int, dropout: float) -> None:
         super().__init__()
-        self.attention = DeformableAttention(width, num_levels, num_heads, num_points)
+        self.attention = attention
         self.norm1 = nn.LayerNorm(width)
         self.linear1 = nn.Linear(width, feedforward)
         self.linear2 = nn.Linear(feedforward, width)
@@ -38,12 +30,19 @@ class EncoderLayer(nn.Module):
         for linear in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)
 
-    def forward(self, x: Tensor, positions: Tensor, references: Tensor, sizes: Sizes) -> Tensor:
-        """x (B, S, C), positions (S, C), references (S, 2) -> (B, S, C)."""
-        attended = self.attention(x + positions, references, x, sizes)
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """x and the output of its attention (B, S, C) -> the output of the layer (B, S, C)."""
         x = self.norm1(x + self.dropout(attended))
         change = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm2(x + self.dropout(change))
+
+
+class DeformableLayer(EncoderLayer):
+    """An encoder layer with deformable self-attention."""
+
+    def forward(self, x: Tensor, positions: Tensor, references: Tensor, sizes: Sizes) -> Tensor:
+        """x (B, S, C), positions (S, C), references (S, 2) -> (B, S, C)."""
+        return self.update(x, self.attention(x + positions, references, x, sizes))
 
 
 class PixelDecoder(nn.Module):
@@ -73,15 +72,20 @@ class PixelDecoder(nn.Module):
         super().__init__()
         levels = len(level_channels)
         self.input_proj = nn.ModuleList(
-            _conv_norm(channels, width, 1, bias=True) for channels in level_channels
+            conv_norm(channels, width, 1, bias=True) for channels in level_channels
         )
         self.level_embed = nn.Parameter(torch.randn(levels, width))
         self.layers = nn.ModuleList(
-            EncoderLayer(width, levels, num_heads, num_points, feedforward, dropout)
+            DeformableLayer(
+                DeformableAttention(width, levels, num_heads, num_points),
+                width,
+                feedforward,
+                dropout,
+            )
             for _ in range(num_layers)
         )
-        self.lateral = _conv_norm(fine_channels, width, 1)
-        self.smooth = _conv_norm(width, width, 3)
+        self.lateral = conv_norm(fine_channels, width, 1)
+        self.smooth = conv_norm(width, width, 3)
         self.mask_features = nn.Conv2d(width, mask_width, 1)
         for conv in (self.lateral[0], self.smooth[0], self.mask_features):
             nn.init.kaiming_uniform_(conv.weight, a=1)
@@ -129,6 +133,7 @@ class PixelDecoder(nn.Module):
         ]
 
 
-def _conv_norm(in_channels: int, width: int, kernel_size: int, bias: bool = False) -> nn.Sequential:
+def conv_norm(in_channels: int, width: int, kernel_size: int, bias: bool = False) -> nn.Sequential:
+    """Return a convolution that keeps the size, and a group norm over 32 groups."""
     conv = nn.Conv2d(in_channels, width, kernel_size, padding=kernel_size // 2, bias=bias)
     return nn.Sequential(conv, nn.GroupNorm(32, width))

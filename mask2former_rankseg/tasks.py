@@ -11,6 +11,8 @@ class Tasks:
         semantic, panoptic, instance: whether to solve that task.
         score_threshold, overlap_threshold: see :func:`.inference.panoptic`.
         num_instances: largest number of instances per image.
+        whole_areas: see :func:`.inference.panoptic`.
+        resize_scores: see :func:`.inference.weighted_masks`.
     """
 
     semantic: bool = True
@@ -19,3 +21,5 @@ class Tasks:
     score_threshold: float = 0.8
     overlap_threshold: float = 0.8
     num_instances: int = 100
+    whole_areas: bool = False
+    resize_scores: bool = False

@@ -23,6 +23,7 @@ class UnmergedQueries:
         sizes: of the image.
         classes: ids (n,) of the classes that can have a score.
         category_scores: probabilities (C,) of RankSeg that a class is in the image; None without.
+        resize_scores: see :func:`.inference.weighted_masks`.
     """
 
     weights: Tensor
@@ -30,6 +31,7 @@ class UnmergedQueries:
     sizes: ImageSizes
     classes: Tensor
     category_scores: Tensor | None = None
+    resize_scores: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -45,7 +47,9 @@ class UnmergedQueries:
         """Return a function from classes (t,) to their scores (t, height, width) in the window."""
         shrink = WindowResize(self.sizes.image, self.sizes.prediction, window)
         enlarge = WindowResize(self.mask_logits.shape[-2:], self.sizes.padded, shrink.needs)
-        masks = shrink(enlarge(enlarge.needs.of(self.mask_logits))).sigmoid_().flatten(1)
+        masks = enlarge(enlarge.needs.of(self.mask_logits))
+        masks = shrink(masks.sigmoid()) if self.resize_scores else shrink(masks).sigmoid_()
+        masks = masks.flatten(1)
         return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)
 
 
@@ -59,4 +63,5 @@ def unmerged_queries(model: nn.Module, item: dict) -> UnmergedQueries:
         ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[0], item),
         model.scored_classes(None if ranked is None else ranked.selected[0]),
         None if ranked is None else ranked.category_logits[0].float().sigmoid(),
+        model.tasks.resize_scores,
     )

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from mask2former_rankseg import MaskFormer
-from mask2former_rankseg.checkpoint import to_published
+from mask2former_rankseg.checkpoint import names_of
 from segcore.config import load_config
 
 ADE = "mask2former_rankseg/ade20k"
@@ -47,6 +47,7 @@ def build(config: str, *options: object) -> MaskFormer:
 
 def published_weights(model: torch.nn.Module) -> dict[str, Tensor]:
     """Return the checkpoint of the reference outputs, with published names."""
+    to_published = names_of(model).to_published
     state = {to_published(name): value for name, value in model.state_dict().items()}
     filled = deterministic.weights({name: value.shape for name, value in state.items()})
     for name, value in filled.items():

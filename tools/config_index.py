@@ -41,7 +41,8 @@ was published.
 
 `-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it
 predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes and
-Mapillary Vistas are not here, because their data sets are not.
+Mapillary Vistas, and MaskFormer's of the latter, of COCO panoptic and with the backbone R101c, are
+not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
 layer that the paper's parameter counts include and the released head lacks. RankSeg's files of

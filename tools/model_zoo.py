@@ -23,9 +23,9 @@ from segcore.errors import exit_on_user_error
 HEADER = """\
 # Published weights
 
-Every published checkpoint of CAT-Seg, Mask2Former, and RankSeg on it and on Segmenter that loads
-here. Each comes from its authors, under their terms, and is used as it is. A name downloads the
-file once, and verifies it; a file that is here already loads by its path:
+Every published checkpoint of CAT-Seg, MaskFormer, Mask2Former, and RankSeg on the latter and on
+Segmenter that loads here. Each comes from its authors, under their terms, and is used as it is. A
+name downloads the file once, and verifies it; a file that is here already loads by its path:
 
     python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
 
@@ -41,7 +41,8 @@ and the files are not at hand. "Verified here" says what was:
 
 Loading is strict whatever the column says: a file that does not fit a config key by key is refused
 by one error message. Outputs were compared, besides, of smaller models that have no published file:
-Swin-T with RankSeg, a panoptic R50 with RankSeg, and R50 on videos, semantic and by instance.
+Swin-T with RankSeg, a panoptic R50 with RankSeg, and R50 on videos, semantic and by instance; of
+MaskFormer R50 with 20 queries, a narrow Swin, and a panoptic R50 with one encoder layer.
 
 `python tools/model_zoo.py > MODEL_ZOO.md` writes this page.
 """

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 
 from mask2former_rankseg import MaskFormer
-from mask2former_rankseg.checkpoint import to_published
+from mask2former_rankseg.checkpoint import names_of
 from segcore.config import load_config
 from segcore.mappers import MAPPER_REGISTRY
 from segcore.rankseg.scores import NormScores, SharedScores
@@ -88,7 +88,9 @@ def test_it_builds(name: str) -> None:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_published_names_and_shapes(golden, name: str) -> None:
-    ours = {to_published(key): [*value.shape] for key, value in build(name).state_dict().items()}
+    model = build(name)
+    to_published = names_of(model).to_published
+    ours = {to_published(key): [*value.shape] for key, value in model.state_dict().items()}
     published = read_keys(golden, KEYS[name])
     assert ours == {key: shape for key, shape in published.items() if not key.endswith(DERIVED)}
 

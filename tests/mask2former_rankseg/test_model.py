@@ -10,7 +10,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from mask2former_rankseg.inference import mask_boxes
-from mask2former_rankseg.masked_decoder import Decoded, MaskedDecoder, inside_mask, resize
+from mask2former_rankseg.masked_decoder import MaskedDecoder, inside_mask, resize
+from mask2former_rankseg.queries import Decoded
 from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.inference.predictions import PredictionKind
@@ -178,7 +179,8 @@ def test_fewer_classes_in_evaluation(tiny) -> None:
 @torch.no_grad()
 def test_improbable_classes_are_dropped(tiny) -> None:
     model = tiny(RANKED)
-    decoded, logits = Decoded([], [torch.randn(1, 9, 32)] * 4), [torch.randn(1, 9, 13)]
+    decoded = Decoded([], [torch.randn(1, 9, 32)] * 4, torch.zeros(1, 16, 8, 8))
+    logits = [torch.randn(1, 9, 13)]
     probabilities = model.rank(decoded, logits, []).category_logits.sigmoid()[0]
     best = probabilities.sort(descending=True).values
     model.ranking.confidence = float(best[1:3].mean())  # between the second and the third

@@ -14,7 +14,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from mask2former_rankseg.checkpoint import to_published
+from mask2former_rankseg.checkpoint import names_of
 from mask2former_rankseg.points import RandomPoints
 from segcore.errors import UserError
 
@@ -97,6 +97,7 @@ def take_step(about: dict, dtype: torch.dtype, decisions: Decisions, **weights: 
     finally:
         torch.set_default_dtype(torch.float32)
     sum(losses.values()).backward()
+    to_published = names_of(model).to_published
     gradients = {to_published(name): p.grad for name, p in model.named_parameters()}
     return Step({name: loss.item() for name, loss in losses.items()}, gradients, decisions)
 

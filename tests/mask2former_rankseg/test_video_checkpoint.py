@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mask2former_rankseg.checkpoint import from_published, to_published
+from mask2former_rankseg.checkpoint import names_of
 from segcore.checkpoint import Checkpointer
 from segcore.errors import UserError
 
@@ -41,9 +41,10 @@ def test_names_and_shapes(golden: Path, name: str) -> None:
         model = build(config, *OPTIONS, *options, "MODEL.DEVICE", "meta")
     keys = read_keys(golden, name)
     published = {key: shape for key, shape in keys.items() if not key.endswith(DERIVED)}
-    ours = {to_published(key): [*value.shape] for key, value in model.state_dict().items()}
+    names = names_of(model)
+    ours = {names.to_published(key): [*value.shape] for key, value in model.state_dict().items()}
     assert ours == published
-    assert all(from_published(to_published(key)) == key for key in model.state_dict())
+    assert all(names.to_ours(names.to_published(key)) == key for key in model.state_dict())
 
 
 def test_a_published_file_loads(golden: Path, tmp_path: Path) -> None:
@@ -60,6 +61,7 @@ def test_an_image_model_to_start_from(tmp_path: Path, caplog: pytest.LogCaptureF
     """Of other classes, without RankSeg: all weights fit but the classifier's."""
     tiny = [item for pair in TINY.items() for item in pair]
     image = build(SWIN_T, *tiny)
+    to_published = names_of(image).to_published
     state = {to_published(name): torch.full_like(v, 0.5) for name, v in image.state_dict().items()}
     state["criterion.empty_weight"] = torch.ones(13)
     path = tmp_path / "model_final_3c8ec9.pth"

@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,6 @@ from segcore.rankseg.selection import presence
 NAMES = Renaming(PAIRS)
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("CATRANK_GOLDEN", REPOSITORY / ".." / "shared" / "golden"))
-INPUT = re.compile(r"values\('([^']+)', ?\(([\d, ]+)\)\)")
 
 
 def load(module: nn.Module, keys: Mapping[str, list[int]]) -> None:
@@ -49,12 +47,6 @@ def load(module: nn.Module, keys: Mapping[str, list[int]]) -> None:
 
 def close(found: Tensor, expected: np.ndarray, atol: float, rtol: float = 0.0) -> None:
     torch.testing.assert_close(found, torch.as_tensor(expected).to(found), atol=atol, rtol=rtol)
-
-
-def noise_of(recipe: str) -> Tensor:
-    """Return the input that a case describes, such as "values('name',(2,3))"."""
-    name, shape = INPUT.search(recipe).groups()
-    return deterministic.noise(name, tuple(map(int, shape.split(","))))
 
 
 def ranked_classifier(
@@ -93,31 +85,19 @@ def deeplab_head(config: Mapping) -> PixelHead:
     )
 
 
-def cases_of(
-    file: str, select: Callable[[str, Mapping], bool], default: Sequence[str]
-) -> list[str]:
-    """Return the names of all cases of this kind in a file of the reference outputs.
-
-    Without the outputs return the known names: their tests are skipped.
-    """
-    path = GOLDEN / file
-    cases = json.loads(path.read_text()) if path.is_file() else {}
-    return [name for name, case in cases.items() if select(name, case)] or list(default)
-
-
-HOSTS = cases_of(
+HOSTS = host_models.cases_of(
     "hosts/cases.json",
     lambda _, case: (
         case.get("model", {}).get("decode_head", {}).get("type") in host_configs.DECODERS
     ),
     ("deeplabv3_r101d8", "upernet_swin", "upernet_beit"),
 )
-DEEPLABV3 = cases_of(
+DEEPLABV3 = host_models.cases_of(
     "per_pixel/cases.json",
     lambda name, _: name.startswith("deeplabv3_head_rankseg"),
     ("deeplabv3_head_rankseg",),
 )
-DECODER_HOSTS = cases_of(
+DECODER_HOSTS = host_models.cases_of(
     "hosts/rankseg_spec_cases.json",
     lambda name, _: name.startswith("decoder_host"),
     ("decoder_host",),
@@ -205,7 +185,7 @@ def test_rankseg_on_deeplabv3(golden: Path, name: str) -> None:
     """A batch of two images, each with its own selection; the published head takes one."""
     case = json.loads((golden / "per_pixel" / "cases.json").read_text())[name]
     reference = np.load(golden / "per_pixel" / f"{name}.npz")
-    head, features = deeplab_head(case["config"]), noise_of(case["input"])
+    head, features = deeplab_head(case["config"]), host_models.noise_of(case["input"])
     load(head, case["keys"])
     for module in head.modules():
         if isinstance(module, nn.Dropout):
@@ -253,7 +233,7 @@ def test_rankseg_on_a_decoder(golden: Path, name: str, project_tokens: bool) -> 
     if not project_tokens:
         keys = {name: shape for name, shape in keys.items() if ".proj_cls_emb." not in name}
     load(head, keys)
-    features, pixels = map(noise_of, case["inputs"].values())
+    features, pixels = map(host_models.noise_of, case["inputs"].values())
     found = classifier(pixels, features, None)
     suffix = int(project_tokens)
     close(found.category_logits, reference[f"{name}_img_pred_{suffix}"], 2e-5)

@@ -10,7 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
-from mask2former_rankseg.checkpoint import to_published
+from mask2former_rankseg.checkpoint import names_of
 from segcore.config import load_config
 from segcore.engine import Trainer, build_optimizer
 from segcore.errors import UserError
@@ -30,6 +30,7 @@ def groups_by_name(*opts: object) -> dict[str, dict]:
     cfg = load_config(SWIN_T, [*opts, "MODEL.DEVICE", "meta", "MODEL.WEIGHTS", ""])
     with torch.device("meta"):
         model = build_model(cfg)
+    to_published = names_of(model).to_published
     names = {parameter: to_published(name) for name, parameter in model.named_parameters()}
     groups = build_optimizer(cfg, model).param_groups
     return {names[parameter]: group for group in groups for parameter in group["params"]}
