@@ -13,6 +13,8 @@ from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import is_for_use, without_other_shapes
 from segcore.errors import UserError
 
+from . import mmdet_names
+
 logger = logging.getLogger(__name__)
 
 BACKBONE = "backbone."
@@ -123,6 +125,7 @@ NAMES = {
     ENCODED: _MASKFORMER_NAMES,
     MASKFORMER: _MASKFORMER_NAMES,
 }
+MMDET_NAMES = Renaming(mmdet_names.pairs())
 
 
 def layout_of(names: Collection[str]) -> str | None:
@@ -141,6 +144,11 @@ def current_name(name: str) -> str:
     if name.startswith("sem_seg_head.") and not name.startswith((PIXEL, PREDICTOR)):
         name = PIXEL + name.removeprefix("sem_seg_head.")
     return name
+
+
+def to_mmdet(model: nn.Module, name: str) -> str:
+    """Return the name of one of a model's parameters in files of ViT-Adapter's release."""
+    return MMDET_NAMES.to_published(backbones.to_published(model.backbone, name))
 
 
 def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -162,6 +170,7 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
     pretrained = _pretrained(module, tensors)
     if pretrained is None:
         converted = backbones.load_published(module.backbone, tensors)
+        converted = {MMDET_NAMES.to_ours(name): value for name, value in converted.items()}
         converted = {current_name(name): value for name, value in converted.items()}
         _check_layout(layout_of(converted.keys()), layout_of(current.keys()))
         to_ours = names_of(module).to_ours

@@ -10,6 +10,7 @@ from segcore.backbones import add_swin_config
 from segcore.config import add_shared_keys, register_config_keys
 from segcore.config.rankseg import add_rankseg_keys, ranks_from_config
 from segcore.errors import UserError
+from segcore.inference.sliding import Sliding
 from segcore.rankseg.heads import build_multilabel_head
 
 from .criterion import Criterion
@@ -75,6 +76,8 @@ def _add_head_keys(head: CfgNode) -> None:
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
+    # Not in the published code, which has no other width.
+    head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD = 1024
     # Class logits are cosines between query and class embeddings: the published name misleads.
     head.USE_LAYERNORM = False
 
@@ -118,6 +121,10 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     # instead of the boxes of the masks; the output of a video is one dict, whose tracks are
     # tensors (T, H, W), instead of a list of dicts with RLE.
     node.TEST.PUBLISHED_OUTPUT = False
+    # Not in the published code: height and width of sliding windows, and the distance from one to
+    # the next, of the semantic task; [0, 0]: the whole image.
+    node.TEST.WINDOW = [0, 0]
+    node.TEST.STRIDE = [0, 0]
     # MaskFormer: resize mask logits to the size of the output before the semantic scores are
     # computed, instead of the scores after. Mask2Former and panoptic models always do.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
@@ -175,6 +182,23 @@ def tasks_from_config(cfg: CfgNode) -> Tasks:
             or node.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE
         ),
     )
+
+
+def sliding_from_config(cfg: CfgNode) -> Sliding:
+    """Read the sliding windows of ``MODEL.MASK_FORMER.TEST``.
+
+    Raises:
+        UserError: windows of other tasks than the semantic one, or impossible ones.
+    """
+    node = cfg.MODEL.MASK_FORMER.TEST
+    section = "MODEL.MASK_FORMER.TEST"
+    sliding = Sliding(tuple(node.WINDOW), tuple(node.STRIDE), section=section)
+    if sliding.is_on and (node.PANOPTIC_ON or node.INSTANCE_ON or not node.SEMANTIC_ON):
+        raise UserError(
+            f"{section}.WINDOW is {list(node.WINDOW)}, but windows are for the semantic task "
+            "alone: set it to [0, 0], or PANOPTIC_ON and INSTANCE_ON to False."
+        )
+    return sliding
 
 
 def criterion_from_config(cfg: CfgNode) -> Criterion:
@@ -248,6 +272,7 @@ def check_video(cfg: CfgNode) -> None:
             "a decoder of clips for a video model, VideoMultiScaleMaskedTransformerDecoder",
         ),
         "TEST.PANOPTIC_ON": (not tasks.PANOPTIC_ON, "False for a video model"),
+        "TEST.WINDOW": (not any(tasks.WINDOW), "[0, 0] for a video model"),
         "TEST.INSTANCE_ON": (
             tasks.INSTANCE_ON or tasks.SEMANTIC_ON,
             "True where SEMANTIC_ON is False",

@@ -24,8 +24,6 @@ from .standard_decoder import StandardDecoder
 # clips also takes the number of frames: its maps are those of all frames.
 TRANSFORMER_DECODER_REGISTRY = Registry("TRANSFORMER_DECODER")
 
-ENCODER_FEEDFORWARD = 1024  # of the pixel decoder; published code has no key for it
-
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class MSDeformAttnPixelDecoder(PixelDecoder):
@@ -65,7 +63,7 @@ class MSDeformAttnPixelDecoder(PixelDecoder):
             "num_layers": head.TRANSFORMER_ENC_LAYERS,
             "num_heads": head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS,
             "num_points": head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS,
-            "feedforward": ENCODER_FEEDFORWARD,
+            "feedforward": head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD,
             "dropout": cfg.MODEL.MASK_FORMER.DROPOUT,
         }
 

@@ -21,6 +21,8 @@ from segcore.checkpoint.weights import guard
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.inference.predictions import SCORES, PredictionKind
+from segcore.inference.sliding import Sliding
+from segcore.inference.unmerged import mean_prediction
 from segcore.rankseg.oracle import drop_absent, instance_classes, presence_in_ground_truth
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, with_no_object
@@ -29,6 +31,7 @@ from .checkpoint import rename_published
 from .config import (
     criterion_from_config,
     ranking_from_config,
+    sliding_from_config,
     tasks_from_config,
 )
 from .criterion import Criterion
@@ -36,6 +39,7 @@ from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
 from .queries import Decoded
 from .ranking import QueryRanking, Ranked
 from .semantic_loss import semantic_loss
+from .sliding import UnmergedWindows, unmerged_windows
 from .targets import checked_labels, padded_masks
 from .tasks import Tasks
 from .unmerged import UnmergedQueries, unmerged_queries
@@ -63,6 +67,7 @@ class MaskFormer(HasClasses, nn.Module):
         only_present: bool = False,
         deep_supervision: bool = True,
         semantic_weight: float = 0.4,
+        sliding: Sliding | None = None,
         published_output: bool = False,
     ) -> None:
         """
@@ -80,6 +85,7 @@ class MaskFormer(HasClasses, nn.Module):
             only_present: oracle: at inference, predict classes of the ground truth only.
             deep_supervision: compute losses after every decoder layer, not after the last alone.
             semantic_weight: of the loss of ``SEMANTIC_LOGITS``, if the backbone returns them.
+            sliding: the windows of inference, for the semantic task alone; None: whole images.
             published_output: return the published form of the output, see :meth:`forward`.
         """
         super().__init__()
@@ -95,6 +101,7 @@ class MaskFormer(HasClasses, nn.Module):
         self.only_present = only_present
         self.deep_supervision = deep_supervision
         self.semantic_weight = semantic_weight
+        self.sliding = sliding or Sliding()
         self.published_output = published_output
         # Multi-label logits and ground truth of the last training batch, for logging.
         self.category_predictions: tuple[Tensor, Tensor] | None = None
@@ -124,6 +131,7 @@ class MaskFormer(HasClasses, nn.Module):
             "only_present": only_present(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
             "semantic_weight": node.CATE_WEIGHT,
+            "sliding": sliding_from_config(cfg),
             "published_output": node.TEST.PUBLISHED_OUTPUT,
         }
 
@@ -155,12 +163,16 @@ class MaskFormer(HasClasses, nn.Module):
             return self._segment(batched_inputs)
 
     @torch.no_grad()
-    def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedQueries]:
+    def unmerged_predictions(
+        self, batched_inputs: list[dict]
+    ) -> list[UnmergedQueries | UnmergedWindows]:
         """Return un-merged predictions, for test-time augmentation; inputs as of :meth:`forward`.
 
         Images pass one by one, because their sizes differ.
         """
-        return [unmerged_queries(self, item) for item in batched_inputs]
+        if self.sliding.is_on:
+            return [unmerged_windows(self, item) for item in batched_inputs]
+        return [unmerged_queries(self, [item])[0] for item in batched_inputs]
 
     def to_batch(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the images and pad them with zeros to a common size."""
@@ -260,6 +272,8 @@ class MaskFormer(HasClasses, nn.Module):
         )
 
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
+        if self.sliding.is_on:
+            return [self._slide(item) for item in batched_inputs]
         images = self.to_batch(batched_inputs)
         class_logits, mask_logits, ranked = self.predict(images.tensor, batched_inputs)
         predictions = []
@@ -272,6 +286,15 @@ class MaskFormer(HasClasses, nn.Module):
                 prediction["category_ids"] = selected
             predictions.append(prediction)
         return predictions
+
+    def _slide(self, item: dict) -> dict:
+        """Return the semantic prediction of an image, the mean over its windows."""
+        windows = unmerged_windows(self, item)
+        prediction = mean_prediction([windows], self.prediction_kind)
+        if windows.category_scores is not None:
+            prediction["category_scores"] = windows.category_scores
+            prediction["category_ids"] = windows.category_ids
+        return prediction
 
     def _prediction(
         self, class_logits: Tensor, mask_logits: Tensor, sizes: ImageSizes, selected: Tensor | None

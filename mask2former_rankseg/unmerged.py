@@ -53,15 +53,18 @@ class UnmergedQueries:
         return lambda classes: (self.weights[:, classes].T @ masks).unflatten(1, window.size)
 
 
-def unmerged_queries(model: nn.Module, item: dict) -> UnmergedQueries:
-    """Return the un-merged prediction of a ``MaskFormer``; see its ``forward`` for the input."""
-    images = model.to_batch([item])
-    class_logits, mask_logits, ranked = model.predict(images.tensor, [item])
-    return UnmergedQueries(
-        class_probabilities(class_logits[0]),
-        mask_logits[0].float(),
-        ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[0], item),
-        model.scored_classes(None if ranked is None else ranked.selected[0]),
-        None if ranked is None else ranked.category_logits[0].float().sigmoid(),
-        model.tasks.resize_scores,
-    )
+def unmerged_queries(model: nn.Module, items: list[dict]) -> list[UnmergedQueries]:
+    """Return the un-merged predictions of a ``MaskFormer``; see its ``forward`` for the input."""
+    images = model.to_batch(items)
+    class_logits, mask_logits, ranked = model.predict(images.tensor, items)
+    return [
+        UnmergedQueries(
+            class_probabilities(class_logits[i]),
+            mask_logits[i].float(),
+            ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[i], item),
+            model.scored_classes(None if ranked is None else ranked.selected[i]),
+            None if ranked is None else ranked.category_logits[i].float().sigmoid(),
+            model.tasks.resize_scores,
+        )
+        for i, item in enumerate(items)
+    ]

@@ -10,14 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from segcore.errors import UserError
 from segcore.inference.predictions import PredictionKind
+from segcore.inference.sliding import Sliding
 from segcore.inference.unmerged import mean_prediction, small_windows
 from segcore.inference.windows import Window, WindowResize
 from segcore.rankseg.scores import DROPPED
@@ -28,63 +26,6 @@ LABELS = PredictionKind("labels")
 PIXELS = 1 << 21  # of the crops that pass through the network at a time; 8 of 512 x 512
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Sliding:
-    """Windows that cover an image, and the size that images are padded to.
-
-    Attributes:
-        window: (height, width), at most the image's; (0, 0): the whole image is one window.
-        stride: rows and columns from one window to the next.
-        canvas: (height, width) that smaller images are padded to, at the right and the bottom.
-    """
-
-    window: Size = (0, 0)
-    stride: Size = (0, 0)
-    canvas: Size = (0, 0)
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if len(value) != 2 or min(value) < 0:
-                raise UserError(
-                    f"MODEL.PER_PIXEL.TEST.{name.upper()} is {list(value)}; it has to be two "
-                    "numbers, a height and a width, or 0, 0."
-                )
-        if (self.window[0] > 0) != (self.window[1] > 0):
-            raise UserError(
-                f"MODEL.PER_PIXEL.TEST.WINDOW is {list(self.window)}; give both sides, or 0, 0 for "
-                "the whole image."
-            )
-        if any(not 1 <= s <= w for s, w in zip(self.stride, self.window, strict=True) if w):
-            raise UserError(
-                f"MODEL.PER_PIXEL.TEST.STRIDE is {list(self.stride)}; it has to be 1 or more, and "
-                f"at most the WINDOW, {list(self.window)}: otherwise no window covers some pixels."
-            )
-
-    def pad(self, image: Tensor) -> Tensor:
-        """Pad a normalised image (3, H, W) with zeros to the canvas."""
-        height, width = image.shape[-2:]
-        right, bottom = max(self.canvas[1] - width, 0), max(self.canvas[0] - height, 0)
-        return F.pad(image, (0, right, 0, bottom))
-
-    def windows(self, size: Size) -> list[Window]:
-        """Return the windows of an image, row by row; the last ones end at its edges.
-
-        In a smaller image a window has the image's size.
-        """
-        if not any(self.window):
-            return [Window(0, size[0], 0, size[1])]
-        rows, columns = map(_intervals, size, self.window, self.stride)
-        return [Window(*row, *column) for row, column in product(rows, columns)]
-
-
-def _intervals(size: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Return (first, last + 1) of the windows along one axis."""
-    window = min(window, size)
-    number = -(-(size - window) // stride) + 1
-    starts = (min(index * stride, size - window) for index in range(number))
-    return [(start, start + window) for start in starts]
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,10 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             "auxiliary_head": build_auxiliary_head(cfg, shapes),
             "auxiliary_weight": node.AUXILIARY.WEIGHT,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            "sliding": Sliding(*map(tuple, (node.TEST.WINDOW, node.TEST.STRIDE, node.TEST.CANVAS))),
+            "sliding": Sliding(
+                *map(tuple, (node.TEST.WINDOW, node.TEST.STRIDE, node.TEST.CANVAS)),
+                section="MODEL.PER_PIXEL.TEST",
+            ),
             "align_corners": node.ALIGN_CORNERS,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "classes": classes_from_config(cfg),

@@ -25,6 +25,7 @@ MATHEMATICS_MAY_IMPORT = (
     "segcore.averages",
     "segcore.deformable",
     "segcore.inference.predictions",
+    "segcore.inference.sliding",
     "segcore.inference.unmerged",
     "segcore.errors",
     "segcore.memory",

@@ -125,8 +125,11 @@ def backbone(cfg: CfgNode) -> str:
             return f"ViT-{VIT_SIZES[cfg.MODEL.VIT.DEPTH]}"
         case "build_beit_backbone":
             return f"BEiT-{VIT_SIZES[cfg.MODEL.BEIT.DEPTH]}"
+        case "build_beit_adapter_backbone":
+            return f"ViT-Adapter-{VIT_SIZES[cfg.MODEL.BEIT.DEPTH]} (BEiT)"
     size = SWIN_SIZES[cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]]
-    return f"Swin-{size}"
+    prefix = "SeMask-" if cfg.MODEL.BACKBONE.NAME == "D2SeMaskSwinTransformer" else ""
+    return f"{prefix}Swin-{size}"
 
 
 def rankseg(cfg: CfgNode) -> str:
@@ -155,7 +158,8 @@ def _place(name: str) -> tuple:
         return _folder(name), stem
     sizes = ("vitb", "vitl", "R50", "R101", "tiny", "small", "base_384", "base", "large")
     size = next(i for i, word in enumerate(sizes) if word in stem)
-    return _folder(name), size, ["", "-rankseg", "-gt"].index(_suffix(stem))
+    suffix = _suffix(stem)
+    return _folder(name), size, stem.removesuffix(suffix), ["", "-rankseg", "-gt"].index(suffix)
 
 
 def _suffix(stem: str) -> str:

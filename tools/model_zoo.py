@@ -30,7 +30,9 @@ name downloads the file once, and verifies it; a file that is here already loads
     python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
 
 [docs/checkpoints.md](docs/checkpoints.md) describes downloads and their cache. Files of other
-per-pixel models load by their path: [docs/per_pixel.md](docs/per_pixel.md) says where they are.
+per-pixel models, of SeMask and of ViT-Adapter load by their path:
+[docs/per_pixel.md](docs/per_pixel.md) and [docs/semask_vit_adapter.md](docs/semask_vit_adapter.md)
+say where they are.
 
 "Published" is what the authors report, in percent; it was not measured here, since the data sets
 and the files are not at hand. "Verified here" says what was:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+# How the names of other parts of whole models begin.
+HEADS = ("sem_seg_head.", "decode_head.", "auxiliary_head.")
 # An entry that each kind of file has: Swin's release, Detectron2's and torchvision's ResNet, and
 # torchvision's MobileNetV2.
 FIRST_LAYERS = (
@@ -41,7 +43,7 @@ def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
     Returns:
         The entries without the classifier and its norm; None if the file is none of these.
     """
-    if any(name.startswith("sem_seg_head.") for name in tensors):
+    if any(name.startswith(HEADS) for name in tensors):
         return None
     bare = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     if not any(name in bare for name in FIRST_LAYERS):

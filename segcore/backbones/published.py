@@ -15,6 +15,7 @@ from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import resample_other_shapes
 
 from .beit import Beit
+from .checkpoint import HEADS
 from .resnet import DilatedResNet
 from .semask import SeMaskSwin
 from .swin import SwinTransformer, from_unfolded
@@ -268,9 +269,7 @@ def load_pretrained(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[
     """
     layout = layout_of(backbone)
     bare = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
-    if not any(name in bare for name in layout.first) or any(
-        name.startswith(("decode_head.", "auxiliary_head.", "sem_seg_head.")) for name in bare
-    ):
+    if not any(name in bare for name in layout.first) or any(n.startswith(HEADS) for n in bare):
         return None
     own = {
         name: value

@@ -14,6 +14,8 @@ def add_solver_keys(node: CfgNode) -> None:
     # Factor from every block of a transformer backbone to the block before it, as in BEiT; what
     # follows the last block has BASE_LR. The published runs have BACKBONE_MULTIPLIER 1.0 with it.
     node.LAYER_DECAY = 1.0
+    # How the names of further parameters begin that have the rate of what precedes the first block.
+    node.LAYER_DECAY_FIRST = []
 
     # Which parameters have WEIGHT_DECAY. "modules": all, but norm layers have WEIGHT_DECAY_NORM,
     # embedding tables WEIGHT_DECAY_EMBED and position tables 0. "layer_norms", as in Swin: all but

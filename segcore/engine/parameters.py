@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -39,7 +39,8 @@ def parameter_groups(solver: CfgNode, model: nn.Module) -> Iterator[dict[str, An
         UserError: a key has an unknown value.
     """
     seen, factors = set(), learning_rate_factors(solver, model)
-    layer_factors, rule = layer_decay(solver.LAYER_DECAY, model), weight_decay_rule(solver)
+    layer_factors = layer_decay(solver.LAYER_DECAY, model, solver.LAYER_DECAY_FIRST)
+    rule = weight_decay_rule(solver)
     for path, module in model.named_modules():
         factor = math.prod(factors[part] for part in factors if part in path)
         for name, parameter in module.named_parameters(recurse=False):
@@ -70,7 +71,7 @@ def learning_rate_factors(solver: CfgNode, model: nn.Module) -> dict[str, float]
     return {"backbone": solver.BACKBONE_MULTIPLIER, "clip": solver.CLIP_MULTIPLIER, **heads}
 
 
-def layer_decay(decay: float, model: nn.Module) -> dict[str, float]:
+def layer_decay(decay: float, model: nn.Module, first: Sequence[str] = ()) -> dict[str, float]:
     """Return {name: factor on the learning rate} of the parameters of a transformer backbone.
 
     The factor is ``decay ** (n + 1 - layer)``, n the number of blocks: layer 0 is what comes before
@@ -78,8 +79,13 @@ def layer_decay(decay: float, model: nn.Module) -> dict[str, float]:
 
     Source: Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022, appendix.
 
+    Args:
+        decay: its base.
+        model: has the backbone.
+        first: how the names of other parameters begin that belong to layer 0; the released code of
+            ViT-Adapter puts queries, class and mask embeddings there.
     Raises:
-        UserError: the decay is not 1, and the backbone has no blocks.
+        UserError: the decay is not 1, and the backbone has no blocks; or no name begins like that.
     """
     if decay == 1.0:
         return {}
@@ -95,6 +101,14 @@ def layer_decay(decay: float, model: nn.Module) -> dict[str, float]:
             f"SOLVER.LAYER_DECAY is {decay}, but the backbone of {type(model).__name__} is no "
             "plain transformer with blocks: set it to 1.0"
         )
+    for start in first:
+        found = [name for name, _ in model.named_parameters() if name.startswith(start)]
+        if not found:
+            raise UserError(
+                f"SOLVER.LAYER_DECAY_FIRST holds {start!r}, but no parameter of "
+                f"{type(model).__name__} begins like that"
+            )
+        layers |= dict.fromkeys(found, 0)
     return {name: decay ** (last - layer) for name, layer in layers.items()}
 
 

@@ -252,4 +252,4 @@ def test_windows_are_the_published_ones(size: tuple[int, int], sliding: Sliding)
 )
 def test_wrong_windows_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=rf"MODEL\.PER_PIXEL\.TEST\.{message}"):
-        Sliding(**options)
+        Sliding(**options, section="MODEL.PER_PIXEL.TEST")

@@ -243,6 +243,18 @@ def test_bad_values_are_one_error_message(solver: dict, message: str) -> None:
         Trainer.build_lr_scheduler(cfg, build_optimizer(cfg, nn.Linear(1, 1)))
 
 
+def test_further_parameters_of_the_first_layer() -> None:
+    """By how their names begin; a name that no parameter has is an error."""
+    blocks = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(1, 1) for _ in range(2))})
+    head = nn.ModuleDict({"query": nn.Linear(1, 1), "fuse": nn.Linear(1, 1)})
+    model = nn.ModuleDict({"backbone": blocks, "head": head})
+    solver = {"BASE_LR": 1.0, "LAYER_DECAY": 0.5, "LAYER_DECAY_FIRST": ["head.q"]}
+    groups = build_optimizer(config(solver), model).param_groups
+    assert [group["lr"] for group in groups[::2]] == [0.25, 0.5, 0.125, 1.0]
+    with pytest.raises(UserError, match="LAYER_DECAY_FIRST holds 'decoder', but no parameter of"):
+        build_optimizer(config(solver | {"LAYER_DECAY_FIRST": ["decoder"]}), model)
+
+
 def test_factors_are_read_from_files_and_command_lines(tmp_path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("SOLVER: {WEIGHT_DECAY_FACTORS: [[norm, 0.0], [head, 100]]}")
