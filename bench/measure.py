@@ -1,5 +1,6 @@
 """Measure time and memory of a function in a separate process, and the speed of the machine."""
 
+import ctypes
 import multiprocessing
 import os
 import resource
@@ -42,7 +43,7 @@ def alone(function: Callable[..., Result], *arguments: Any) -> Result | None:
 def _within_free_memory(function: Callable[..., Result], *arguments: Any) -> Result:
     page = os.sysconf("SC_PAGE_SIZE")
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * page
-    free = _kilobytes("/proc/meminfo", "MemAvailable")
+    free = free_memory()
     if not torch.cuda.is_available():  # drivers map far more than they use
         resource.setrlimit(resource.RLIMIT_AS, (mapped + free, resource.RLIM_INFINITY))
     return function(*arguments)
@@ -62,6 +63,9 @@ def memory_now() -> int:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # what was freed is not held: the next peak has to count it again
+        trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
     return memory_peak()
 
@@ -71,6 +75,13 @@ def memory_peak() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return _kilobytes("/proc/self/status", "VmHWM")
+
+
+def free_memory() -> int:
+    """Return the bytes of main memory, or of the GPU's if there is one, that are free now."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    return _kilobytes("/proc/meminfo", "MemAvailable")
 
 
 def resident_memory() -> int:

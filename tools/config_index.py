@@ -45,7 +45,8 @@ Mapillary Vistas, and MaskFormer's of the latter, of COCO panoptic and with the 
 not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
-layer that the paper's parameter counts include and the released head lacks. RankSeg's files of
+layer that the paper's parameter counts include and the released head lacks. ESSNet's `-quarter`,
+`-eighth` and `-clusters` search for nearest classes faster in training. RankSeg's files of
 weights for Segmenter are those of the column "download" of `mmseg/configs/segmenter/README.md` in
 its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
 

@@ -143,6 +143,16 @@ def test_a_classifier_of_other_classes_is_left_out(tmp_path: Path) -> None:
     assert torch.equal(model.decode_head.classifier.linear.weight, before)
 
 
+@pytest.mark.parametrize("size", [{"SEM_SEG_HEAD__NUM_CLASSES": 9}, {"ESSNET__DIM": 4}])
+def test_an_essnet_table_of_another_size_is_a_user_error(tmp_path: Path, size: dict) -> None:
+    essnet = {"ESSNET__FLAG": True, "ESSNET__NEIGHBOURS": 3}
+    file = tmp_path / "published.pth"
+    published_file(small(**essnet, **size), file)
+    message = r"does not fit the model .*decode_head.embedding_table.weight"
+    with pytest.raises(UserError, match=message):
+        Checkpointer(small(**essnet)).load_for_use(str(file))
+
+
 def test_own_checkpoints_load(tmp_path: Path) -> None:
     first, second = small(**RANKSEG), small(**RANKSEG)
     Checkpointer(first, str(tmp_path), save_to_disk=True).save("model")

@@ -118,6 +118,9 @@ ALLOWED = {
     "-decoder": r"MODEL\.RANKSEG\..*",
     "-gap": r"MODEL\.RANKSEG\..*",
     "-softmax": r"MODEL\.(ESSNET\.FLAG|PER_PIXEL\.PIXELS)",
+    "-quarter": r"MODEL\.ESSNET\.SEARCH_FRACTION",
+    "-eighth": r"MODEL\.ESSNET\.SEARCH_FRACTION",
+    "-clusters": r"MODEL\.ESSNET\.SEARCH",
     "-remedy": r"MODEL\.RANKSEG\.(LOSS_WEIGHT|CLASS_TOKEN_PROJECTION)|SOLVER\.MLHEAD_MULTIPLIER",
 }
 
@@ -160,6 +163,8 @@ def test_its_parts_are_registered_and_its_sizes_fit(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_builds(name: str) -> None:
     cfg = load(name)
+    if cfg.MODEL.ESSNET.SEARCH != "exact":
+        pytest.importorskip("faiss", reason="faiss is not installed: extra `faiss`")
     model = build(cfg)
     assert all(value.is_meta for value in model.state_dict().values())
     assert model.num_classes == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
