@@ -255,3 +255,8 @@ class MaskFormerHead(nn.Module):
         mask_features, levels = self.pixel_decoder(features)
         clip = () if num_frames is None else (num_frames,)
         return self.predictor(levels, mask_features, every_layer, *clip)
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class BranchMaskFormerHead(MaskFormerHead):
+    """The same head under the name that SeMask's published configs give it."""

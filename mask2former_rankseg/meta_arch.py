@@ -341,3 +341,8 @@ class MaskFormer(HasClasses, nn.Module):
     def present_classes(self, item: dict) -> Tensor:
         """Return the class ids of the ground truth, in any order, with repetitions: (N,)."""
         return instance_classes(item)
+
+
+@META_ARCH_REGISTRY.register()
+class SeMaskMaskFormer(MaskFormer):
+    """The same model under the name that SeMask's published configs give it."""

@@ -3,8 +3,10 @@ numbers of parameters, learning rates."""
 
 import json
 import math
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -13,10 +15,16 @@ from torch import nn
 
 from mask2former_rankseg import MaskFormer
 from mask2former_rankseg.checkpoint import MMDET_NAMES, to_mmdet
+from mask2former_rankseg.semantic_loss import semantic_loss
 from segcore.backbones.published import from_published, to_published
+from segcore.backbones.semask import merge_semantic_maps
 from segcore.checkpoint import Checkpointer
 from segcore.config import load_config
 from segcore.engine import Trainer, build_optimizer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import host_models
+from semask_cases import CASES, load, semask
 
 FAMILY = "mask2former_rankseg"
 ADAPTER = (
@@ -106,6 +114,50 @@ class TestSeMask:
         assert int(parameters(on_meta(SEMASK)) / 1e6) == 222
         ranked = on_meta(f"{SEMASK}-rankseg")
         assert ranked.ranking is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_loss_of_semask(golden: Path, name: str) -> None:
+    case = CASES[name] | {"mean_std": "ImageNet"}
+    backbone = semask(case["config"]).eval()
+    load(backbone, case["keys"])
+    logits = merge_semantic_maps(backbone.semantic_maps(host_models.images(case))[1])
+    num_images, num_classes, height, width = logits.shape
+    y, x = torch.arange(height)[:, None], torch.arange(width)
+    labels = (7 * (y // 8) + 13 * (x // 8)) % num_classes
+    labels[:8] = 255
+    classes = labels[labels != 255].unique()
+    masks = labels == classes[:, None, None]
+    loss = semantic_loss(logits, [classes] * num_images, [masks] * num_images)
+    with np.load(golden / "hosts" / f"{name}.npz") as arrays:
+        assert loss.item() == pytest.approx(float(arrays["loss_cate"]), rel=1e-5)
+
+
+# As SeMask's published yaml files have it.
+PUBLISHED_YAML = """
+MODEL:
+  META_ARCHITECTURE: SeMaskMaskFormer
+  BACKBONE: {NAME: D2SeMaskSwinTransformer, FREEZE_AT: 0}
+  SEM_SEG_HEAD:
+    NAME: BranchMaskFormerHead
+    NUM_CLASSES: 7
+    CONVS_DIM: 256
+    NORM: GN
+    PIXEL_DECODER_NAME: MSDeformAttnPixelDecoder
+    IN_FEATURES: [res2, res3, res4, res5]
+    TRANSFORMER_ENC_LAYERS: 6
+  SWIN: {EMBED_DIM: 24, DEPTHS: [1, 1, 1, 1], SEM_WINDOW_SIZE: 12, NUM_SEM_BLOCKS: 1}
+  MASK_FORMER: {TRANSFORMER_DECODER_NAME: MultiScaleMaskedTransformerDecoder, DEC_LAYERS: 10}
+"""
+
+
+def test_published_yaml_of_semask_builds(tmp_path: Path) -> None:
+    file = tmp_path / "semask.yaml"
+    file.write_text(PUBLISHED_YAML)
+    model = on_meta(file.with_suffix(""))
+    assert isinstance(model, MaskFormer) and model.semantic_weight == 0.4
+    assert model.backbone.layers[0].semantic_layer.query.out_features == 7
 
 
 TINY_ADAPTER = {
