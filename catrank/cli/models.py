@@ -24,7 +24,7 @@ Delete the files of the cache: downloads, and converted copies of checkpoints.
 
 What is needed again is downloaded or converted again."""
 
-KINDS = ("checkpoints", "downloads")
+KINDS = ("checkpoints", "downloads", "shards")
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:

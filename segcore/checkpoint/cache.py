@@ -20,6 +20,7 @@ from segcore.runtime.files import user_path
 KINDS = {
     "checkpoints": "copies of checkpoints in Detectron2's format",
     "downloads": "downloaded checkpoints",
+    "shards": "where the image-text pairs of tar shards are",
 }
 
 

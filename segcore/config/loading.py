@@ -19,6 +19,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2, locate
+from segcore.config.captions import add_caption_keys
 from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
 from segcore.config.solver import add_solver_keys
 from segcore.errors import UserError, printable
@@ -79,8 +80,12 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # Training images are padded to this side; -1 leaves them as they are.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
-    # JSON files that describe custom datasets, and tables of captions; segcore.datasets.custom
-    # registers them.
+    add_caption_keys(cfg.INPUT)
+    # Pairs in tar shards that are shuffled among each other; 0: all pairs.
+    cfg.DATALOADER.SHUFFLE_BUFFER = 10000
+
+    # JSON files that describe custom datasets, tables of captions and tar shards of pairs;
+    # segcore.datasets.custom registers them.
     cfg.DATASETS.OWN = ()
     # Nothing reads it; published configs set it.
     cfg.DATASETS.VAL_ALL = ("",)

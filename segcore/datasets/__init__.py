@@ -9,6 +9,7 @@ from segcore.datasets.builtin import data_root, register_builtin_datasets
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.custom import register_custom_datasets
 from segcore.datasets.instance import register_instance_dataset
+from segcore.datasets.pairs import register_pair_dataset
 from segcore.datasets.panoptic import register_panoptic_dataset
 from segcore.datasets.presence import shown_classes
 from segcore.datasets.registering import check_registered, first_training_metadata
@@ -24,6 +25,7 @@ __all__ = [
     "register_caption_dataset",
     "register_custom_datasets",
     "register_instance_dataset",
+    "register_pair_dataset",
     "register_panoptic_dataset",
     "register_semantic_dataset",
     "register_track_dataset",

@@ -15,7 +15,9 @@ The file has the format of ``segcore/vocabularies``, so it also works as a vocab
 Folders are relative to the file. ``DATASETS.OWN`` lists such files.
 
 A table of captions (.tsv) needs no description: it is a data set with the name of the file, and its
-images are relative to the folder of the file.
+images are relative to the folder of the file. Nor do tar shards of pairs: the data set
+``web-{00000..00012}.tar`` has the name ``web``, what stands before the first brace. If that is
+nothing, as in the names of img2dataset, ``web/{00000..00012}.tar``, it is that of the folder.
 """
 
 from pathlib import Path
@@ -24,6 +26,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.datasets.captions import register_caption_dataset
+from segcore.datasets.pairs import expand_pattern, register_pair_dataset
 from segcore.datasets.table import register_table
 from segcore.errors import UserError, holds_control, printable
 from segcore.runtime.files import check_file_name, user_path
@@ -55,6 +58,8 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
         UserError: the file is wrong, or another data set has one of the names.
     """
     path = user_path(path)
+    if path.suffix == ".tar":
+        return _register_pairs(path)
     if path.suffix == ".tsv":
         return _register_captions(path)
     vocabulary = Vocabulary.from_file(path)
@@ -88,6 +93,17 @@ def _register_captions(path: Path) -> tuple[str, ...]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return (path.stem,)
+
+
+def _register_pairs(path: Path) -> tuple[str, ...]:
+    name = path.stem.partition("{")[0].rstrip("-_.") or path.resolve().parent.name
+    check_file_name(name, f"{printable(path)}: the name of a data set")
+    try:
+        expand_pattern(str(path))
+        register_pair_dataset(name, path)
+    except UserError as error:
+        raise UserError(f"DATASETS.OWN: {error}") from error
+    return (name,)
 
 
 def _check_files(path: Path, name: str, files: object) -> None:

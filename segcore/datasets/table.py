@@ -6,6 +6,7 @@ from pathlib import Path
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.instance import register_instance_dataset
 from segcore.datasets.panoptic import register_panoptic_dataset
+from segcore.datasets.registering import vocabulary_reference
 from segcore.datasets.semantic import register_semantic_dataset
 from segcore.datasets.tracks import register_track_dataset
 from segcore.datasets.video_semantic import register_video_semantic_dataset
@@ -40,7 +41,9 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
     for name, files in table.get("datasets", {}).items():
         images = root / files["images"]
         if "captions" in files:
-            register_caption_dataset(name, root / files["captions"], images)
+            source = vocabulary_reference(vocabulary)
+            table_file = root / files["captions"]
+            register_caption_dataset(name, table_file, images, caption_vocabulary=source)
         elif "panoptic_json" in files:
             _register_panoptic(name, table, files, vocabulary, root)
         elif "instance_json" in files:

@@ -5,32 +5,28 @@ batch alone, so that a resumed run sees the batches that an unbroken run would s
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetFromList,
+    MetadataCatalog,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader
 
 from segcore.errors import UserError
 from segcore.images import read_header
 
-from .seeding import seed_sample
+from .pairs import PairBatches
+from .samples import EndlessBatches, Sample, SeededDataset
 
 
-class Sample(NamedTuple):
-    """An image of a batch: the seeds of its augmentation, and its index in the data set."""
-
-    seed: int
-    iteration: int
-    index: int  # in the batch of all processes
-    image: int
-
-
-class TrainingBatches(Sampler):
+class TrainingBatches(EndlessBatches):
     """This process's part of every batch, without end, in the order of Detectron2's sampler.
 
     Args:
@@ -41,18 +37,16 @@ class TrainingBatches(Sampler):
     """
 
     def __init__(self, records: Sequence[dict], size: int, *, group_by_aspect: bool) -> None:
-        self.records, self.size, self.group_by_aspect = records, size, group_by_aspect
-        self.seed = self.start = 0
+        super().__init__(size)
+        self.records, self.group_by_aspect = records, group_by_aspect
         self._is_wide = functools.cache(lambda image: is_wide(records[image]))
-
-    def begin(self, seed: int, iteration: int) -> None:
-        """Let the next pass start at the batch of ``iteration``."""
-        self.seed, self.start = seed, iteration
 
     def __iter__(self) -> Iterator[list[Sample]]:
         rank, processes = comm.get_rank(), comm.get_world_size()
         images = iter(TrainingSampler(len(self.records), seed=self.seed))
-        for iteration, batch in islice(enumerate(self._batches(images)), self.start, None):
+        for iteration, batch in itertools.islice(
+            enumerate(self._batches(images)), self.start, None
+        ):
             yield [
                 Sample(self.seed, iteration, rank + processes * index, image)
                 for index, image in enumerate(batch)
@@ -67,17 +61,6 @@ class TrainingBatches(Sampler):
             if len(group) == self.size:
                 yield group[:]
                 group.clear()
-
-
-class SeededDataset(Dataset):
-    """Mapped records; every sample seeds the random numbers of its augmentation."""
-
-    def __init__(self, records: Sequence[dict], mapper: Callable[[dict], dict]) -> None:
-        self.records, self.mapper = records, mapper
-
-    def __getitem__(self, sample: Sample) -> dict:
-        seed_sample(sample.seed, sample.iteration, sample.index)
-        return self.mapper(self.records[sample.image])
 
 
 def is_wide(record: dict) -> bool:
@@ -109,18 +92,31 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> DataLoad
             f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, "
             "but takes TrainingSampler: only its order can be resumed"
         )
-    records = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
-    records = DatasetFromList(records, copy=False)
-    batches = TrainingBatches(
-        records,
-        cfg.SOLVER.IMS_PER_BATCH // processes,
-        group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-    )
+    size = cfg.SOLVER.IMS_PER_BATCH // processes
+    if any("shards" in MetadataCatalog.get(name).as_dict() for name in cfg.DATASETS.TRAIN):
+        records, batches = _pairs(cfg, size)
+    else:
+        records = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        records = DatasetFromList(records, copy=False)
+        group_by_aspect = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+        batches = TrainingBatches(records, size, group_by_aspect=group_by_aspect)
     return DataLoader(
         SeededDataset(records, mapper),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=list,
     )
+
+
+def _pairs(cfg: CfgNode, size: int) -> tuple[Sequence[dict], TrainingBatches]:
+    """Return the records of data sets of which some are tar shards, and their batches.
+
+    Images in files can be read in any order, so each of them counts as a shard of its own.
+    """
+    parts = [DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN]
+    parts = [DatasetFromList(part) if isinstance(part, list) else part for part in parts]
+    lengths = [getattr(part, "lengths", [1] * len(part)) for part in parts]
+    batches = PairBatches([*itertools.chain(*lengths)], size, buffer=cfg.DATALOADER.SHUFFLE_BUFFER)
+    return ConcatDataset(parts), batches

@@ -13,8 +13,9 @@ from torch import nn
 
 from segcore.errors import UserError
 
-from .batches import TrainingBatches
 from .collective import collective
+from .pairs import SkippedPairs
+from .samples import EndlessBatches
 from .seeding import seed_step
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,13 @@ class AutocastTrainer(SimpleTrainer):
         self.device_type = next(model.parameters()).device.type
         self.dtype = dtype
         self.seed = seed
+        self._skipped = SkippedPairs()
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == torch.float16)
 
     def begin(self, iteration: int) -> None:
         """Let the loader start with the batch of ``iteration``; call it before the first step."""
         batches = getattr(self.data_loader, "batch_sampler", None)
-        if isinstance(batches, TrainingBatches):
+        if isinstance(batches, EndlessBatches):
             batches.begin(self.seed, iteration)
 
     def run_step(self) -> None:
@@ -70,6 +72,7 @@ class AutocastTrainer(SimpleTrainer):
         start = time.perf_counter()
         with collective():
             data = next(self._data_loader_iter)
+        self._skipped.note(data)
         data_time = time.perf_counter() - start
 
         seed_step(self.seed, self.iter, comm.get_rank())

@@ -1,11 +1,13 @@
 """Read images and label maps; a file that cannot be read is one error message that names it.
 
 ``reading``  images, headers, label maps
+``encoded``  images in memory
 ``folders``  the images of a folder
 ``pixels``   conversion of decoded images
 ``png``, ``tiff``, ``netpbm``, ``jpeg2000``  details of formats that Pillow leaves out
 """
 
+from .encoded import decode_image
 from .reading import (
     HAS_AVIF,
     MAX_PIXELS,
@@ -24,6 +26,7 @@ __all__ = [
     "MAX_PIXELS",
     "Header",
     "check_labels",
+    "decode_image",
     "from_first_label",
     "read_class_ids",
     "read_header",

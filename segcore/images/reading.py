@@ -250,7 +250,7 @@ def _opened(path: str | Path, formats: Sequence[str], max_pixels: int) -> Iterat
             "pixels: turn it off"
         )
     try:
-        with _pillow_settings():
+        with pillow_settings():
             image = Image.open(path, formats=formats)
         with image:
             _check_size(path, image, max_pixels)
@@ -274,7 +274,7 @@ def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
 
 
 @contextmanager
-def _pillow_settings() -> Iterator[None]:
+def pillow_settings() -> Iterator[None]:
     """Disable Pillow's size limit, since the caller has one, and enable libtiff.
 
     The settings are global: the lock keeps two threads from restoring the wrong ones.
@@ -294,11 +294,11 @@ def _describe(path: Path, image: Image.Image) -> Opened:
         layout = png.read_layout(path)
         image.info.setdefault("exif", layout.exif)
         samples = Samples(layout.bits, layout.significant_bits)
-        return Opened(path, image, samples, _orientation(image), layout)
-    orientation = _orientation(image)
+        return Opened(path, image, samples, image_orientation(image), layout)
+    orientation = image_orientation(image)
     samples = Samples()
     if image.format == "TIFF":
-        with _pillow_settings():
+        with pillow_settings():
             samples = tiff.prepare(image)
     elif image.format == "PPM":
         # PBM stores black as 1, which Pillow and other programs show as 0.
@@ -309,7 +309,7 @@ def _describe(path: Path, image: Image.Image) -> Opened:
     return Opened(path, image, samples, orientation)
 
 
-def _orientation(image: Image.Image) -> int:
+def image_orientation(image: Image.Image) -> int:
     """Return EXIF's orientation, 1 (upright) to 8, without decoding, which Pillow's PNG does."""
     found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     return found if found in range(1, 9) else 1
