@@ -120,7 +120,7 @@ class Member:
 
 
 class _Headers:
-    """A file of which nobody reads more than the header of a member at a time."""
+    """A file that returns at most the header of a member at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

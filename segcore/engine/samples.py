@@ -42,7 +42,7 @@ class EndlessBatches(Sampler):
 class SeededDataset(Dataset):
     """Mapped records; every sample seeds the random numbers of its augmentation.
 
-    A pair of an image and a caption that cannot be read is skipped: the next one takes its place,
+    A pair of an image and a caption that cannot be read is skipped: the next one replaces it,
     with the reason in ``skipped``.
     """
 

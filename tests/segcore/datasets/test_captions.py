@@ -213,7 +213,7 @@ def test_training_item_equals_the_steps_one_by_one(cfg: CfgNode, item: dict, tri
     assert image.shape != (45, 61, 3)
     image = T.Resize((32, 32)).get_transform(image).apply_image(image)
     np.testing.assert_array_equal(output.pop("image").numpy(), image.transpose(2, 0, 1))
-    assert output == item | {"height": 45, "width": 61}
+    assert output == item | {"height": 45, "width": 61, "words": []}
 
 
 def test_left_stays_left_and_red_stays_red(cfg: CfgNode, tmp_path: Path) -> None:
