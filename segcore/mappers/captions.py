@@ -62,8 +62,8 @@ class CaptionMapper:
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Args:
-            dataset_dict: has ``caption`` and ``file_name``, or the position of the image in an archive
-                as :class:`segcore.datasets.pairs.PairDataset` gives it.
+            dataset_dict: has ``caption`` and ``file_name``, or the position of the image in an
+                archive as :class:`segcore.datasets.pairs.PairDataset` gives it.
 
         Returns:
             all entries of ``dataset_dict`` but that position, with ``image`` (3, h, w) uint8,
