@@ -114,11 +114,12 @@ def _ranking_of_tokens(cfg: CfgNode, width: int, projected: bool) -> PixelRankin
 def criterion_from_config(cfg: CfgNode) -> Criterion:
     """Build the losses of a decode head."""
     node, rankseg = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG
+    trains_head = rankseg.FLAG and not (rankseg.ORACLE or rankseg.INDEPENDENT.FLAG)
     check_pixels(node.PIXELS)
     return Criterion(
         pixels=node.PIXELS,
         align_corners=node.ALIGN_CORNERS,
-        multilabel_weight=rankseg.LOSS_WEIGHT if rankseg.FLAG and not rankseg.ORACLE else 0.0,
+        multilabel_weight=rankseg.LOSS_WEIGHT if trains_head else 0.0,
         gammas=tuple(rankseg.GAMMAS),
     )
 
@@ -133,14 +134,19 @@ def ranking_from_config(
         width: of the map that the multi-label head reads.
         table_width: of the classifier's class table.
         projection: of that map, see :func:`build_multilabel_head`.
-        class_rows: see :class:`PixelRanking`; the oracle refines none.
+        class_rows: see :class:`PixelRanking`; without a multi-label head they are the original.
 
     Raises:
         UserError: keys contradict each other.
     """
     node = cfg.MODEL.RANKSEG
-    head = None
-    if not node.ORACLE:
+    if node.ORACLE and node.INDEPENDENT.FLAG:
+        raise UserError(
+            "MODEL.RANKSEG.ORACLE and INDEPENDENT.FLAG are True: the ground truth selects classes, "
+            "or a classifier's scores do; set one alone"
+        )
+    head, has_head = None, not (node.ORACLE or node.INDEPENDENT.FLAG)
+    if has_head:
         if node.HEAD == "decoder" and not node.POOL:
             raise UserError(
                 "MODEL.RANKSEG.HEAD 'decoder' adds positions of a grid: set MODEL.RANKSEG.POOL to "
@@ -162,7 +168,8 @@ def ranking_from_config(
     return PixelRanking(
         head,
         **ranks_from_config(cfg, no_object=False, unbiased=node.ORACLE)._asdict(),
+        independent=node.INDEPENDENT.FLAG,
         pool=node.POOL,
         share_classes=node.SHARE_EMBEDDING,
-        class_rows="original" if node.ORACLE else class_rows,
+        class_rows=class_rows if has_head else "original",
     )

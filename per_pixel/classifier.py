@@ -55,7 +55,7 @@ class RankedClassifier(nn.Module):
         Args:
             pixels: the decoder's map (B, C, h, w).
             features: the backbone's map (B, D, h', w') that the selection is based on.
-            present: (B, K) bool, the classes of the ground truth; for the oracle.
+            present: (B, K), see :meth:`DecodeHead.forward`.
         """
         ranked = self.ranking(features, self.class_table, present)
         ids, kept = ranked.selection

@@ -26,6 +26,7 @@ def add_per_pixel_config(cfg: CfgNode) -> None:
     add_shared_keys(cfg)
     add_backbone_config(cfg)
     add_rankseg_keys(cfg)
+    cfg.MODEL.RANKSEG.INDEPENDENT = _independent_keys()
     cfg.MODEL.PER_PIXEL = _per_pixel_keys()
     cfg.MODEL.ENCNET = _encnet_keys()
     cfg.MODEL.ESSNET = _essnet_keys()
@@ -116,6 +117,15 @@ def _essnet_keys() -> CfgNode:
     # Share of the training pixels that are searched for: 0.25 is every fourth one, whose nearest
     # classes the next three are compared with, too.
     node.SEARCH_FRACTION = 1.0
+    return node
+
+
+def _independent_keys() -> CfgNode:
+    """RankSeg's independent scheme: another model, which is trained before, selects classes."""
+    node = CfgNode()
+    node.FLAG = False
+    # A file of its scores (see TEST.WRITE_SCORES), or a folder with files for all data sets.
+    node.SCORES = ""
     return node
 
 

@@ -21,7 +21,8 @@ class PixelScores(NamedTuple):
         scores: (B, n, h, w) logits.
         classes: (B, n) int64, the class of every column, each at most once an image; None: all
             classes in order.
-        category_logits: (B, K) of RankSeg's multi-label head or the oracle; None without.
+        category_logits: (B, K) of RankSeg's multi-label head, the oracle or an independent
+            classifier; None without.
     """
 
     scores: Tensor
@@ -50,7 +51,8 @@ class DecodeHead(nn.Module):
         """
         Args:
             features: maps of the backbone by name.
-            present: (B, K) bool, the classes of the ground truth; the oracle needs it.
+            present: (B, K); for the oracle bool, the classes of the ground truth; in the
+                independent scheme the logits of a classifier, by which classes are selected.
         """
         raise NotImplementedError
 
@@ -62,7 +64,8 @@ class DecodeHead(nn.Module):
         Args:
             features: maps of the backbone by name.
             labels: (B, H, W) int64; values outside 0 ... K - 1 are ignored.
-            present: (B, K) bool, the classes of the labels.
+            present: (B, K) bool, the classes of the labels; in the independent scheme the logits
+                of a classifier.
         """
         raise NotImplementedError
 

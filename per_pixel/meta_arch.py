@@ -30,6 +30,7 @@ from .heads import DecodeHead, PixelScores
 from .inference import Crop, Sliding, UnmergedPixels, predict_crops
 from .losses import accuracy, precision, recalls
 from .pixel_builders import build_auxiliary_head
+from .ranking import given_logits
 
 LOG_PERIOD = 20  # iterations from one entry of the statistics to the next, as Detectron2's writers
 
@@ -55,6 +56,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         classes: ModelClasses | None = None,
         only_present: bool = False,
         oracle: bool = False,
+        independent: bool = False,
     ) -> None:
         """
         Args:
@@ -70,6 +72,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             classes: their names.
             only_present: oracle: at inference, predict classes of the ground truth only.
             oracle: the decode head selects the classes of the ground truth.
+            independent: the decode head selects classes by the logits of another model.
         """
         super().__init__()
         self.backbone = backbone
@@ -82,7 +85,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         self.prediction_kind = prediction_kind
         self.classes = classes or ModelClasses()
         self.only_present = only_present
-        self.oracle = oracle
+        self.oracle, self.independent = oracle, independent
         # Multi-label logits and ground truth of the last training batch, for logging.
         self.category_predictions: tuple[Tensor, Tensor] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -114,6 +117,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             "classes": classes_from_config(cfg),
             "only_present": only_present(cfg),
             "oracle": cfg.MODEL.RANKSEG.FLAG and cfg.MODEL.RANKSEG.ORACLE,
+            "independent": cfg.MODEL.RANKSEG.FLAG and cfg.MODEL.RANKSEG.INDEPENDENT.FLAG,
         }
 
     @property
@@ -130,7 +134,8 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), 0..255, of any size; "height" and
                 "width" of the prediction, by default those of "image". Training reads "sem_seg"
-                (H, W) int64; the oracles read "instances" with ``gt_classes`` (N,).
+                (H, W) int64; the oracles read "instances" with ``gt_classes`` (N,), the independent
+                scheme "category_logits" (K,) of the whole image.
         Returns:
             training: the losses by name, among them "loss_seg", with RankSeg "loss_ml", and
             "loss_aux" of the auxiliary head.
@@ -161,9 +166,10 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         if self.only_present or self.oracle:
             present = presence_in_ground_truth(batched_inputs, instance_classes, self.num_classes)
             present = present.to(self.device)
+        selecting = self._given_logits(batched_inputs) if self.independent else present
 
         def predict(pixels: Tensor, indices: Sequence[int]) -> PixelScores:
-            of_crops = None if present is None else present[list(indices)]
+            of_crops = None if selecting is None else selecting[list(indices)]
             return self.decode_head(self.backbone(pixels), of_crops)
 
         images = [self.normalise(item["image"]) for item in batched_inputs]
@@ -206,7 +212,8 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         labels = self._labels(batched_inputs)
         present = presence(list(labels), self.num_classes)
         features = self.backbone(images)
-        losses, scores = self.decode_head.losses(features, labels, present)
+        selecting = self._given_logits(batched_inputs) if self.independent else present
+        losses, scores = self.decode_head.losses(features, labels, selecting)
         if self.auxiliary_head is not None:
             auxiliary, _ = self.auxiliary_head.losses(features, labels, present)
             losses["loss_aux"] = self.auxiliary_weight * sum(auxiliary.values())
@@ -215,6 +222,10 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             self.category_predictions = scores.category_logits.detach(), present
         self._log(scores, labels, present)
         return losses
+
+    def _given_logits(self, batched_inputs: list[dict]) -> Tensor:
+        """Return the logits (B, K) of the independent classifier."""
+        return given_logits(batched_inputs, self.num_classes).to(self.device)
 
     def _labels(self, batched_inputs: list[dict]) -> Tensor:
         """Return the label maps, padded like the images: (B, H, W) int64.

@@ -7,12 +7,14 @@ Shapes: B images, K classes, kappa selected classes, D channels of the map, C wi
 table.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.rankseg.heads import ClassTokenHead, EncoderHead
 from segcore.rankseg.oracle import oracle_logits
 from segcore.rankseg.ranker import Ranker, Selection
@@ -28,7 +30,7 @@ class Ranked(NamedTuple):
     Attributes:
         selection: their ids, and which of them are kept.
         rows: (B, kappa, C), embeddings to classify pixels with.
-        category_logits: (B, K) of the multi-label head, or the oracle's.
+        category_logits: (B, K) of the multi-label head, the oracle or an independent classifier.
         pixels: (B, L, C), the head's features after attention to the classes; None unless an
             encoder refines the rows.
     """
@@ -50,6 +52,7 @@ class PixelRanking(Ranker):
         kappa: int,
         test_kappa: int,
         confidence: float = 0.0,
+        independent: bool = False,
         pool: int = 0,
         share_classes: bool = False,
         class_rows: str = "original",
@@ -66,7 +69,14 @@ class PixelRanking(Ranker):
         Raises:
             UserError: there are no such rows.
         """
-        super().__init__(head, scores, kappa=kappa, test_kappa=test_kappa, confidence=confidence)
+        super().__init__(
+            head,
+            scores,
+            kappa=kappa,
+            test_kappa=test_kappa,
+            confidence=confidence,
+            independent=independent,
+        )
         if class_rows not in CLASS_ROWS:
             raise UserError(
                 f"MODEL.RANKSEG.CLASS_ROWS is {class_rows!r}: use {' or '.join(CLASS_ROWS)}"
@@ -85,11 +95,11 @@ class PixelRanking(Ranker):
         Args:
             features: a map (B, D, h, w).
             class_table: (1, K, C), one row a class.
-            present: (B, K) bool, the classes of the ground truth; for the oracle.
+            present: (B, K), see :meth:`DecodeHead.forward`.
         """
         rows, pixels = class_table, None
         if self.head is None:
-            logits = oracle_logits(present)
+            logits = oracle_logits(present) if self.oracle else present
         else:
             if self.pool:
                 features = F.adaptive_avg_pool2d(features, self.pool)
@@ -105,3 +115,29 @@ class PixelRanking(Ranker):
                 logits = self.head.classifier(rows)
         selection = self.select(logits).trimmed()
         return Ranked(selection, gather_rows(rows, selection.ids), logits, pixels)
+
+
+def given_logits(batched_inputs: Sequence[dict], num_classes: int) -> Tensor:
+    """Return the logits of an independent classifier of whole images: (B, K).
+
+    Args:
+        batched_inputs: one dict an image, with "category_logits" (K,).
+        num_classes: K.
+
+    Raises:
+        UserError: an image has none, or those of other classes.
+    """
+    rows = [item.get("category_logits") for item in batched_inputs]
+    for item, logits in zip(batched_inputs, rows, strict=True):
+        name = printable(item.get("file_name", "an image"))
+        if logits is None:
+            raise UserError(
+                f"{name} has no scores of a classifier, by which this model selects classes: name "
+                "them in MODEL.RANKSEG.INDEPENDENT.SCORES and evaluate their data sets"
+            )
+        if logits.shape != (num_classes,):
+            raise UserError(
+                f"{name} has scores of {len(logits)} classes in MODEL.RANKSEG.INDEPENDENT.SCORES, "
+                f"but the model has {num_classes}: write scores of its classes"
+            )
+    return torch.stack(rows)

@@ -70,6 +70,9 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.TEST.SAVE_SECONDS = 60.0
     # Write the submission files of video benchmarks' servers even if labels are public.
     cfg.TEST.SUBMISSION = False
+    # A classifier of images writes its scores to OUTPUT_DIR/inference/<data set>, as RankSeg's
+    # independent scheme needs them.
+    cfg.TEST.WRITE_SCORES = False
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     cfg.INPUT.COLOR_AUG_SSD = False

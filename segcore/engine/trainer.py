@@ -217,11 +217,12 @@ class Trainer(DefaultTrainer):
             model = model.module
         _broadcast_buffers(model)
         resumable = cfg.TEST.SAVE_SECONDS > 0 and not has_event_storage()
-        weights = weights_hash(model) if resumable else ""
+        weights = weights_hash(model) if resumable or cfg.TEST.WRITE_SCORES else ""
         results, resumables = OrderedDict(), []
         for index, name in enumerate(cfg.DATASETS.TEST):
             data_loader = cls.build_test_loader(cfg, name)
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            evaluator.weights = weights
             from_dataset = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and from_dataset:
                 model.set_vocabulary(_vocabulary_of(name))

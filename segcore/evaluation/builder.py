@@ -10,6 +10,7 @@ from segcore.config import TASK_SWITCHES, task_switches
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.by_output import EvaluatorsByOutput
+from segcore.evaluation.category_scores import CategoryScoresWriter
 from segcore.evaluation.instances import InstanceEvaluator
 from segcore.evaluation.multilabel import TOP, MultilabelEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
@@ -51,7 +52,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     """Build the evaluator for a data set; its files go to ``OUTPUT_DIR/inference/<dataset_name>``.
 
     A data set of several tasks is evaluated in those that ``MODEL.MASK_FORMER.TEST`` switches on.
-    With ``MODEL.RANKSEG.FLAG`` the multi-label classification of the images is evaluated too.
+    With ``MODEL.RANKSEG.FLAG`` the multi-label classification of the images is evaluated too, and
+    ``TEST.WRITE_SCORES`` writes its scores.
 
     Raises:
         UserError: the data set is unknown, there is no evaluator of its type, or the model has no
@@ -83,6 +85,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
         evaluators["category_scores"] = MultilabelEvaluator(
             dataset_name, top=top, output_dir=output_dir
         )
+    if cfg.TEST.WRITE_SCORES:
+        evaluators["category_logits"] = CategoryScoresWriter(dataset_name, output_dir=output_dir)
     evaluator = next(iter(evaluators.values()))
     if len(evaluators) > 1:
         evaluator = EvaluatorsByOutput(dataset_name, evaluators)

@@ -49,7 +49,7 @@ class EvaluatorsByOutput(StatefulEvaluator):
         """Return the results of all used evaluators; None in all but the main process.
 
         Raises:
-            UserError: none was used.
+            UserError: none was used, or one that is needed was not.
         """
         used = set().union(*comm.all_gather(self._used))  # the same evaluators in all processes
         if not used:
@@ -57,6 +57,13 @@ class EvaluatorsByOutput(StatefulEvaluator):
                 f"nothing of dataset {self.dataset_name!r} was evaluated: it needs "
                 f"{', '.join(self.evaluators)}, but the model returned none of these"
             )
+        for name, evaluator in self.evaluators.items():
+            if evaluator.needed and name not in used:
+                raise UserError(
+                    f"the model returned no {name} for dataset {self.dataset_name!r}, which "
+                    f"{type(evaluator).__name__} needs: switch it off, or take another model"
+                )
+            evaluator.weights = self.weights
         results = OrderedDict()
         for name, evaluator in self.evaluators.items():
             if name in used:

@@ -11,10 +11,14 @@ class StatefulEvaluator(DatasetEvaluator):
         distributed: whether :meth:`evaluate` gathers the states of all processes.
         tasks: those of "semantic", "panoptic" and "instance" that it evaluates, so that a model may
             skip the others; None: any.
+        weights: a hash of the evaluated weights, for files; "" where nothing needs it.
+        needed: whether a model has to return what it reads.
     """
 
     distributed = True
     tasks: frozenset[str] | None = None
+    weights = ""
+    needed = False
 
     def state(self) -> dict:
         """Return the state since ``reset``: tensors on the CPU, numbers, strings, and dicts and

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from torch import Tensor
 
+from segcore.datasets.category_scores import ImageScores
 from segcore.mappers.augmentations import resized_crop
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.segmentation import to_tensor
@@ -22,13 +23,21 @@ class PerPixelMapper(SemanticMapper):
     """
 
     @configurable
-    def __init__(self, *, pixel_mean: Sequence[float], **arguments: object) -> None:
+    def __init__(
+        self,
+        *,
+        pixel_mean: Sequence[float],
+        image_scores: ImageScores | None = None,
+        **arguments: object,
+    ) -> None:
         """
         Args:
             pixel_mean: what the model subtracts from the channels, in the order of the image.
+            image_scores: of the whole images, added as ``category_logits`` (K,); None adds none.
             arguments: those of :class:`SegmentationMapper`.
         """
         super().__init__(**arguments)
+        self.image_scores = image_scores
         self.pixel_mean = torch.tensor(pixel_mean, dtype=torch.float32)[:, None, None]
 
     @classmethod
@@ -36,7 +45,16 @@ class PerPixelMapper(SemanticMapper):
         cls, cfg: CfgNode, is_train: bool, augment: Callable[[CfgNode], list[T.Augmentation]]
     ) -> dict:
         arguments = super().from_config(cfg, is_train, augment)
-        return arguments | {"pixel_mean": cfg.MODEL.PIXEL_MEAN}
+        return arguments | {
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "image_scores": _scores(cfg, is_train),
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        output = super().__call__(dataset_dict)
+        if self.image_scores is not None:
+            output["category_logits"] = self.image_scores[dataset_dict["file_name"]]
+        return output
 
     def augment(self, dataset_dict: dict, image: np.ndarray) -> dict:
         return self.augment_labels(dataset_dict, image)
@@ -48,6 +66,15 @@ class PerPixelMapper(SemanticMapper):
         padded[:, height:] = self.pixel_mean
         padded[:, :, width:] = self.pixel_mean
         return padded
+
+
+def _scores(cfg: CfgNode, is_train: bool) -> ImageScores | None:
+    """Return the scores that RankSeg's independent scheme selects classes by, if it is on."""
+    rankseg = cfg.MODEL.get("RANKSEG", {})
+    independent = rankseg.get("INDEPENDENT", {})
+    if not (rankseg.get("FLAG") and independent.get("FLAG")):
+        return None
+    return ImageScores(independent.SCORES, cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST)
 
 
 @MAPPER_REGISTRY.register()

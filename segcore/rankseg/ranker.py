@@ -41,24 +41,27 @@ class Ranker(nn.Module):
         kappa: int,
         test_kappa: int,
         confidence: float = 0.0,
+        independent: bool = False,
     ) -> None:
         """
         Args:
             head: features -> logits (B, C), see ``segcore.rankseg.heads``; None is the oracle,
-                which selects the classes of the ground truth and no other.
+                which selects the classes of the ground truth and no other, or an independent one.
             scores: see ``segcore.rankseg.scores``.
             kappa, test_kappa: number of selected classes in training and in evaluation.
             confidence: probability below which evaluation drops a selected class; 0 drops none.
+            independent: the logits come from another model.
         """
         super().__init__()
         self.head, self.scores = head, scores
         self.kappa, self.test_kappa = kappa, test_kappa
         self.confidence = confidence
+        self.oracle = head is None and not independent
 
     def select(self, category_logits: Tensor) -> Selection:
-        """Select classes by the logits (B, C) of the head or of the oracle."""
+        """Select classes by the logits (B, C) of the head, the oracle or another model."""
         confidence = 0.0 if self.training else self.confidence
-        if self.head is None:
+        if self.oracle:
             confidence = 0.5
         ids = select_top(category_logits, self.kappa if self.training else self.test_kappa)
         kept = confident_ranks(category_logits, ids, confidence) if confidence else None
