@@ -46,7 +46,9 @@ not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
 layer that the paper's parameter counts include and the released head lacks. ESSNet's `-quarter`,
-`-eighth` and `-clusters` search for nearest classes faster in training. RankSeg's files of
+`-eighth` and `-clusters` search for nearest classes faster in training. `-independent`
+selects classes by the scores of Query2Label, which is trained before; its published results are by
+backbone of that. RankSeg's files of
 weights for Segmenter are those of the column "download" of `mmseg/configs/segmenter/README.md` in
 its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
 
@@ -109,6 +111,8 @@ def task(cfg: CfgNode) -> str:
     """Return the kind of the training labels, by the name of the mapper."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return "open vocabulary"
+    if cfg.MODEL.META_ARCHITECTURE == "Query2Label":
+        return "multi-label"
     words = ("video", "semantic", "panoptic", "instance")
     return " ".join(word for word in words if word in cfg.INPUT.DATASET_MAPPER_NAME)
 
@@ -124,6 +128,8 @@ def backbone(cfg: CfgNode) -> str:
             return "MobileNetV2"
         case "build_vit_backbone":
             return f"ViT-{VIT_SIZES[cfg.MODEL.VIT.DEPTH]}"
+        case "build_tresnet_backbone":
+            return cfg.MODEL.TRESNET.VARIANT.replace("tresnet_", "TResNet-").upper().replace("TRESNET", "TResNet")
         case "build_beit_backbone":
             return f"BEiT-{VIT_SIZES[cfg.MODEL.BEIT.DEPTH]}"
         case "build_beit_adapter_backbone":
@@ -135,7 +141,7 @@ def backbone(cfg: CfgNode) -> str:
 
 def rankseg(cfg: CfgNode) -> str:
     """Kappa and the weight of the multi-label loss, which oracle there is, or a compared method."""
-    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+    if cfg.MODEL.META_ARCHITECTURE in ("CATSeg", "Query2Label"):
         return ""
     node = cfg.MODEL.RANKSEG
     for name, title in (("ENCNET", "EncNet"), ("ESSNET", "ESSNet")):
@@ -143,6 +149,8 @@ def rankseg(cfg: CfgNode) -> str:
             return title
     if node.FLAG and node.ORACLE:
         return "oracle, trained"
+    if node.FLAG and node.get("INDEPENDENT", {}).get("FLAG"):
+        return f"kappa {node.TOPK}, independent"
     if node.FLAG:
         return f"kappa {node.TOPK}, weight {node.LOSS_WEIGHT:g}"
     return "oracle" if node.USE_GT else ""

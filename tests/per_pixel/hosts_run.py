@@ -41,7 +41,8 @@ def blocks(record: dict) -> dict:
         top, left = torch.randint(0, SIDE - 24, (2,), generator=draw).tolist()
         labels[top : top + 24, left : left + 20] = number
         image[:, labels == number] += torch.randint(0, 100, (3, 1), generator=draw)
-    return record | {"image": image, "sem_seg": labels}
+    ids = labels.unique()
+    return record | {"image": image, "sem_seg": labels, "category_ids": ids[ids < 255]}
 
 
 if "blocks" not in MAPPER_REGISTRY:
