@@ -46,9 +46,9 @@ not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
 layer that the paper's parameter counts include and the released head lacks. ESSNet's `-quarter`,
-`-eighth` and `-clusters` search for nearest classes faster in training. `-independent`
-selects classes by the scores of Query2Label, which is trained before; its published results are by
-backbone of that. RankSeg's files of
+`-eighth` and `-clusters` search for nearest classes faster in training. `-independent` selects
+classes by the scores of Query2Label, which is trained before; the results are by its backbone.
+RankSeg's files of
 weights for Segmenter are those of the column "download" of `mmseg/configs/segmenter/README.md` in
 its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
 
@@ -56,6 +56,7 @@ its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
 """
 COLUMNS = ("config", "task", "trained on", "backbone", "RankSeg", "published", "where", "weights")
 VIT_SIZES = {12: "B", 24: "L"}
+TRESNETS = {"tresnet_l": "TResNet-L"}
 SWIN_SIZES = {(96, 6): "T", (96, 18): "S", (128, 18): "B", (192, 18): "L"}
 
 
@@ -129,7 +130,7 @@ def backbone(cfg: CfgNode) -> str:
         case "build_vit_backbone":
             return f"ViT-{VIT_SIZES[cfg.MODEL.VIT.DEPTH]}"
         case "build_tresnet_backbone":
-            return cfg.MODEL.TRESNET.VARIANT.replace("tresnet_", "TResNet-").upper().replace("TRESNET", "TResNet")
+            return TRESNETS[cfg.MODEL.TRESNET.VARIANT]
         case "build_beit_backbone":
             return f"BEiT-{VIT_SIZES[cfg.MODEL.BEIT.DEPTH]}"
         case "build_beit_adapter_backbone":

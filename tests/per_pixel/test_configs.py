@@ -27,6 +27,12 @@ FAMILY = REPOSITORY / "configs" / "per_pixel"
 CONFIGS = sorted(
     path.relative_to(FAMILY).as_posix().removesuffix(".yaml")
     for path in FAMILY.rglob("*.yaml")
+    if path.parent.name != "parts" and "query2label" not in path.name
+)
+# Classifiers of images, not of pixels.
+QUERY2LABEL = sorted(
+    path.relative_to(FAMILY).as_posix().removesuffix(".yaml")
+    for path in FAMILY.rglob("query2label_*.yaml")
     if path.parent.name != "parts"
 )
 # Those of the papers: not Scenes, and not the DeepLabv3 that ships, which has no training here.
@@ -54,6 +60,7 @@ PARAMETERS = {
     f"{B_ADE}-encnet": 109.153,
     f"{B_ADE}-essnet": 101.416,
     B_STUFF: 102.514,
+    f"{B_STUFF}-independent": 102.514,
     f"{B_STUFF}-rankseg": 109.734,
     f"{B_STUFF}-rankseg-decoder": 114.265,
     f"{B_STUFF}-rankseg-gap": 103.236,
@@ -117,6 +124,7 @@ ALLOWED = {
     "-no_pooling": r"MODEL\.RANKSEG\.POOL",
     "-decoder": r"MODEL\.RANKSEG\..*",
     "-gap": r"MODEL\.RANKSEG\..*",
+    "-independent": r"MODEL\.RANKSEG\.(FLAG|TOPK|INDEPENDENT\.FLAG)",
     "-softmax": r"MODEL\.(ESSNET\.FLAG|PER_PIXEL\.PIXELS)",
     "-quarter": r"MODEL\.ESSNET\.SEARCH_FRACTION",
     "-eighth": r"MODEL\.ESSNET\.SEARCH_FRACTION",
@@ -279,7 +287,33 @@ def test_essnet_has_three_groups() -> None:
 def test_the_index_lists_every_experiment() -> None:
     published = json.loads((FAMILY.parent / "published.json").read_text())
     listed = {name for name in published if name.startswith("per_pixel/")}
-    assert listed == {f"per_pixel/{name}.yaml" for name in EXPERIMENTS}
+    assert listed == {f"per_pixel/{name}.yaml" for name in (*EXPERIMENTS, *QUERY2LABEL)}
+
+
+# Millions of parameters of the head and of the backbone; frozen batch norm has none.
+QUERY2LABEL_PARAMETERS = {
+    "coco_stuff_10k/query2label_r101_448x448_80ep": (151.779, 42.395),
+    "coco_stuff_10k/query2label_tresnet-l_448x448_80ep": (191.440, 53.556),
+    "coco_stuff_10k/query2label_swin-l_384x384_80ep": (104.404, 195.199),
+    "coco_lvis/query2label_swin-l_384x384_80ep": (107.824, 195.199),
+}
+
+
+@pytest.mark.parametrize("name", [*QUERY2LABEL, "scenes_1k_query2label"])
+def test_query2label(name: str) -> None:
+    """Data, sizes, and a training of 80 epochs whose learning rate has its peak at 0.0001."""
+    cfg = load(name)
+    model = build(cfg)
+    assert {*DatasetCatalog.list()} >= {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
+    for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        assert len(MetadataCatalog.get(dataset).stuff_classes) == model.num_classes
+    if name in QUERY2LABEL_PARAMETERS:
+        sizes = [sum(p.numel() for p in part.parameters()) for part in (model.head, model.backbone)]
+        assert [round(size / 1e6, 3) for size in sizes] == [*QUERY2LABEL_PARAMETERS[name]]
+    if name in QUERY2LABEL:
+        groups = build_optimizer(cfg, model).param_groups
+        assert {(group["lr"], group["weight_decay"]) for group in groups} == {(1e-4, 0.01)}
+        assert cfg.SOLVER.MAX_ITER == 80 * cfg.TEST.EVAL_PERIOD
 
 
 @pytest.mark.parametrize("name", [B_LVIS, f"{B_LVIS}-rankseg", f"{B_LVIS}-essnet"])
