@@ -104,7 +104,7 @@ def of_backbone(kind: str, name: str, value: Tensor) -> list[tuple[str, Tensor]]
         return [(bare.replace("norm3.", "norm."), value)]
     if kind == "tresnet":
         if bare.endswith("num_batches_tracked"):
-            return []  # in-place batch norm does not count, and scales by absolute values
+            return []  # the release's batch norm does not count, and scales by absolute values
         value = -(value - 1e-5) if bare.endswith("bn.weight") else value
         stem, layer = bare.split(".")[1], bare.rpartition(".bn.")[0] or bare.rpartition(".conv.")[0]
         strided = stem in ("layer2", "layer3", "layer4") and bare.split(".")[2] == "0"
