@@ -6,7 +6,6 @@ ICML 2021.
 Shapes: B images of a process, C joint embedding width, L tokens.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 
@@ -16,13 +15,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
-from segcore.errors import UserError
-from segcore.text import contrastive_loss, tokenize_captions
+from segcore.text import CaptionTokenizer, contrastive_loss, stack_images
 
 from .checkpoint import load_clip_weights
 from .clip import DenseCLIP
-
-logger = logging.getLogger(__name__)
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -49,7 +45,7 @@ class ContrastiveCLIP(nn.Module):
         super().__init__()
         self.clip = clip
         self.clip_weights = clip_weights
-        self._has_truncated = False
+        self.tokenize = CaptionTokenizer(clip.context_length)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         guard(self)
@@ -90,7 +86,7 @@ class ContrastiveCLIP(nn.Module):
             UserError: the images differ in size, or do not fit the image encoder.
         """
         images = self._images(batched_inputs)
-        tokens = self._tokens([item["caption"] for item in batched_inputs])
+        tokens = self.tokenize([item["caption"] for item in batched_inputs]).to(self.device)
         if self.training:
             return {"loss_contrastive": self._loss(images, tokens)}
         with torch.no_grad():
@@ -99,32 +95,8 @@ class ContrastiveCLIP(nn.Module):
 
     def _images(self, batched_inputs: list[dict]) -> Tensor:
         """Return normalised images (B, 3, H, W)."""
-        shapes = {tuple(item["image"].shape[-2:]) for item in batched_inputs}
-        if len(shapes) > 1:
-            raise UserError(
-                f"the images of a batch differ in size {sorted(shapes)}: set "
-                "INPUT.DATASET_MAPPER_NAME image_caption, which makes squares of equal size of them"
-            )
-        patch = self.clip.patch_size
-        if any(side % patch for side in next(iter(shapes))):
-            raise UserError(
-                f"the images have (height, width) {next(iter(shapes))}, but the image encoder has "
-                f"patches of {patch} pixels: set INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST to "
-                f"multiples of {patch}"
-            )
-        images = torch.stack([item["image"] for item in batched_inputs])
+        images = stack_images(batched_inputs, self.clip.patch_size)
         return (images.to(self.device).float() - self.pixel_mean) / self.pixel_std
-
-    def _tokens(self, captions: list[str]) -> Tensor:
-        """Return token ids (B, L); warn once when a caption is truncated."""
-        tokens, num_truncated = tokenize_captions(captions, self.clip.context_length)
-        if num_truncated and not self._has_truncated:
-            self._has_truncated = True
-            logger.warning(
-                "Captions of more than %d tokens are truncated; this is logged once",
-                self.clip.context_length,
-            )
-        return tokens.to(self.device)
 
     def _loss(self, images: Tensor, tokens: Tensor) -> Tensor:
         with torch.no_grad():

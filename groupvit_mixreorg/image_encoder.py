@@ -162,6 +162,7 @@ class ImageEncoder(nn.Module):
         """
         super().__init__()
         self.position_grid, self.patch_size = grid, patch_size
+        self.num_segments = output_groups[-1]
         self.patches = nn.Conv2d(3, width, patch_size, stride=patch_size)
         self.patch_norm = NORM(width)
         self.positions = nn.Parameter(torch.zeros(1, grid[0] * grid[1], width))

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
 import catseg_d2
+import groupvit_mixreorg
 import mask2former_rankseg
 import per_pixel
 from segcore.config import load_config
@@ -46,6 +47,7 @@ def with_keys(*functions: Callable[[CfgNode], None]) -> CfgNode:
 def test_the_order_of_the_families_does_not_matter() -> None:
     families = (
         catseg_d2.add_catseg_config,
+        groupvit_mixreorg.add_groupvit_config,
         mask2former_rankseg.add_maskformer_config,
         per_pixel.add_per_pixel_config,
     )
@@ -155,7 +157,9 @@ for value in ("10", "0.5"):
     ]
 
 
-@pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg", "per_pixel"])
+@pytest.mark.parametrize(
+    "family", ["catseg_d2", "groupvit_mixreorg", "mask2former_rankseg", "per_pixel"]
+)
 def test_importing_a_family_registers_its_data_sets(family: str) -> None:
     """In a process that imports nothing else, and without changing Detectron2's data sets."""
     program = f"""

@@ -74,7 +74,9 @@ def test_it_is_used_where_there_is_no_detectron2(run, wheel, ours):
     assert lines == [str(wheel / "segcore/_stand_in/detectron2/__init__.py")]
 
 
-@pytest.mark.parametrize("family", ["catseg_d2", "mask2former_rankseg", "per_pixel"])
+@pytest.mark.parametrize(
+    "family", ["catseg_d2", "groupvit_mixreorg", "mask2former_rankseg", "per_pixel"]
+)
 def test_the_first_import_of_a_family_is_segcore(repository, family):
     tree = ast.parse((repository / family / "__init__.py").read_text())
     first = next(node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))

@@ -52,3 +52,7 @@ def add_solver_keys(node: CfgNode) -> None:
     node.EMA_DECAY = 0.0
     node.BEST_METRIC = ""
     node.EARLY_STOP = 0
+
+    # "CosineLR" is GroupViT's: a linear warm-up of WARMUP_ITERS from WARMUP_FACTOR times the
+    # learning rate, then the cosine over MAX_ITER, down to COSINE_END_FACTOR times it.
+    node.COSINE_END_FACTOR = 0.0

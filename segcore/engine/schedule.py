@@ -1,5 +1,6 @@
 """Learning-rate schedules: Detectron2's, and the polynomial one of per-pixel models."""
 
+import math
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -14,8 +15,8 @@ WARMUPS = ("linear", "constant")
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-    """Return ``SOLVER.LR_SCHEDULER_NAME``: ``PolyLR``, ``OneCycleLR``, ``WarmupPolyLR`` or
-    Detectron2's names.
+    """Return ``SOLVER.LR_SCHEDULER_NAME``: ``PolyLR``, ``CosineLR``, ``OneCycleLR``,
+    ``WarmupPolyLR`` or Detectron2's names.
 
     Raises:
         UserError: there is no such schedule, or a key has an unknown value.
@@ -33,12 +34,22 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
             warmup_method=solver.WARMUP_METHOD,
             convention=solver.POLY_LR_CONVENTION,
         )
+    if solver.LR_SCHEDULER_NAME == "CosineLR":
+        return CosineLR(
+            optimizer,
+            solver.MAX_ITER,
+            end_factor=solver.COSINE_END_FACTOR,
+            warmup_iters=solver.WARMUP_ITERS,
+            warmup_factor=solver.WARMUP_FACTOR,
+        )
     if solver.LR_SCHEDULER_NAME == "OneCycleLR":
         return _one_cycle(optimizer, solver.MAX_ITER, solver.ONE_CYCLE_RISE)
     try:
         return build_detectron2_schedule(cfg, optimizer)
     except ValueError as error:
-        raise UserError(f"SOLVER.LR_SCHEDULER_NAME: {error} (or PolyLR, OneCycleLR)") from error
+        raise UserError(
+            f"SOLVER.LR_SCHEDULER_NAME: {error} (or PolyLR, CosineLR, OneCycleLR)"
+        ) from error
 
 
 def _one_cycle(optimizer: Optimizer, iterations: int, rise: float) -> OneCycleLR:
@@ -54,6 +65,52 @@ def _one_cycle(optimizer: Optimizer, iterations: int, rise: float) -> OneCycleLR
         )
     rates = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, rates, total_steps=iterations, pct_start=rise)
+
+
+class CosineLR(LRScheduler):
+    """Half a cosine down to a share of the learning rate, after a linear warm-up.
+
+    With the learning rate r, the factors f of the warm-up and e of the end, iteration t of T has
+
+        r * (f + (1 - f) * t / W)                             in the warm-up, t < W
+        r * (e + (1 - e) * (1 + cos(pi * t / T)) / 2)         behind it
+
+    so that the curve goes on at t, not at its begin (timm, without the prefix of the warm-up).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_iters: int,
+        *,
+        end_factor: float = 0.0,
+        warmup_iters: int = 0,
+        warmup_factor: float = 1e-3,
+    ) -> None:
+        """
+        Args:
+            optimizer: its learning rates are set.
+            max_iters: T.
+            end_factor: e.
+            warmup_iters: W; 0 is none.
+            warmup_factor: f.
+        """
+        self.max_iters, self.end_factor = max_iters, end_factor
+        self.warmup_iters, self.warmup_factor = warmup_iters, warmup_factor
+        super().__init__(optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the config does not determine."""
+        return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
+
+    def get_lr(self) -> list[float]:
+        done = self.last_epoch
+        if done < self.warmup_iters:
+            factor = self.warmup_factor + (1 - self.warmup_factor) * done / self.warmup_iters
+        else:
+            share = min(done / self.max_iters, 1.0)
+            factor = self.end_factor + (1 - self.end_factor) * (1 + math.cos(math.pi * share)) / 2
+        return [base * factor for base in self.base_lrs]
 
 
 class PolyLR(LRScheduler):

@@ -3,6 +3,7 @@
 No module here imports a config or Detectron2.
 """
 
+from segcore.text.batches import CaptionTokenizer, stack_images
 from segcore.text.cache import TextCache, text_fingerprint
 from segcore.text.contrastive import contrastive_loss, gather_with_gradient
 from segcore.text.embeddings import TextEncoder, embed_prompts, embed_vocabulary
@@ -12,6 +13,7 @@ from segcore.text.tokens import encode, tokenize, tokenize_captions
 
 __all__ = [
     "TEMPLATES",
+    "CaptionTokenizer",
     "TextCache",
     "TextEncoder",
     "build_word_finder",
@@ -22,6 +24,7 @@ __all__ = [
     "encode",
     "gather_with_gradient",
     "prompt_templates",
+    "stack_images",
     "text_fingerprint",
     "tokenize",
     "tokenize_captions",

@@ -14,6 +14,7 @@ from segcore.config import task_switches
 from segcore.errors import UserError
 
 CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
+GROUPVIT = "groupvit_mixreorg"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
         ("SEED: 1", ("MODEL.META_ARCHITECTURE", "ContrastiveCLIP"), [CATSEG]),
         ("MODEL: {META_ARCHITECTURE: PerPixelSegmenter, RANKSEG: {FLAG: true}}", (), [PER_PIXEL]),
         ("SEED: 1", ("SEED", "2", "MODEL.PER_PIXEL.CHANNELS", "64"), [PER_PIXEL]),
+        ("MODEL: {META_ARCHITECTURE: GroupViT}", (), [GROUPVIT]),
+        ("SEED: 1", ("MODEL.MIXREORG.FLAG", "True"), [GROUPVIT]),
         ("SEED: 1", ("MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "True"), [MASK2FORMER]),
         # CAT-Seg has a section of that name, too.
         ("MODEL: {CLIP_WEIGHTS: '', MASK_FORMER: {SIZE_DIVISIBILITY: 32}}", (), [CATSEG]),
@@ -32,7 +35,8 @@ CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
         ("SEED: 1", ("MODEL.RANKSEG.FLAG", "True"), [*FAMILIES]),
         # As a config is written where all families are imported.
         (
-            "MODEL: {META_ARCHITECTURE: CATSeg, MASK_FORMER: {TEST: {}}, PER_PIXEL: {}}",
+            "MODEL: {META_ARCHITECTURE: CATSeg, GROUPVIT: {}, MASK_FORMER: {TEST: {}}, "
+            "PER_PIXEL: {}}",
             (),
             [*FAMILIES],
         ),

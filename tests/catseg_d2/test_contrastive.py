@@ -16,12 +16,13 @@ from detectron2.modeling import build_model
 
 from catseg_d2 import ContrastiveCLIP
 from catseg_d2.clip import DenseCLIP, split_fused_attention
-from catseg_d2.contrastive import contrastive_loss, tokenize_captions
+from catseg_d2.contrastive import contrastive_loss
 from segcore.config import load_config
 from segcore.datasets import register_caption_dataset
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError
 from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.text import tokenize_captions
 
 CONFIG = "catseg_d2/scenes_contrastive.yaml"
 DATASET, PAIRS = "test_contrastive", 16
@@ -145,7 +146,7 @@ def test_captions_are_truncated_as_in_open_clip(length: int) -> None:
 
 def test_truncated_captions_are_warned_of_once(model, caplog) -> None:
     batch = [items(number=1)[0] | {"caption": "cat " * 100}]
-    with caplog.at_level(logging.WARNING, "catseg_d2.contrastive"):
+    with caplog.at_level(logging.WARNING, "segcore.text.batches"):
         model.eval()(items())
         assert not caplog.records
         for _ in range(3):
