@@ -24,11 +24,10 @@ from .neighbours import (
     check_negatives,
     check_neighbours,
     check_own_class,
-    class_embeddings,
     margin_loss,
     neighbour_cross_entropy,
 )
-from .search import Nearest, Search, nearest_classes, squared_distances
+from .search import Nearest, Search, class_embeddings, nearest_classes, squared_distances
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,7 @@ class EmbeddingHead(DecodeHead):
         ``loss_margin`` of the classes."""
         found, table, how = self(features), self.embedding_table.weight, self.comparison
         pixels = resize(found.scores, labels.shape[-2:], self.align_corners)
-        with torch.no_grad():
-            nearest = how.search.among(self.classes())
+        nearest = how.search.among(table, self.normalise)
         options = {"normalise": self.normalise, "nearest": nearest}
         losses = {
             "loss_ce": neighbour_cross_entropy(

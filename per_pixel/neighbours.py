@@ -10,6 +10,7 @@ Shapes: N pixels, C classes, d their embeddings' width, k compared classes besid
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from segcore.errors import UserError
 
 from . import search
 from .losses import at_least_float32
-from .search import ExactSearch, Nearest
+from .search import ExactSearch, Nearest, class_embeddings
 
 OWN_CLASS = ("released", "strict")
 NEGATIVES = ("nearest", "random")
@@ -120,8 +121,7 @@ def used_rows(table: Tensor, ids: Tensor, normalise: bool = False) -> tuple[Tens
     used = torch.zeros(len(table), dtype=torch.bool, device=table.device)
     used[ids] = True
     rows = at_least_float32(table.index_select(0, used.nonzero()[:, 0]))
-    ids = (used.cumsum(dim=0) - 1)[ids]
-    return (F.normalize(rows, dim=1) if normalise else rows), ids
+    return class_embeddings(rows, normalise), (used.cumsum(dim=0) - 1)[ids]
 
 
 def sum_in_parts(
@@ -188,7 +188,7 @@ def neighbour_cross_entropy(
     if negatives == "random":
         ids = random_classes(targets, len(classes), k)
     else:
-        nearest = nearest or _exact(classes, normalise)
+        nearest = nearest or ExactSearch(classes.detach(), normalise)
 
         def shared(number: int) -> Tensor:
             found = nearest(pixels[::share], number)
@@ -235,24 +235,13 @@ def too_near(
 ) -> Tensor:
     """Return the classes whose nearest other class is within the margin, and that one: (M, 2)
     int64; arguments as of :func:`margin_loss`."""
-    own = torch.arange(len(classes), device=classes.device)
+    every = torch.arange(len(classes), device=classes.device)
     if len(classes) == 1:
-        return own.new_empty(0, 2)
-    embeddings = class_embeddings(classes, normalise)
-    nearest = nearest or _exact(classes, normalise)
-    pairs = own_and_nearest(lambda n: nearest(embeddings, n), own, 1, "strict")
-    at_once = max(1, search.BLOCK // embeddings.shape[1])
-    distances = [
-        distances_to(embeddings[part[:, 0]], embeddings, part[:, 1:])
-        for part in pairs.split(at_once)
-    ]
-    return pairs[torch.cat(distances)[:, 0] < margin]
-
-
-def class_embeddings(table: Tensor, normalise: bool) -> Tensor:
-    """Return the embeddings of the classes of a table (C, d), of length 1 if ``normalise``."""
-    return F.normalize(at_least_float32(table), dim=1) if normalise else table
-
-
-def _exact(table: Tensor, normalise: bool) -> Nearest:
-    return ExactSearch(class_embeddings(table.detach(), normalise))
+        return every.new_empty(0, 2)
+    nearest, found = nearest or ExactSearch(classes, normalise), []
+    for own in every.split(search.CLASSES_AT_ONCE):
+        embeddings = class_embeddings(classes[own], normalise)
+        pairs = own_and_nearest(partial(nearest, embeddings), own, 1, "strict")
+        others = class_embeddings(classes[pairs[:, 1]], normalise)
+        found.append(pairs[torch.linalg.vector_norm(embeddings - others, dim=1) < margin])
+    return torch.cat(found)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
@@ -69,25 +70,28 @@ class Search:
                 f"use {num_classes} at most, or 0 for its square root"
             )
 
-    def among(self, classes: Tensor) -> Nearest:
-        """Return the function that finds the nearest of ``classes`` (C, d)."""
-        classes = at_least_float32(classes.detach())
+    def among(self, classes: Tensor, normalise: bool = False) -> Nearest:
+        """Return the function that finds the nearest of ``classes`` (C, d), whose embeddings are
+        these rows, scaled to length 1 if ``normalise``."""
+        classes = classes.detach()
         if self.kind == "exact":
-            return ExactSearch(classes)
+            return ExactSearch(classes, normalise)
         clusters = None
         if self.kind == "clusters":
             clusters = self.clusters or max(1, round(len(classes) ** 0.5))
-        return IndexSearch(classes, FaissIndex(classes, clusters, self.probes))
+        index = FaissIndex(class_embeddings(classes, normalise), clusters, self.probes)
+        return IndexSearch(classes, normalise, index)
 
 
 @dataclass(frozen=True)
 class ExactSearch:
-    """Search in blocks of classes (C, d): a function of type ``Nearest``."""
+    """Search in blocks: a function of type ``Nearest``; attributes as of :meth:`Search.among`."""
 
     classes: Tensor
+    normalise: bool
 
     def __call__(self, embeddings: Tensor, k: int) -> Tensor:
-        return nearest_classes(embeddings, self.classes, k)
+        return nearest_classes(embeddings, self.classes, k, self.normalise)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ class IndexSearch(ExactSearch):
         return ids
 
 
+def class_embeddings(table: Tensor, normalise: bool) -> Tensor:
+    """Return the embeddings of the classes of a table (C, d), of length 1 if ``normalise``."""
+    return F.normalize(at_least_float32(table), dim=1) if normalise else table
+
+
 def squared_distances(pixels: Tensor, classes: Tensor) -> Tensor:
     """Return the squared Euclidean distances (N, C) of ``pixels`` (N, d) and ``classes`` (C, d)."""
     lengths = classes.square().sum(dim=1) + pixels.square().sum(dim=1, keepdim=True)
@@ -113,7 +122,7 @@ def squared_distances(pixels: Tensor, classes: Tensor) -> Tensor:
 @torch.no_grad()
 @torch.autocast("cuda", enabled=False)
 @torch.autocast("cpu", enabled=False)
-def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
+def nearest_classes(pixels: Tensor, classes: Tensor, k: int, normalise: bool = False) -> Tensor:
     """Return the k nearest classes of every pixel, the nearest first.
 
     The search is exact and visits blocks of pixels and classes: a block holds at most
@@ -123,6 +132,7 @@ def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
         pixels: (N, d).
         classes: (C, d).
         k: 1 ... C.
+        normalise: embeddings of classes are their rows scaled to length 1.
     Returns:
         (N, k) int64.
     """
@@ -130,26 +140,24 @@ def nearest_classes(pixels: Tensor, classes: Tensor, k: int) -> Tensor:
     at_once = max(1, BLOCK // min(len(classes), CLASSES_AT_ONCE))
     # The memory of all blocks: a new one for each costs more time than its distances.
     block = classes.new_empty(min(at_once, len(pixels)) * min(len(classes), CLASSES_AT_ONCE))
-    lengths = classes.square().sum(dim=1)
     parts = pixels.split(at_once)
-    return torch.cat([_nearest(part, classes, lengths, k, block) for part in parts])
+    return torch.cat([_nearest(part, classes, k, normalise, block) for part in parts])
 
 
-def _nearest(pixels: Tensor, classes: Tensor, lengths: Tensor, k: int, block: Tensor) -> Tensor:
+def _nearest(pixels: Tensor, classes: Tensor, k: int, normalise: bool, block: Tensor) -> Tensor:
     """Return (n, k) of a part of the pixels, a part of the classes at a time.
 
     Args:
-        pixels, classes, k: see :func:`nearest_classes`.
-        lengths: (C,), squared ones of the classes.
+        pixels, classes, k, normalise: see :func:`nearest_classes`.
         block: room for the distances to a part of the classes, without the pixel's squared length,
             which does not change their order.
     """
     pixels = pixels.to(classes.dtype)
     distances = ids = None
     for first in range(0, len(classes), CLASSES_AT_ONCE):
-        part = classes[first : first + CLASSES_AT_ONCE]
+        part = class_embeddings(classes[first : first + CLASSES_AT_ONCE], normalise)
         found = block[: len(pixels) * len(part)].view(len(pixels), len(part))
-        torch.addmm(lengths[first : first + len(part)], pixels, part.T, alpha=-2, out=found)
+        torch.addmm(part.square().sum(dim=1), pixels, part.T, alpha=-2, out=found)
         near, indices = _smallest(found, k)
         indices += first
         if ids is None:

@@ -188,7 +188,7 @@ def test_no_tensor_but_few_has_the_size_of_the_table(tmp_path) -> None:
         return max(held) - held[0]
 
     small, large = 5000, 20_000
-    assert peak(large) - peak(small) < 6 * (large - small) * 4 * 4
+    assert peak(large) - peak(small) < 4 * (large - small) * 4 * 4
 
 
 def test_nothing_but_ignored_pixels() -> None:
