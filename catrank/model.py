@@ -98,11 +98,16 @@ class Model:
             min_score: objects with a lower score are left out.
 
         Raises:
-            UserError: no checkpoint is named or it is not of this model, or nothing names the
-                classes.
+            UserError: no checkpoint is named or it is not of this model, the model does not
+                segment, or nothing names the classes.
         """
         self.cfg = cfg
         self.network: Any = build_model(for_labels(cfg)).eval()
+        if not getattr(self.network, "segments", True):
+            raise UserError(
+                f"{cfg.MODEL.META_ARCHITECTURE} predicts which classes are in an image, and no "
+                "segments: evaluate it, or write its scores, by train_net.py --eval-only"
+            )
         Checkpointer(self.network).load_for_use(cfg.MODEL.WEIGHTS)
         self.vocabulary = settle_vocabulary(self.network, cfg, vocabulary)
         self.min_score = check_score(min_score)

@@ -28,7 +28,13 @@ from .query2label import Query2LabelHead
 
 @META_ARCH_REGISTRY.register()
 class Query2Label(HasClasses, nn.Module):
-    """A backbone and a head that classifies which classes are in an image."""
+    """A backbone and a head that classifies which classes are in an image.
+
+    Attributes:
+        segments: False; applications that segment images refuse the model.
+    """
+
+    segments = False
 
     @configurable
     def __init__(

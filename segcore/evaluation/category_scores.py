@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class CategoryScoresWriter(StatefulEvaluator):
     """Write ``category_scores.safetensors``: see :mod:`segcore.datasets.category_scores`.
 
-    The file does not depend on the number of processes.
+    Its contents do not depend on the number of processes.
     """
 
     needed = True

@@ -14,9 +14,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.utils import comm
 from PIL import Image
 from torch import Tensor
 
+import catrank
 from catrank.training import main
 from per_pixel.config import build_decode_head
 from segcore.config import load_config
@@ -24,6 +26,7 @@ from segcore.datasets import register_semantic_dataset
 from segcore.datasets.category_scores import NAME, ImageScores, ScoresFile, write_scores
 from segcore.engine.tta import with_tta
 from segcore.errors import UserError
+from segcore.evaluation.category_scores import CategoryScoresWriter
 from segcore.mappers import build_mapper
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -287,3 +290,35 @@ def test_models_without_logits_of_images_write_no_scores(folder: Path, scores: P
     }
     with pytest.raises(UserError, match="returned no category_logits for dataset"):
         command(folder, folder / "segmenter", options, eval_only=True)
+
+
+def test_segmenting_with_a_classifier_of_images_is_one_message(folder: Path, scores: Path) -> None:
+    with pytest.raises(UserError, match="Query2Label predicts which classes are in an image"):
+        catrank.load(str(folder / "query2label" / "model_final.pth"), device="cpu")
+
+
+def test_two_processes_write_the_file_of_one(
+    folder: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [record(folder, "independent_val", index) for index in range(3)]
+    outputs = [{"category_logits": torch.randn(CLASSES)} for _ in items]
+    one, *two = (
+        CategoryScoresWriter("independent_val", output_dir=tmp_path / part) for part in "abc"
+    )
+    one.process(items, outputs)
+    assert one.evaluate() == {}
+    two[0].process(items[1:2], outputs[1:2])
+    two[1].process([items[2], items[0]], [outputs[2], outputs[0]])
+    states = [writer.state() for writer in two]
+    restored = CategoryScoresWriter("independent_val", output_dir=tmp_path / "d")
+    restored.load_state(states[1])  # as an interrupted evaluation
+    states[1] = restored.state()
+    monkeypatch.setattr(comm, "gather", lambda _: states)
+    two[0].evaluate()
+    files = [ScoresFile.open(tmp_path / part / NAME) for part in "ab"]
+    assert vars(files[0]) | {"path": None} == vars(files[1]) | {"path": None}
+    tensors = [safetensors.torch.load_file(file.path) for file in files]
+    assert all(value.equal(tensors[1][name]) for name, value in tensors[0].items())
+    states.pop()
+    with pytest.raises(UserError, match=r"0\.png of dataset 'independent_val' was not classified"):
+        two[0].evaluate()
