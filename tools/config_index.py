@@ -40,9 +40,8 @@ not measured here; "ms+flip" is a mean over several sizes and horizontal flips. 
 was published.
 
 `-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it
-predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes and
-Mapillary Vistas, and MaskFormer's of the latter, of COCO panoptic and with the backbone R101c, are
-not here.
+predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes,
+MaskFormer's of COCO panoptic, and those of Mapillary Vistas are not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
 layer that the paper's parameter counts include and the released head lacks. ESSNet's `-quarter`,
@@ -125,6 +124,8 @@ def backbone(cfg: CfgNode) -> str:
     match cfg.MODEL.BACKBONE.NAME:
         case "build_resnet_backbone" | "build_dilated_resnet_backbone":
             return f"R{cfg.MODEL.RESNETS.DEPTH}"
+        case "build_resnet_deeplab_backbone":
+            return f"R{cfg.MODEL.RESNETS.DEPTH}c"
         case "build_mobilenet_backbone":
             return "MobileNetV2"
         case "build_vit_backbone":
