@@ -33,6 +33,11 @@ def add_catseg_config(cfg: CfgNode) -> None:
     # Prompt templates: "single", "photo", "imagenet" (80 prompts a class), "imagenet_subset" (7).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
 
+    # Score of the background, the vocabulary's first class, in zero-shot evaluation: pixels whose
+    # best other class has a lower score are background. 0: the class is a name like the others.
+    zero_shot = cfg.MODEL.setdefault("ZERO_SHOT", CfgNode())
+    zero_shot.setdefault("BACKGROUND_THRESHOLD", 0.0)
+
     # Declared by the published code; nothing here reads them.
     cfg.MODEL.PROMPT_ENSEMBLE = False
     cfg.MODEL.setdefault("MASK_FORMER", CfgNode()).setdefault("SIZE_DIVISIBILITY", 32)
@@ -187,6 +192,21 @@ def _check_head(head: CfgNode) -> None:
     for key, (kept, demand) in rules.items():
         if not kept:
             raise UserError(f"MODEL.SEM_SEG_HEAD.{key} is {head[key]!r}; it has to be {demand}.")
+
+
+def background_threshold(cfg: CfgNode) -> float:
+    """Return the score of the background, 0 to 1; 0 for none.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    threshold = cfg.MODEL.ZERO_SHOT.BACKGROUND_THRESHOLD
+    if not 0 <= threshold < 1:
+        raise UserError(
+            f"MODEL.ZERO_SHOT.BACKGROUND_THRESHOLD is {threshold}; it has to be a score from 0 to "
+            "1, 0 for no background"
+        )
+    return threshold
 
 
 def chunk_memory(cfg: CfgNode) -> int:

@@ -19,6 +19,7 @@ from segcore.memory import batches_crops
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import cost_volume, select_classes, strongest_classes
+from .background import add_background, text_without_background
 from .merging import CropLogits, UnmergedCrops, merge_crops
 from .patches import PatchPlan, WholeImage
 
@@ -44,7 +45,8 @@ def unmerged_crops(model: nn.Module, batched_inputs: list[dict]) -> list[Unmerge
 def text_embeddings(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
     """Return embeddings (T, P, C) of the vocabulary of each image, by default the model's.
 
-    The model's vocabulary is read once: another thread may change it meanwhile.
+    With a background threshold the first class has none. The model's vocabulary is read once:
+    another thread may change it meanwhile.
 
     Raises:
         UserError: neither an image nor the model has a vocabulary, or it is invalid.
@@ -61,9 +63,10 @@ def text_embeddings(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor
             )
         vocabulary = Vocabulary.load(vocabulary)
         if vocabulary.hash not in embeddings:
-            embeddings[vocabulary.hash] = model.text_cache.get(
-                model.clip, vocabulary, model.templates
-            )
+            text = model.text_cache.get(model.clip, vocabulary, model.templates)
+            if model.background_threshold:
+                text = text_without_background(text, vocabulary)
+            embeddings[vocabulary.hash] = text
         hashes.append(vocabulary.hash)
     return [embeddings[each] for each in hashes]
 
@@ -90,9 +93,11 @@ def _crops_of_images(
         for image, plan, text in zip(images, plans, texts, strict=True)
         for crop in plan.cut(image)
     )
-    logits = predict_crops(model, crops)
+    logits, threshold = predict_crops(model, crops), model.background_threshold
+    if threshold:
+        logits = (add_background(crop, threshold) for crop in logits)
     for plan, size, text in zip(plans, sizes, texts, strict=True):
-        yield itertools.islice(logits, len(plan)), plan, size, len(text)
+        yield itertools.islice(logits, len(plan)), plan, size, len(text) + bool(threshold)
 
 
 def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> Iterator[CropLogits]:

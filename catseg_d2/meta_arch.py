@@ -32,9 +32,15 @@ from .aggregator import (
     select_classes,
     strongest_classes,
 )
+from .background import text_without_background
 from .checkpoint import load_clip_weights, rename_published
 from .clip import DenseCLIP
-from .config import aggregator_from_config, chunk_memory, patches_from_config
+from .config import (
+    aggregator_from_config,
+    background_threshold,
+    chunk_memory,
+    patches_from_config,
+)
 from .finetune import set_trainable
 from .inference import segment, unmerged_crops
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
@@ -63,6 +69,7 @@ class CATSeg(nn.Module):
         patches: PatchGeometry | None,
         max_classes: int = 256,
         prediction_kind: PredictionKind = SCORES,
+        background_threshold: float = 0.0,
         chunk_memory: int = CPU_BUDGET,
         ignore_label: int = 255,
         mask_ignored_pixels: bool = False,
@@ -83,6 +90,7 @@ class CATSeg(nn.Module):
             patches: geometry of patch inference, or None for whole images.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
             prediction_kind: form of the prediction.
+            background_threshold: score of the background, the first class; 0: a class like others.
             chunk_memory: bytes of the temporaries of crops, prompts and merging.
             ignore_label: label of training pixels without a class.
             mask_ignored_pixels: leave them out of the loss; as published they are negatives.
@@ -104,6 +112,7 @@ class CATSeg(nn.Module):
         self.train_candidates = train_candidates
         self.clip_weights = clip_weights
         self.prediction_kind = prediction_kind
+        self.background_threshold = background_threshold
         self.class_chunk = aggregator.chunk
         self.crop_chunk = Chunk(
             chunk_memory // (56 * clip.vision_width * (1 + resolution[0] * resolution[1])),
@@ -147,6 +156,7 @@ class CATSeg(nn.Module):
             "patches": patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
             "max_classes": head.MAX_CLASSES,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "background_threshold": background_threshold(cfg),
             "chunk_memory": chunk_memory(cfg),
             "ignore_label": head.IGNORE_VALUE,
             "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
@@ -191,7 +201,9 @@ class CATSeg(nn.Module):
             UserError: the vocabulary is invalid, or a class name is too long for the text encoder.
         """
         vocabulary = Vocabulary.load(vocabulary)
-        self.text_cache.get(self.clip, vocabulary, self.templates)  # raises before it is set
+        text = self.text_cache.get(self.clip, vocabulary, self.templates)  # may raise
+        if self.background_threshold:
+            text_without_background(text, vocabulary)
         self._vocabulary = vocabulary
         return vocabulary
 

@@ -89,6 +89,7 @@ _TABLE = (
     ("ade20k_full", "ADE20K, 847 classes: semantic", _ade20k_full, "--split validation"),
     ("cityscapes", "Cityscapes: semantic", _no_options, ""),
     ("coco_lvis", "COCO+LVIS, 1,284 classes: semantic", _coco_lvis, ""),
+    ("coco_object", "COCO-Object, 80 things and background: semantic", _no_options, ""),
     ("coco_panoptic", "label maps of COCO panoptic", _no_options, ""),
     ("coco_stuff", "COCO-Stuff 164k: semantic", _no_options, ""),
     ("coco_stuff_10k", "COCO-Stuff 10k: semantic", _no_options, ""),

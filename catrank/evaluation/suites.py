@@ -20,7 +20,7 @@ from catseg_d2.prompt_ensembles import SYNONYMS, use_ensemble
 from segcore.benchmarks.page import write_page
 from segcore.benchmarks.report import make_report, missing_line
 from segcore.benchmarks.runs import Result, Run, config_name, evaluate, finished, make_run
-from segcore.benchmarks.suites import SUITES, supported_datasets
+from segcore.benchmarks.suites import SUITES, by_threshold, supported_datasets
 from segcore.benchmarks.tables import summary_table
 from segcore.benchmarks.writing import write_json_report, write_markdown
 from segcore.datasets import check_registered, register_custom_datasets
@@ -139,7 +139,7 @@ def make_runs(
     asked: Sequence[str],
     missing: dict[str, Status],
 ) -> list[Run]:
-    """One for each prompts; none where no data set is there."""
+    """One for each prompts and background threshold; none where no data set is there."""
     names = tuple(name for name in of_config(args, config, asked) if name not in missing)
     if not names:
         return []
@@ -155,7 +155,10 @@ def make_runs(
         name = title.replace("/", "-").replace(", ", "-").replace(" ", "-")
         folder = join_inside(args.output, short_name(name), "--config-file")
         prompts = describe_prompts(templates, synonyms)
-        runs.append(make_run(title, config, weights, args.opts, folder, names, prompts))
+        parts = by_threshold(plain, names) if args.suite == "zeroshot" else {(): names}
+        for more, part in parts.items():
+            options = [*args.opts, *more]
+            runs.append(make_run(title, config, weights, options, folder, part, prompts))
     return runs
 
 

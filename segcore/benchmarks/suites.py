@@ -18,6 +18,13 @@ OVSS = (
     "voc_2012_test_sem_seg",
     "voc_2012_test_background_sem_seg",
 )
+# Those of models that learn from captions: the first three have background as their first class.
+ZEROSHOT = (
+    "voc_2012_21_val",
+    "pascal_context_60_val",
+    "coco_object_81_val",
+    "ade20k_150_test_sem_seg",
+)
 # Data sets of models with a fixed list of classes.
 CLOSED = (
     "ade20k_sem_seg_val",
@@ -42,7 +49,15 @@ SCENES = tuple(
 MESS = tuple(
     name for members in mess_datasets().values() for parts in members.values() for name in parts
 )
-SUITES = {"ovss": OVSS, "mess": MESS, "closed": CLOSED, "video": VIDEO, "scenes": SCENES}
+SUITES = {
+    "ovss": OVSS,
+    "mess": MESS,
+    "closed": CLOSED,
+    "video": VIDEO,
+    "scenes": SCENES,
+    "zeroshot": ZEROSHOT,
+}
+THRESHOLD = "MODEL.ZERO_SHOT.BACKGROUND_THRESHOLD"
 
 SEMANTIC_TYPES = ("sem_seg", "sem_seg_background", "cityscapes_sem_seg")
 
@@ -64,6 +79,23 @@ def supported_datasets(cfg: CfgNode, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(chosen)
     supported = [_evaluator_and_classes(name) for name in cfg.DATASETS.TEST[:1]]
     return tuple(name for name in names if _evaluator_and_classes(name) in supported)
+
+
+def by_threshold(cfg: CfgNode, names: Sequence[str]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the data sets of a zero-shot evaluation by keys and values that set their threshold.
+
+    Models of the meta-architecture ``GroupViT`` get the published thresholds of the background, 0
+    on data sets without one, unless the config sets another than 0. The scores of other models are
+    on another scale: they keep that of their config.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "GroupViT" or cfg.MODEL.ZERO_SHOT.BACKGROUND_THRESHOLD:
+        return {(): tuple(names)}
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for name in names:
+        threshold = MetadataCatalog.get(name).get("background_threshold", 0.0)
+        options = (THRESHOLD, str(threshold)) if threshold else ()
+        found[options] = (*found.get(options, ()), name)
+    return found
 
 
 def _evaluator_and_classes(name: str) -> tuple[str, tuple[str, ...]]:

@@ -19,8 +19,9 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
     """Register every data set of a table.
 
     Args:
-        table: ``datasets`` maps a name to its folders and files; ``evaluator_type`` and
-            ``background`` are those of all of them. Their entries determine the kind:
+        table: ``datasets`` maps a name to its folders and files; ``evaluator_type``,
+            ``background`` and ``background_threshold`` are those of all of them. Their entries
+            determine the kind:
 
             - ``captions``, a table: images with captions;
             - ``panoptic_json`` and ``labels``, optionally ``semantic_labels`` and
@@ -72,6 +73,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
                 first_label=files.get("first_label", 0),
                 evaluator_type=table.get("evaluator_type", "sem_seg"),
                 **_background(vocabulary),
+                **{key: table[key] for key in ("background_threshold",) if key in table},
             )
 
 

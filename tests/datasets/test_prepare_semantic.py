@@ -124,6 +124,7 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
         {
             "voc_2012_test_sem_seg": [[255, 0, 19], [255, 4, 255]],
             "voc_2012_test_background_sem_seg": [[20, 0, 19], [255, 4, 20]],
+            "voc_2012_21_val": [[0, 1, 20], [255, 5, 0]],
         },
     ),
     "pascal_context_59": (
@@ -156,6 +157,11 @@ SCRIPTS = {  # script: what makes the download, options, data set -> labels of i
         coco_stuff,
         {},
         {"coco_2017_test_stuff_all_sem_seg": [[0, 170, 255], [255, 11, 80]]},
+    ),
+    "coco_object": (
+        coco_stuff,
+        {},
+        {"coco_object_81_val": [[1, 0, 0], [0, 12, 0]]},
     ),
     "cityscapes": (
         cityscapes,

@@ -38,9 +38,7 @@ def test_nothing_is_there(tmp_path: Path, repository: Path) -> None:
 
 
 def test_every_benchmark_says_how_to_get_it() -> None:
-    of_models_alone = {"voc21"}  # no data set here has these classes
-    vocabularies = set(registered_names()) - of_models_alone
-    assert set(downloads()) == {group_of(vocabulary) for vocabulary in vocabularies}
+    assert set(downloads()) == {group_of(vocabulary) for vocabulary in registered_names()}
     words = ROOT.words["data"].words["prepare"].words
     for source in downloads().values():
         assert set(source) == {"download", "terms", "prepare"}

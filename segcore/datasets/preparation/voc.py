@@ -11,6 +11,7 @@ and writes
 
     annotations_detectron2/val/*.png      PAS-20: 0..19, 255 = background and no class
     annotations_detectron2_bg/val/*.png   PAS-20b: 0..19, 20 = background, 255 = no class
+    annotations_detectron2_21/val/*.png   21 classes: 0 = background, 1..20, 255 = no class
 
 Complete files are kept. A mask without any of the 20 classes is left out of PAS-20.
 """
@@ -34,11 +35,15 @@ LABELS = {
     "voc_2012_test_background_sem_seg": label_table(
         OBJECTS | {BACKGROUND["dataset_id"]: BACKGROUND["first"]}, IGNORED
     ),
+    "voc_2012_21_val": label_table(
+        {theirs: id for id, theirs in enumerate(Vocabulary.registered("voc21").dataset_ids)},
+        IGNORED,
+    ),
 }
 
 
 def prepare(root: Path, *, workers: int) -> None:
-    """Write the label maps of both data sets.
+    """Write the label maps of the three data sets.
 
     Raises:
         UserError: a file is missing or wrong, or cannot be written.
