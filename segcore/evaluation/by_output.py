@@ -58,7 +58,7 @@ class EvaluatorsByOutput(StatefulEvaluator):
                 f"{', '.join(self.evaluators)}, but the model returned none of these"
             )
         for name, evaluator in self.evaluators.items():
-            if evaluator.needed and name not in used:
+            if getattr(evaluator, "needed", False) and name not in used:
                 raise UserError(
                     f"the model returned no {name} for dataset {self.dataset_name!r}, which "
                     f"{type(evaluator).__name__} needs: switch it off, or take another model"
