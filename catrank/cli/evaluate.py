@@ -9,10 +9,10 @@ Evaluate models on suites of data sets, with a passport (a run manifest) on ever
 
 Data sets on the disk are evaluated, the others listed with how to get them. results.json,
 results.md, index.html and a folder per model go to --output. Suites: ovss (open-vocabulary papers),
-mess, closed, video, and scenes, by default for the shipped models. --check compares how two scores
-were made, or one with how it would be made now; the exit code is 1 where they differ."""
+mess, closed, video, zeroshot, and scenes, by default for the shipped models. --check compares how
+two scores were made, or one with how it would be made now; the exit code is 1 where they differ."""
 
-SUITES = ("ovss", "mess", "closed", "video", "scenes")
+SUITES = ("ovss", "mess", "closed", "video", "scenes", "zeroshot")
 SYNONYMS = ("first", "all")
 
 

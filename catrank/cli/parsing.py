@@ -10,9 +10,18 @@ from typing import NoReturn
 from catrank.cli.word import Group, Word
 
 WIDTH, LONGEST_OPTION = 100, 32
-_Formatter = partial(
-    argparse.RawDescriptionHelpFormatter, width=WIDTH, max_help_position=LONGEST_OPTION
-)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest word beside its help, which argparse indents without counting."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+
+_Formatter = partial(_Help, width=WIDTH, max_help_position=LONGEST_OPTION)
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from catrank.cli.word import Group, Word
 
+NEEDS_SOURCE = ("captions",)
 AddOptions = Callable[[argparse.ArgumentParser], None]
 
 
@@ -38,12 +39,13 @@ def _run(name: str, args: argparse.Namespace) -> int:
 
 
 def _word(name: str, title: str, add_options: AddOptions, more: str = "") -> Word:
+    alone = "" if name in NEEDS_SOURCE else f"catrank data prepare {name}\n"
     return Word(
         title=title,
         run=partial(_run, name),
         add_arguments=partial(_common_arguments, add_options),
         description=partial(_describe, name),
-        examples=f"catrank data prepare {name}\n{more}",
+        examples=f"{alone}{more}",
         interrupted=": the same command goes on from here",
     )
 
@@ -64,6 +66,14 @@ def _ade20k_full(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _captions(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", help="a .tsv table, captions of COCO (.json), or a folder")
+    add("--name", metavar="NAME", help="of the data set (that of the source)")
+    add("--images", metavar="DIR", help="the folder of the images of a table or of COCO")
+    add("--per-shard", type=int, default=10000, metavar="N", help="pairs in a shard (10000)")
+
+
 def _coco_lvis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--published", action="store_true", help="with the published fault")
 
@@ -78,6 +88,7 @@ def _scenes(parser: argparse.ArgumentParser) -> None:
     add("--catalogue", choices=("scenes-60", "scenes-1k"), default="scenes-60", help="(scenes-60)")
     add("--num-images", type=int, nargs=2, default=(2000, 500), metavar=two, help="(2000 500)")
     add("--panoptic", action="store_true", help="segments and instances too, in COCO's formats")
+    add("--crops", action="store_true", help="crops of single objects too, with captions")
     add("--num-videos", type=int, nargs=2, default=(0, 0), metavar=two, help="(none)")
     add("--num-frames", type=int, default=16, metavar="N", help="of a video (16)")
     add("--size", type=int, default=96, metavar="N", help="pixels a side (96)")
@@ -87,6 +98,7 @@ def _scenes(parser: argparse.ArgumentParser) -> None:
 _TABLE = (
     ("ade20k", "ADE20K, 150 classes: semantic, panoptic, instance", _ade20k, "--task semantic"),
     ("ade20k_full", "ADE20K, 847 classes: semantic", _ade20k_full, "--split validation"),
+    ("captions", "pack images with captions into tar shards", _captions, "pairs.tsv"),
     ("cityscapes", "Cityscapes: semantic", _no_options, ""),
     ("coco_lvis", "COCO+LVIS, 1,284 classes: semantic", _coco_lvis, ""),
     ("coco_object", "COCO-Object, 80 things and background: semantic", _no_options, ""),

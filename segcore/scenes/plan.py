@@ -253,8 +253,13 @@ def caption(scene: Scene) -> str:
 
 def _count_phrase(name: str, count: int) -> str:
     if count == 1:
-        return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+        return with_article(name)
     return f"{_NUMBERS[count]} {name}{'es' if name.endswith('s') else 's'}"
+
+
+def with_article(name: str) -> str:
+    """Return "a red plain circle" for "red plain circle"."""
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _enumerate(phrases: list[str]) -> str:

@@ -38,6 +38,10 @@ def describe(catalogue: Catalogue) -> dict:
                 for split in CAPTIONED_SPLITS
             },
             **{
+                f"{name}_{split}_crops": _describe_crops(catalogue, split)
+                for split in CAPTIONED_SPLITS
+            },
+            **{
                 f"{name}_{split}_panoptic": _describe_panoptic(catalogue, split) for split in SPLITS
             },
             **{
@@ -73,6 +77,14 @@ def _describe_captions(catalogue: Catalogue, split: str) -> dict:
         "split": split,
         "images": f"{catalogue.name}/{split}/images",
         "captions": f"{catalogue.name}/{split}/captions.tsv",
+    }
+
+
+def _describe_crops(catalogue: Catalogue, split: str) -> dict:
+    return {
+        "split": split,
+        "images": f"{catalogue.name}/{split}/crops",
+        "captions": f"{catalogue.name}/{split}/crops.tsv",
     }
 
 

@@ -6,6 +6,8 @@
     <root>/scenes-60/train/images/000000.png    RGB
     <root>/scenes-60/train/labels/000000.png    uint16: class ids
     <root>/scenes-60/train/captions.tsv         file, caption
+    <root>/scenes-60/train/crops/000000-1.png   on request: crops of one object each
+    <root>/scenes-60/train/crops.tsv            on request: file, caption
     <root>/scenes-60/train/panoptic/000000.png  on request: segment ids as COCO has them
     <root>/scenes-60/train/panoptic.json        on request: COCO panoptic
     <root>/scenes-60/train/instances.json       on request: COCO instances
@@ -25,6 +27,7 @@ from segcore.runtime.files import write_json
 from segcore.runtime.processes import process_map
 from segcore.scenes import coco, files
 from segcore.scenes.catalogue import Catalogue
+from segcore.scenes.crops import write_crops
 from segcore.scenes.plan import caption, plan_scene
 
 GENERATOR = 2  # version, increased whenever the same settings render other images
@@ -80,12 +83,14 @@ def write_scenes(
     settings: Settings,
     *,
     panoptic: bool = False,
+    crops: bool = False,
     workers: int = 1,
 ) -> dict[str, str]:
     """Write the missing images of the data set in ``root / catalogue.name``.
 
     Args:
         panoptic: write segments and instances in COCO's formats too.
+        crops: write crops of single objects with captions too.
 
     Returns: for every split the SHA-256 of the pixels and labels of all its images, which depends
         on the settings alone.
@@ -100,7 +105,9 @@ def write_scenes(
         files.check_record(folder, settings.fixed, "pictures", settings.images)
         record({})
         hashes = {
-            split: _write_split(folder / split, catalogue, settings, split, panoptic, workers)
+            split: _write_split(
+                folder / split, catalogue, settings, split, panoptic, crops, workers
+            )
             for split in settings.images
         }
         record(hashes)
@@ -108,23 +115,34 @@ def write_scenes(
 
 
 def _write_split(
-    folder: Path, catalogue: Catalogue, settings: Settings, split: str, panoptic: bool, workers: int
+    folder: Path,
+    catalogue: Catalogue,
+    settings: Settings,
+    split: str,
+    panoptic: bool,
+    crops: bool,
+    workers: int,
 ) -> str:
     number, names = settings.images[split], ["images", "labels"] + ["panoptic"] * panoptic
-    files.prepare(folder, names)
-    finish = partial(_finish_image, folder, catalogue, settings, split, names)
+    files.prepare(folder, names + ["crops"] * crops)
+    finish = partial(_finish_image, folder, catalogue, settings, split, names, crops)
     total = hashlib.sha256()
-    captions, segments, objects = [], [], []
+    captions, segments, objects, crop_rows = [], [], [], []
     with process_map(workers, items_at_once=16) as parallel_map:
         results = parallel_map(finish, range(number))
-        for digest, text, its_segments, its_objects in tqdm(results, desc=split, total=number):
+        for digest, text, its_segments, its_objects, its_crops in tqdm(
+            results, desc=split, total=number
+        ):
             total.update(digest)
             captions.append(text)
             segments.append(its_segments)
             objects.append(its_objects)
+            crop_rows += its_crops
     file_names = [_file_name(index) for index in range(number)]
     rows = list(zip(file_names, captions, strict=True))
     files.write_table(folder / "captions.tsv", ("file", "caption"), rows)
+    if crops:
+        files.write_table(folder / "crops.tsv", ("file", "caption"), crop_rows)
     if panoptic:
         images = [
             {"id": index, "file_name": name, "width": settings.size, "height": settings.size}
@@ -151,20 +169,23 @@ def _finish_image(
     settings: Settings,
     split: str,
     names: list[str],
+    crops: bool,
     index: int,
-) -> tuple[bytes, str, list[dict], list[dict]]:
+) -> tuple[bytes, str, list[dict], list[dict], list[tuple[str, str]]]:
     """Write the missing files of an image; return its hash, its caption and, if it has a panoptic
-    map, its segments and objects."""
+    map, its segments and objects, and files and captions of its crops."""
     scene = plan_scene(catalogue, settings.seed, split, index)
     parts = {folder / name / _file_name(index): _PARTS[name] for name in names}
     with files.writing_to(folder):
         image, labels, *panoptic = files.finish(scene, settings.size, parts)
+        stem = Path(_file_name(index)).stem
+        rows = write_crops(folder / "crops", stem, scene, image, labels) if crops else []
     digest = hashlib.sha256(image.tobytes() + labels.astype("<u2").tobytes()).digest()
     if not panoptic:
-        return digest, caption(scene), [], []
+        return digest, caption(scene), [], [], rows
     ids = coco.segment_ids(panoptic[0])
     segments = coco.describe_segments(ids)
-    return digest, caption(scene), segments, coco.describe_objects(ids, segments)
+    return digest, caption(scene), segments, coco.describe_objects(ids, segments), rows
 
 
 def _file_name(index: int) -> str:

@@ -17,17 +17,19 @@ OUT_OF_MEMORY = "use a smaller vocabulary, or a narrower text encoder"
 
 
 class TextEncoder(Protocol):
-    """What the functions of this package need of a model.
+    """What the functions of this package need of a model."""
 
-    Attributes:
-        context_length: tokens of a prompt that are read, L.
-        text_width: of the layers, for estimates of memory.
-        joint_width: of the embeddings, C.
-    """
+    @property
+    def context_length(self) -> int:
+        """Number of tokens of a prompt that are read, L."""
 
-    context_length: int
-    text_width: int
-    joint_width: int
+    @property
+    def text_width(self) -> int:
+        """Width of the layers, for estimates of memory."""
+
+    @property
+    def joint_width(self) -> int:
+        """Width of the embeddings, C."""
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return embeddings (K, C) of token ids (K, L), zero-padded after the end of text."""

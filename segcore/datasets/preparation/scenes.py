@@ -15,6 +15,7 @@ def prepare(
     catalogue: str,
     num_images: tuple[int, int],
     panoptic: bool,
+    crops: bool,
     num_videos: tuple[int, int],
     num_frames: int,
     size: int,
@@ -28,6 +29,7 @@ def prepare(
         catalogue: a key of ``CATALOGUES``.
         num_images: to train and to test on.
         panoptic: write segments and instances of the images too.
+        crops: write crops of single objects with captions too.
         num_videos: to train and to test on.
         num_frames: of a video.
         size: pixels a side.
@@ -40,7 +42,7 @@ def prepare(
     chosen = CATALOGUES[catalogue]
     images = Settings(*num_images, size=size, seed=seed)
     videos = VideoSettings(*num_videos, num_frames=num_frames, size=size, seed=seed)
-    hashes = write_scenes(root, chosen, images, panoptic=panoptic, workers=workers)
+    hashes = write_scenes(root, chosen, images, panoptic=panoptic, crops=crops, workers=workers)
     print(f"{root / chosen.name}: SHA-256 of pixels and labels")
     for split, number in images.images.items():
         print(f"{split:5} {number:6} images  {hashes[split]}")
