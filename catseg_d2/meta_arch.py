@@ -23,6 +23,7 @@ from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.memory import CPU_BUDGET, Chunk
 from segcore.text import TextCache, embed_vocabulary
+from segcore.text.token_rows import restore_token_rows
 from segcore.vocabulary import Vocabulary
 
 from .aggregator import (
@@ -47,7 +48,6 @@ from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .merging import UnmergedCrops
 from .patches import PatchGeometry
 from .resampling import resize
-from .token_rows import restore_token_rows
 
 
 @META_ARCH_REGISTRY.register()

@@ -24,6 +24,7 @@ from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
 from segcore.memory import CPU_BUDGET, memory_budget
 from segcore.text import CaptionTokenizer, TextCache, draw_prompts, stack_images
+from segcore.text.token_rows import restore_token_rows
 from segcore.vocabulary import Vocabulary
 
 from .checkpoint import rename_published, spare_training_parts
@@ -92,6 +93,7 @@ class GroupViT(nn.Module):
         guard(self)
         self.register_load_state_dict_pre_hook(rename_published)
         self.register_load_state_dict_pre_hook(spare_training_parts)
+        self.register_load_state_dict_pre_hook(restore_token_rows)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:

@@ -25,13 +25,13 @@ import safetensors.torch
 import torch
 from detectron2.config import CfgNode
 
-from catseg_d2.token_rows import keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.checkpoint.vocabulary import KEY, vocabulary_text, vocabulary_to_text
 from segcore.datasets.model_classes import config_vocabulary, data_set_vocabulary
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, user_path, writing
 from segcore.text import prompt_templates
+from segcore.text.token_rows import keep_token_rows
 from segcore.vocabulary import Vocabulary
 
 
@@ -46,10 +46,7 @@ def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
     weights = read_checkpoint(checkpoint)["model"]
     metadata = {} if user_path(config).is_file() else {"config": config}
     text = vocabulary_text(weights)
-    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
-        words = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON).prompts
-        templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE)
-        prompts = [template(word) for template in templates for word in words]
+    if prompts := trained_prompts(cfg):
         weights = keep_token_rows(weights, prompts)
     elif text is None and (classes := config_vocabulary(cfg) or data_set_vocabulary(cfg)):
         text = vocabulary_to_text(classes)
@@ -64,6 +61,30 @@ def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
     with writing(target) as file:
         file.write(safetensors.torch.save(weights, metadata or None))
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(weights)} tensors")
+
+
+def trained_prompts(cfg: CfgNode) -> list[str]:
+    """Return the prompts that a model of class names was trained with; [] of other models.
+
+    GroupViT learns from any text of captions, unless the config names the vocabulary of these.
+    """
+    match cfg.MODEL.META_ARCHITECTURE:
+        case "CATSeg":
+            source, names = (
+                cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON,
+                [cfg.MODEL.PROMPT_ENSEMBLE_TYPE],
+            )
+        case "GroupViT" if cfg.INPUT.CAPTION.VOCABULARY:
+            source, names = (
+                cfg.INPUT.CAPTION.VOCABULARY,
+                [cfg.MODEL.PROMPT_ENSEMBLE_TYPE, "imagenet"],
+            )
+        case _:
+            return []
+    words = Vocabulary.load(source).prompts
+    return [
+        template(word) for name in names for template in prompt_templates(name) for word in words
+    ]
 
 
 def main() -> None:

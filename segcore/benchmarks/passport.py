@@ -134,10 +134,13 @@ def describe_vocabulary(dataset: str) -> dict[str, Any]:
 
 
 def describe_pruning(cfg: CfgNode) -> dict[str, Any]:
-    """Return the number of classes that are kept for a crop (CAT-Seg) or an image (RankSeg)."""
+    """Return the number of classes that are kept for a crop (CAT-Seg) or an image (RankSeg,
+    GroupViT)."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         number = cfg.MODEL.SEM_SEG_HEAD.MAX_CLASSES
         return {"classes of a crop": number or "all"}
+    if cfg.MODEL.META_ARCHITECTURE == "GroupViT":
+        return {"classes of an image": cfg.MODEL.ZERO_SHOT.KEEP_CLASSES or "all"}
     rankseg = cfg.MODEL.get("RANKSEG")
     ranked = rankseg is not None and rankseg.FLAG
     return {"classes of an image": rankseg.TOPK if ranked else "all"}
@@ -161,6 +164,12 @@ def describe_input(cfg: CfgNode) -> dict[str, Any]:
         )
     elif cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         described["windows"] = "the whole image, squeezed to the encoders' input size"
+    elif cfg.MODEL.META_ARCHITECTURE == "GroupViT":
+        node = cfg.MODEL.ZERO_SHOT
+        squares = f"squares of {node.WINDOW}, every {node.STRIDE} pixels"
+        described["windows"] = (
+            squares if node.STRIDE else f"the whole image, squeezed to a square of {node.WINDOW}"
+        )
     if cfg.TEST.AUG.ENABLED:
         scales = ", ".join(map(str, cfg.TEST.AUG.MIN_SIZES))
         described["augmentation"] = f"shorter sides {scales}" + (

@@ -6,15 +6,18 @@ import sys
 import pytest
 import torch
 
-from catseg_d2.token_rows import IDS, ROWS, TABLE, keep_token_rows
 from segcore.checkpoint import read_checkpoint
 from segcore.config import load_config
 from segcore.engine import build_checkpointer
 from segcore.errors import UserError
 from segcore.text import tokenize
+from segcore.text.token_rows import keep_token_rows
 
 CONFIG = "catseg_d2/scenes_60.yaml"
 PROMPTS = ["a red plain circle", "grass"]
+
+TABLE = "clip.token_embedding.weight"
+ROWS, IDS = "clip.token_rows.weight", "clip.token_rows.ids"
 
 
 def test_rows_are_restored_and_others_are_zero(tiny):
@@ -48,7 +51,7 @@ def test_rows_that_do_not_fit_are_one_message(tiny, damage):
 
 def test_a_small_file_is_not_made_smaller(tiny):
     small = keep_token_rows(tiny().state_dict(), PROMPTS)
-    with pytest.raises(UserError, match=r"no CAT-Seg, or was made smaller before"):
+    with pytest.raises(UserError, match=r"no text encoder, or was made smaller before"):
         keep_token_rows(small, PROMPTS)
 
 
