@@ -18,7 +18,7 @@ ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 # each.
 FAMILIES = {
     "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
-    "groupvit_mixreorg": {"GroupViT", "GROUPVIT", "MIXREORG", "ZERO_SHOT"},
+    "groupvit_mixreorg": {"GroupViT", "GROUPVIT", "MIXREORG"},
     "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "MASK_FORMER.TEST"},
     "per_pixel": {"PerPixelSegmenter", "Query2Label", "PER_PIXEL"},
 }

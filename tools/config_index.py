@@ -109,7 +109,7 @@ def cells(name: str, facts: dict, weights: str | None) -> list[str]:
 
 def task(cfg: CfgNode) -> str:
     """Return the kind of the training labels, by the name of the mapper."""
-    if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
+    if cfg.MODEL.META_ARCHITECTURE in ("CATSeg", "GroupViT"):
         return "open vocabulary"
     if cfg.MODEL.META_ARCHITECTURE == "Query2Label":
         return "multi-label"
@@ -121,6 +121,8 @@ def backbone(cfg: CfgNode) -> str:
     """Its usual short name."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
         return f"CLIP {cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}"
+    if cfg.MODEL.META_ARCHITECTURE == "GroupViT":
+        return "GroupViT-S" + (", MixReorg" if cfg.MODEL.MIXREORG.FLAG else "")
     match cfg.MODEL.BACKBONE.NAME:
         case "build_resnet_backbone" | "build_dilated_resnet_backbone":
             return f"R{cfg.MODEL.RESNETS.DEPTH}"
@@ -143,7 +145,7 @@ def backbone(cfg: CfgNode) -> str:
 
 def rankseg(cfg: CfgNode) -> str:
     """Kappa and the weight of the multi-label loss, which oracle there is, or a compared method."""
-    if cfg.MODEL.META_ARCHITECTURE in ("CATSeg", "Query2Label"):
+    if cfg.MODEL.META_ARCHITECTURE in ("CATSeg", "GroupViT", "Query2Label"):
         return ""
     node = cfg.MODEL.RANKSEG
     for name, title in (("ENCNET", "EncNet"), ("ESSNET", "ESSNet")):
@@ -165,7 +167,7 @@ def _folder(name: str) -> str:
 def _place(name: str) -> tuple:
     """Small backbones first; what is built on an experiment behind it."""
     stem = Path(name).stem
-    if name.startswith("per_pixel/"):
+    if name.startswith(("groupvit_mixreorg/", "per_pixel/")):
         return _folder(name), stem
     sizes = ("vitb", "vitl", "R50", "R101", "tiny", "small", "base_384", "base", "large")
     size = next(i for i, word in enumerate(sizes) if word in stem)

@@ -68,23 +68,16 @@ def trained_prompts(cfg: CfgNode) -> list[str]:
 
     GroupViT learns from any text of captions, unless the config names the vocabulary of these.
     """
+    names = [cfg.MODEL.get("PROMPT_ENSEMBLE_TYPE", "single")]
     match cfg.MODEL.META_ARCHITECTURE:
         case "CATSeg":
-            source, names = (
-                cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON,
-                [cfg.MODEL.PROMPT_ENSEMBLE_TYPE],
-            )
+            source = cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON
         case "GroupViT" if cfg.INPUT.CAPTION.VOCABULARY:
-            source, names = (
-                cfg.INPUT.CAPTION.VOCABULARY,
-                [cfg.MODEL.PROMPT_ENSEMBLE_TYPE, "imagenet"],
-            )
+            source, names = cfg.INPUT.CAPTION.VOCABULARY, [*names, "imagenet"]
         case _:
             return []
-    words = Vocabulary.load(source).prompts
-    return [
-        template(word) for name in names for template in prompt_templates(name) for word in words
-    ]
+    words, templates = Vocabulary.load(source).prompts, map(prompt_templates, names)
+    return [template(word) for each in templates for template in each for word in words]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from groupvit_mixreorg.checkpoint import from_published, to_published
 from groupvit_mixreorg.names import transformers
 from segcore.checkpoint import Checkpointer
 from segcore.checkpoint.renaming import Renaming
+from segcore.text.token_rows import keep_token_rows
 
 
 def published(model: GroupViT) -> dict[str, Tensor]:
@@ -84,6 +85,16 @@ def test_a_release_without_multi_label_loss() -> None:
     plain = build(MODEL__GROUPVIT__MULTI_LABEL=0).eval()
     plain.load_state_dict(published(build()))
     assert torch.equal(model(photographs(1))[0]["sem_seg"], plain(photographs(1))[0]["sem_seg"])
+
+
+def test_a_file_with_the_trained_token_rows_alone() -> None:
+    source, model = build().eval(), build().eval()
+    prompts = [f"a photo of a {name}." for name in source.vocabulary.prompts]
+    small = keep_token_rows(source.state_dict(), prompts)
+    assert sum(value.numel() for value in small.values()) < 200_000
+    torch.nn.init.zeros_(model.model.text_encoder.token_embedding.weight)
+    model.load_state_dict(small)
+    assert torch.equal(model(photographs(1))[0]["sem_seg"], source(photographs(1))[0]["sem_seg"])
 
 
 def test_groupvit_and_mixreorg_load_each_other(caplog) -> None:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from groupvit_models import MIXED, build, small_config
 
+from groupvit_mixreorg.config import zero_shot_from_config
+from groupvit_mixreorg.inference import ZeroShot
 from segcore.config import load_config
 from segcore.engine import Trainer
 from segcore.engine.schedule import build_lr_scheduler
 from segcore.errors import UserError
+from segcore.vocabulary import Vocabulary
 
 FOLDER = "groupvit_mixreorg"
 
@@ -36,6 +40,21 @@ def test_sizes() -> None:
     names = {name for name, _ in mixreorg.named_parameters() if not name.startswith("mixreorg.")}
     assert names == {name for name, _ in groupvit.named_parameters()}
     assert round(count(on_meta("gcc_redcap")), 2) == 55.73
+
+
+ZERO_SHOT = {"voc": 0.95, "pascal_context": 0.35, "coco_object": 0.95, "ade20k": 0.0}
+
+
+@pytest.mark.parametrize("name", ZERO_SHOT)
+def test_protocols(name: str) -> None:
+    cfg = load_config(f"{FOLDER}/zero_shot_{name}.yaml")
+    assert zero_shot_from_config(cfg) == ZeroShot(ZERO_SHOT[name], 5, 448, 224)
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (448, 2048)
+    vocabulary = Vocabulary.load(cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON)
+    assert (vocabulary.names[0] == "background") is (ZERO_SHOT[name] > 0)
+    metadata = MetadataCatalog.get(*cfg.DATASETS.TEST)
+    assert metadata.vocabulary == vocabulary.name
+    assert metadata.get("background_threshold", 0.0) == ZERO_SHOT[name]
 
 
 @pytest.mark.parametrize(
