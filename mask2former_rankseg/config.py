@@ -6,9 +6,9 @@ The published yaml files merge. Those of both models name the meta-architecture 
 
 from detectron2.config import CfgNode
 
-from segcore.backbones import add_swin_config
+from segcore.backbones import add_backbone_config
 from segcore.config import add_shared_keys, register_config_keys
-from segcore.config.rankseg import add_rankseg_keys, ranks_from_config
+from segcore.config.rankseg import add_rankseg_keys, ranks_from_config, start_ranker
 from segcore.errors import UserError
 from segcore.inference.sliding import Sliding
 from segcore.rankseg.heads import build_multilabel_head
@@ -31,7 +31,7 @@ def add_maskformer_config(cfg: CfgNode) -> None:
     Call nothing else before :meth:`merge_from_file`; a second call changes nothing.
     """
     add_shared_keys(cfg)
-    add_swin_config(cfg)
+    add_backbone_config(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_maskformer_keys(cfg.MODEL.setdefault("MASK_FORMER", CfgNode()))
     add_rankseg_keys(cfg)
@@ -241,12 +241,14 @@ def ranking_from_config(cfg: CfgNode) -> QueryRanking | None:
         num_heads=node.NUM_HEADS or None,
         feedforward_dim=node.FEEDFORWARD_DIM or None,
     )
-    return QueryRanking(
+    ranking = QueryRanking(
         None if node.ORACLE else head,
         **settings._asdict(),
         share_classes=node.SHARE_EMBEDDING,
         features=third_queries if of_queries else pooled_pixels,
     )
+    start_ranker(cfg, ranking)
+    return ranking
 
 
 def _check_queries(rankseg: CfgNode) -> None:

@@ -6,7 +6,7 @@ from detectron2.utils.registry import Registry
 
 from segcore.backbones import add_backbone_config
 from segcore.config import add_shared_keys, register_config_keys
-from segcore.config.rankseg import add_rankseg_keys
+from segcore.config.rankseg import add_rankseg_keys, start_ranker
 from segcore.errors import UserError
 
 from .heads import DecodeHead
@@ -193,7 +193,10 @@ def build_decode_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> DecodeHead:
         raise UserError(f"MODEL.PER_PIXEL.DECODER is {node.DECODER!r}; there are {known}.")
     check_features(shapes, node.IN_FEATURES, "IN_FEATURES")
     variant(cfg)
-    return DECODE_HEAD_REGISTRY.get(node.DECODER)(cfg, shapes)
+    head = DECODE_HEAD_REGISTRY.get(node.DECODER)(cfg, shapes)
+    if getattr(head, "ranking", None) is not None:
+        start_ranker(cfg, head.ranking)  # here, because a head initialises its parts
+    return head
 
 
 def check_features(shapes: dict[str, ShapeSpec], names: list[str], key: str) -> None:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 from detectron2.config import CfgNode
 
 from segcore.errors import UserError
+from segcore.rankseg.heads import start_from_prior
+from segcore.rankseg.ranker import Ranker
 from segcore.rankseg.scores import RankScores, build_rank_scores
 from segcore.rankseg.selection import check_kappa
 
@@ -24,7 +26,9 @@ def add_rankseg_keys(cfg: CfgNode) -> None:
     # evaluation (0 = TOPK). CONFIDENCE: probability below which evaluation drops a selected class
     # (0 = none). ORACLE: the ground truth selects the classes, in training and evaluation.
     # NUM_HEADS, FEEDFORWARD_DIM: of the multi-label head (0 = those of the published head of that
-    # kind). GAMMAS: focusing exponents of absent and of present classes in its loss.
+    # kind). GAMMAS: focusing exponents of absent and of present classes in its loss. PRIOR:
+    # probability of a class at the start of a training, about the classes of an image divided by
+    # all classes (0 = the published start, one half).
     node.HEAD = "encoder"
     node.SCORES = "norm"
     node.TEST_TOPK = 0
@@ -33,6 +37,7 @@ def add_rankseg_keys(cfg: CfgNode) -> None:
     node.NUM_HEADS = 0
     node.FEEDFORWARD_DIM = 0
     node.GAMMAS = [2.0, 0.0]
+    node.PRIOR = 0.0
     # Models that classify pixels. CLASS_ROWS: classify with the rows of the class table
     # ("original"), with those that the multi-label head has refined ("refined"), or with those that
     # the backbone has refined ("backbone", overlapping class embeddings). POOL: side of the grid
@@ -84,3 +89,16 @@ def ranks_from_config(cfg: CfgNode, *, no_object: bool, unbiased: bool = False) 
 def only_present(cfg: CfgNode) -> bool:
     """Whether an ordinary model ignores the classes that are not in the ground truth."""
     return cfg.MODEL.RANKSEG.USE_GT or cfg.MODEL.MLSEG.USE_GT
+
+
+def start_ranker(cfg: CfgNode, ranker: Ranker) -> None:
+    """Apply ``MODEL.RANKSEG.PRIOR`` to a new model's ranker, in place; one without a head stays.
+
+    Raises:
+        UserError: it is no probability.
+    """
+    prior = cfg.MODEL.RANKSEG.PRIOR
+    if not 0 <= prior < 1:
+        raise UserError(f"MODEL.RANKSEG.PRIOR is {prior}; it has to be a probability below 1.")
+    if prior and ranker.head is not None:
+        start_from_prior(ranker.head, prior)

@@ -6,6 +6,8 @@ Source: RankSeg (ECCV 2022), section 3.2 and table 5; decoder and classifier aft
 Shapes: B images, L tokens, D width of the features, C classes, E width inside the head.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -243,3 +245,18 @@ def build_multilabel_head(
     if encoder:
         return EncoderHead(input_proj, *tokens, **options)
     return DecoderHead(input_proj, *tokens, **options, grid=grid)
+
+
+def start_from_prior(head: nn.Module, prior: float) -> None:
+    """Set the bias of a multi-label head, in place, to the logit of a class's frequency in images.
+
+    From a probability of one half, the published start, the first steps drive the features of all
+    images the same way, until the logits of all classes are low; with many classes that can ruin
+    the features for everything else. Source: Lin et al., "Focal Loss for Dense Object Detection",
+    ICCV 2017, section 3.3.
+
+    Args:
+        head: of :func:`build_multilabel_head`.
+        prior: probability, 0 ... 1 exclusive.
+    """
+    nn.init.constant_(head.classifier.bias, math.log(prior / (1 - prior)))

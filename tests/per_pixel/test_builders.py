@@ -79,6 +79,13 @@ def test_settings_reach_the_head() -> None:
     assert build({"ENCNET.FLAG": True}).context.encoding.codewords.shape == (64, 16)
 
 
+def test_the_multilabel_head_starts_from_the_prior() -> None:
+    head = build({**RANKSEG, "RANKSEG.PRIOR": 0.01})
+    torch.testing.assert_close(
+        head.ranking.head.classifier.bias.sigmoid(), torch.full((1, CLASSES), 0.01)
+    )
+
+
 def test_the_oracle_has_no_multilabel_head_and_no_loss_of_it() -> None:
     head = build({**RANKSEG, "RANKSEG.ORACLE": True, "RANKSEG.TOPK": CLASSES})
     assert head.ranking.head is None and head.ranking.scores.unbiased
@@ -105,6 +112,7 @@ def test_class_tokens_of_the_backbone(keys: dict[str, object]) -> None:
         ({"RANKSEG.CLASS_ROWS": "backbone"}, "class tokens have width 24: set .*CHANNELS"),
         ({**RANKSEG, "RANKSEG.TOPK": 10}, "cannot select 10 of 9 classes"),
         ({**RANKSEG, "RANKSEG.TEST_TOPK": 10}, "TEST_TOPK is 10"),
+        ({**RANKSEG, "RANKSEG.PRIOR": 1.0}, "PRIOR is 1.0"),
         ({**RANKSEG, "RANKSEG.HIDDEN_DIM": 32}, "class embeddings of width 16 cannot be shared"),
         ({**GAP, "RANKSEG.SHARE_EMBEDDING": True}, "no class embeddings to share"),
         ({**GAP, "RANKSEG.CLASS_ROWS": "refined"}, "CLASS_ROWS is 'refined'"),

@@ -1,10 +1,12 @@
 """Multi-label heads against the published ones, and what they must not depend on."""
 
+import math
+
 import pytest
 import torch
 
 from segcore.errors import UserError
-from segcore.rankseg.heads import build_multilabel_head
+from segcore.rankseg.heads import build_multilabel_head, start_from_prior
 from segcore.rankseg.layers import EncoderBlock
 
 KINDS = ("encoder", "decoder", "gap")
@@ -146,3 +148,13 @@ def test_the_published_shapes() -> None:
 def test_the_default_number_of_heads_is_the_published_one() -> None:
     assert build_multilabel_head("encoder", 8, 3, hidden_dim=128).block.attn.num_heads == 2
     assert build_multilabel_head("decoder", 8, 3, hidden_dim=64).layers[0].cross_attn.num_heads == 8
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_may_start_from_the_frequency_of_classes(kind: str) -> None:
+    model = head(kind)
+    features = torch.randn(64, 5, 12)
+    assert model(features).mean().abs() < 1
+    start_from_prior(model, 0.01)
+    assert model(features).mean() == pytest.approx(math.log(0.01 / 0.99), abs=1)
