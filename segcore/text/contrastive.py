@@ -6,10 +6,11 @@ ICML 2021.
 Shapes: B pairs of a process, W processes, C joint embedding width.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
+from torch import Tensor, autograd, distributed
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -35,9 +36,21 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     The gradient of every process flows back to the process that the rows are from. B is the same in
     all processes.
     """
-    if not _is_distributed():
-        return rows
-    return torch.cat(all_gather(rows.contiguous()))
+    return _Gather.apply(rows) if _is_distributed() else rows
+
+
+class _Gather(autograd.Function):
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(gradient)
+        return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
 def process_rank() -> int:

@@ -267,7 +267,7 @@ def test_google_drive_is_asked_for_the_file_not_for_its_page(cache, monkeypatch)
 
 
 def test_the_cache_is_summed_up_and_cleaned(server, cache):
-    assert [(usage.files, usage.bytes) for usage in cache_summary()] == [(0, 0), (0, 0)]
+    assert [(usage.files, usage.bytes) for usage in cache_summary()] == 3 * [(0, 0)]
     assert not cache.exists()
     path = fetch(source_of(server))
     (cache / "checkpoints").mkdir()
