@@ -175,13 +175,15 @@ class GroupViT(nn.Module):
     @torch.no_grad()
     def unmerged_predictions(self, batched_inputs: list[dict]) -> list[UnmergedSegments]:
         """Return un-merged predictions, for test-time augmentation; see :meth:`forward`."""
-        settings = self.zero_shot
+        settings, of_model = self.zero_shot, self._vocabulary
         if self.predicts_segments:
-            texts: list[Tensor | None] = [None] * len(batched_inputs)
             settings = replace(settings, stride=0)  # windows would have segments of their own
-        else:
-            of_model = self._vocabulary
-            texts = [self._texts(item.get("vocabulary", of_model)) for item in batched_inputs]
+        texts = [
+            None
+            if self.predicts_segments and item.get("vocabulary", of_model) == of_model
+            else self._texts(item.get("vocabulary", of_model))
+            for item in batched_inputs
+        ]
         images = [self._normalise(item["image"]) for item in batched_inputs]
         sizes = [
             (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
