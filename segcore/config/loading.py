@@ -75,6 +75,8 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.TEST.WRITE_SCORES = False
 
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
+    # The mapper of evaluation; "": that of training. Models that learn from captions read others.
+    cfg.INPUT.TEST_DATASET_MAPPER_NAME = ""
     cfg.INPUT.COLOR_AUG_SSD = False
     # Brightness, contrast and saturation times factors from 1 - x to 1 + x.
     cfg.INPUT.COLOR_JITTER = 0.0

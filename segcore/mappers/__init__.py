@@ -1,4 +1,5 @@
-"""Map dataset dicts to inputs of a model. ``INPUT.DATASET_MAPPER_NAME`` chooses the mapper."""
+"""Map dataset dicts to inputs of a model. ``INPUT.DATASET_MAPPER_NAME`` chooses the mapper, for
+evaluation ``INPUT.TEST_DATASET_MAPPER_NAME`` where that is not empty."""
 
 import difflib
 from collections.abc import Callable
@@ -33,14 +34,17 @@ __all__ = [
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
-    """Build the mapper that ``INPUT.DATASET_MAPPER_NAME`` names, for training or for testing.
+    """Build the mapper that the config names, for training or for testing.
 
     Raises:
         UserError: there is no mapper of that name.
     """
-    name = cfg.INPUT.DATASET_MAPPER_NAME
+    key = "DATASET_MAPPER_NAME"
+    if not is_train and cfg.INPUT.get(f"TEST_{key}"):
+        key = f"TEST_{key}"
+    name = cfg.INPUT[key]
     if name not in MAPPER_REGISTRY:
         known = [key for key, _ in MAPPER_REGISTRY]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise UserError(f"INPUT.DATASET_MAPPER_NAME is {name!r}, which is unknown: use {near!r}")
+        raise UserError(f"INPUT.{key} is {name!r}, which is unknown: use {near!r}")
     return MAPPER_REGISTRY.get(name)(cfg, is_train)

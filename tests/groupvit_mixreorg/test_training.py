@@ -1,5 +1,6 @@
 """Training: MixReorg switched off, precision, recomputed blocks, learning, two processes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from groupvit_models import MIXED, build, items
 
 from groupvit_mixreorg.mixing import draw_sources
 from groupvit_mixreorg.objective import Weights, training_losses
+from segcore.datasets import register_caption_dataset
+from segcore.datasets.custom import register_custom_file
+from segcore.engine import Trainer
 from segcore.engine.seeding import seed_step
+from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.vocabulary import Vocabulary
 
 NAMES = ["loss_contrastive", "loss_multi_label", "loss_restored", "loss_mixed"]
 
@@ -101,6 +107,48 @@ def test_it_learns_to_match_captions() -> None:
         optimizer.step()
         values.append(losses["loss_contrastive"].item())
     assert values[-1] < 0.5 < values[0]
+
+
+def test_training_with_captions_and_evaluation_with_labels(
+    tmp_path, monkeypatch, forget_datasets
+) -> None:
+    """The whole run of a config: captions of Scenes, then zero-shot segmentation of its labels."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    write_scenes(tmp_path, SCENES_60, Settings(num_train=4, num_test=2, size=32), workers=1)
+    folder = tmp_path / "scenes-60"
+    names = {"train": "groupvit_captions", "test": "groupvit_labels"}
+    train = folder / "train"
+    register_caption_dataset(names["train"], train / "captions.tsv", train / "images")
+    labels = {
+        "name": "scenes",
+        "classes": [{"name": n} for n in Vocabulary.load("scenes_60").names],
+    }
+    test = {"images": "test/images", "labels": "test/labels"}
+    (folder / "own.json").write_text(
+        json.dumps(labels | {"ignore_label": 65535, "datasets": {names["test"]: test}})
+    )
+    register_custom_file(folder / "own.json")
+    cfg = groupvit_models.small_config(
+        MIXED,
+        DATASETS__TRAIN=(names["train"],),
+        DATASETS__TEST=(names["test"],),
+        DATALOADER__NUM_WORKERS=0,
+        INPUT__MIN_SIZE_TRAIN=(32,),
+        INPUT__MIN_SIZE_TEST=32,
+        SOLVER__IMS_PER_BATCH=4,
+        SOLVER__MAX_ITER=2,
+        SOLVER__WARMUP_ITERS=0,
+        OUTPUT_DIR=str(tmp_path / "out"),
+    )
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert 0 <= trainer._last_eval_results["sem_seg"]["mIoU"] <= 100
+    metrics = (tmp_path / "out" / "metrics.json").read_text().splitlines()
+    assert any("loss_mixed" in line for line in metrics)
+    resumed = Trainer(cfg)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 2
 
 
 PROGRAM = """
