@@ -103,4 +103,5 @@ class ContrastiveCLIP(nn.Module):
             self.clip.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
         image, text = self.clip.embed_image(images), self.clip.encode_text(tokens)
         with torch.autocast(self.device.type, enabled=False):
-            return contrastive_loss(image.float(), text.float(), self.clip.logit_scale.exp())
+            scale = self.clip.logit_scale.exp()
+            return contrastive_loss(image.float(), text.float()[:, None], scale)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcore.text import gather_with_gradient
+from segcore.text import contrastive_loss, gather_with_gradient
 
-from .losses import contrastive_loss, mixed_segmentation_loss, patch_probabilities
+from .losses import mixed_segmentation_loss, patch_probabilities
 from .mixreorg import MixedFeatures, MixReorg
 from .model import GroupViTModel
 

@@ -1,33 +1,66 @@
-"""The contrastive loss of images and captions over all processes.
+"""The contrastive loss of images and texts over all processes.
 
-Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
-ICML 2021.
+Sources: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+ICML 2021; of several texts an image, Xu et al., "GroupViT: Semantic Segmentation Emerges from Text
+Supervision", CVPR 2022, section 3.2.
 
-Shapes: B pairs of a process, W processes, C joint embedding width.
+Shapes: B images of a process, N of all W processes, P texts an image, C joint embedding width. All
+embeddings have unit norm.
 """
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, autograd, distributed
+from torch.utils.checkpoint import checkpoint
+
+SIMILARITIES = 1 << 24  # held at a time
 
 
-def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric cross-entropy of images and captions over all processes.
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Match images with their texts over all processes: the mean of both directions.
 
-    Each process computes the rows of its batch, and gradients flow through the gathered embeddings,
-    so that their mean over the processes is the gradient of one process with the whole batch.
+    With one text an image this is InfoNCE, with several the multi-label contrastive loss. An image
+    has the target 1 / P for each of its texts among all N * P; a text has its image as the target
+    among all N. Gradients flow through the gathered embeddings, so that their mean over the
+    processes is the gradient of one process with the whole batch.
 
     Args:
-        image, text: (B, C), unit norm; row i of one matches row i of the other. B is the same in
-            all processes.
+        images: (B, C); B is the same in all processes.
+        texts: (B, P, C), those of each image.
         scale: factor of the cosine similarities, a scalar.
     """
-    target = torch.arange(len(image), device=image.device) + process_rank() * len(image)
-    by_image = F.cross_entropy(scale * image @ gather_with_gradient(text).T, target)
-    by_text = F.cross_entropy(scale * text @ gather_with_gradient(image).T, target)
-    return (by_image + by_text) / 2
+    rows = texts.flatten(0, 1)
+    own = scale * torch.einsum("bc,bpc->bp", images, texts)
+    by_image = log_odds(images, gather_with_gradient(rows), scale, own.mean(dim=1))
+    by_text = log_odds(rows, gather_with_gradient(images), scale, own.flatten())
+    return (by_image.mean() + by_text.mean()) / 2
+
+
+def log_odds(queries: Tensor, keys: Tensor, scale: Tensor, own: Tensor) -> Tensor:
+    """Return log(sum of exp(scale * similarity) over all keys) - own, of each query.
+
+    A chunk of the queries is compared at a time, in the backward pass again: the matrix of all
+    similarities is never held.
+
+    Args:
+        queries: (K, C).
+        keys: (N, C).
+        scale: a scalar.
+        own: (K,), subtracted first: the difference of large logarithms would be rounded.
+    Returns:
+        (K,).
+    """
+    size = max(SIMILARITIES // len(keys), 1)
+    parts = [
+        checkpoint(_log_odds, part, keys, scale, values, use_reentrant=False)
+        for part, values in zip(queries.split(size), own.split(size), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _log_odds(queries: Tensor, keys: Tensor, scale: Tensor, own: Tensor) -> Tensor:
+    return (scale * queries @ keys.T - own[:, None]).logsumexp(dim=1)
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
@@ -51,11 +84,6 @@ class _Gather(autograd.Function):
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(gradient)
         return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
-
-
-def process_rank() -> int:
-    """Return the index of this process among the W processes of a distributed training."""
-    return distributed.get_rank() if _is_distributed() else 0
 
 
 def _is_distributed() -> bool:

@@ -12,14 +12,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import groupvit_models
 
-from groupvit_mixreorg.losses import (
-    contrastive_loss,
-    mixed_segmentation_loss,
-    patch_probabilities,
-)
+from groupvit_mixreorg.losses import mixed_segmentation_loss, patch_probabilities
 from groupvit_mixreorg.mixing import draw_sources, mix, restore
 from groupvit_mixreorg.mixreorg import MixReorg
 from segcore.errors import UserError
+from segcore.text import contrastive_loss
 
 GRID = (4, 4)
 

@@ -22,11 +22,11 @@ from deterministic import image, noise, weights
 
 from groupvit_mixreorg.checkpoint import from_published, to_published
 from groupvit_mixreorg.image_encoder import ImageEncoder
-from groupvit_mixreorg.losses import contrastive_loss
 from groupvit_mixreorg.model import GroupViTModel
 from groupvit_mixreorg.projector import Projector
 from groupvit_mixreorg.text_encoder import TextEncoder
 from groupvit_mixreorg.zero_shot import segment_scores, segments_of_pixels, with_background
+from segcore.text import contrastive_loss
 
 START = "groupvit_"
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "golden"
