@@ -13,7 +13,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench lint clean
 
-JOBS ?= 2
+# One more than the cores of a small machine: many tests wait for processes that they start.
+JOBS ?= 3
 BENCH ?= catseg
 # Threads that wait for others sleep: spinning, they take the cores from the very threads that they
 # wait for wherever something else runs too, and a training step takes several times as long.
