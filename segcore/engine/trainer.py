@@ -222,7 +222,8 @@ class Trainer(DefaultTrainer):
         for index, name in enumerate(cfg.DATASETS.TEST):
             data_loader = cls.build_test_loader(cfg, name)
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            evaluator.weights = weights
+            if cfg.TEST.WRITE_SCORES:
+                evaluator.weights = weights  # the scores name the checkpoint that they are of
             from_dataset = not cfg.MODEL.SEM_SEG_HEAD.get("TEST_CLASS_JSON")
             if hasattr(model, "set_vocabulary") and from_dataset:
                 model.set_vocabulary(_vocabulary_of(name))
