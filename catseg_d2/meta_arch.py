@@ -13,12 +13,11 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import Metadata
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
-from segcore.datasets.model_classes import ModelClasses
+from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.memory import CPU_BUDGET, Chunk
@@ -51,7 +50,7 @@ from .resampling import resize
 
 
 @META_ARCH_REGISTRY.register()
-class CATSeg(nn.Module):
+class CATSeg(HasVocabulary, nn.Module):
     """Open-vocabulary semantic segmentation by cost aggregation."""
 
     @configurable
@@ -176,36 +175,10 @@ class CATSeg(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    @property
-    def vocabulary(self) -> Vocabulary | None:
-        """The vocabulary of the predictions."""
-        return self._vocabulary
-
-    @property
-    def metadata(self) -> Metadata:
-        """Names and colours of the vocabulary, for Detectron2's ``Visualizer``."""
-        return ModelClasses(self._vocabulary).metadata
-
-    def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence[str]) -> Vocabulary:
-        """Set the default vocabulary of predictions.
-
-        A call that is running in another thread keeps the old one. Threads that share a model pass
-        a vocabulary with each image instead: see :meth:`forward`.
-
-        Args:
-            vocabulary: a vocabulary, the name of a registered one, a path to a JSON file, a list of
-                class names, or one string of class names separated by commas.
-        Returns:
-            The vocabulary.
-        Raises:
-            UserError: the vocabulary is invalid, or a class name is too long for the text encoder.
-        """
-        vocabulary = Vocabulary.load(vocabulary)
+    def _check_vocabulary(self, vocabulary: Vocabulary) -> None:
         text = self.text_cache.get(self.clip, vocabulary, self.templates)  # may raise
         if self.background_threshold:
             text_without_background(text, vocabulary)
-        self._vocabulary = vocabulary
-        return vocabulary
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Segment images, or in training return the losses.

@@ -13,12 +13,11 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import Metadata
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
-from segcore.datasets.model_classes import ModelClasses
+from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
@@ -44,7 +43,7 @@ BACKGROUND = "background"
 
 
 @META_ARCH_REGISTRY.register()
-class GroupViT(nn.Module):
+class GroupViT(HasVocabulary, nn.Module):
     """Open-vocabulary segmentation from text supervision, optionally trained with MixReorg."""
 
     @configurable
@@ -118,35 +117,8 @@ class GroupViT(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    @property
-    def vocabulary(self) -> Vocabulary | None:
-        """The vocabulary of the predictions."""
-        return self._vocabulary
-
-    @property
-    def metadata(self) -> Metadata:
-        """Names and colours of the vocabulary, for Detectron2's ``Visualizer``."""
-        return ModelClasses(self._vocabulary).metadata
-
-    def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence[str]) -> Vocabulary:
-        """Set the default vocabulary of predictions.
-
-        A call that is running in another thread keeps the old one. Threads that share a model pass
-        a vocabulary with each image instead: see :meth:`forward`.
-
-        Args:
-            vocabulary: a vocabulary, the name of a registered one, a path to a JSON file, a list of
-                class names, or one string of class names separated by commas.
-        Returns:
-            The vocabulary.
-        Raises:
-            UserError: the vocabulary is invalid, a class name is too long for the text encoder, or
-                the background is needed and is not its first class.
-        """
-        vocabulary = Vocabulary.load(vocabulary)
-        self._texts(vocabulary)  # raises before it is set
-        self._vocabulary = vocabulary
-        return vocabulary
+    def _check_vocabulary(self, vocabulary: Vocabulary) -> None:
+        self._texts(vocabulary)
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Segment images, or in training return the losses.

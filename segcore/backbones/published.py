@@ -162,39 +162,44 @@ def _convert_semask(backbone: SeMaskSwin, tensors: dict[str, Tensor]) -> dict[st
 
 
 AS_PUBLISHED = Renaming([])
+# The projection of patches in the two kinds of published files, and what these hold beside the
+# parameters of a backbone.
+PATCHES = ("patch_embed.projection.weight", "patch_embed.proj.weight")
+BEIT_DROPPED = r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token"
+SWIN_DROPPED = r".*\.(relative_position_index|attn_mask)|(head|norm)\..*"
 LAYOUTS: dict[type[nn.Module], Layout] = {
     VisionTransformer: Layout(
         names=VIT,
-        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
+        first=PATCHES,
         dropped=r"(head|pre_logits)\..*",
         own="class_embeddings",
         convert=_convert_vit,
     ),
     Beit: Layout(
         names=BEIT,
-        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
-        dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
+        first=PATCHES,
+        dropped=BEIT_DROPPED,
         own=r"pyramid\..*",
         convert=_convert_beit,
     ),
     BeitAdapter: Layout(
         names=ADAPTER,
-        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
-        dropped=r".*\.relative_position_index|(head|norm|fc_norm|lm_head)\..*|mask_token",
+        first=PATCHES,
+        dropped=BEIT_DROPPED,
         own=r"(spm|interactions|up|norm\d)\..*|level_embed",
         convert=_convert_adapter,
     ),
     SeMaskSwin: Layout(
         names=SEMASK,
-        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
-        dropped=r".*\.(relative_position_index|attn_mask)|(head|norm)\..*",
+        first=PATCHES,
+        dropped=SWIN_DROPPED,
         own=r"norm\d\..*|layers\.\d\.semantic_layer\..*",
         convert=_convert_semask,
     ),
     SwinTransformer: Layout(
         names=SWIN,
-        first=("patch_embed.projection.weight", "patch_embed.proj.weight"),
-        dropped=r".*\.(relative_position_index|attn_mask)|(head|norm)\..*",
+        first=PATCHES,
+        dropped=SWIN_DROPPED,
         own=r"norm\d\..*",
         convert=_convert_swin,
     ),

@@ -4,7 +4,7 @@ They belong to the model. They come from the config, from the checkpoint
 (:mod:`segcore.checkpoint.vocabulary`), or, where neither holds them, from the data set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,46 @@ class HasClasses:
     def take_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Take the classes that a checkpoint carries, unless the config names them."""
         self.classes = self.classes.of_checkpoint(vocabulary, self.num_classes)
+
+
+class HasVocabulary:
+    """Of an open-vocabulary model with ``_vocabulary``: what applications read and set."""
+
+    _vocabulary: Vocabulary | None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary of the predictions."""
+        return self._vocabulary
+
+    @property
+    def metadata(self) -> Metadata:
+        """Names and colours of the vocabulary, for Detectron2's ``Visualizer``."""
+        return ModelClasses(self._vocabulary).metadata
+
+    def set_vocabulary(self, vocabulary: Vocabulary | str | Sequence[str]) -> Vocabulary:
+        """Set the default vocabulary of predictions.
+
+        A call that is running in another thread keeps the old one. Threads that share a model pass
+        a vocabulary with each image instead: see the model's ``forward``.
+
+        Args:
+            vocabulary: a vocabulary, the name of a registered one, a path to a JSON file, a list of
+                class names, or one string of class names separated by commas.
+        Returns:
+            The vocabulary.
+        Raises:
+            UserError: the vocabulary is invalid, a class name is too long for the text encoder, or
+                the background is needed and is not its first class.
+        """
+        vocabulary = Vocabulary.load(vocabulary)
+        self._check_vocabulary(vocabulary)
+        self._vocabulary = vocabulary
+        return vocabulary
+
+    def _check_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Raise UserError unless the model can predict with this vocabulary."""
+        raise NotImplementedError
 
 
 def classes_from_config(cfg: CfgNode) -> ModelClasses:
