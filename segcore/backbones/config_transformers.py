@@ -25,7 +25,9 @@ def add_vit_config(cfg: CfgNode) -> None:
     vit.DEPTH = 12
     vit.NUM_HEADS = 12
     vit.MLP_RATIO = 4.0
-    vit.PATCH_BIAS = True  # False: mmsegmentation's Segmenter
+    vit.PATCH_BIAS = True  # False: mmsegmentation's Segmenter, CLIP
+    vit.PRE_NORM = False  # True: CLIP, whose tokens pass a norm before the first block
+    vit.ACTIVATION = "gelu"  # "quick_gelu": OpenAI's CLIP
     vit.DROP_PATH_RATE = 0.1
     vit.USE_CHECKPOINT = False
     cfg.MODEL.VIT = vit
@@ -44,6 +46,9 @@ def build_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
 
     vit, rankseg = cfg.MODEL.VIT, cfg.MODEL.get("RANKSEG", {})
     _check_transformer("VIT", vit)
+    demand(
+        "VIT", vit, {"ACTIVATION": (vit.ACTIVATION in ("gelu", "quick_gelu"), "gelu or quick_gelu")}
+    )
     side = vit.IMAGE_SIZE // vit.PATCH_SIZE
     with_classes = rankseg.get("CLASS_ROWS") == "backbone"
     return VisionTransformer(
@@ -55,6 +60,8 @@ def build_vit_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
         in_channels=input_shape.channels,
         mlp_ratio=vit.MLP_RATIO,
         patch_bias=vit.PATCH_BIAS,
+        pre_norm=vit.PRE_NORM,
+        activation=vit.ACTIVATION,
         drop_path=vit.DROP_PATH_RATE,
         num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES if with_classes else 0,
         checkpointing=vit.USE_CHECKPOINT,

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.renaming import Renaming
 from segcore.checkpoint.weights import resample_other_shapes
+from segcore.errors import UserError
 
 from .beit import Beit
 from .checkpoint import HEADS
+from .clip import image_encoder
 from .resnet import DilatedResNet
 from .semask import SeMaskSwin
 from .swin import SwinTransformer, from_unfolded
@@ -70,8 +72,15 @@ VIT = Renaming(
 )
 
 
-def _convert_vit(_: VisionTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {VIT.to_ours(name): value for name, value in tensors.items()}
+def _convert_vit(backbone: VisionTransformer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {VIT.to_ours(name): value for name, value in tensors.items()}
+    if "pre_norm.weight" in weights and isinstance(backbone.pre_norm, nn.Identity):
+        raise UserError(
+            "the checkpoint holds an image encoder of CLIP, which has a norm before its blocks: "
+            "set MODEL.VIT.PRE_NORM True and MODEL.VIT.PATCH_BIAS False, and for OpenAI's weights "
+            "MODEL.VIT.ACTIVATION quick_gelu"
+        )
+    return weights
 
 
 # mmsegmentation's names, then those of the original release and of timm's pre-training.
@@ -265,7 +274,8 @@ def load_pretrained(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[
 
     Args:
         backbone: of the model; parameters that a pre-training does not have keep their values.
-        tensors: entries of a checkpoint that holds a backbone, with or without ``backbone.``.
+        tensors: entries of a checkpoint that holds a backbone, with or without ``backbone.``; for
+            a Vision Transformer also those of CLIP or CAT-Seg.
     Returns:
         {our name, with ``backbone.``: value}; None if the checkpoint holds more than a backbone or
         another one.
@@ -273,6 +283,8 @@ def load_pretrained(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[
         UserError: as :func:`load_published`.
     """
     layout = layout_of(backbone)
+    if isinstance(backbone, VisionTransformer):
+        tensors = image_encoder(tensors) or tensors
     bare = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
     if not any(name in bare for name in layout.first) or any(n.startswith(HEADS) for n in bare):
         return None

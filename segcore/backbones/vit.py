@@ -13,6 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from detectron2.modeling import Backbone
+from timm.layers import get_act_layer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -42,6 +43,8 @@ class VisionTransformer(Backbone):
         in_channels: int = 3,
         mlp_ratio: float = 4.0,
         patch_bias: bool = True,
+        pre_norm: bool = False,
+        activation: str = "gelu",
         drop_path: float = 0.0,
         num_classes: int = 0,
         checkpointing: bool = False,
@@ -55,6 +58,8 @@ class VisionTransformer(Backbone):
             patch_size: side of the patches, which do not overlap.
             mlp_ratio: width inside the MLPs over D.
             patch_bias: whether the patches' convolution has a bias.
+            pre_norm: whether the tokens pass a norm before the first block, as in CLIP.
+            activation: of the MLPs, by timm's name; OpenAI's CLIP has "quick_gelu".
             drop_path: probability with which the last block is left out in training; that of the
                 others rises from 0 in a line.
             num_classes: K class embeddings; 0 for none.
@@ -68,9 +73,18 @@ class VisionTransformer(Backbone):
         self.class_embeddings = (
             nn.Parameter(torch.empty(1, num_classes, width)) if num_classes else None
         )
+        self.pre_norm = NORM(width) if pre_norm else nn.Identity()
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            Block(width, num_heads, mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=NORM)
+            Block(
+                width,
+                num_heads,
+                mlp_ratio,
+                qkv_bias=True,
+                drop_path=rate,
+                act_layer=get_act_layer(activation),
+                norm_layer=NORM,
+            )
             for rate in rates
         )
         self.norm = NORM(width)
@@ -87,7 +101,7 @@ class VisionTransformer(Backbone):
         x = self.patch_embed(images)
         grid = x.shape[-2:]
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
-        x = x + resize_positions(self.positions, self.grid, grid)
+        x = self.pre_norm(x + resize_positions(self.positions, self.grid, grid))
         for block in self.blocks[:-1]:
             x = self._run(block, x)
         if self.class_embeddings is not None:
