@@ -1,7 +1,7 @@
 """Measure time and memory of evaluating label maps: `make bench BENCH=evaluators`.
 
     python bench/evaluators.py --images 2000 --theirs 5
-    taskset -c 1 python bench/evaluators.py > docs/evaluation_speed.md
+    taskset -c 1 python bench/evaluators.py > docs/results/evaluation_speed.md
 
 The maps are random regions: about 20 of the classes are in an image, and the prediction gives a
 third of the regions to other classes. They are written once, as PNG, and used repeatedly. If the

@@ -2,7 +2,7 @@
 
 Source: Cai et al., "MixReorg: Cross-Modal Mixed Patch Reorganization is a Good Mask Learner for
 Open-World Semantic Segmentation", ICCV 2023. No code of it is public: where the paper leaves a
-choice, the arguments of :class:`MixReorg` and docs/groupvit.md say what is taken.
+choice, the arguments of :class:`MixReorg` and docs/explanation/groupvit.md say what is taken.
 
 Shapes: G groups of M images, B = G * M, (h, w) their grid of patches, L = h * w, K group tokens,
 D width.

@@ -35,7 +35,7 @@ NUM_TRACKS = 10  # of a video; published code has no key for it
 class VideoMaskFormer(MaskFormer):
     """Mask2Former for videos: a query represents an object in all frames of a clip.
 
-    Longer videos are segmented clip by clip, see ``docs/video.md``.
+    Longer videos are segmented clip by clip, see ``docs/explanation/video.md``.
     """
 
     @configurable

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 PAGES = [
     page.relative_to(REPOSITORY).as_posix()
-    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
     if BLOCK.search(page.read_text())
 ]
 # Replacements in blocks: published file -> shipped file.
@@ -55,7 +55,11 @@ def frames() -> dict[str, Any]:
     return {"frames": [torch.from_numpy(frame).permute(2, 0, 1) for frame in rendered]}
 
 
-NAMED_BEFORE = {"docs/catseg.md": catseg, "docs/vocabularies.md": catseg, "docs/video.md": frames}
+NAMED_BEFORE = {
+    "docs/explanation/catseg.md": catseg,
+    "docs/reference/vocabularies.md": catseg,
+    "docs/explanation/video.md": frames,
+}
 
 
 @pytest.fixture
@@ -89,30 +93,30 @@ def test_readme(names) -> None:
     assert names["labels"].shape == (50, 80) and int(names["labels"].max()) < 3
 
 
-@on("docs/configuration.md")
+@on("docs/reference/configuration.md")
 def test_configuration(names) -> None:
     assert names["cfg"].MODEL.META_ARCHITECTURE == "CATSeg"
 
 
-@on("docs/checkpoints.md")
+@on("docs/reference/checkpoints.md")
 def test_checkpoints(names) -> None:
     assert "scenes-60-panoptic" in names["panoptic"] and names["weights"].is_file()
     assert names["config"] == "catseg_d2/vitb_384.yaml" and names["licence"].startswith("MIT")
 
 
-@on("docs/catseg.md")
+@on("docs/explanation/catseg.md")
 def test_catseg(names) -> None:
     assert names["labels"].shape == (96, 96) and names["labels"].dtype == torch.int64
 
 
-@on("docs/rankseg.md")
+@on("docs/explanation/rankseg.md")
 def test_rankseg(names) -> None:
     assert names["prediction"].shape == (2, 32, 32)
     assert names["selected"].shape == (2, 50)
     assert torch.isfinite(names["pixel_loss"]) and torch.isfinite(names["image_loss"])
 
 
-@on("docs/vocabularies.md")
+@on("docs/reference/vocabularies.md")
 def test_vocabularies(names) -> None:
     segment, model, image = names["segment"], names["model"], names["image"]
     assert len(segment(model, image, names["pets"])) == 2
@@ -120,7 +124,7 @@ def test_vocabularies(names) -> None:
     assert len(model([{"image": image}])[0]["sem_seg"]) == 3
 
 
-@on("docs/video.md")
+@on("docs/explanation/video.md")
 def test_video(names) -> None:
     prediction, part = names["prediction"], names["part"]
     assert 1 <= len(prediction["pred_scores"]) == len(prediction["pred_masks"]) <= 10
@@ -128,7 +132,7 @@ def test_video(names) -> None:
     assert part["frames"] == range(2, 3)
 
 
-@on("docs/library.md")
+@on("docs/howto/library.md")
 def test_library(names) -> None:
     assert names["result"].labels.shape == (50, 80)
     for name in ("overlay.png", "annotations.json", "dataset.json", "panoptic/image.png"):

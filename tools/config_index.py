@@ -49,7 +49,7 @@ layer that the paper's parameter counts include and the released head lacks. ESS
 classes by the scores of Query2Label, which is trained before; the results are by its backbone.
 RankSeg's files of
 weights for Segmenter are those of the column "download" of `mmseg/configs/segmenter/README.md` in
-its repository; [docs/per_pixel.md](../docs/per_pixel.md) says more.
+its repository; [docs/explanation/per_pixel.md](../docs/explanation/per_pixel.md) says more.
 
 `python tools/config_index.py > configs/INDEX.md` writes this page.
 """

@@ -29,9 +29,10 @@ name downloads the file once, and verifies it; a file that is here already loads
 
     python train_net.py --config-file <config> --eval-only MODEL.WEIGHTS <name or file>
 
-[docs/checkpoints.md](docs/checkpoints.md) describes downloads and their cache. Files of other
+[Checkpoints](docs/reference/checkpoints.md) describes downloads and their cache. Files of other
 per-pixel models, of SeMask and of ViT-Adapter load by their path:
-[docs/per_pixel.md](docs/per_pixel.md) and [docs/semask_vit_adapter.md](docs/semask_vit_adapter.md)
+[per-pixel models](docs/explanation/per_pixel.md) and
+[SeMask and ViT-Adapter](docs/explanation/semask_vit_adapter.md)
 say where they are.
 
 "Published" is what the authors report, in percent; it was not measured here, since the data sets

@@ -5,7 +5,7 @@
 #
 # d2lite's Python is $LITE_PYTHON, by default .venv/bin/python (`make test` makes it).
 # One line for each reports the version or commit and the numbers of tests that passed, failed and
-# were skipped; the exit status is 0 where both passed. docs/detectron2.md lists the tests whose
+# were skipped; the exit status is 0 where both passed. docs/explanation/detectron2.md lists the tests whose
 # numbers differ.
 set -u
 

@@ -27,7 +27,7 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", nargs="+", metavar="DIR", help="one or two folders")
-    what.add_argument("--own", metavar="FILE", help="a file for DATASETS.OWN, docs/your_data.md")
+    what.add_argument("--own", metavar="FILE", help="a file for DATASETS.OWN (a custom dataset)")
     what.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
     add("--labels", nargs="+", default=[], metavar="DIR", help="as many as --images")
     add("--vocabulary", metavar="V", help='a file, a registered name, or "grass, cat, dog"')

@@ -11,7 +11,7 @@ A vocabulary comes from a registered name, a JSON file, a list of class names, o
 A JSON file holds a list of strings, or an object like those in ``segcore/vocabularies``: ``name``,
 ``ignore_label``, ``templates``, ``background`` and ``classes``, a list of ``{"name", "prompt",
 "synonyms", "color", "isthing", "dataset_id", "seen"}`` in the order of the class ids, where only
-``name`` is required. ``docs/vocabularies.md`` describes them.
+``name`` is required. ``docs/reference/vocabularies.md`` describes them.
 """
 
 import colorsys

@@ -1,4 +1,4 @@
-"""docs/your_data.md does what it says: its files and commands, as they stand there."""
+"""docs/tutorials/custom_dataset.md does what it says: its files and commands as they stand."""
 
 import os
 import re
@@ -26,7 +26,7 @@ QUICK = "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0"
 
 @pytest.fixture(scope="module")
 def page(repository: Path) -> str:
-    return (repository / "docs/your_data.md").read_text("utf-8")
+    return (repository / "docs/tutorials/custom_dataset.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

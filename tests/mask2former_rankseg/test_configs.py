@@ -135,9 +135,9 @@ def test_the_index_lists_every_experiment(index_tool) -> None:
 
 @pytest.fixture(scope="module")
 def steps() -> dict[str, MaskFormer]:
-    """The models of a table in docs/configuration.md: step, config, keys."""
+    """The models of a table in docs/reference/configuration.md: step, config, keys."""
     row = r"^\| ([^|]+?) \| `(scenes_1k\w*\.yaml)` \| (?:`(.*)` )?\|$"
-    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    page = (REPOSITORY / "docs" / "reference" / "configuration.md").read_text()
     rows = re.findall(row, page, re.MULTILINE)
     return {step: build(config, *keys.split()) for step, config, keys in rows}
 

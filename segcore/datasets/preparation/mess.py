@@ -1,6 +1,6 @@
 """Prepare data sets of MESS from downloads that were unpacked by hand.
 
-docs/mess.md lists the download of each, and the folder below <root> (<root> is
+docs/howto/mess.md lists the download of each, and the folder below <root> (<root> is
 $DETECTRON2_DATASETS or "datasets") to unpack it to. The results are beside the download, in
 images_detectron2 and annotations_detectron2, like those of MESS's toolkit. Existing files are kept.
 At the end all images and labels are checked. The names:
@@ -28,7 +28,9 @@ def prepare(root: Path, *, names: list[str], workers: int) -> None:
             raise UserError(f"MESS has no set {name!r}: choose from {', '.join(mess.RECIPES)}")
     names = names or [name for name in mess.RECIPES if mess.download_folder(name, root).is_dir()]
     if not names:
-        raise UserError(f"{root} holds no download of MESS: docs/mess.md says what to put there")
+        raise UserError(
+            f"{root} holds no download of MESS: docs/howto/mess.md says what to put there"
+        )
     for name in names:
         prepared = mess.prepare(name, root, workers=workers)
         maps = prepared.maps

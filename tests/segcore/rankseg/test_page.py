@@ -1,11 +1,11 @@
-"""The program of docs/rankseg.md runs."""
+"""The program of docs/explanation/rankseg.md runs."""
 
 import re
 from pathlib import Path
 
 
 def test_the_program_runs(repository: Path) -> None:
-    page = (repository / "docs" / "rankseg.md").read_text("utf-8")
+    page = (repository / "docs" / "explanation" / "rankseg.md").read_text("utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {}
     exec(program, names)
@@ -14,6 +14,6 @@ def test_the_program_runs(repository: Path) -> None:
 
 
 def test_every_file_is_listed(repository: Path) -> None:
-    page = (repository / "docs" / "rankseg.md").read_text("utf-8")
+    page = (repository / "docs" / "explanation" / "rankseg.md").read_text("utf-8")
     for path in (repository / "segcore" / "rankseg").glob("[!_]*.py"):
         assert f"`{path.name}`" in page

@@ -76,7 +76,7 @@ class TestHeldOut:
         assert named == {entry.name for entry in SCENES_60.unseen_objects}
 
     def test_the_page_shows_both_tables(self, repository):
-        page = (repository / "docs/scenes.md").read_text("utf-8")
+        page = (repository / "docs/explanation/scenes.md").read_text("utf-8")
         assert all(held_out.table(catalogue) in page for catalogue in CATALOGUES.values())
 
 

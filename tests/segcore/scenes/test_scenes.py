@@ -39,7 +39,7 @@ GOLDEN = {
 # Of 40 test images of scenes-1k.
 GOLDEN_1K = "0fa54c2bb29fd05c7a8212e39a892825c11f4182d9f6edde9fd4f6ee8dd155a6"
 # The test sets that results are reported on: 1,000 images of scenes-60 and 2,500 of scenes-1k, of
-# 96 pixels, seed 0 (docs/catseg.md).
+# 96 pixels, seed 0 (docs/explanation/catseg.md).
 MEASURED = {
     "scenes-60": (1000, "33bd79796116a01ac185933eb05ca00bdda38fbc936a694ee1bb6dc5ff05b736"),
     "scenes-1k": (2500, "851e326ae2b0ac203040e529daf34083244876b990e2de485885a905016ba207"),
