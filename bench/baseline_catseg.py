@@ -16,8 +16,8 @@ from torch import Tensor
 from catseg_d2 import CATSeg
 from catseg_d2.aggregator import CostAggregator
 from catseg_d2.category import ClassAggregation
-from catseg_d2.clip import DenseCLIP, run_block
 from catseg_d2.decoder import UpStage
+from catseg_d2.encoders.clip import DenseCLIP, run_block
 from catseg_d2.spatial import SwinBlock
 from segcore.text import prompt_templates, tokenize
 from segcore.vocabulary import Vocabulary

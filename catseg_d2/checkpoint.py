@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError
 
-from .clip import PUBLISHED_NAMES, DenseCLIP, split_fused_attention
+from .encoders import PUBLISHED_NAMES, ImageTextEncoder, split_fused_attention
 
 
 def _fragments() -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
             state_dict[prefix + from_published(name)] = value
 
 
-def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
+def load_clip_weights(clip: ImageTextEncoder, name: str, source: str) -> None:
     """Load the CLIP encoders from a file, or from a tag that open_clip downloads.
 
     Args:
@@ -125,7 +125,7 @@ def load_clip_weights(clip: DenseCLIP, name: str, source: str) -> None:
     _fill(clip, split_fused_attention(state_dict), source)
 
 
-def _fill(clip: DenseCLIP, state_dict: dict[str, Tensor], source: str) -> None:
+def _fill(clip: ImageTextEncoder, state_dict: dict[str, Tensor], source: str) -> None:
     """Copy ``state_dict`` to the encoders; refuse missing parameters and other shapes."""
     current = clip.state_dict()
     wanted = [key for key in current if not key.startswith("prompt_tokens")]

@@ -10,7 +10,7 @@ from segcore.text import prompt_templates
 
 from .aggregator import CostAggregator
 from .category import ATTENTION_TYPES
-from .clip import DenseCLIP
+from .encoders import ImageTextEncoder
 from .patches import PatchGeometry
 
 
@@ -122,7 +122,7 @@ def _add_patch_inference_keys(test: CfgNode) -> None:
     test.PATCH_INFERENCE.GLOBAL_VIEW = True
 
 
-def aggregator_from_config(cfg: CfgNode, clip: DenseCLIP) -> CostAggregator:
+def aggregator_from_config(cfg: CfgNode, clip: ImageTextEncoder) -> CostAggregator:
     """Build the aggregator that ``cfg`` describes, for the CLIP encoders ``clip``."""
     head = cfg.MODEL.SEM_SEG_HEAD
     _check_head(head)

@@ -18,7 +18,7 @@ from segcore.checkpoint.weights import guard
 from segcore.text import CaptionTokenizer, contrastive_loss, stack_images
 
 from .checkpoint import load_clip_weights
-from .clip import DenseCLIP
+from .encoders import ImageTextEncoder, build_encoders
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -31,7 +31,7 @@ class ContrastiveCLIP(nn.Module):
     def __init__(
         self,
         *,
-        clip: DenseCLIP,
+        clip: ImageTextEncoder,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         clip_weights: tuple[str, str] = ("", ""),
@@ -55,7 +55,7 @@ class ContrastiveCLIP(nn.Module):
         """Translate a config into the arguments of the constructor."""
         name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
         return {
-            "clip": DenseCLIP(name),
+            "clip": build_encoders(name),
             "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
             "clip_weights": (name, cfg.MODEL.CLIP_WEIGHTS),

@@ -34,14 +34,13 @@ from .aggregator import (
 )
 from .background import text_without_background
 from .checkpoint import load_clip_weights, rename_published
-from .clip import DenseCLIP
 from .config import (
     aggregator_from_config,
     background_threshold,
     chunk_memory,
     patches_from_config,
 )
-from .finetune import set_trainable
+from .encoders import ImageTextEncoder, build_encoders, set_trainable
 from .inference import segment, unmerged_crops
 from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .merging import UnmergedCrops
@@ -57,7 +56,7 @@ class CATSeg(HasVocabulary, nn.Module):
     def __init__(
         self,
         *,
-        clip: DenseCLIP,
+        clip: ImageTextEncoder,
         aggregator: CostAggregator,
         resolution: tuple[int, int],
         train_vocabulary: str,
@@ -133,7 +132,7 @@ class CATSeg(HasVocabulary, nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
         head = cfg.MODEL.SEM_SEG_HEAD
-        clip = DenseCLIP(
+        clip = build_encoders(
             head.CLIP_PRETRAINED,
             prompt_length=head.PROMPT_LENGTH,
             prompt_depth=head.PROMPT_DEPTH,

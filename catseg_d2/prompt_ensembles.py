@@ -14,7 +14,7 @@ from segcore.errors import UserError
 from segcore.text import TextCache, prompt_templates
 from segcore.vocabulary import Vocabulary
 
-from .clip import DenseCLIP
+from .encoders import ImageTextEncoder
 
 SYNONYMS = ("first", "all")  # of a class
 
@@ -51,7 +51,7 @@ class EnsembleCache:
         self._cache, self._trained_templates = cache, trained_templates
         self._averaged: tuple[Tensor, Tensor] | None = None  # the embeddings, and their mean
 
-    def get(self, clip: DenseCLIP, vocabulary: Vocabulary, templates: str) -> Tensor:
+    def get(self, clip: ImageTextEncoder, vocabulary: Vocabulary, templates: str) -> Tensor:
         """Return embeddings (T, P, C) of the classes in float32, P as the model was trained."""
         names = [
             list(dict.fromkeys((prompt, *more))) if self.synonyms == "all" else [prompt]

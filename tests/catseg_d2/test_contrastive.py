@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from catseg_d2 import ContrastiveCLIP
-from catseg_d2.clip import DenseCLIP, split_fused_attention
+from catseg_d2.encoders.clip import DenseCLIP, split_fused_attention
 from segcore.config import load_config
 from segcore.datasets import register_caption_dataset
 from segcore.engine import Trainer, build_checkpointer

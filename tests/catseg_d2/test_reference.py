@@ -200,7 +200,7 @@ def test_parameters_are_the_published_ones(golden, size: str) -> None:
     from detectron2.modeling import build_model
 
     from catseg_d2.checkpoint import from_published, to_published
-    from catseg_d2.finetune import set_trainable
+    from catseg_d2.encoders import set_trainable
     from segcore.config import load_config
 
     keys = json.loads((golden / "catseg" / f"keys_{size}.json").read_text())

@@ -126,7 +126,7 @@ def test_files_that_determine_a_result_are_sources_of_its_step(repository):
         assert all(any(repository.glob(pattern)) for pattern in step.sources), step.name
     scenes = repository / "segcore/vocabularies/scenes_60.json"
     for name in ("train", "evaluate"):
-        parts = ("catseg_d2/losses.py", "catseg_d2/clip_models/scenes-tiny.json")
+        parts = ("catseg_d2/losses.py", "catseg_d2/encoders/models/scenes-tiny.json")
         assert {scenes, *(repository / part for part in parts)} <= sources(name)
     for name in ("evaluate-rankseg", "evaluate-panoptic"):
         parts = ("mask2former_rankseg/matcher.py", "configs/mask2former_rankseg/parts/scenes.yaml")

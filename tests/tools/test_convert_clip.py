@@ -11,7 +11,7 @@ from torch import nn
 
 import catseg_d2  # noqa: F401  its encoders are registered with open_clip
 from catseg_d2.checkpoint import load_clip_weights
-from catseg_d2.clip import DenseCLIP
+from catseg_d2.encoders.clip import DenseCLIP
 from segcore.errors import UserError
 
 

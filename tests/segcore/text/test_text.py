@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from catseg_d2.clip import DenseCLIP, split_fused_attention
+from catseg_d2.encoders.clip import DenseCLIP, split_fused_attention
 from segcore.errors import UserError
 from segcore.text import (
     TextCache,

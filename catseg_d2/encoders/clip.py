@@ -7,7 +7,8 @@ attention. Source: CAT-Seg (CVPR 2024), section 3.1, after MaskCLIP (ECCV 2022).
 Shapes: B crops, N = h*w patches, D vision width, C joint width, L tokens, K prompts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -18,13 +19,15 @@ from torch import Tensor, nn
 from segcore.errors import UserError
 from segcore.memory import recomputed
 
+from .base import ImageTextEncoder, resize_positions
+
 # Names of the published configs -> names of open_clip's model configs.
 PUBLISHED_NAMES = {
     "ViT-B/16": "ViT-B-16-quickgelu",
     "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
 }
 
-open_clip.add_model_config(Path(__file__).parent / "clip_models")
+open_clip.add_model_config(Path(__file__).parent / "models")
 
 
 class SplitAttention(nn.Module):
@@ -79,12 +82,16 @@ def run_block(block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
     return x + recomputed(lambda x: block.ls_2(block.mlp(block.ln_2(x))), x)
 
 
-class DenseCLIP(nn.Module):
+class DenseCLIP(ImageTextEncoder):
     """CLIP's image encoder with dense embeddings, and its text encoder.
 
     Parameter names are those of OpenAI's and open_clip's checkpoints, except for the split
     attention.
     """
+
+    PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
+    PIXEL_STD = (68.5005327, 66.6321579, 70.3231630)
+    CLASS_TOKENS = 1
 
     def __init__(
         self,
@@ -98,13 +105,13 @@ class DenseCLIP(nn.Module):
 
         Args:
             name: a published name ("ViT-B/16", "ViT-L/14@336px"), a model config of open_clip, or
-                one of ``catseg_d2/clip_models``.
+                one of ``catseg_d2/encoders/models``.
             prompt_length, prompt_depth: visual prompt tuning: ``prompt_length`` trainable tokens in
                 each of the first ``prompt_depth`` blocks. Those of the last block have no effect,
                 since its dense form has no attention.
             checkpointing: recompute the blocks in the backward pass instead of keeping activations.
         """
-        super().__init__()
+        super().__init__(checkpointing)
         clip = _build_open_clip(name)
         self.visual = clip.visual
         self.transformer = clip.transformer
@@ -115,21 +122,7 @@ class DenseCLIP(nn.Module):
         self.logit_scale = clip.logit_scale
         for block in (*self.visual.transformer.resblocks, *self.transformer.resblocks):
             block.attn = SplitAttention.from_fused(block.attn)
-
-        depth = len(self.visual.transformer.resblocks)
-        if prompt_depth > depth:
-            raise UserError(
-                f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} "
-                "blocks: lower it."
-            )
-        self.checkpointing = checkpointing
-        self.prompt_tokens = (
-            nn.Parameter(0.02 * torch.randn(prompt_depth, prompt_length, self.vision_width))
-            if prompt_length and prompt_depth
-            else None
-        )
-        # The features after one and two thirds of the blocks guide the decoder.
-        self.guidance_blocks = (max(depth // 3 - 1, 0), max(2 * depth // 3 - 1, 0))
+        self.finish(name, prompt_length, prompt_depth)
 
     @property
     def vision_width(self) -> int:
@@ -151,40 +144,40 @@ class DenseCLIP(nn.Module):
     def context_length(self) -> int:
         return self.positional_embedding.shape[0]
 
-    def encode_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return dense embeddings of crops, and intermediate features that guide the decoder.
+    @property
+    def vision_blocks(self) -> Sequence[nn.Module]:
+        return self.visual.transformer.resblocks
 
-        Args:
-            images: (B, 3, H, W), normalised for CLIP, sides multiples of the patch size.
-        Returns:
-            Embeddings (B, C, h, w), not of unit norm, in the joint space of CLIP; and the features
-            (B, D, h, w) after each of the two guidance blocks.
+    @property
+    def mixing_blocks(self) -> Sequence[nn.Module]:
+        """All blocks but the last, whose attention gathers the global embedding."""
+        return self.visual.transformer.resblocks[:-1]
+
+    def embed_patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        patches = self.visual.conv1(images)  # (B, D, h, w)
+        h, w = patches.shape[-2:]
+        x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+        x = torch.cat([self.visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        of_class, of_patches = self.visual.positional_embedding.tensor_split([1])
+        positions = torch.cat([of_class, resize_positions(of_patches, (h, w))])
+        return self.visual.ln_pre(x + positions), (h, w)
+
+    def run_vision_block(self, block: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return run_block(block, x)
+
+    def read_out_dense(self, x: Tensor) -> Tensor:
+        """Run the last block without attention: each token attends to itself only.
+
+        The residual of every position is that of the class token. The published models were
+        trained this way.
         """
-        visual = self.visual
-        x, (h, w) = self._embed_patches(images)
-        *blocks, last = visual.transformer.resblocks
-        guidance = []
-        for index, block in enumerate(blocks):
-            x = self._run_prompted(block, x, index)
-            if index in self.guidance_blocks:
-                guidance.append(_to_map(x, h, w))
-        # Dense form of the last block: no attention, and the residual of every position is that of
-        # the class token. The published models were trained this way.
+        last = self.visual.transformer.resblocks[-1]
         residual = x[:, :1] + last.ls_1(last.attn.value_path(last.ln_1(x)))
         x = residual + last.ls_2(last.mlp(last.ln_2(residual)))
-        x = visual.ln_post(x) @ visual.proj  # (B, 1 + N, C)
-        return _to_map(x, h, w), (guidance[0], guidance[-1])
+        return self.visual.ln_post(x) @ self.visual.proj
 
-    def embed_image(self, images: Tensor) -> Tensor:
-        """Return CLIP's global image embeddings (B, C), unit-norm, from the class token.
-
-        Args:
-            images: (B, 3, H, W) as in :meth:`encode_image`.
-        """
-        x, _ = self._embed_patches(images)
-        for index, block in enumerate(self.visual.transformer.resblocks):
-            x = self._run_prompted(block, x, index)
-        return F.normalize(self.visual.ln_post(x[:, 0]) @ self.visual.proj, dim=-1)
+    def read_out_global(self, x: Tensor) -> Tensor:
+        return self.visual.ln_post(x[:, 0]) @ self.visual.proj
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return unit-norm embeddings (K, C) of token ids (K, L), zero-padded after end of text.
@@ -196,52 +189,14 @@ class DenseCLIP(nn.Module):
         length = int(end.max()) + 1
         x = self.token_embedding(tokens[:, :length]) + self.positional_embedding[:length]
         for block in self.transformer.resblocks:
-            x = self._run(block, x, is_causal=True)
+            x = self.run(partial(run_block, block, is_causal=True), x)
         x = self.ln_final(x[torch.arange(len(x), device=x.device), end])
         return F.normalize(x @ self.text_projection, dim=-1)
 
     def text_state(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the text encoder."""
         for module in (self.transformer, self.token_embedding, self.ln_final):
             yield from module.parameters()
         yield from (self.positional_embedding, self.text_projection)
-
-    def _embed_patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the tokens (B, 1 + N, D) of the first block, and their grid (h, w)."""
-        patches = self.visual.conv1(images)  # (B, D, h, w)
-        h, w = patches.shape[-2:]
-        x = patches.flatten(2).transpose(1, 2)  # (B, N, D)
-        x = torch.cat([self.visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
-        return self.visual.ln_pre(x + self._positions(h, w)), (h, w)
-
-    def _positions(self, h: int, w: int) -> Tensor:
-        """Return positional embeddings (1 + N, D), resized bicubically to an (h, w) grid."""
-        class_position, grid = self.visual.positional_embedding.split(
-            [1, len(self.visual.positional_embedding) - 1]
-        )
-        side = round(len(grid) ** 0.5)
-        if (h, w) == (side, side):
-            return self.visual.positional_embedding
-        grid = grid.T.reshape(1, -1, side, side)
-        grid = F.interpolate(grid, (h, w), mode="bicubic", align_corners=False)
-        return torch.cat([class_position, grid[0].flatten(1).T])
-
-    def _run(self, block: nn.Module, x: Tensor, is_causal: bool = False) -> Tensor:
-        run = recomputed if self.checkpointing else lambda function, x: function(x)
-        return run(lambda x: run_block(block, x, is_causal), x)
-
-    def _run_prompted(self, block: nn.Module, x: Tensor, index: int) -> Tensor:
-        """Run a vision block, with the visual prompt of its depth if it has one."""
-        if self.prompt_tokens is None or index >= len(self.prompt_tokens):
-            return self._run(block, x)
-        prompt = self.prompt_tokens[index].expand(len(x), -1, -1)
-        x = self._run(block, torch.cat([x[:, :1], prompt, x[:, 1:]], dim=1))
-        return torch.cat([x[:, :1], x[:, 1 + prompt.shape[1] :]], dim=1)
-
-
-def _to_map(tokens: Tensor, h: int, w: int) -> Tensor:
-    """Reshape tokens (B, 1 + N, width) without the class token to (B, width, h, w)."""
-    return tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w))
 
 
 def _build_open_clip(name: str) -> open_clip.CLIP:

@@ -1,10 +1,10 @@
-"""Fine-tuning modes: which parameters of the CLIP encoders are trained."""
+"""Fine-tuning modes: which parameters of the encoders are trained."""
 
 from collections.abc import Callable
 
 from segcore.errors import UserError
 
-from .clip import DenseCLIP
+from .base import ImageTextEncoder
 
 # Mode -> whether the parameter of a name is trained. Published modes train "transformer" blocks
 # only, never the embeddings, outer norms and projections.
@@ -17,8 +17,8 @@ MODES: dict[str, Callable[[str], bool]] = {
 }
 
 
-def set_trainable(clip: DenseCLIP, mode: str) -> None:
-    """Make the parameters of ``clip`` trainable that ``mode``, one of ``MODES``, trains.
+def set_trainable(encoders: ImageTextEncoder, mode: str) -> None:
+    """Make the parameters of ``encoders`` trainable that ``mode``, one of ``MODES``, trains.
 
     Raises:
         UserError: unknown mode.
@@ -27,5 +27,5 @@ def set_trainable(clip: DenseCLIP, mode: str) -> None:
         raise UserError(
             f"MODEL.SEM_SEG_HEAD.CLIP_FINETUNE is '{mode}': use one of {', '.join(MODES)}."
         )
-    for name, parameter in clip.named_parameters():
+    for name, parameter in encoders.named_parameters():
         parameter.requires_grad_(MODES[mode](name))
