@@ -9,9 +9,10 @@ from catrank.cli.word import Group, Word
 CHECK = """\
 Find what is wrong with a data set before a model is trained on it.
 
-Folders of images and of label maps are paired by file names; of two data sets, images that both
-have are found too. With --output a page with overlays and class frequencies (index.html) and all
-findings (report.json) are written. The exit code is 0 if there is nothing to fix, 1 if there is."""
+Folders of images and of label maps are paired by file names; segments, objects and videos are
+checked as their files list them. Of two data sets, images that both have are found too. With
+--output a page with overlays and class frequencies (index.html) and all findings (report.json)
+are written. The exit code is 0 if there is nothing to fix, 1 if there is."""
 
 STATUS = """\
 Report which data sets are ready, which are not, and how to get these.
@@ -27,7 +28,9 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", nargs="+", metavar="DIR", help="one or two folders")
-    what.add_argument("--own", metavar="FILE", help="a file for DATASETS.OWN (a custom dataset)")
+    what.add_argument(
+        "--custom", "--own", dest="own", metavar="FILE", help="a description of custom datasets"
+    )
     what.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
     add("--labels", nargs="+", default=[], metavar="DIR", help="as many as --images")
     add("--vocabulary", metavar="V", help='a file, a registered name, or "grass, cat, dog"')
@@ -112,11 +115,11 @@ GROUP = Group(
             title="find what is wrong with a data set",
             run=_check,
             add_arguments=_check_arguments,
-            usage="(--images DIR ... | --own FILE | --dataset NAME ...) [options]",
+            usage="(--images DIR ... | --custom FILE | --dataset NAME ...) [options]",
             description=CHECK,
             examples="""
 catrank data check --images photos --labels masks --vocabulary "grass, cat, dog"
-catrank data check --own pets.json --output out/check
+catrank data check --custom pets.json --output out/check
 catrank data check --dataset scenes_60_train_panoptic scenes_60_test_panoptic
 """,
             interrupted=": nothing was written",

@@ -23,7 +23,7 @@ from segcore.benchmarks.objects import BACKGROUND, predicted_objects, predicted_
 from segcore.drawing import overlays
 from segcore.evaluation import StatefulEvaluator
 from segcore.evaluation.panoptic_quality import count_segments, mean_quality
-from segcore.images import read_class_ids, read_labels
+from segcore.images import read_labels, record_class_ids
 from segcore.videos import VOID
 
 SIDE = 384  # pixels of the longer side of a kept map
@@ -188,10 +188,7 @@ class ExampleKeeper(StatefulEvaluator):
     def _score_labels(self, item: dict, labels: Tensor) -> Example:
         ignore = self._metadata.ignore_label
         record = self._records[item["file_name"]]
-        first = self._metadata.get("first_label", 0)
-        ground_truth = read_class_ids(record["sem_seg_file_name"], None, ignore, first).astype(
-            np.int64
-        )
+        ground_truth = record_class_ids(record, None, ignore).astype(np.int64)
         background = self._metadata.get("background_from")
         if background is not None:
             labels = labels.clamp(max=background)

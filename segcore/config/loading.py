@@ -91,7 +91,8 @@ def add_shared_keys(cfg: CfgNode) -> None:
 
     # JSON files that describe custom datasets, tables of captions and tar shards of pairs;
     # segcore.datasets.custom registers them.
-    cfg.DATASETS.OWN = ()
+    cfg.DATASETS.CUSTOM = ()
+    cfg.DATASETS.OWN = ()  # the same, under its earlier name
     # Nothing reads it; published configs set it.
     cfg.DATASETS.VAL_ALL = ("",)
 

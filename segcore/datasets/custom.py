@@ -12,7 +12,17 @@ The file has the format of ``segcore/vocabularies``, so it also works as a vocab
       }
     }
 
-Folders are relative to the file. ``DATASETS.OWN`` lists such files.
+Folders and files are relative to the file. ``DATASETS.CUSTOM`` (or ``DATASETS.OWN``, its earlier
+name) lists such files. A data set may also consist of objects, segments or videos, see
+:mod:`segcore.datasets.custom_entries`::
+
+    "pets_instance": {"images": "images", "instance_json": "instances.json"}
+    "pets_panoptic": {"images": "images", "panoptic_json": "panoptic.json", "labels": "panoptic"}
+    "films_instance": {"images": "frames", "track_json": "tracks.json"}
+    "films": {"images": "<video>/frames", "labels": "<video>/labels", "video_list": "train.txt"}
+
+Without ``classes``, files of objects and segments give them: their categories. Label maps that hold
+no integers have the colours of the classes, if every class has one.
 
 A table of captions (.tsv) needs no description: it is a data set with the name of the file, and its
 images are relative to the folder of the file. Nor do tar shards of pairs: the data set
@@ -26,23 +36,27 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segcore.datasets.captions import register_caption_dataset
+from segcore.datasets.custom_entries import checked_entry, vocabulary_for
 from segcore.datasets.pairs import expand_pattern, register_pair_dataset
 from segcore.datasets.table import register_table
-from segcore.errors import UserError, holds_control, printable
+from segcore.errors import UserError, printable
 from segcore.runtime.files import check_file_name, user_path
 from segcore.vocabulary import Vocabulary
 from segcore.vocabulary.files import read_json
 
-FIELDS = ("images", "labels", "image_suffix", "label_suffix")
+
+def custom_files(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the files of ``DATASETS.CUSTOM`` and ``DATASETS.OWN``, each once."""
+    return tuple(dict.fromkeys((*cfg.DATASETS.CUSTOM, *cfg.DATASETS.OWN)))
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
-    """Register the data sets of the files in ``DATASETS.OWN``; repeating it changes nothing.
+    """Register the data sets of :func:`custom_files`; repeating it changes nothing.
 
     Raises:
         UserError: a file is wrong, or the config's vocabulary for training is of other classes.
     """
-    for path in cfg.DATASETS.OWN:
+    for path in custom_files(cfg):
         for name in register_custom_file(path):
             if name in cfg.DATASETS.TRAIN and MetadataCatalog.get(name).get("stuff_classes"):
                 _check_train_vocabulary(cfg, name, path)
@@ -62,7 +76,6 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
         return _register_pairs(path)
     if path.suffix == ".tsv":
         return _register_captions(path)
-    vocabulary = Vocabulary.from_file(path)
     table = read_json(path)
     datasets = table.get("datasets") if isinstance(table, dict) else None
     if not isinstance(datasets, dict) or not datasets:
@@ -70,24 +83,33 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
             f"{path} names no data set: add 'datasets' with a name and its folders, such as "
             '{"my_train": {"images": "train/images", "labels": "train/labels"}}'
         )
-    if vocabulary.ignore_label is None:
+    listed = Vocabulary.from_file(path) if "classes" in table else None
+    if listed is not None and listed.ignore_label is None:
         raise UserError(f"{path}: 'ignore_label' needs to be a whole number, such as 255")
     for name, files in datasets.items():
         # The folder of results has the name of the data set.
         check_file_name(name, f"{path}: the name of a data set")
-        _check_files(path, name, files)
-        folders = {key: _folder(path, name, key, files[key]) for key in ("images", "labels")}
-        datasets[name] = files | folders
-        _check_name(path, name, folders["images"], folders["labels"])
-    # Further entries are for the published benchmarks: background, evaluators.
-    register_table({"datasets": datasets}, vocabulary, Path())
+        datasets[name] = checked_entry(path, name, files)
+        _check_name(path, name, datasets[name])
+    for name, entry in datasets.items():
+        vocabulary = vocabulary_for(entry, listed, name)
+        listed = listed or vocabulary  # all data sets of a description have the same classes
+        register_table({"datasets": {name: entry}}, vocabulary, Path(), colored=has_colors(listed))
+        MetadataCatalog.get(name).custom_entry = entry
     return tuple(datasets)
+
+
+def has_colors(vocabulary: Vocabulary) -> bool:
+    """Return whether every class of label maps is given a colour of its own."""
+    classes = len(vocabulary.label_names) - (vocabulary.background is not None)
+    distinct = len(set(vocabulary.label_colors)) == len(vocabulary.label_colors)
+    return distinct and all((vocabulary.colored or (False,))[:classes])
 
 
 def _register_captions(path: Path) -> tuple[str, ...]:
     check_file_name(path.stem, f"{path}: the name of a data set")
     if not path.is_file():
-        raise UserError(f"DATASETS.OWN names {path}, but there is no such file")
+        raise UserError(f"DATASETS.CUSTOM names {path}, but there is no such file")
     try:
         register_caption_dataset(path.stem, path, path.parent)
     except UserError as error:
@@ -102,40 +124,17 @@ def _register_pairs(path: Path) -> tuple[str, ...]:
         expand_pattern(str(path))
         register_pair_dataset(name, path)
     except UserError as error:
-        raise UserError(f"DATASETS.OWN: {error}") from error
+        raise UserError(f"DATASETS.CUSTOM: {error}") from error
     return (name,)
 
 
-def _check_files(path: Path, name: str, files: object) -> None:
-    if not isinstance(files, dict) or not {"images", "labels"} <= files.keys():
-        raise UserError(f"{path}: data set {name!r} needs two folders, 'images' and 'labels'")
-    for key, value in files.items():
-        if key not in FIELDS:
-            raise UserError(
-                f"{path}: data set {name!r} has the entry {printable(key)!r}, but takes "
-                f"{', '.join(FIELDS)}"
-            )
-        if not isinstance(value, str) or not value or holds_control(value):
-            raise UserError(
-                f"{path}: {key!r} of data set {name!r} needs to be a text without control "
-                "characters"
-            )
-
-
-def _folder(path: Path, name: str, key: str, folder: str) -> str:
-    try:
-        return str(path.parent / user_path(folder))
-    except UserError as error:
-        raise UserError(f"{path}: {key!r} of data set {name!r}: {error}") from error
-
-
-def _check_name(path: Path, name: str, *folders: str) -> None:
-    """Raise UserError if the name is registered with other folders: the first reader is kept."""
+def _check_name(path: Path, name: str, entry: dict) -> None:
+    """Raise UserError if the name is registered with other files: the first reader is kept."""
     if name not in DatasetCatalog.list():
         return
     known = MetadataCatalog.get(name)
-    theirs = (known.get("image_root"), known.get("sem_seg_root"))
-    if theirs != folders:
+    folders = {"images": known.get("image_root"), "labels": known.get("sem_seg_root")}
+    if entry not in (known.get("custom_entry"), folders):
         raise UserError(f"{path}: there is another data set named {name!r}: choose another name")
 
 

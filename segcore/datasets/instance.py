@@ -124,18 +124,27 @@ def describe_image(image: AnnotatedImage) -> dict:
 def category_ids(vocabulary: Vocabulary) -> dict[int, int]:
     """Return category ids in a data set's JSON files -> class ids, in the order of the classes.
 
+    Stuff that the files do not have, such as a background, has no id.
+
     Raises:
         UserError: the vocabulary lacks ``dataset_id`` or ``isthing``.
     """
-    ids = vocabulary.dataset_ids
-    if vocabulary.isthing is None or ids is None or not all(type(each) is int for each in ids):
+    things, ids = vocabulary.isthing, vocabulary.dataset_ids or (None,)
+    known = {ours: theirs for ours, theirs in enumerate(ids) if type(theirs) is int}
+    given = sum(theirs is not None for theirs in ids)
+    if (
+        things is None
+        or len(known) < given
+        or not known
+        or any(thing and ours not in known for ours, thing in enumerate(things))
+    ):
         raise UserError(
             f"vocabulary {vocabulary.name} needs 'isthing' and 'dataset_id', the category id in "
-            "the JSON file, for every class"
+            "the JSON file, for every class that the file has"
         )
-    if len(set(ids)) < len(ids):
+    if len(set(known.values())) < len(known):
         raise UserError(f"vocabulary {vocabulary.name} gives one dataset_id to several classes")
-    return {theirs: ours for ours, theirs in enumerate(ids)}
+    return {theirs: ours for ours, theirs in known.items()}
 
 
 def our_category(name: str, json_file: Path, category: int, ids: Mapping[int, int]) -> int:

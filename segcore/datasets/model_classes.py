@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
-from segcore.datasets.custom import register_custom_file
+from segcore.datasets.custom import custom_files, register_custom_file
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary, distinct_colors
 
@@ -142,7 +142,7 @@ def classes_from_config(cfg: CfgNode) -> ModelClasses:
     """Return the classes of a closed-vocabulary model before its checkpoint is loaded.
 
     Raises:
-        UserError: see :func:`config_vocabulary`; or a file of ``DATASETS.OWN`` is wrong.
+        UserError: see :func:`config_vocabulary`; or a file of ``DATASETS.CUSTOM`` is wrong.
     """
     named = config_vocabulary(cfg)
     vocabulary = named if named is not None else data_set_vocabulary(cfg)
@@ -171,9 +171,9 @@ def data_set_vocabulary(cfg: CfgNode) -> Vocabulary | None:
     """Return the classes of the first data set of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` that has
     as many as the model; None where none has.
 
-    The files of ``DATASETS.OWN`` that are here are registered.
+    The files of ``DATASETS.CUSTOM`` that are here are registered.
     """
-    for path in cfg.DATASETS.OWN:
+    for path in custom_files(cfg):
         if Path(path).is_file():
             register_custom_file(path)
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from segcore.errors import UserError
-from segcore.images import read_class_ids
+from segcore.images import record_class_ids
 from segcore.videos import read_frame_labels
 
 
@@ -27,8 +27,7 @@ def shown_classes(record: dict, num_classes: int, ignore_label: int | None) -> n
     """
     name = record["file_name"]
     if "sem_seg_file_name" in record and "segments_info" not in record:
-        path, first_label = record["sem_seg_file_name"], record.get("first_label", 0)
-        labels = read_class_ids(path, num_classes, ignore_label, first_label)
+        labels = record_class_ids(record, num_classes, ignore_label)
         ids = np.unique(labels[labels != ignore_label])
     else:
         objects = record.get("segments_info", record.get("annotations"))

@@ -2,7 +2,9 @@
 
 import functools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from detectron2.data import Metadata, MetadataCatalog
 
@@ -13,6 +15,7 @@ from segcore.datasets.registering import (
     vocabulary_reference,
 )
 from segcore.errors import UserError
+from segcore.images import pack_colors
 from segcore.images.folders import list_images
 from segcore.vocabulary import Vocabulary
 
@@ -29,6 +32,7 @@ def register_semantic_dataset(
     label_suffix: str | None = ".png",
     ignore_label: int | None = None,
     first_label: int = 0,
+    label_colors: bool = False,
     evaluator_type: str = "sem_seg",
     **metadata: object,
 ) -> None:
@@ -46,6 +50,7 @@ def register_semantic_dataset(
         image_suffix, label_suffix: ends of the files' names, dot included; None takes all images.
         ignore_label: label value of pixels without a class; None takes the vocabulary's.
         first_label: stored value of class 0; smaller values are pixels without a class.
+        label_colors: label maps that hold no integers have the colours of the vocabulary.
         evaluator_type: the evaluator that :func:`segcore.evaluation.build_evaluator` builds.
         metadata: further entries for ``MetadataCatalog``; they override the ones made here.
 
@@ -65,8 +70,11 @@ def register_semantic_dataset(
         "label_suffix": label_suffix,
         "vocabulary": vocabulary_reference(vocabulary),
     } | metadata
+    shared = {"first_label": first_label} if first_label else {}
+    if label_colors:
+        fields["label_colors"] = shared["label_colors"] = pack_colors(vocabulary.label_colors)
     read = functools.partial(
-        read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix, first_label
+        read_pairs, name, Path(image_dir), Path(label_dir), image_suffix, label_suffix, shared
     )
     register(name, read, vocabulary, fields)
 
@@ -77,10 +85,10 @@ def read_pairs(
     label_dir: Path,
     image_suffix: str | None,
     label_suffix: str | None,
-    first_label: int = 0,
+    shared: Mapping[str, object] = MappingProxyType({}),
 ) -> list[dict]:
     """Return Detectron2 dataset dicts with ``file_name`` and ``sem_seg_file_name``, in order of
-    name, and with ``first_label`` if that is not 0.
+    name, and with the entries of ``shared``.
 
     They have no sizes: opening 100,000 headers here would take minutes.
 
@@ -104,9 +112,8 @@ def read_pairs(
             len(labels),
             image_dir,
         )
-    shift = {"first_label": first_label} if first_label else {}
     return [
-        {"file_name": images[stem], "sem_seg_file_name": labels[stem]} | shift for stem in stems
+        {"file_name": images[stem], "sem_seg_file_name": labels[stem], **shared} for stem in stems
     ]
 
 

@@ -15,7 +15,9 @@ from segcore.vocabulary import Vocabulary
 PANOPTIC = "coco_panoptic_seg"
 
 
-def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
+def register_table(
+    table: dict, vocabulary: Vocabulary, root: Path, *, colored: bool = False
+) -> None:
     """Register every data set of a table.
 
     Args:
@@ -35,6 +37,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
             All have ``images``.
         vocabulary: the classes of the same table.
         root: the folder that all paths are relative to.
+        colored: label maps of images may hold the colours of the classes.
 
     Raises:
         UserError: as the functions that register one data set.
@@ -71,6 +74,7 @@ def register_table(table: dict, vocabulary: Vocabulary, root: Path) -> None:
                 image_suffix=files.get("image_suffix"),
                 label_suffix=files.get("label_suffix"),
                 first_label=files.get("first_label", 0),
+                label_colors=colored,
                 evaluator_type=table.get("evaluator_type", "sem_seg"),
                 **_background(vocabulary),
                 **{key: table[key] for key in ("background_threshold",) if key in table},
@@ -81,7 +85,7 @@ def _register_panoptic(
     name: str, table: dict, files: dict, vocabulary: Vocabulary, root: Path
 ) -> None:
     semantic, instances = files.get("semantic_labels"), files.get("instance_json")
-    evaluator_type = table["evaluator_type"] if table["task"] == "panoptic" else PANOPTIC
+    evaluator_type = table["evaluator_type"] if table.get("task") == "panoptic" else PANOPTIC
     register_panoptic_dataset(
         name,
         root / files["images"],

@@ -25,7 +25,7 @@ from segcore.evaluation.confusion import (
 from segcore.evaluation.mess import classes_of_interest, interest_scores
 from segcore.evaluation.report import write_report
 from segcore.evaluation.stateful import StatefulEvaluator
-from segcore.images import check_labels, from_first_label, read_labels
+from segcore.images import read_class_ids
 from segcore.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class SemanticEvaluator(StatefulEvaluator):
         self.num_classes = len(self.class_names)
         self.ignore_label = metadata.ignore_label
         self.first_label = metadata.get("first_label", 0)
+        self.label_colors = metadata.get("label_colors")
         self.background_from = metadata.get("background_from")
         vocabulary = metadata.get("vocabulary")
         self.vocabulary = None if vocabulary is None else Vocabulary.load(vocabulary)
@@ -207,13 +208,14 @@ class SemanticEvaluator(StatefulEvaluator):
         path = self._label_files.get(file_name)
         if path is None:
             raise UserError(f"{file_name} is no image of dataset {self.dataset_name!r}")
-        labels = from_first_label(read_labels(path), self.ignore_label, self.first_label)
+        labels = read_class_ids(
+            path, self.num_classes, self.ignore_label, self.first_label, self.label_colors
+        )
         if labels.shape != tuple(prediction.shape):
             raise UserError(
                 f"the label map {path} has (height, width) {labels.shape}, but the prediction for "
                 f"{file_name} has {tuple(prediction.shape)}: the label map must fit the image"
             )
-        check_labels(labels, self.num_classes, self.ignore_label, path)
         ground_truth = torch.from_numpy(labels).to(prediction.device).long()
         return ground_truth.masked_fill_(ground_truth == self.ignore_label, self.num_classes)
 

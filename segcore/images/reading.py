@@ -187,29 +187,6 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         return stored_integers(opened.decode(), opened.samples, opened.orientation)
 
 
-def read_class_ids(
-    path: str | Path, num_classes: int | None, ignore_label: int | None, first_label: int = 0
-) -> np.ndarray:
-    """Read the class ids of a label map.
-
-    Args:
-        path: the label map.
-        num_classes: C; None accepts every class.
-        ignore_label: of pixels without a class.
-        first_label: the stored value of class 0; smaller values are pixels without a class.
-
-    Returns:
-        (H, W) integers, 0 ... C - 1 or ``ignore_label``.
-
-    Raises:
-        UserError: as :func:`read_labels` and :func:`check_labels`.
-    """
-    labels = from_first_label(read_labels(path), ignore_label, first_label)
-    if num_classes is not None:
-        check_labels(labels, num_classes, ignore_label, path)
-    return labels
-
-
 def from_first_label(labels: np.ndarray, ignore_label: int, first_label: int) -> np.ndarray:
     """Return class ids (H, W); ``first_label`` is class 0, smaller values are no class."""
     if first_label == 0:

@@ -7,7 +7,7 @@ from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
 from segcore.errors import UserError
-from segcore.images import read_class_ids
+from segcore.images import record_class_ids
 from segcore.mappers.augmentations import resized_crop
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.segmentation import (
@@ -49,8 +49,7 @@ class SemanticMapper(SegmentationMapper):
         path = dataset_dict.get("sem_seg_file_name")
         if path is None:
             raise UserError(f"{dataset_dict['file_name']} has no label map: training needs one")
-        first_label = dataset_dict.get("first_label", 0)
-        labels = read_class_ids(path, self.num_classes, self.ignore_label, first_label)
+        labels = record_class_ids(dataset_dict, self.num_classes, self.ignore_label)
         check_size(f"the label map {path}", labels.shape, dataset_dict, image)
         return labels.astype(np.float64)
 

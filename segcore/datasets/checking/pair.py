@@ -9,7 +9,7 @@ import numpy as np
 from segcore.datasets.checking.findings import Finding
 from segcore.datasets.checking.objects import paint_record
 from segcore.errors import UserError
-from segcore.images import Header, from_first_label, read_header, read_image, read_labels
+from segcore.images import Header, read_header, read_image, read_label_map
 
 NEARLY_EMPTY = 0.01  # fraction of the pixels that have a class
 FIRST_ROTATED = 5  # EXIF orientations from this one on swap width and height
@@ -18,12 +18,18 @@ MOST_VALUES = 20  # different wrong values that are counted in one label map
 
 class Pair(NamedTuple):
     """An image and its label map: two paths; for segments and objects their PNG or JSON file, and
-    the dataset dict that lists them."""
+    the dataset dict that lists them.
+
+    ``first_label``, ``colors`` and ``void``, further stored values of pixels without a class, say
+    how the label map is read.
+    """
 
     image: str
     labels: str
     first_label: int = 0
     record: dict | None = None
+    colors: bytes | None = None
+    void: tuple[int, ...] = ()
 
 
 @dataclass
@@ -86,7 +92,9 @@ def read_pair_labels(pair: Pair, ignore_label: int) -> np.ndarray:
     """
     if pair.record is not None:
         return paint_record(pair.record, ignore_label)
-    return from_first_label(read_labels(pair.labels), ignore_label, pair.first_label)
+    labels = read_label_map(pair.labels, ignore_label, pair.first_label, pair.colors)
+    without = np.isin(labels, [value - pair.first_label for value in pair.void])
+    return np.where(without, ignore_label, labels) if pair.void else labels
 
 
 def _read_label_map(result: Examined, ignore_label: int) -> np.ndarray | None:
@@ -98,8 +106,11 @@ def _read_label_map(result: Examined, ignore_label: int) -> np.ndarray | None:
         if header.lossy:
             result.note("lossy", f"{path} is {header.format}: store label maps as PNG", path)
             return None
-        if not header.is_label_map:
-            text = f"{path} is of mode {header.mode}: store one integer a pixel{_grey_hint(path)}"
+        if not header.is_label_map and result.pair.colors is None:
+            text = (
+                f"{path} is of mode {header.mode}: store one integer a pixel{_grey_hint(path)}, or "
+                "give every class its colour in the description"
+            )
             result.note("colours", text, path)
             return None
         return read_pair_labels(result.pair, ignore_label)
@@ -139,7 +150,7 @@ def _count(result: Examined, labels: np.ndarray, num_classes: int, ignore_label:
 
 def _compare_sizes(result: Examined, size: tuple[int, int], header: Header) -> None:
     """Compare the label map's ``size`` with that of the image, whose header is given."""
-    image, labels, _, record = result.pair
+    image, labels, record = result.pair.image, result.pair.labels, result.pair.record
     if size != result.size:
         if header.orientation >= FIRST_ROTATED and size == (header.width, header.height):
             text = (

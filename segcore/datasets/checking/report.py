@@ -8,7 +8,8 @@ import numpy as np
 
 from segcore.datasets.checking.findings import KINDS, Finding, by_kind, has_errors
 from segcore.datasets.checking.sample import write_check_page
-from segcore.datasets.checking.survey import Source, Survey, find_shared_images, survey
+from segcore.datasets.checking.source import Source
+from segcore.datasets.checking.survey import Survey, find_shared_images, survey
 from segcore.errors import MESSAGE_CHARACTERS, UserError, printable
 from segcore.runtime.files import write_text
 

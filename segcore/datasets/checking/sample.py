@@ -7,7 +7,8 @@ import numpy as np
 
 from segcore.datasets.checking.findings import KINDS, Finding, by_kind, has_errors
 from segcore.datasets.checking.pair import Examined, read_pair_labels
-from segcore.datasets.checking.survey import Source, Survey
+from segcore.datasets.checking.source import Source
+from segcore.datasets.checking.survey import Survey
 from segcore.drawing import overlays
 from segcore.drawing.page import Card, LegendEntry, Page
 from segcore.errors import UserError

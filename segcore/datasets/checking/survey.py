@@ -4,151 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from tqdm import tqdm
 
 from segcore.datasets.checking.findings import Finding
-from segcore.datasets.checking.pair import Examined, Pair, examine
-from segcore.datasets.registering import check_paths, check_registered
-from segcore.datasets.semantic import list_files, semantic_metadata
-from segcore.errors import UserError
+from segcore.datasets.checking.pair import Examined, examine
+from segcore.datasets.checking.source import Source
 from segcore.runtime.processes import process_map
-from segcore.vocabulary import Color, Vocabulary
-
-VIDEO_KINDS = ("video_semantic", "ytvis")  # evaluator_type of data sets of videos
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set to check.
-
-    Attributes:
-        name: of the data set in the report.
-        image_dir, label_dir: its two folders; of objects the latter is their JSON file.
-        image_suffix, label_suffix: ends of its files' names; None takes every image.
-        classes, colors: one a class, in the order of the label values.
-        ignore_label: label value of pixels without a class.
-        may_be_partial: whether images without a label map are allowed.
-        first_label: stored value of class 0; smaller values are pixels without a class.
-        records: dataset dicts of segments or objects, which replace the files in the two folders.
-        fault: the error of reading the file that lists them.
-    """
-
-    name: str
-    image_dir: Path
-    label_dir: Path
-    image_suffix: str | None
-    label_suffix: str | None
-    classes: tuple[str, ...]
-    colors: tuple[Color, ...]
-    ignore_label: int
-    may_be_partial: bool = False
-    first_label: int = 0
-    records: tuple[dict, ...] | None = None
-    fault: str | None = None
-
-    @classmethod
-    def from_folders(
-        cls,
-        image_dir: Path,
-        label_dir: Path,
-        vocabulary: Vocabulary,
-        *,
-        ignore_label: int | None = None,
-        image_suffix: str | None = None,
-        label_suffix: str | None = None,
-    ) -> "Source":
-        """Build from two folders; ``ignore_label`` is the vocabulary's unless given."""
-        ignored = vocabulary.ignore_label if ignore_label is None else ignore_label
-        if ignored is None:
-            raise UserError(
-                f"vocabulary {vocabulary.name} has no ignore label: give --ignore-label"
-            )
-        return cls(
-            str(image_dir),
-            image_dir,
-            label_dir,
-            image_suffix,
-            label_suffix,
-            vocabulary.names,
-            vocabulary.colors,
-            ignored,
-        )
-
-    @classmethod
-    def registered(cls, name: str, may_be_partial: bool = True) -> "Source":
-        """Build from a data set that this project has registered: label maps, segments, objects."""
-        check_registered([name])
-        metadata = MetadataCatalog.get(name)
-        if metadata.get("evaluator_type") in VIDEO_KINDS:
-            raise UserError(
-                f"dataset {name!r} holds videos, not images: datasets/prepare_vspw.py and "
-                "datasets/prepare_youtubevis.py check those of the benchmarks"
-            )
-        if metadata.get("panoptic_json") or metadata.get("json_file"):
-            return cls._of_records(name, metadata)
-        metadata = semantic_metadata(name)
-        if metadata.get("sem_seg_root") is None or not hasattr(metadata, "label_suffix"):
-            raise UserError(f"dataset {name!r} is not read from two folders: it cannot be checked")
-        return cls(
-            name,
-            Path(metadata.image_root),
-            Path(metadata.sem_seg_root),
-            metadata.image_suffix,
-            metadata.label_suffix,
-            tuple(metadata.stuff_classes),
-            tuple(metadata.stuff_colors),
-            metadata.ignore_label,
-            may_be_partial,
-            metadata.get("first_label", 0),
-        )
-
-    @classmethod
-    def _of_records(cls, name: str, metadata: Metadata) -> "Source":
-        stuff = bool(metadata.get("panoptic_json"))
-        images = Path(metadata.image_root)
-        labels = Path(metadata.panoptic_root if stuff else metadata.json_file)
-        check_paths(name, images, labels, Path(metadata.panoptic_json if stuff else labels))
-        try:
-            records, fault = tuple(DatasetCatalog.get(name)), None
-        except UserError as error:
-            records, fault = (), str(error)
-        return cls(
-            name,
-            images,
-            labels,
-            None,
-            None,
-            tuple(metadata.stuff_classes if stuff else metadata.thing_classes),
-            tuple(map(tuple, metadata.stuff_colors if stuff else metadata.thing_colors)),
-            metadata.ignore_label if stuff else len(metadata.thing_classes),
-            records=records,
-            fault=fault,
-        )
-
-    def find_pairs(self) -> tuple[list[Pair], tuple[int, int], list[Finding]]:
-        """Return the pairs in order, the numbers of images and label maps, and unpaired files.
-
-        Raises:
-            UserError: a folder is missing.
-        """
-        if self.records is not None:
-            labels = str(self.label_dir)
-            pairs = [
-                Pair(record["file_name"], record.get("pan_seg_file_name", labels), record=record)
-                for record in self.records
-            ]
-            fault = [Finding("objects", self.fault, (labels,))] if self.fault else []
-            return pairs, (len(pairs), len(pairs)), fault
-        images = list_files(self.name, self.image_dir, self.image_suffix)
-        labels = list_files(self.name, self.label_dir, self.label_suffix)
-        shared = sorted(images.keys() & labels.keys())
-        pairs = [Pair(images[key][0], labels[key][0], self.first_label) for key in shared]
-        numbers = sum(map(len, images.values())), sum(map(len, labels.values()))
-        return pairs, numbers, _find_partners(self, images, labels)
 
 
 @dataclass(frozen=True)
@@ -233,25 +96,6 @@ def find_shared_images(first: Survey, second: Survey) -> list[Finding]:
         if pair.digest in known:
             files = (known[pair.digest], pair.pair.image)
             found.append(Finding("shared", f"{files[1]} is the same image as {files[0]}", files))
-    return found
-
-
-def _find_partners(source: Source, images: dict, labels: dict) -> list[Finding]:
-    no_labels = "unlabelled" if source.may_be_partial else "no_label_map"
-    found = []
-    for kind, files, others in ((no_labels, images, labels), ("no_picture", labels, images)):
-        unpaired = sorted(files.keys() - others.keys())
-        found += [Finding(kind, path, (path,)) for key in unpaired for path in files[key]]
-    for files in (*images.values(), *labels.values()):
-        if len(files) > 1:
-            found.append(Finding("ambiguous", " and ".join(files), tuple(files)))
-    if not images.keys() & labels.keys():
-        text = (
-            f"no image in {source.image_dir} has a label map of the same name in "
-            f"{source.label_dir}: if the names differ in their ends (a_rgb.jpg, a_mask.png), give "
-            "these as suffixes"
-        )
-        found.append(Finding("no_pairs", text))
     return found
 
 

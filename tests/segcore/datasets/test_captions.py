@@ -169,7 +169,9 @@ def test_a_custom_table(tmp_path: Path) -> None:
 
 
 def test_errors_of_a_custom_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"DATASETS\.OWN names .*none\.tsv, but there is no such"):
+    with pytest.raises(
+        UserError, match=r"DATASETS\.CUSTOM names .*none\.tsv, but there is no such"
+    ):
         register_custom_file(tmp_path / "none.tsv")
     (tmp_path / "scenes_60_train.tsv").write_text("file\tcaption\na\tb\n")
     with pytest.raises(UserError, match=r"tsv: .*another data set named 'scenes_60_train'"):

@@ -296,7 +296,7 @@ def test_a_name_is_registered_once(tmp_path: Path) -> None:
     register_pair_dataset("test_web", tmp_path / "a.tar")
     with pytest.raises(UserError, match="another data set named 'test_web'"):
         register_pair_dataset("test_web", tmp_path / "b.tar")
-    with pytest.raises(UserError, match=r"DATASETS\.OWN: .*no partner"):
+    with pytest.raises(UserError, match=r"DATASETS\.CUSTOM: .*no partner"):
         register_custom_file(str(tmp_path / "a-{0..1.tar"))
 
 

@@ -19,7 +19,7 @@ from segcore.datasets import (
     register_track_dataset,
     register_video_semantic_dataset,
 )
-from segcore.datasets.checking import Source
+from segcore.datasets.checking import Source, has_errors, survey
 from segcore.datasets.presence import shown_in_video
 from segcore.datasets.tracks import read_track_records
 from segcore.datasets.video_semantic import cut, read_videos
@@ -186,10 +186,36 @@ def test_detectron2_reads_them(drawn: Path, name: str) -> None:
     assert list(loader) == [[5], [5]]
 
 
-@pytest.mark.parametrize("name", ["vspw_val", "ytvis_2019_train"])
-def test_the_checker_of_images_refuses_videos(name: str) -> None:
-    with pytest.raises(UserError, match=rf"'{name}' holds videos, not images"):
-        Source.registered(name)
+class TestTheCheck:
+    def test_label_maps(self, drawn: Path, name: str) -> None:
+        folders = (f"{drawn}/data/<video>/{kind}" for kind in ("origin", "mask"))
+        register_video_semantic_dataset(name, drawn / "test.txt", *folders, "scenes_60")
+        known = survey(Source.registered(name))
+        assert not has_errors(known.findings) and known.num_images == 10
+        counts = np.zeros(60, dtype=np.int64)
+        for video in DatasetCatalog.get(name):
+            for path in video["sem_seg_file_names"]:
+                shown = read_frame_labels(path, (32, 32), 60, 65535)
+                counts += np.bincount(shown[shown < 60], minlength=60)
+        np.testing.assert_array_equal(known.class_pixels, counts)
+
+    def test_tracks(self, drawn: Path, name: str) -> None:
+        register_tracks(name, drawn)
+        known = survey(Source.registered(name))
+        assert not has_errors(known.findings) and known.num_images == 10
+        assert known.class_pixels.any()
+
+    def test_values_that_are_no_class(self, drawn: Path, name: str) -> None:
+        folders = (f"{drawn}/data/<video>/{kind}" for kind in ("origin", "mask"))
+        classes = [f"class {number}" for number in range(3)]
+        register_video_semantic_dataset(name, drawn / "test.txt", *folders, classes)
+        known = survey(Source.registered(name))
+        assert "values" in {finding.kind for finding in known.findings if finding.is_error}
+
+    def test_a_missing_list(self, tmp_path: Path, name: str) -> None:
+        register_video_semantic_dataset(name, tmp_path / "a.txt", f"{tmp_path}/<video>", None, "a")
+        known = survey(Source.registered(name))
+        assert [finding.kind for finding in known.findings] == ["objects"]
 
 
 class TestFaultsOfFolders:
