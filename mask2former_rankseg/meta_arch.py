@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from segcore.backbones.auxiliary import SEMANTIC_LOGITS
@@ -35,7 +35,8 @@ from .config import (
     tasks_from_config,
 )
 from .criterion import Criterion
-from .inference import ImageSizes, instances, mask_boxes, panoptic, semantic
+from .inference import ImageSizes
+from .outputs import solve
 from .queries import Decoded
 from .ranking import QueryRanking, Ranked
 from .semantic_loss import semantic_loss
@@ -280,7 +281,16 @@ class MaskFormer(HasClasses, nn.Module):
         for i, item in enumerate(batched_inputs):
             selected = None if ranked is None else ranked.selected[i]
             sizes = ImageSizes.of(images.tensor.shape[-2:], images.image_sizes[i], item)
-            prediction = self._prediction(class_logits[i], mask_logits[i], sizes, selected)
+            prediction = solve(
+                self.tasks,
+                class_logits[i],
+                mask_logits[i],
+                sizes,
+                kind=self.prediction_kind,
+                scored_classes=self.scored_classes(selected),
+                classes=self.classes,
+                zero_boxes=self.published_output,
+            )
             if ranked is not None:
                 prediction["category_scores"] = ranked.category_logits[i].float().sigmoid()
                 prediction["category_ids"] = selected
@@ -295,43 +305,6 @@ class MaskFormer(HasClasses, nn.Module):
             prediction["category_scores"] = windows.category_scores
             prediction["category_ids"] = windows.category_ids
         return prediction
-
-    def _prediction(
-        self, class_logits: Tensor, mask_logits: Tensor, sizes: ImageSizes, selected: Tensor | None
-    ) -> dict:
-        """Return the outputs of all tasks: class_logits (Q, C + 1), mask_logits (Q, h, w)."""
-        tasks, prediction = self.tasks, {}
-        queries = class_logits, mask_logits, sizes
-        if tasks.semantic:
-            classes = self.scored_classes(selected)
-            prediction |= semantic(*queries, self.prediction_kind, classes, tasks.resize_scores)
-        if tasks.panoptic:
-            prediction["panoptic_seg"] = panoptic(
-                *queries,
-                self.classes.things,
-                score_threshold=tasks.score_threshold,
-                overlap_threshold=tasks.overlap_threshold,
-                whole_areas=tasks.whole_areas,
-            )
-        if tasks.instance:
-            things = self.classes.things if tasks.panoptic else None
-            prediction["instances"] = self._pack(
-                sizes.prediction, *instances(*queries, tasks.num_instances, things)
-            )
-        return prediction
-
-    def _pack(
-        self, size: tuple[int, int], scores: Tensor, classes: Tensor, masks: Tensor
-    ) -> Instances:
-        """Pack instances in Detectron2's container."""
-        boxes = scores.new_zeros(len(scores), 4) if self.published_output else mask_boxes(masks)
-        return Instances(
-            size,
-            scores=scores,
-            pred_classes=classes,
-            pred_masks=masks,
-            pred_boxes=Boxes(boxes),
-        )
 
     def _present(self, batched_inputs: list[dict]) -> Tensor:
         """Return which classes the ground truth of each image contains: (B, C) bool."""

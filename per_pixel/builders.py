@@ -111,14 +111,32 @@ def _ranking_of_tokens(cfg: CfgNode, width: int, projected: bool) -> PixelRankin
     )
 
 
+def loss_options(cfg: CfgNode) -> dict:
+    """Return the options of :class:`Criterion` that all heads of a model share.
+
+    Raises:
+        UserError: a wrong value of ``MODEL.PER_PIXEL.PIXELS`` or ``SAMPLED_PIXELS``.
+    """
+    node = cfg.MODEL.PER_PIXEL
+    check_pixels(node.PIXELS)
+    if not 0 < node.SAMPLED_PIXELS <= 1:
+        raise UserError(
+            f"MODEL.PER_PIXEL.SAMPLED_PIXELS is {node.SAMPLED_PIXELS}: use a share of the pixels "
+            "above 0, at most 1"
+        )
+    return {
+        "pixels": node.PIXELS,
+        "align_corners": node.ALIGN_CORNERS,
+        "sampled": node.SAMPLED_PIXELS,
+    }
+
+
 def criterion_from_config(cfg: CfgNode) -> Criterion:
     """Build the losses of a decode head."""
-    node, rankseg = cfg.MODEL.PER_PIXEL, cfg.MODEL.RANKSEG
+    rankseg = cfg.MODEL.RANKSEG
     trains_head = rankseg.FLAG and not (rankseg.ORACLE or rankseg.INDEPENDENT.FLAG)
-    check_pixels(node.PIXELS)
     return Criterion(
-        pixels=node.PIXELS,
-        align_corners=node.ALIGN_CORNERS,
+        **loss_options(cfg),
         multilabel_weight=rankseg.LOSS_WEIGHT if trains_head else 0.0,
         gammas=tuple(rankseg.GAMMAS),
     )

@@ -66,6 +66,9 @@ def _per_pixel_keys() -> CfgNode:
     # The pixel loss is a mean over "all" pixels, ignored ones included, as published, or over the
     # "valid" ones.
     node.PIXELS = "all"
+    # Share of the pixels, drawn at random, that the pixel loss is estimated from; 1.0: all, as
+    # published. Scores of a thousand classes at every pixel take most of a step's time and memory.
+    node.SAMPLED_PIXELS = 1.0
     # A second, convolutional head in training, its map and width; weight 0: none.
     node.AUXILIARY = CfgNode()
     node.AUXILIARY.WEIGHT = 0.0

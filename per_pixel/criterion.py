@@ -20,12 +20,14 @@ class Criterion:
     Attributes:
         pixels: see :func:`pixel_loss`.
         align_corners: resize scores to the labels with aligned corners.
+        sampled: see :func:`pixel_loss`.
         multilabel_weight: of the multi-label loss; 0: none.
         gammas: its focusing exponents of absent and of present classes.
     """
 
     pixels: str = "all"
     align_corners: bool = False
+    sampled: float = 1.0
     multilabel_weight: float = 0.0
     gammas: tuple[float, float] = (2.0, 0.0)
 
@@ -46,8 +48,14 @@ class Criterion:
         targets = labels
         if found.classes is not None:
             targets = pixels_to_ranks(labels, found.classes, present.shape[1], IGNORED)
-        options = {"pixels": self.pixels, "align_corners": self.align_corners}
-        losses = {"loss_ce": pixel_loss(found.scores, targets, **options)}
+        loss = pixel_loss(
+            found.scores,
+            targets,
+            pixels=self.pixels,
+            align_corners=self.align_corners,
+            sampled=self.sampled,
+        )
+        losses = {"loss_ce": loss}
         if self.multilabel_weight and found.category_logits is not None:
             negative, positive = self.gammas
             loss = asymmetric_loss(

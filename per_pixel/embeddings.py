@@ -19,7 +19,7 @@ from segcore.errors import UserError
 
 from . import search
 from .heads import DecodeHead, PixelScores
-from .losses import at_least_float32, resize
+from .losses import at_least_float32, at_pixels
 from .neighbours import (
     check_negatives,
     check_neighbours,
@@ -43,6 +43,8 @@ class Comparison:
         search: of the nearest classes of pixels and, for the margin, of classes.
         search_fraction: share of the pixels whose nearest classes are searched for; the others are
             compared with those of a pixel beside them. 1 / 4 is one of four consecutive pixels.
+        sampled: share of the pixels, drawn at random, that have a loss; below 1 they have no
+            neighbours to share a search with.
     """
 
     neighbours: int = 7
@@ -53,6 +55,7 @@ class Comparison:
     negatives: str = "nearest"
     search: Search = field(default_factory=Search)
     search_fraction: float = 1.0
+    sampled: float = 1.0
 
     def __post_init__(self) -> None:
         check_own_class(self.own_class)
@@ -61,6 +64,11 @@ class Comparison:
             raise UserError(
                 f"MODEL.ESSNET.SEARCH_FRACTION is {self.search_fraction:g}: use 1.0, or 1 divided "
                 "by a whole number, as 0.5, 0.25 or 0.125"
+            )
+        if self.sampled < 1 and self.share > 1:
+            raise UserError(
+                "MODEL.ESSNET.SEARCH_FRACTION below 1 shares a search among consecutive pixels: "
+                "use MODEL.PER_PIXEL.SAMPLED_PIXELS 1.0 with it"
             )
 
     @property
@@ -144,7 +152,7 @@ class EmbeddingHead(DecodeHead):
         """See :meth:`DecodeHead.losses`: ``loss_ce``, a mean over labelled pixels, and
         ``loss_margin`` of the classes."""
         found, table, how = self(features), self.embedding_table.weight, self.comparison
-        pixels = resize(found.scores, labels.shape[-2:], self.align_corners)
+        pixels, labels = at_pixels(found.scores, labels, how.sampled, self.align_corners)
         nearest = how.search.among(table, self.normalise)
         options = {"normalise": self.normalise, "nearest": nearest}
         losses = {

@@ -18,7 +18,12 @@ MEANS = ("all", "valid")
 
 
 def pixel_loss(
-    scores: Tensor, targets: Tensor, *, pixels: str = "all", align_corners: bool = False
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    pixels: str = "all",
+    align_corners: bool = False,
+    sampled: float = 1.0,
 ) -> Tensor:
     """Return the mean cross-entropy of pixels.
 
@@ -27,8 +32,11 @@ def pixel_loss(
         targets: (B, H, W) int64, columns of the scores; values outside 0 ... n - 1 are ignored.
         pixels: see :func:`number_of_pixels`.
         align_corners: resize with aligned corners.
+        sampled: share of the pixels of every image, drawn at random, that the mean is estimated
+            from; its expectation is the mean over all. Time and memory shrink with it, since
+            scores are resized at these pixels alone.
     """
-    maps = resize(scores, targets.shape[-2:], align_corners)
+    maps, targets = at_pixels(scores, targets, sampled, align_corners)
     valid = (targets >= 0) & (targets < scores.shape[1])
     targets = targets.where(valid, IGNORED)
     total = F.cross_entropy(maps, targets, ignore_index=IGNORED, reduction="sum")
@@ -41,6 +49,51 @@ def resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
+def at_pixels(
+    maps: Tensor, targets: Tensor, sampled: float, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return maps (B, n, h, w) resized to the targets (B, H, W), and these; or both at a random
+    share of the pixels, see :func:`sample`."""
+    if sampled < 1:
+        return sample(maps, targets, sampled, align_corners)
+    return resize(maps, targets.shape[-2:], align_corners), targets
+
+
+def sample(
+    maps: Tensor, targets: Tensor, share: float, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return a random share of the pixels of every image, at least one, without repetitions.
+
+    Args:
+        maps: (B, n, h, w), resized bilinearly, in float32 at least.
+        targets: (B, H, W).
+        share: of the H * W pixels, above 0.
+        align_corners: resize with aligned corners.
+    Returns:
+        The maps (B, n, 1, N) and the targets (B, 1, N) of N pixels.
+    """
+    height, width = targets.shape[-2:]
+    count = max(1, round(share * height * width))
+    order = torch.rand(len(targets), height * width, device=targets.device)
+    chosen = order.topk(count, dim=1).indices[:, None]  # (B, 1, N)
+    rows, columns = chosen // width, chosen % width
+    points = [
+        _positions(columns, width, align_corners),
+        _positions(rows, height, align_corners),
+    ]
+    maps = at_least_float32(maps)
+    grid = torch.stack(points, dim=-1).to(maps.dtype)
+    maps = F.grid_sample(maps, grid, padding_mode="border", align_corners=align_corners)
+    return maps, targets.flatten(1).gather(1, chosen[:, 0])[:, None]
+
+
+def _positions(index: Tensor, length: int, align_corners: bool) -> Tensor:
+    """Return the positions of pixels along an axis in -1 ... 1, as ``grid_sample`` counts them."""
+    if align_corners:
+        return 2 * index.double() / max(length - 1, 1) - 1
+    return (2 * index.double() + 1) / length - 1
+
+
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return a tensor of reduced precision as float32, others as they are."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
@@ -50,7 +103,7 @@ def number_of_pixels(valid: Tensor, pixels: str) -> Tensor | int:
     """Return the number of pixels that a mean of losses divides by.
 
     Args:
-        valid: (B, H, W) bool, those with a loss.
+        valid: bool, those with a loss.
         pixels: "all", ignored ones included, as in the published code; or "valid", averaged over
             the processes, at least 1.
     """

@@ -10,7 +10,7 @@ from torch import nn
 from segcore.errors import UserError
 
 from .aspp import ASPP
-from .builders import criterion_from_config, ranking_from_config
+from .builders import criterion_from_config, loss_options, ranking_from_config
 from .classifier import LinearClassifier, PixelHead, RankedClassifier
 from .config import DECODE_HEAD_REGISTRY, check_features, variant
 from .criterion import Criterion
@@ -138,6 +138,7 @@ def _embedding_head(cfg: CfgNode, decoder: nn.Module, options: dict[str, Any]) -
         negatives=node.NEGATIVES,
         search=Search(node.SEARCH, node.CLUSTERS, node.PROBES),
         search_fraction=node.SEARCH_FRACTION,
+        sampled=loss_options(cfg)["sampled"],
     )
     return EmbeddingHead(
         *(decoder, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, node.DIM, comparison),
@@ -164,7 +165,7 @@ def build_auxiliary_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> PixelHea
     return PixelHead(
         FCN(width, auxiliary.CHANNELS, norm=norm_from_config(cfg)),
         LinearClassifier(auxiliary.CHANNELS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES),
-        Criterion(pixels=node.PIXELS, align_corners=node.ALIGN_CORNERS),
+        Criterion(**loss_options(cfg)),
         in_features=[auxiliary.IN_FEATURE],
         dropout=node.DROPOUT,
     )

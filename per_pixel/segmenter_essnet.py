@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from segcore.rankseg.scores import DROPPED
 
 from .heads import PixelScores
-from .losses import number_of_pixels, resize
+from .losses import number_of_pixels, resize, sample
 from .neighbours import check_neighbours, check_own_class, own_and_nearest
 from .segmenter import SegmenterHead
 
@@ -52,15 +52,18 @@ class EssnetSegmenterHead(SegmenterHead):
         self, features: dict[str, Tensor], labels: Tensor, present: Tensor
     ) -> tuple[dict[str, Tensor], PixelScores]:
         """See :meth:`DecodeHead.losses`."""
-        found = super().forward(features)
+        found, how = super().forward(features), self.criterion
+        scores = found.scores
+        if how.sampled < 1:
+            scores, labels = sample(scores, labels, how.sampled, how.align_corners)
         # The scores of all classes at the size of the labels exist for one image at a time, and
         # are computed again for the gradient.
         sums = [
             checkpoint(self._sum_of_losses, *image, use_reentrant=False, preserve_rng_state=False)
-            for image in zip(found.scores, labels, strict=True)
+            for image in zip(scores, labels, strict=True)
         ]
         valid = (labels >= 0) & (labels < self.num_classes)
-        loss = sum(sums) / number_of_pixels(valid, self.criterion.pixels)
+        loss = sum(sums) / number_of_pixels(valid, how.pixels)
         return {"loss_ce": loss}, found
 
     def compared_scores(self, scores: Tensor, labels: Tensor) -> Tensor:

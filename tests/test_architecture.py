@@ -16,7 +16,7 @@ ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 SHELL = {"__init__", "config", "meta_arch", "checkpoint"}
 SHELL_OF = {
     "catseg_d2": {"contrastive"},
-    "mask2former_rankseg": {"head_checks", "heads", "video"},
+    "mask2former_rankseg": {"head_checks", "heads", "outputs", "video"},
     "per_pixel": {"builders", "multilabel", "pixel_builders"},
 }
 # Modules of segcore that import neither configs nor Detectron2.

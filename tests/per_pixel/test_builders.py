@@ -109,6 +109,7 @@ def test_class_tokens_of_the_backbone(keys: dict[str, object]) -> None:
         ({"PER_PIXEL.IN_FEATURES": ["res5"]}, "IN_FEATURES names res5"),
         ({"PER_PIXEL.NUM_HEADS": 3}, "CHANNELS is 16; .* multiple of the 3 attention heads"),
         ({"PER_PIXEL.PIXELS": "some"}, "PIXELS is 'some'"),
+        ({"PER_PIXEL.SAMPLED_PIXELS": 0.0}, "SAMPLED_PIXELS is 0.0: use a share"),
         ({"RANKSEG.CLASS_ROWS": "backbone"}, "class tokens have width 24: set .*CHANNELS"),
         ({**RANKSEG, "RANKSEG.TOPK": 10}, "cannot select 10 of 9 classes"),
         ({**RANKSEG, "RANKSEG.TEST_TOPK": 10}, "TEST_TOPK is 10"),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from per_pixel.criterion import Criterion
 from per_pixel.heads import PixelScores
-from per_pixel.losses import accuracy, check_pixels, pixel_loss, precision, recalls
+from per_pixel.losses import accuracy, check_pixels, pixel_loss, precision, recalls, sample
 from segcore.errors import UserError
 from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.selection import presence
@@ -25,6 +25,38 @@ def test_it_is_the_mean_over_all_or_over_valid_pixels(align_corners: bool) -> No
     for pixels, expected in (("all", losses.mean()), ("valid", losses[~IGNORED].mean())):
         loss = pixel_loss(SCORES, LABELS, pixels=pixels, align_corners=align_corners)
         torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_sampled_pixels_have_the_scores_of_the_resized_maps(align_corners: bool) -> None:
+    maps = F.interpolate(SCORES, (9, 10), mode="bilinear", align_corners=align_corners)
+    ids = torch.arange(90).view(1, 9, 10).expand(2, -1, -1)
+    torch.manual_seed(0)
+    scores, pixels = sample(SCORES, ids, 0.3, align_corners)
+    assert scores.shape == (2, 5, 1, 27) and pixels.shape == (2, 1, 27)
+    for image in range(2):
+        assert len(pixels[image].unique()) == 27  # without repetitions
+        expected = maps[image].flatten(1)[:, pixels[image, 0]]
+        torch.testing.assert_close(scores[image, :, 0], expected)
+    assert not torch.equal(pixels[0], pixels[1])
+
+
+@pytest.mark.parametrize("pixels", ["all", "valid"])
+def test_the_mean_of_sampled_losses_is_the_loss(pixels: str) -> None:
+    torch.manual_seed(0)
+    draws = [pixel_loss(SCORES, LABELS, pixels=pixels, sampled=0.2) for _ in range(400)]
+    assert torch.stack(draws).std() > 0.05
+    expected = pixel_loss(SCORES, LABELS, pixels=pixels)
+    torch.testing.assert_close(torch.stack(draws).mean(), expected, atol=0.02, rtol=0)
+
+
+def test_all_pixels_sampled_are_the_loss_and_its_gradient() -> None:
+    scores = SCORES.clone().requires_grad_()
+    maps, labels = sample(scores, LABELS, 1.0, False)
+    every, plain = (pixel_loss(maps, labels), pixel_loss(scores, LABELS))
+    torch.testing.assert_close(every, plain)
+    gradients = [torch.autograd.grad(loss, scores)[0] for loss in (every, plain)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_without_a_valid_pixel_it_is_zero_and_its_gradient_too() -> None:
