@@ -22,6 +22,7 @@ from segcore.checkpoint import convert_for_detectron2, locate
 from segcore.config.captions import add_caption_keys
 from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
 from segcore.config.solver import add_solver_keys
+from segcore.config.tracker import add_tracker_keys
 from segcore.errors import UserError, printable
 from segcore.runtime.files import expand_home, user_path
 
@@ -57,6 +58,7 @@ def add_shared_keys(cfg: CfgNode) -> None:
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
     add_solver_keys(cfg.SOLVER)
+    add_tracker_keys(cfg)
 
     # The output of a semantic model: "scores" of every class (Detectron2's "sem_seg"), or "labels"
     # ("sem_seg_labels"), which need no tensor of (classes, height, width). TOP_K adds so many of

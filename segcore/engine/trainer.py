@@ -22,7 +22,7 @@ from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
-from detectron2.utils.events import has_event_storage
+from detectron2.utils.events import EventWriter, has_event_storage
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,12 +40,15 @@ from .batch_norm import synchronize_on_cpu
 from .batches import build_train_loader
 from .categories import CategoryScores
 from .collective import collective, collective_inference
+from .evaluated_images import with_drawings
 from .optimizer import build_optimizer
 from .progress import TrainingProgress, print_results
 from .schedule import build_lr_scheduler
 from .selecting import StoppedEarly, select_weights
 from .sharding import Shard
 from .step import AutocastTrainer, autocast_dtype
+from .trackers import NONE, check_tracker
+from .tracking import ImageDropper, TrackerWriter
 from .tta import with_tta
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer's constructor wraps every model for one GPU and scales losses for CUDA, so
         # only its base class is initialised.
         TrainerBase.__init__(self)
+        check_tracker(cfg.TRACKER.NAME)
         cfg = _scale(cfg)
         model = self.build_model(cfg)
         _check_train_vocabulary(cfg, model)
@@ -87,6 +91,7 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.stopped_early = False
+        self._tracker: TrackerWriter | None = None  # in the main process, if any
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
@@ -119,6 +124,14 @@ class Trainer(DefaultTrainer):
             hooks.insert(0, CategoryScores(model, self.cfg.MODEL.RANKSEG.TOPK))
         return [TrainingProgress(), *hooks]
 
+    def build_writers(self) -> list[EventWriter]:
+        """Return Detectron2's writers and that of ``TRACKER.NAME``; the main process has them."""
+        writers = super().build_writers()
+        if self.cfg.TRACKER.NAME != NONE:
+            self._tracker = TrackerWriter(self.cfg)
+            writers.insert(0, self._tracker)  # TensorBoard's writer drops the images
+        return [*writers, ImageDropper()]
+
     def before_train(self) -> None:
         super().before_train()
         self._trainer.begin(self.start_iter)
@@ -126,6 +139,8 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any] | None:
         """Train to ``SOLVER.MAX_ITER``, or to where ``SOLVER.EARLY_STOP`` ends it; returns the
         results of the last evaluation in the main process."""
+        if self._tracker is not None:
+            self._tracker.begin(resumed=self.start_iter > 0)
         try:
             return super().train()
         except StoppedEarly:
@@ -139,6 +154,8 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, folder))
+        if folder:
+            cfg.TRACKER.IMAGES = 0  # those of the model itself have the same names
         results = self.test(cfg, self.model)
         if not folder:
             self._last_eval_results = results
@@ -229,12 +246,14 @@ class Trainer(DefaultTrainer):
                 model.set_vocabulary(_vocabulary_of(name))
             elif hasattr(model, "set_vocabulary"):
                 check_class_names(model.vocabulary, name, "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON")
+            drawn = with_drawings(cfg, name, model, evaluator)
             with _needed_outputs_only(model, evaluator):
                 if resumable and isinstance(evaluator, StatefulEvaluator):
                     evaluator = _resume(cfg, name, weights, data_loader.sampler, evaluator)
+                    drawn = evaluator
                     resumables.append(evaluator)
                 results[name] = collective_inference(
-                    with_tta(cfg, model), data_loader, evaluator, f"evaluating {name}"
+                    with_tta(cfg, model), data_loader, drawn, f"evaluating {name}"
                 )
             if comm.is_main_process():
                 logger.info("Evaluation on %s:", name)
