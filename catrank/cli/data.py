@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from catrank.cli.importing import IMPORT_WORD
 from catrank.cli.prepare import PREPARE
 from catrank.cli.word import Group, Word
 
@@ -109,7 +110,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 GROUP = Group(
-    title="check, prepare and list data sets",
+    title="import, check, prepare and list data sets",
     words={
         "check": Word(
             title="find what is wrong with a data set",
@@ -124,6 +125,7 @@ catrank data check --dataset scenes_60_train_panoptic scenes_60_test_panoptic
 """,
             interrupted=": nothing was written",
         ),
+        "import": IMPORT_WORD,
         "prepare": PREPARE,
         "status": Word(
             title="list the data sets that are ready, and how to get the others",
@@ -134,6 +136,7 @@ catrank data check --dataset scenes_60_train_panoptic scenes_60_test_panoptic
         ),
     },
     examples="""
+catrank data import instances.json --output datasets/pets
 catrank data status
 catrank data prepare ade20k --task semantic
 catrank data check --dataset ade20k_150_test_sem_seg

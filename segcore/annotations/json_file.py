@@ -12,16 +12,28 @@ MAX_BYTES = 4 * 2**30  # the largest published ones have half a GiB
 def read_annotations(path: str | Path) -> dict:
     """Return the object that a JSON file of annotations holds.
 
+    Raises:
+        UserError: as :func:`read_json_value`, or it holds something else.
+    """
+    content = read_json_value(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__} instead of an object: {{...}}")
+    return content
+
+
+def read_json_value(path: str | Path) -> object:
+    """Return what a JSON file of annotations holds.
+
     NaN and Infinity, which JSON does not have, and keys that an entry has twice are refused.
 
     Raises:
-        UserError: the file cannot be read, is too large, is not valid, or holds something else.
+        UserError: the file cannot be read, is too large or is not valid.
     """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES or not path.is_file():
             raise UserError(f"{path} is no file of annotations of at most {MAX_BYTES >> 30} GiB")
-        content = json.loads(
+        return json.loads(
             path.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
         )
     except OSError as error:
@@ -32,9 +44,6 @@ def read_annotations(path: str | Path) -> dict:
         raise UserError(f"{path} is not valid JSON: it is nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {printable(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__} instead of an object: {{...}}")
-    return content
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
