@@ -121,7 +121,7 @@ def _write(plan: Plan, item: Item) -> Result:
     if painted.ids is not None:
         png = plan.output / "panoptic" / split / f"{stem}.png"
         write_image(png, encode_ids(painted.ids))
-    place(image.path, plan.output / "images" / split / image.name, link=plan.link)
+    copy_image(image.path, plan.output / "images" / split / image.name, link=plan.link)
     return _describe(painted, palette)
 
 
@@ -135,7 +135,7 @@ def _describe(painted: Painted, palette: Palette) -> Result:
     }
 
 
-def place(source: Path, target: Path, *, link: bool) -> None:
+def copy_image(source: Path, target: Path, *, link: bool) -> None:
     """Copy a file, or make a symbolic link to it; nothing is done where there is one already.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 from catrank.imports.describing import Datasets
 from catrank.imports.export import Export, ExportClass
-from catrank.imports.image_sets import place
+from catrank.imports.image_sets import copy_image
 from catrank.imports.plan import Plan
 from catrank.imports.splitting import TRAIN, VAL, split_names
 from segcore.annotations.json_file import read_annotations
@@ -39,7 +39,7 @@ def write_track_sets(
             if track["video_id"] in ids and track["category_id"] in kept
         ]
         names = [name for video in content["videos"] for name in video["file_names"]]
-        _place_frames(export.image_dir, plan, names)
+        _copy_frames(export.image_dir, plan, names)
         file = f"tracks_{split}.json"
         table = {
             "videos": content["videos"],
@@ -69,11 +69,11 @@ def _splits(exports: Sequence[Export], plan: Plan) -> list[tuple[str, Export, Ma
     return found
 
 
-def _place_frames(folder: Path, plan: Plan, names: Sequence[str]) -> None:
+def _copy_frames(folder: Path, plan: Plan, names: Sequence[str]) -> None:
     for name in names:
         source, target = folder / name, plan.output / "frames" / name
         if not source.is_file():
             raise UserError(f"there is no frame {source}: give the folder with --images")
         if target.exists() and target.stat().st_size != source.stat().st_size:
             raise UserError(f"training and validation have different frames {name}: rename them")
-        place(source, target, link=plan.link)
+        copy_image(source, target, link=plan.link)

@@ -92,7 +92,7 @@ def register_custom_file(path: str | Path) -> tuple[str, ...]:
         datasets[name] = checked_entry(path, name, files)
         _check_name(path, name, datasets[name])
     for name, entry in datasets.items():
-        vocabulary = vocabulary_for(entry, listed, name)
+        vocabulary = vocabulary_for(path, name, entry, listed)
         listed = listed or vocabulary  # all data sets of a description have the same classes
         register_table({"datasets": {name: entry}}, vocabulary, Path(), colored=has_colors(listed))
         MetadataCatalog.get(name).custom_entry = entry

@@ -69,14 +69,15 @@ def kind_of(entry: dict) -> str:
     return next((kind for kind in KINDS if kind in entry), SEMANTIC)
 
 
-def vocabulary_for(entry: dict, vocabulary: Vocabulary | None, name: str) -> Vocabulary:
+def vocabulary_for(path: Path, name: str, entry: dict, vocabulary: Vocabulary | None) -> Vocabulary:
     """Return the classes of a data set: the vocabulary, with category ids of its file if it has no
     ids, or without a vocabulary the categories of its file.
 
     Args:
+        path: the description.
+        name: of the data set, and of the vocabulary of its categories.
         entry: as :func:`checked_entry` returns it.
         vocabulary: that of the description; None if it lists no classes.
-        name: of the data set, and of the vocabulary of its categories.
 
     Raises:
         UserError: there are no classes, or the categories do not fit the vocabulary.
@@ -84,7 +85,7 @@ def vocabulary_for(entry: dict, vocabulary: Vocabulary | None, name: str) -> Voc
     kind = kind_of(entry)
     if kind not in WITH_CATEGORIES:
         if vocabulary is None:
-            raise UserError(f"data set {name!r} has no classes: list them in 'classes'")
+            raise UserError(f"{path}: data set {name!r} has no classes: list them in 'classes'")
         return vocabulary
     if vocabulary is None:
         return vocabulary_of(read_categories(entry[kind]), name, entry[kind])

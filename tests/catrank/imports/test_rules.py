@@ -186,7 +186,7 @@ class TestUntrusted:
             ('<mask label="a" rle="5" left="0" top="0" width="9" height="9"/>', "does not fill"),
             ('<mask label="a" rle="-1,5" left="0" top="0" width="2" height="2"/>', "does not fill"),
             ('<mask label="a" rle="4" left="31" top="0" width="2" height="2"/>', "does not fit"),
-            ('<mask label="a" rle="4" left="0" top="0" width="99999999" height="9"/>', "pixels"),
+            ('<mask label="a" rle="4" left="0" top="0" width="99999999" height="9"/>', "width"),
         ],
     )
     def test_shapes_of_cvat(self, images: Path, shape: str, says: str) -> None:
