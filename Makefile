@@ -2,6 +2,7 @@
 # make test     set up, run the tests; make test-slow runs those of more than about twenty seconds each
 # make bench    speed and memory beside the baseline; BENCH=mask2former, pixel_classifiers, embeddings, groupvit, video, evaluators: of these
 # make lint     ruff: rules and layout; mypy: the types of catrank/
+# make docs     the documentation as a site: output/site/index.html
 # make clean    remove what these targets wrote; .venv stays
 #
 # An environment is made in .venv at the first call and found there by the next ones.
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint clean
+.PHONY: help setup demo test test-slow bench lint docs clean
 
 # One more than the cores of a small machine: many tests wait for processes that they start.
 JOBS ?= 3
@@ -24,9 +25,11 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 ifeq ($(origin PYTHON),command line)
 PY := $(PYTHON)
 SETUP := check
+DOCS_SETUP := check
 else
 PY := $(CURDIR)/.venv/bin/python
 SETUP := .venv/complete
+DOCS_SETUP := .venv/docs
 endif
 
 EXTRAS := .[test,dev,demo]
@@ -35,7 +38,7 @@ quietly = log=$$(mktemp); $(1) >"$$log" 2>&1 || { cat "$$log" >&2; rm -f "$$log"
 	  if [ -d .venv ]; then cat "$$log" >>.venv/setup.log; fi; rm -f "$$log"
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 9
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 10
 
 setup: $(SETUP)
 
@@ -56,12 +59,13 @@ NEEDS := torch torchvision numpy open_clip ftfy fvcore PIL yaml safetensors tqdm
 demo: NEEDS += skimage
 test test-slow: NEEDS += skimage pytest xdist pytest_timeout hatchling
 lint: NEEDS += ruff mypy
+docs: NEEDS += material mkdocstrings
 
 .PHONY: check
 check:
 	@$(PY) -c 'import importlib.util as u, sys; \
 	  lacking = ", ".join(n for n in "$(NEEDS)".split() if not u.find_spec(n)); \
-	  how = f"{sys.executable} -m pip install -e .[test,dev,demo]"; \
+	  how = f"{sys.executable} -m pip install -e .[test,dev,demo,docs]"; \
 	  sys.exit(f"error: {sys.executable} lacks {lacking}: {how}" if lacking else 0)'
 	@$(PY) -c 'import detectron2' 2>/dev/null || \
 	  { echo "Setting up d2lite, in place of Detectron2"; \
@@ -83,6 +87,15 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: $(DOCS_SETUP)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@echo "The documentation: output/site/index.html"
+
+.venv/docs: .venv/complete
+	@echo "Setting up the tools of the documentation"
+	@$(call quietly,$(PY) -m pip install --disable-pip-version-check -e '.[docs]')
+	@touch $@
 
 clean:
 	rm -rf output build dist .pytest_cache .ruff_cache *.egg-info

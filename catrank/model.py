@@ -239,7 +239,8 @@ class Model:
 
         Args:
             source: a video file, a folder of frames, or an iterable of images of one size.
-            classes, min_score: as of :meth:`segment`.
+            classes: as of :meth:`segment`.
+            min_score: as of :meth:`segment`.
             batch_size: frames that pass a model of images together.
 
         Returns:

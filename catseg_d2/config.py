@@ -61,7 +61,7 @@ def check_open_vocabulary(cfg: CfgNode, config_file: str) -> None:
 
 
 def _add_head_keys(head: CfgNode) -> None:
-    head.CLIP_PRETRAINED = "ViT-B/16"
+    head.CLIP_PRETRAINED = "ViT-B/16"  # the image and text encoders
     # A registered vocabulary, a JSON file, or (test only) "": the class names of the dataset.
     head.TRAIN_CLASS_JSON = "ade20k_847"
     head.TEST_CLASS_JSON = "ade20k_847"
@@ -70,17 +70,19 @@ def _add_head_keys(head: CfgNode) -> None:
     head.PROMPT_DEPTH = 0
     head.PROMPT_LENGTH = 0
 
-    head.NUM_LAYERS = 4
-    head.NUM_HEADS = 4
-    head.HIDDEN_DIMS = 128
-    head.FEATURE_RESOLUTION = [24, 24]
-    head.WINDOW_SIZES = 12
-    head.POOLING_SIZES = [6, 6]
-    head.ATTENTION_TYPE = "linear"
+    head.NUM_LAYERS = 4  # aggregation layers, each over positions and then over classes
+    head.NUM_HEADS = 4  # attention heads of a layer
+    head.HIDDEN_DIMS = 128  # channels of the embedded cost volume
+    head.FEATURE_RESOLUTION = [24, 24]  # grid of patches that the cost volume has
+    head.WINDOW_SIZES = 12  # side of a window of the spatial aggregation
+    head.POOLING_SIZES = [6, 6]  # pooling of positions before the class aggregation; [1, 1]: none
+    head.ATTENTION_TYPE = "linear"  # of the class aggregation
+    # Channels of the guidance by text embeddings and by image features, and of their projections.
     head.TEXT_GUIDANCE_DIM = 512
     head.TEXT_GUIDANCE_PROJ_DIM = 128
     head.APPEARANCE_GUIDANCE_DIM = 512
     head.APPEARANCE_GUIDANCE_PROJ_DIM = 128
+    # Channels of the decoder's stages, of the image features that guide them, and of projections.
     head.DECODER_DIMS = [64, 32]
     head.DECODER_GUIDANCE_DIMS = [256, 128]
     head.DECODER_GUIDANCE_PROJ_DIMS = [32, 16]
@@ -109,7 +111,7 @@ def _add_head_keys(head: CfgNode) -> None:
 
 
 def _add_patch_inference_keys(test: CfgNode) -> None:
-    test.SLIDING_WINDOW = False
+    test.SLIDING_WINDOW = False  # tiles of the image and a global view, merged
     test.PATCH_INFERENCE = CfgNode()
     # OUTPUT_SIZE: side of the resized image, its shorter side where the aspect ratio is kept; 0 =
     # do not resize. TILE: side of a tile in its pixels. OVERLAP: fraction of a tile that the next

@@ -60,7 +60,7 @@ def _groupvit_keys() -> CfgNode:
 
 def _mixreorg_keys() -> CfgNode:
     node = CfgNode()
-    node.FLAG = False
+    node.FLAG = False  # train with mixed and restored images
     # Images that are mixed with each other; a process's batch is a multiple.
     node.GROUP_SIZE = 2
     # Behind how many layers of the first stage tokens are mixed, and the side, in patches, of the

@@ -69,8 +69,8 @@ def add_maskformer2_video_config(cfg: CfgNode) -> None:
 
 
 def _add_head_keys(head: CfgNode) -> None:
-    head.MASK_DIM = 256
-    head.TRANSFORMER_ENC_LAYERS = 0
+    head.MASK_DIM = 256  # channels of the map that masks are products with
+    head.TRANSFORMER_ENC_LAYERS = 0  # encoder layers of the pixel decoder
     # "": the one of TRANSFORMER_IN_FEATURE, see decoder_names.
     head.PIXEL_DECODER_NAME = ""
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
@@ -83,11 +83,11 @@ def _add_head_keys(head: CfgNode) -> None:
 
 
 def _add_maskformer_keys(node: CfgNode) -> None:
-    node.DEEP_SUPERVISION = True
-    node.NO_OBJECT_WEIGHT = 0.1
-    node.CLASS_WEIGHT = 1.0
-    node.DICE_WEIGHT = 1.0
-    node.MASK_WEIGHT = 20.0
+    node.DEEP_SUPERVISION = True  # the output of every decoder layer has a loss
+    node.NO_OBJECT_WEIGHT = 0.1  # weight of queries without an object in the class loss
+    node.CLASS_WEIGHT = 1.0  # weight of the class loss
+    node.DICE_WEIGHT = 1.0  # weight of the Dice loss of masks
+    node.MASK_WEIGHT = 20.0  # weight of the cross-entropy (MaskFormer: focal loss) of masks
     # Of the pixels' cross-entropy, where the backbone returns semantic logits, as SeMask's does.
     node.CATE_WEIGHT = 0.4
     node.NHEADS = 8

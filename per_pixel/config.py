@@ -87,16 +87,16 @@ def _per_pixel_keys() -> CfgNode:
 def _encnet_keys() -> CfgNode:
     """Context encoding: number of codewords, and weight of the loss of the image's classes."""
     node = CfgNode()
-    node.FLAG = False
-    node.NUM_CODES = 64
-    node.LOSS_WEIGHT = 0.2
+    node.FLAG = False  # EncNet's context encoding
+    node.NUM_CODES = 64  # codewords
+    node.LOSS_WEIGHT = 0.2  # of the loss of the classes of an image
     return node
 
 
 def _essnet_keys() -> CfgNode:
     """Embeddings of pixels and classes, and the loss that compares a pixel with its neighbours."""
     node = CfgNode()
-    node.FLAG = False
+    node.FLAG = False  # ESSNet's embeddings
     # Dimensions of an embedding, and classes that a pixel is compared with besides its own.
     node.DIM = 12
     node.NEIGHBOURS = 7
@@ -126,7 +126,7 @@ def _essnet_keys() -> CfgNode:
 def _independent_keys() -> CfgNode:
     """RankSeg's independent scheme: another model, which is trained before, selects classes."""
     node = CfgNode()
-    node.FLAG = False
+    node.FLAG = False  # classes are selected by another model
     # A file of its scores (see TEST.WRITE_SCORES), or a folder with files for all data sets.
     node.SCORES = ""
     return node

@@ -21,6 +21,7 @@ def make(repository, *arguments: str) -> subprocess.CompletedProcess:
         ("test", {"torch", "skimage", "pytest", "xdist", "pytest_timeout"}),
         ("test-slow", {"torch", "pytest"}),
         ("lint", {"ruff"}),
+        ("docs", {"torch", "material", "mkdocstrings"}),
     ],
 )
 def test_the_needs_of_a_target_are_checked(repository, target, needs):

@@ -19,19 +19,19 @@ from .swin import SwinTransformer
 def add_swin_config(cfg: CfgNode) -> None:
     """Add ``MODEL.SWIN`` with the published names; the defaults are Swin-T's."""
     swin = CfgNode()
-    swin.EMBED_DIM = 96
-    swin.DEPTHS = [2, 2, 6, 2]
-    swin.NUM_HEADS = [3, 6, 12, 24]
-    swin.WINDOW_SIZE = 7
-    swin.PATCH_SIZE = 4
-    swin.MLP_RATIO = 4.0
-    swin.QKV_BIAS = True
-    swin.QK_SCALE = None
-    swin.DROP_RATE = 0.0
-    swin.ATTN_DROP_RATE = 0.0
-    swin.DROP_PATH_RATE = 0.3
-    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    swin.USE_CHECKPOINT = False
+    swin.EMBED_DIM = 96  # channels of the first stage; each stage doubles them
+    swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
+    swin.NUM_HEADS = [3, 6, 12, 24]  # attention heads of each stage
+    swin.WINDOW_SIZE = 7  # side of a window, in patches
+    swin.PATCH_SIZE = 4  # side of a patch, in pixels
+    swin.MLP_RATIO = 4.0  # hidden channels of an MLP, relative
+    swin.QKV_BIAS = True  # query, key and value have biases
+    swin.QK_SCALE = None  # scale of the products of query and key; None: 1 / sqrt(channels)
+    swin.DROP_RATE = 0.0  # dropout of patches and MLPs
+    swin.ATTN_DROP_RATE = 0.0  # dropout of attention weights
+    swin.DROP_PATH_RATE = 0.3  # stochastic depth of the last block; it rises linearly to there
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]  # feature maps that the model gets
+    swin.USE_CHECKPOINT = False  # recompute blocks in the backward pass, to save memory
     # Set by released files: the size of the pre-training images, which nothing depends on, and
     # two variations that no released model has.
     swin.PRETRAIN_IMG_SIZE = 224

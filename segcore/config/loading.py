@@ -76,9 +76,11 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # independent scheme needs them.
     cfg.TEST.WRITE_SCORES = False
 
+    # The mapper of training: what an image of a data set becomes for the model.
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     # The mapper of evaluation; "": that of training. Models that learn from captions read others.
     cfg.INPUT.TEST_DATASET_MAPPER_NAME = ""
+    # SSD's changes of brightness, contrast, saturation and hue in training.
     cfg.INPUT.COLOR_AUG_SSD = False
     # Brightness, contrast and saturation times factors from 1 - x to 1 + x.
     cfg.INPUT.COLOR_JITTER = 0.0

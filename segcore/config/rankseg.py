@@ -14,7 +14,7 @@ from segcore.rankseg.selection import check_kappa
 def add_rankseg_keys(cfg: CfgNode) -> None:
     """Add ``MODEL.RANKSEG`` with the published names and defaults, in place."""
     node = cfg.MODEL.setdefault("RANKSEG", CfgNode())
-    node.FLAG = False
+    node.FLAG = False  # rank the classes of an image first
     # Oracle: ignore the classes that are not in the ground truth (evaluation only).
     node.USE_GT = False
     node.LOSS_WEIGHT = 0
