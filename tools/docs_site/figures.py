@@ -133,8 +133,8 @@ def essnet() -> Diagram:
     for index, (x, y) in enumerate(centers):
         for k in range(9):
             angle, radius = 2 * math.pi * noise(index, k), 12 + 26 * noise(k, index, 5)
-            place = (x + radius * math.cos(angle), y + radius * math.sin(angle))
-            figure.dot(*place, 4, COLORS[index])
+            point = (x + radius * math.cos(angle), y + radius * math.sin(angle))
+            figure.dot(*point, 4, COLORS[index])
         figure.dot(x, y, 9, COLORS[index], outlined=True)
         figure.text(x, y - 52, NAMES[index], size=14)
     for k in range(7):
