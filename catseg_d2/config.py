@@ -12,6 +12,7 @@ from .aggregator import CostAggregator
 from .category import ATTENTION_TYPES
 from .encoders import ImageTextEncoder
 from .patches import PatchGeometry
+from .rank_config import add_ranking_keys
 
 
 @register_config_keys
@@ -23,6 +24,7 @@ def add_catseg_config(cfg: CfgNode) -> None:
     add_shared_keys(cfg)
     _add_head_keys(cfg.MODEL.SEM_SEG_HEAD)
     _add_patch_inference_keys(cfg.TEST)
+    add_ranking_keys(cfg)
 
     # Mean and standard deviation of CLIP's training images, RGB, 0..255.
     cfg.MODEL.CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]

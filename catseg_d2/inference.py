@@ -7,7 +7,8 @@ Shapes: n crops, T classes, K of them that enter the aggregation, P prompts a cl
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -18,28 +19,83 @@ from segcore.inference.predictions import SemanticPrediction
 from segcore.memory import batches_crops
 from segcore.vocabulary import Vocabulary
 
-from .aggregator import cost_volume, select_classes, strongest_classes
 from .background import add_background, text_without_background
 from .merging import CropLogits, UnmergedCrops, merge_crops
 from .patches import PatchPlan, WholeImage
+from .selecting import Choice, Selector
+
+
+@dataclass
+class ImageClasses:
+    """The classes of an image, which its crops share.
+
+    Attributes:
+        text: embeddings (T, P, C).
+        selector: of the classes that enter the aggregation of a crop.
+        first: the choice of the first crop.
+        logits: (T,) of the presence of each class, the maximum over the crops so far; None without
+            a ranking.
+        kept: (T,) bool, whether a crop so far keeps the class; None without a ranking.
+        background: whether a class without embedding precedes the others.
+    """
+
+    text: Tensor
+    selector: Selector
+    background: bool = False
+    first: Choice | None = field(default=None, init=False)
+    logits: Tensor | None = field(default=None, init=False)
+    kept: Tensor | None = field(default=None, init=False)
+
+    def choose(self, features: Tensor) -> tuple[Choice, Tensor]:
+        """Select classes of the next crop: see :meth:`Selector.choose`."""
+        if self.first is not None and self.selector.per_image:
+            return self.first, self.selector.cost(features, self.text, self.first)
+        choice, cost = self.selector.choose(features, self.text)
+        self.first = self.first or choice
+        if choice.logits is not None:
+            if self.logits is None:
+                self.logits = choice.logits
+                self.kept = torch.zeros_like(choice.logits, dtype=torch.bool)
+            self.logits = torch.maximum(self.logits, choice.logits)
+            self.kept[choice.classes] = True
+        return choice, cost
+
+    def categories(self) -> dict[str, Tensor]:
+        """Return, once all crops are done, which classes the image contains; {} without a ranking.
+
+        Returns:
+            "category_scores" (T,), probabilities, and "category_ids" (K,), the classes that a crop
+            kept, the most probable first. The background has the probability 0.
+        """
+        if self.logits is None:
+            return {}
+        scores, kept = self.logits.sigmoid(), self.kept.nonzero()[:, 0]
+        kept = kept[scores[kept].argsort(descending=True, stable=True)]
+        if self.background:
+            scores, kept = torch.cat([scores.new_zeros(1), scores]), kept + 1
+        return {"category_scores": scores, "category_ids": kept}
 
 
 def segment(model: nn.Module, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
     """Segment a batch of images with a ``CATSeg``; see its ``forward``."""
     results = []
     for crops, plan, size, classes in _crops_of_images(model, batched_inputs):
-        prediction = SemanticPrediction(model.prediction_kind, classes, size, model.device)
+        count = len(classes.text) + classes.background
+        prediction = SemanticPrediction(model.prediction_kind, count, size, model.device)
         merge_crops(crops, plan, size, prediction, model.merge_chunk)
-        results.append(prediction.result())
+        results.append(prediction.result() | classes.categories())
     return results
 
 
 def unmerged_crops(model: nn.Module, batched_inputs: list[dict]) -> list[UnmergedCrops]:
     """Return the un-merged predictions of a ``CATSeg`` for a batch of images."""
-    return [
-        UnmergedCrops(dict(enumerate(crops)), plan, size, classes)
-        for crops, plan, size, classes in _crops_of_images(model, batched_inputs)
-    ]
+    views = []
+    for crops, plan, size, classes in _crops_of_images(model, batched_inputs):
+        held = dict(enumerate(crops))
+        count = len(classes.text) + classes.background
+        scores = classes.categories().get("category_scores")
+        views.append(UnmergedCrops(held, plan, size, count, scores))
+    return views
 
 
 def text_embeddings(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor]:
@@ -73,12 +129,16 @@ def text_embeddings(model: nn.Module, batched_inputs: list[dict]) -> list[Tensor
 
 def _crops_of_images(
     model: nn.Module, batched_inputs: list[dict]
-) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholeImage, tuple[int, int], int]]:
-    """Yield for each image the logits of its crops, its plan, the size of the prediction and T.
+) -> Iterator[tuple[Iterator[CropLogits], PatchPlan | WholeImage, tuple[int, int], ImageClasses]]:
+    """Yield for each image the logits of its crops, its plan, the prediction's size, its classes.
 
     The iterator of an image must be consumed before that of the next one.
     """
-    texts = text_embeddings(model, batched_inputs)
+    threshold = model.background_threshold
+    classes = [
+        ImageClasses(text, model.selector(item.get("classes_kept")), bool(threshold))
+        for item, text in zip(batched_inputs, text_embeddings(model, batched_inputs), strict=True)
+    ]
     images = [item["image"].to(model.device) for item in batched_inputs]
     sizes = [
         (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
@@ -89,54 +149,64 @@ def _crops_of_images(
         for image, size in zip(images, sizes, strict=True)
     ]
     crops = (
-        (crop, text)
-        for image, plan, text in zip(images, plans, texts, strict=True)
+        (crop, of_image)
+        for image, plan, of_image in zip(images, plans, classes, strict=True)
         for crop in plan.cut(image)
     )
-    logits, threshold = predict_crops(model, crops), model.background_threshold
+    logits = predict_crops(model, crops)
     if threshold:
         logits = (add_background(crop, threshold) for crop in logits)
-    for plan, size, text in zip(plans, sizes, texts, strict=True):
-        yield itertools.islice(logits, len(plan)), plan, size, len(text) + bool(threshold)
+    for plan, size, of_image in zip(plans, sizes, classes, strict=True):
+        yield itertools.islice(logits, len(plan)), plan, size, of_image
 
 
-def predict_crops(model: nn.Module, crops: Iterator[tuple[Tensor, Tensor]]) -> Iterator[CropLogits]:
-    """Yield the logits of crops (3, H, W), RGB, 0..255, each with text embeddings (T, P, C)."""
-    small = ((model.to_clip(crop[None]), text) for crop, text in crops)
+def predict_crops(
+    model: nn.Module, crops: Iterator[tuple[Tensor, ImageClasses]]
+) -> Iterator[CropLogits]:
+    """Yield the logits of crops (3, H, W), RGB, 0..255, each with the classes of its image."""
+    small = ((model.to_clip(crop[None]), classes) for crop, classes in crops)
     while batch := list(itertools.islice(small, model.crop_chunk.size)):
-        crops_now, texts_now = zip(*batch, strict=True)
+        crops_now, classes_now = zip(*batch, strict=True)
         pixels = torch.cat(crops_now)
         del batch, crops_now  # they are as large as the pixels
         features, guidance = model.crop_chunk.run(partial(_encode, model, pixels))
-        end = 0
-        for _, group in itertools.groupby(texts_now, key=id):
-            texts = list(group)
-            start, end = end, end + len(texts)
-            yield from _aggregate_crops(
-                model, features[start:end], [x[start:end] for x in guidance], texts[0]
-            )
+        done = 0
+        while done < len(features):
+            text, selector = classes_now[done].text, classes_now[done].selector
+            here = slice(done, done + _crops_at_once(model, selector.limit(len(text))))
+            chosen = [
+                (of_image.text, *of_image.choose(crop[None]))
+                for crop, of_image in zip(features[here], classes_now[here], strict=True)
+            ]
+            inputs = zip(chosen, features[here], *(x[here] for x in guidance), strict=True)
+            done += len(chosen)
+            # Crops that keep equally many classes pass the aggregation together.
+            for _, group in itertools.groupby(inputs, lambda crop: len(crop[0][1].classes)):
+                yield from _aggregate_crops(model, *zip(*group, strict=True))
 
 
 def _aggregate_crops(
-    model: nn.Module, features: Tensor, guidance: list[Tensor], text: Tensor
+    model: nn.Module, chosen: Sequence[tuple[Tensor, Choice, Tensor]], *images: Sequence[Tensor]
 ) -> Iterator[CropLogits]:
-    """Yield the logits of crops that share text embeddings (T, P, C), in chunks of crops."""
-    classes = min(model.max_classes or len(text), len(text))
-    done = 0
-    while done < len(features):
-        here = slice(done, done + _crops_at_once(model, classes))
-        costs, kept = [], []
-        for crop in features[here].split(1):
-            cost = cost_volume(crop, text)  # of all classes: much larger than the kept part
-            kept.append(strongest_classes(cost, classes))
-            costs.append(select_classes(cost, kept[-1]))
-            del cost
-        kept = torch.cat(kept)
-        inputs = (features[here], *(x[here] for x in guidance), torch.cat(costs), text[kept])
-        del costs
-        logits = model.class_chunk.run(partial(_aggregate, model, inputs))
-        yield from (CropLogits(*crop) for crop in zip(logits, kept, strict=True))
-        done += len(kept)
+    """Yield the logits of crops that keep K classes each.
+
+    Args:
+        chosen: of each crop the text embeddings (T, P, C), its choice, and the cost volume
+            (1, K, P, h, w).
+        images: features of each crop, and twice guidance.
+    """
+    text = torch.stack([text[choice.classes] for text, choice, _ in chosen])
+    cost = torch.cat([cost for *_, cost in chosen])
+    ranks = None
+    if model.ranking is not None:
+        ranks = torch.stack([choice.ranks for _, choice, _ in chosen])
+        cost = model.ranking.scaled("cost", cost, ranks)
+    inputs = (*map(torch.stack, images), cost, text)
+    logits = model.class_chunk.run(partial(_aggregate, model, inputs))
+    if ranks is not None:
+        logits = model.ranking.scaled("logits", logits, ranks)
+    for crop, (_, choice, _) in zip(logits, chosen, strict=True):
+        yield CropLogits(crop, choice.classes)
 
 
 def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

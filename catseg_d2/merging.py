@@ -69,14 +69,14 @@ class UnmergedCrops:
         plan: of the crops.
         size: (H, W).
         num_classes: T.
-        category_scores: None: CAT-Seg has no image-level scores.
+        category_scores: (T,), of a ranking, that a class is in the image; None without.
     """
 
     crops: Mapping[int, CropLogits]
     plan: PatchPlan | WholeImage
     size: tuple[int, int]
     num_classes: int
-    category_scores: None = None
+    category_scores: Tensor | None = None
 
     @property
     def classes(self) -> Tensor:

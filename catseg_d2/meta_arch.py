@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
@@ -21,17 +20,12 @@ from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.memory import CPU_BUDGET, Chunk
-from segcore.text import TextCache, embed_vocabulary
+from segcore.rankseg.dial import ClassesKept, Dial
+from segcore.text import TextCache
 from segcore.text.token_rows import restore_token_rows
 from segcore.vocabulary import Vocabulary
 
-from .aggregator import (
-    CostAggregator,
-    cost_volume,
-    scatter_logits,
-    select_classes,
-    strongest_classes,
-)
+from .aggregator import CostAggregator
 from .background import text_without_background
 from .checkpoint import load_clip_weights, rename_published
 from .config import (
@@ -42,10 +36,14 @@ from .config import (
 )
 from .encoders import ImageTextEncoder, build_encoders, set_trainable
 from .inference import segment, unmerged_crops
-from .losses import candidate_classes, cost_loss, mask_loss, relabel
 from .merging import UnmergedCrops
 from .patches import PatchGeometry
+from .rank_adapter import RankAdapter, check_adapter, complete_ranking
+from .rank_config import adapter_from_config, ranking_from_config
+from .ranking import Ranking
 from .resampling import resize
+from .selecting import Selector
+from .training import training_losses
 
 
 @META_ARCH_REGISTRY.register()
@@ -75,6 +73,8 @@ class CATSeg(HasVocabulary, nn.Module):
         cost_loss_weight: float = 0.0,
         train_candidates: int = 0,
         clip_weights: tuple[str, str] = ("", ""),
+        ranking: Ranking | None = None,
+        rank_adapter: RankAdapter | None = None,
     ) -> None:
         """
         Args:
@@ -95,6 +95,8 @@ class CATSeg(HasVocabulary, nn.Module):
             mask_loss_weight, cost_loss_weight: of the two losses; 0 leaves a loss out.
             train_candidates: candidate classes of a training image; 0 = all seen classes.
             clip_weights: name of the CLIP model, and the source of :meth:`load_pretrained`.
+            ranking: selects the classes that enter the aggregation; None: cosine similarity does.
+            rank_adapter: the file that ``ranking`` was loaded from, if any.
         """
         super().__init__()
         self.clip = clip
@@ -109,6 +111,13 @@ class CATSeg(HasVocabulary, nn.Module):
         self.cost_loss_weight = cost_loss_weight
         self.train_candidates = train_candidates
         self.clip_weights = clip_weights
+        self.ranking = ranking
+        self.rank_adapter = rank_adapter
+        # Logits (B, T) of the last training batch and the present classes: Trainer logs scores.
+        self.category_predictions: tuple[Tensor, Tensor] | None = None
+        if ranking is not None and ranking.alone:
+            self.requires_grad_(False)
+            ranking.requires_grad_(True)
         self.prediction_kind = prediction_kind
         self.background_threshold = background_threshold
         self.class_chunk = aggregator.chunk
@@ -127,6 +136,8 @@ class CATSeg(HasVocabulary, nn.Module):
         guard(self)
         self.register_load_state_dict_pre_hook(rename_published)
         self.register_load_state_dict_pre_hook(restore_token_rows)
+        self.register_load_state_dict_pre_hook(complete_ranking)
+        self.register_load_state_dict_post_hook(check_adapter)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -142,6 +153,7 @@ class CATSeg(HasVocabulary, nn.Module):
         if not head.COST_LOSS_WEIGHT:
             clip.logit_scale.requires_grad_(False)  # nothing else reads it
         test = head.TEST_CLASS_JSON
+        memory, adapter = chunk_memory(cfg), adapter_from_config(cfg)
         return {
             "clip": clip,
             "aggregator": aggregator_from_config(cfg, clip),
@@ -155,13 +167,15 @@ class CATSeg(HasVocabulary, nn.Module):
             "max_classes": head.MAX_CLASSES,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
             "background_threshold": background_threshold(cfg),
-            "chunk_memory": chunk_memory(cfg),
+            "chunk_memory": memory,
             "ignore_label": head.IGNORE_VALUE,
             "mask_ignored_pixels": head.MASK_IGNORED_PIXELS,
             "mask_loss_weight": head.MASK_LOSS_WEIGHT,
             "cost_loss_weight": head.COST_LOSS_WEIGHT,
             "train_candidates": head.TRAIN_CANDIDATES,
             "clip_weights": (head.CLIP_PRETRAINED, cfg.MODEL.CLIP_WEIGHTS),
+            "ranking": ranking_from_config(cfg, clip.joint_width, memory, adapter),
+            "rank_adapter": adapter,
         }
 
     def load_pretrained(self) -> None:
@@ -179,22 +193,48 @@ class CATSeg(HasVocabulary, nn.Module):
         if self.background_threshold:
             text_without_background(text, vocabulary)
 
+    def selector(self, classes_kept: Dial | None = None) -> Selector:
+        """Return how the classes are selected that enter the aggregation of a crop.
+
+        Args:
+            classes_kept: how many, as of :meth:`ClassesKept.parse`; None: as the config says.
+
+        Raises:
+            UserError: it is no such number, or a threshold although the model has no ranking.
+        """
+        if self.ranking is None:
+            selector = Selector(ClassesKept(self.max_classes))
+        else:
+            selector = Selector(self.ranking.kept, self.ranking.head, self.ranking.per_image)
+        if classes_kept is None:
+            return selector
+        kept = ClassesKept.parse(classes_kept)
+        if kept.threshold and self.ranking is None:
+            raise UserError(
+                f"classes_kept is {classes_kept}: this model has no probabilities of classes to "
+                "compare with a threshold: use a number of classes or all, or name a rank adapter "
+                "in MODEL.RANKSEG.WEIGHTS"
+            )
+        return selector.keeping(kept)
+
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Segment images, or in training return the losses.
 
         Args:
             batched_inputs: one dict an image: "image" (3, H, W), RGB, 0..255; "height" and "width"
                 of the prediction, by default those of "image"; "vocabulary", as for
-                :meth:`set_vocabulary`, by default that of the model; in training "sem_seg"
-                (H, W) int64.
+                :meth:`set_vocabulary`, by default that of the model; "classes_kept", as for
+                :meth:`selector`; in training "sem_seg" (H, W) int64.
         Returns:
-            training: "loss_sem_seg" and/or "loss_cost".
+            training: "loss_sem_seg", "loss_cost" and/or "loss_category".
             inference: one dict an image. As ``prediction_kind`` says it holds "sem_seg" (T, height,
             width), scores in [0, 1], a sigmoid per class, or "sem_seg_labels" (height, width)
-            int64, their arg-max, which is computed without holding all scores.
+            int64, their arg-max, which is computed without holding all scores. With a ranking also
+            "category_scores" (T,), probabilities that a class is in the image (of several crops the
+            highest), and "category_ids" (K,), the classes kept in any crop, most probable first.
         """
         if self.training:
-            return self._losses(batched_inputs)
+            return training_losses(self, batched_inputs)
         with torch.no_grad():
             return segment(self, batched_inputs)
 
@@ -208,74 +248,7 @@ class CATSeg(HasVocabulary, nn.Module):
         crops = (crops - self.pixel_mean) / self.pixel_std
         return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
 
-    # ------------------------------------------------------------------ training
-
     @cached_property
     def train_vocabulary(self) -> Vocabulary:
         """The classes of the training labels."""
         return Vocabulary.load(self._train_vocabulary)
-
-    def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        images, labels = self._training_batch(batched_inputs)
-        features, guidance = self.clip.encode_image(self.to_clip(images))
-        text = embed_vocabulary(self.clip, self.train_vocabulary, self.templates)
-        cost = cost_volume(features, text)  # (B, T, P, h, w)
-        classes = self._candidate_classes(labels, text)  # (B, K)
-        if classes.shape[1] < len(text):
-            labels = relabel(labels, classes, len(text), self.ignore_label)
-        cost, text = select_classes(cost, classes), text[classes]
-
-        losses = {}
-        if self.cost_loss_weight:
-            loss = cost_loss(cost, labels, self.ignore_label, self.clip.logit_scale.exp())
-            losses["loss_cost"] = self.cost_loss_weight * loss
-        if self.mask_loss_weight:
-            kept = strongest_classes(cost, self.max_classes or cost.shape[1])
-            logits = self.aggregator(
-                features,
-                guidance,
-                select_classes(cost, kept),
-                select_classes(text, kept),
-            )
-            logits = scatter_logits(logits.float(), kept, cost.shape[1])
-            loss = mask_loss(
-                resize(logits, labels.shape[-2:]),
-                labels,
-                self.ignore_label,
-                self.mask_ignored_pixels,
-            )
-            losses["loss_sem_seg"] = self.mask_loss_weight * loss
-        else:
-            # Distributed training needs a gradient of unused parameters: zero.
-            unused = sum(parameter.sum() for parameter in self.aggregator.parameters())
-            losses["loss_cost"] = losses["loss_cost"] + 0.0 * unused
-        return losses
-
-    def _training_batch(self, batched_inputs: list[dict]) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, H, W) float and labels (B, H, W) int64."""
-        shapes = {item["sem_seg"].shape for item in batched_inputs}
-        if len(shapes) > 1:
-            raise UserError(
-                f"the images of a training batch differ in size {sorted(map(tuple, shapes))}: "
-                "set INPUT.CROP.SIZE and INPUT.SIZE_DIVISIBILITY to the size that they should have."
-            )
-        for item in batched_inputs:
-            highest = item["sem_seg"].masked_fill(item["sem_seg"] == self.ignore_label, -1).max()
-            if highest >= len(self.train_vocabulary):
-                raise UserError(
-                    f"{item.get('file_name', 'a training image')} has the label {int(highest)}, "
-                    f"but {self.train_vocabulary.name} has {len(self.train_vocabulary)} classes: "
-                    "fix the label, or set MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON to its vocabulary."
-                )
-        images = torch.stack([item["image"] for item in batched_inputs])
-        labels = torch.stack([item["sem_seg"] for item in batched_inputs])
-        return images.to(self.device).float(), labels.to(self.device)
-
-    def _candidate_classes(self, labels: Tensor, text: Tensor) -> Tensor:
-        """Return the ids (B, K) of the candidate classes of each image."""
-        seen = self.train_vocabulary.seen or (True,) * len(text)
-        seen = torch.tensor(seen, device=text.device)
-        if self.train_candidates:
-            mean = F.normalize(text.mean(dim=1), dim=-1)
-            return candidate_classes(labels, mean, seen, self.train_candidates)
-        return seen.nonzero()[:, 0].expand(len(labels), -1)

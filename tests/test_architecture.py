@@ -15,7 +15,7 @@ ENTRY_POINTS = {"demo", "tools", "train_net", "bench", "datasets"}
 # which is used and tested without a config.
 SHELL = {"__init__", "config", "meta_arch", "checkpoint"}
 SHELL_OF = {
-    "catseg_d2": {"contrastive"},
+    "catseg_d2": {"contrastive", "rank_adapter", "rank_config"},
     "mask2former_rankseg": {"head_checks", "heads", "outputs", "video"},
     "per_pixel": {"builders", "multilabel", "pixel_builders"},
 }

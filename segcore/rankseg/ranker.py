@@ -36,7 +36,7 @@ class Ranker(nn.Module):
     def __init__(
         self,
         head: nn.Module | None,
-        scores: RankScores,
+        scores: RankScores | None,
         *,
         kappa: int,
         test_kappa: int,
@@ -47,7 +47,7 @@ class Ranker(nn.Module):
         Args:
             head: features -> logits (B, C), see ``segcore.rankseg.heads``; None is the oracle,
                 which selects the classes of the ground truth and no other, or an independent one.
-            scores: see ``segcore.rankseg.scores``.
+            scores: see ``segcore.rankseg.scores``; None: scores do not depend on the rank.
             kappa, test_kappa: number of selected classes in training and in evaluation.
             confidence: probability below which evaluation drops a selected class; 0 drops none.
             independent: the logits come from another model.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from catseg_d2.checkpoint import load_clip_weights
+from catseg_d2.training import image_candidates
 from segcore.errors import UserError
 from segcore.vocabulary import Vocabulary
 
@@ -204,9 +205,9 @@ def test_unseen_classes_are_not_training_candidates(tiny) -> None:
     labels = torch.zeros(1, 96, 96, dtype=torch.long)
     seen = torch.tensor(model.train_vocabulary.seen)
     for _ in range(10):
-        assert seen[model._candidate_classes(labels, text)].all()
+        assert seen[image_candidates(model, labels, text)].all()
     model.train_candidates = 0
-    assert model._candidate_classes(labels, text).shape[1] == seen.sum()
+    assert image_candidates(model, labels, text).shape[1] == seen.sum()
 
 
 def test_encoders_from_a_file(tiny, tmp_path) -> None:
