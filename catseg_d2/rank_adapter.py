@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from segcore.checkpoint import locate, read_checkpoint
 from segcore.checkpoint.weights import is_for_use
 from segcore.errors import UserError, printable
+from segcore.rankseg.dial import MOST
 from segcore.runtime.files import writing
 
 from .ranking import HeadShape
@@ -80,10 +81,24 @@ class RankAdapter:
             samples = tensors.pop(SAMPLES).float()
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise no_adapter from error
-        known = content.get("format") == FORMAT and scale in ("", "logits", "cost")
-        if not known or type(encoders) is not str or type(ranks) is not int:
+        known = content.get("format") == FORMAT and type(encoders) is str
+        if not known or ((scale, ranks) != ("", 0) and not _is_scale(scale, ranks)):
             raise no_adapter
         return cls(path, encoders, shape, ranks, scale, samples, tensors)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "RankAdapter":
+        """Return the adapter of a ``CATSeg`` with a ranking."""
+        ranking = model.ranking
+        return cls(
+            "",
+            model.clip_weights[0],
+            ranking.head.shape,
+            0 if ranking.scores is None else ranking.scores.kappa,
+            ranking.scale,
+            sample_weights(model.clip),
+            ranking.state_dict(),
+        )
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""
@@ -138,6 +153,10 @@ class RankAdapter:
                 "name the adapter of this checkpoint in MODEL.RANKSEG.WEIGHTS, or the checkpoint "
                 "of this adapter in MODEL.WEIGHTS"
             )
+
+
+def _is_scale(scale: object, ranks: object) -> bool:
+    return scale in ("logits", "cost") and type(ranks) is int and 1 <= ranks <= MOST
 
 
 def complete_ranking(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
