@@ -20,12 +20,14 @@ from catrank.batching import Named, batches
 from catrank.classes import settle_vocabulary
 from catrank.defaults import default_model
 from catrank.inputs import ImageLike, Input, InputFrames, Source, is_single, open_inputs
+from catrank.keeping import keep_classes
 from catrank.loading import ModelName, find_model, for_labels
 from catrank.outputs import read_output
 from catrank.results import Result
 from catrank.streaming import CLIP_FRAMES, clip_by_clip, count_frames
 from segcore.checkpoint.checkpointer import Checkpointer
 from segcore.errors import UserError, printable
+from segcore.rankseg.dial import ClassesKept, Dial
 from segcore.runtime.files import user_path
 from segcore.video_files import Video, open_video
 from segcore.vocabulary import Vocabulary
@@ -45,6 +47,8 @@ def load(
     classes: Classes | None = None,
     device: str = "auto",
     min_score: float = 0.5,
+    classes_kept: Dial | None = None,
+    ranking: str | os.PathLike[str] | None = None,
     opts: Sequence[Any] = (),
 ) -> "Model":
     """Load a trained model.
@@ -59,11 +63,16 @@ def load(
             model with fixed classes only takes the names of these, in their order.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
         min_score: objects with a lower score are left out, 0 to 1.
+        classes_kept: classes of the vocabulary that are predicted in an image: the 32 most probable
+            (``32``), those with a probability above 0.05 (``0.05``), both (``"32,0.05"``) or
+            ``"all"``; for models that rank classes, and any CAT-Seg. None: as the config says.
+        ranking: file of a rank adapter, for a CAT-Seg checkpoint without a ranking head.
         opts: keys and values of the config in turn, ``["TEST.AMP", True]``.
 
     Raises:
         UserError: there is no such model, its checkpoint does not fit its config, the class
-            names cannot be used, or a config but no model is given.
+            names cannot be used, a config but no model is given, or the model cannot select
+            ``classes_kept``.
     """
     if model is None:
         if config is not None:
@@ -71,9 +80,13 @@ def load(
         model = default_model(with_class_names=classes is not None)
         logger.info("no model is named: it is %s", model)
     vocabulary = None if classes is None else Vocabulary.load(classes)
+    if ranking is not None:
+        opts = [*opts, "MODEL.RANKSEG.WEIGHTS", os.fspath(ranking)]
     found = find_model(model, config, device=device, opts=opts)
     if vocabulary is None and found.class_names is not None:
         vocabulary = Vocabulary.load(found.class_names)
+    if classes_kept is not None:
+        keep_classes(found.cfg, ClassesKept.parse(classes_kept))
     return Model(found.cfg, vocabulary, min_score)
 
 
@@ -158,6 +171,7 @@ class Model:
         *,
         batch_size: int = ...,
         min_score: float | None = ...,
+        classes_kept: Dial | None = ...,
         on_error: str = ...,
     ) -> Result: ...
 
@@ -169,6 +183,7 @@ class Model:
         *,
         batch_size: int = ...,
         min_score: float | None = ...,
+        classes_kept: Dial | None = ...,
         on_error: str = ...,
     ) -> Any: ...  # a result of a file, an iterator of a folder
 
@@ -180,6 +195,7 @@ class Model:
         *,
         batch_size: int = ...,
         min_score: float | None = ...,
+        classes_kept: Dial | None = ...,
         on_error: str = ...,
     ) -> Iterator[Result]: ...
 
@@ -190,6 +206,7 @@ class Model:
         *,
         batch_size: int = 8,
         min_score: float | None = None,
+        classes_kept: Dial | None = None,
         on_error: str = "raise",
     ) -> Result | Iterator[Result]:
         """Segment an image, or many.
@@ -203,6 +220,8 @@ class Model:
             batch_size: how many of many images are in memory; those that the network reads in one
                 size pass it together.
             min_score: objects with a lower score are left out; None: ``self.min_score``.
+            classes_kept: for this call alone, as of :func:`load`; for models with an open
+                vocabulary. None: as the model was loaded.
             on_error: of many images, "raise" an error for one that cannot be read, or "skip" it
                 and log a warning.
 
@@ -219,10 +238,12 @@ class Model:
         vocabulary = self._vocabulary_of(classes)
         score = self.min_score if min_score is None else check_score(min_score)
         inputs = open_inputs(source)
+        kept = None if classes_kept is None else self._kept(classes_kept)
         if not is_single(source):
-            return self._segment_all(inputs, vocabulary, batch_size, score, on_error == "skip")
+            skip = on_error == "skip"
+            return self._segment_all(inputs, vocabulary, batch_size, score, kept, skip)
         image = next(inputs)
-        return self._predict([(image.name, image.read())], vocabulary, score)[0]
+        return self._predict([(image.name, image.read())], vocabulary, score, kept)[0]
 
     def segment_video(
         self,
@@ -283,16 +304,32 @@ class Model:
             )
         return vocabulary
 
+    def _kept(self, classes_kept: Dial) -> ClassesKept:
+        """How many classes a call keeps.
+
+        Raises:
+            UserError: it is no such number, or the model cannot keep another one for a call.
+        """
+        kept = ClassesKept.parse(classes_kept)
+        if not hasattr(self.network, "selector"):
+            raise UserError(
+                f"{self.cfg.MODEL.META_ARCHITECTURE} keeps as many classes as it was loaded with: "
+                "give classes_kept to catrank.load"
+            )
+        self.network.selector(kept)  # raises an error for a threshold without probabilities
+        return kept
+
     def _segment_all(
         self,
         inputs: Iterator[Input],
         vocabulary: Vocabulary,
         batch_size: int,
         min_score: float,
+        kept: ClassesKept | None,
         skip: bool,
     ) -> Iterator[Result]:
         for batch in batches(inputs, batch_size, skip=skip):
-            yield from self._predict(batch, vocabulary, min_score)
+            yield from self._predict(batch, vocabulary, min_score, kept)
 
     def _segment_frames(
         self, video: Video, vocabulary: Vocabulary, batch_size: int, min_score: float
@@ -327,12 +364,13 @@ class Model:
         images: Sequence[Named],
         vocabulary: Vocabulary,
         min_score: float,
+        kept: ClassesKept | None = None,
         first_frame: int | None = None,
     ) -> list[Result]:
         """Segment images in memory; ``first_frame`` is the number of the first one of a video."""
         if self.reads_videos:
             return [self._one_frame(*image, vocabulary, min_score) for image in images]
-        requests = [self._request(image, vocabulary) for _, image in images]
+        requests = [self._request(image, vocabulary, kept) for _, image in images]
         # Networks pad a batch to its largest image, and padding changes predictions: only images
         # of one size pass together.
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -363,12 +401,16 @@ class Model:
         )
         return result
 
-    def _request(self, image: np.ndarray, vocabulary: Vocabulary) -> dict[str, Any]:
+    def _request(
+        self, image: np.ndarray, vocabulary: Vocabulary, kept: ClassesKept | None
+    ) -> dict[str, Any]:
         """The input of the network for an image (H, W, 3)."""
         height, width = image.shape[:2]
         request: dict[str, Any] = {"image": self.prepare(image), "height": height, "width": width}
         if self.open_vocabulary:
             request["vocabulary"] = vocabulary
+        if kept is not None:
+            request["classes_kept"] = kept
         return request
 
     def prepare(self, image: np.ndarray) -> Tensor:

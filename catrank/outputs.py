@@ -29,6 +29,8 @@ def read_output(
     more: dict[str, Any] = {"frame": frame}
     if "category_scores" in output:
         more["category_scores"] = output["category_scores"].float().cpu().numpy()
+    if "category_ids" in output:
+        more["category_ids"] = output["category_ids"].cpu().numpy()
     if "panoptic_seg" in output:
         ids, listed = output["panoptic_seg"]
         segments = tuple(

@@ -60,6 +60,8 @@ class Result:
         pixel_scores: (H, W) float32, the score of each pixel's class; None of tasks without.
         category_scores: (T,) float32, probability of each class to be in the image, from a model
             with RankSeg; else None.
+        category_ids: (K,) int64, the classes that such a model kept for the image, the most
+            probable first; else None.
         frame: index of the frame in its video; None of an image.
         tracked: whether ids stand for the same object in all frames.
     """
@@ -73,6 +75,7 @@ class Result:
     object_masks: np.ndarray | None = None
     pixel_scores: np.ndarray | None = None
     category_scores: np.ndarray | None = None
+    category_ids: np.ndarray | None = None
     frame: int | None = None
     tracked: bool = False
 
@@ -189,6 +192,21 @@ class Result:
             return []
         order = np.argsort(-self.category_scores, kind="stable")[:count]
         return [(self.vocabulary.names[i], float(self.category_scores[i])) for i in order]
+
+    @property
+    def classes_kept(self) -> int | None:
+        """How many classes could be predicted in the image; None without RankSeg."""
+        return None if self.category_ids is None else len(self.category_ids)
+
+    @property
+    def last_probability(self) -> float | None:
+        """Probability of the least probable class that was kept; None without RankSeg.
+
+        A high one means that more classes may be in the image than were kept.
+        """
+        if self.category_ids is None or self.category_scores is None:
+            return None
+        return float(self.category_scores[self.category_ids[-1]])
 
     # ---- drawn -------------------------------------------------------------------------------
 

@@ -42,6 +42,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     classes.add_argument("--vocabulary", metavar="V", help="a JSON file or a registered name")
     add("--device", default="auto", metavar="D", help="cpu, cuda, cuda:1 (a GPU, if there is one)")
     add("--min-score", type=fraction, default=0.5, metavar="X", help="of objects, 0 to 1 (0.5)")
+    add("--keep", metavar="K", help="classes kept for an image: 32, above 0.05, 32,0.05 "
+        "or all (as the config says)")  # fmt: skip
+    add("--ranking", metavar="FILE", help="a rank adapter, for a CAT-Seg without one")
     add("--alpha", type=fraction, default=0.55, metavar="X", help="weight of colours (0.55)")
     add("--overwrite", action="store_true", help="replace results of an earlier run")
     add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the config; "
@@ -56,6 +59,7 @@ def load_model(args: argparse.Namespace) -> "Model":
     """
     from catrank.model import load
     from segcore.errors import UserError, printable
+    from segcore.rankseg.dial import ClassesKept
 
     classes = args.vocabulary
     if args.classes is not None:
@@ -66,12 +70,15 @@ def load_model(args: argparse.Namespace) -> "Model":
     if name is None and args.config is None:
         name = default_model(with_class_names=classes is not None)
         note = ", because --model names none"
+    kept = None if args.keep is None else ClassesKept.parse(args.keep, "--keep")
     model = load(
         name,
         config=args.config,
         classes=classes,
         device=args.device,
         min_score=args.min_score,
+        classes_kept=kept,
+        ranking=args.ranking,
         opts=args.opts,
     )
     print(f"model: {printable(name)}{note} ({model.describe()})", flush=True)

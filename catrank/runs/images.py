@@ -95,4 +95,14 @@ def top_categories(result: Result) -> str:
     present = [(name, score) for name, score in ranked if score >= 0.5]
     names = [f"{name} {score:.0%}" for name, score in present[:MAX_CATEGORIES]]
     more = f" and {len(present) - MAX_CATEGORIES} more" if len(present) > MAX_CATEGORIES else ""
-    return f"RankSeg ranks {', '.join(names) or 'no category above 50%'}{more}"
+    ranks = f"RankSeg ranks {', '.join(names) or 'no category above 50%'}{more}"
+    return f"{ranks}; {kept_classes(result)}"
+
+
+def kept_classes(result: Result) -> str:
+    """Return how many classes were kept, and the probability of the last one."""
+    count, last = result.classes_kept, result.last_probability
+    if count is None or last is None:
+        return "all classes are kept"
+    of = f"{count:,} of {len(result.vocabulary):,} classes kept"
+    return f"{of}, the last one has {last:.2%}"
