@@ -18,14 +18,14 @@ def curves_svg(curves: Mapping[str, Curve], x_label: str, *, logarithmic: bool =
         x_label: name of the x axis.
         logarithmic: doubling x is a step of the same length everywhere; all x are above 0.
     """
-    place = math.log2 if logarithmic else float
+    position = math.log2 if logarithmic else float
     xs = sorted({x for curve in curves.values() for x, _ in curve})
     ys = [y for curve in curves.values() for _, y in curve]
     low, high = min(0.0, *ys), max(0.0, *ys)
-    first, last = place(xs[0]), place(xs[-1])
+    first, last = position(xs[0]), position(xs[-1])
 
     def column(x: float) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * (place(x) - first) / ((last - first) or 1.0)
+        return MARGIN + (WIDTH - 2 * MARGIN) * (position(x) - first) / ((last - first) or 1.0)
 
     def row(y: float) -> float:
         return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - low) / ((high - low) or 1.0)

@@ -8,6 +8,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
+import catseg_d2  # noqa: F401  adds its model and its config keys
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
 from segcore.errors import UserError
