@@ -29,6 +29,8 @@ def add_ranking_keys(cfg: CfgNode) -> None:
     node.NUM_LAYERS = 1
     # Give each class token the pooled cost volume of its class.
     node.POOLED_COST = True
+    # Classes that the head ranks: those with the highest cosine similarity, if there are more.
+    node.LIMIT = 1024
     # A trained scale for each rank: of the "cost" volume before the aggregation, or of the
     # "logits" behind it; "" = none.
     node.SCALE = ""
@@ -67,7 +69,7 @@ def ranking_from_config(
     else:
         shape, scale, ranks = adapter.shape, adapter.scale, adapter.ranks
     ranking = Ranking(
-        ClassRanker(joint_width, shape, chunk_memory=memory),
+        ClassRanker(joint_width, shape, limit=node.LIMIT, chunk_memory=memory),
         TemperatureScores(ranks, no_object=False) if ranks else None,
         scale=scale,
         kappa=kappa,
@@ -102,6 +104,7 @@ def _check(cfg: CfgNode) -> None:
     rules = {
         "TOPK": (node.TOPK >= 0, "a number of classes, 0 for MAX_CLASSES"),
         "TEST_TOPK": (node.TEST_TOPK >= 0, "a number of classes, 0 for TOPK"),
+        "LIMIT": (node.LIMIT >= 1, "a number of classes"),
         "CONFIDENCE": (0 <= node.CONFIDENCE < 1, "a probability below 1, 0 for none"),
         "PRIOR": (0 <= node.PRIOR < 1, "a probability below 1, 0 for one half"),
         "SCALE": (node.SCALE in SCALES, "'', 'cost' or 'logits'"),

@@ -10,7 +10,7 @@ positions, L image tokens, E width of the head.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +23,12 @@ from segcore.rankseg.dial import ClassesKept
 from segcore.rankseg.layers import DecoderLayer
 from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.ranker import Ranker
-from segcore.rankseg.scores import TemperatureScores
+from segcore.rankseg.scores import TemperatureScores, scatter_columns
 
 OUT_OF_MEMORY = "lower MODEL.RANKSEG.HIDDEN_DIM, the width of the ranking head"
-# Initial factor of the cosine similarities that compete at a position.
-COMPETITION_SCALE = 30.0
-LEAST_LOG_SHARE = -10.0  # a class's share of a position; lower ones are as good as none
+SCALE = 30.0  # initial factor of the distance to the best class of a position
+LEAST_DISTANCE = -10.0  # times the factor; farther classes are as good as none
+LIMIT = 1024
 EVIDENCE = 4  # numbers per class that :func:`pooled_cost` returns
 
 
@@ -92,6 +92,7 @@ class ClassRanker(nn.Module):
         joint_width: int,
         shape: HeadShape,
         *,
+        limit: int = LIMIT,
         dropout: float = 0.1,
         chunk_memory: int = CPU_BUDGET,
     ) -> None:
@@ -99,12 +100,14 @@ class ClassRanker(nn.Module):
         Args:
             joint_width: C.
             shape: of the head.
+            limit: of more classes those with the highest cosine similarity anywhere are ranked, and
+                the others have the probability 0: cost beyond a cosine similarity is bounded.
             dropout: its probability in training.
             chunk_memory: bytes of the temporaries of a chunk of classes.
         """
         super().__init__()
         width, feedforward_dim = shape.width, shape.feedforward_dim or 2 * shape.width
-        self.shape = shape
+        self.shape, self.limit = shape, limit
         self.floats_of_tokens = 8 * width + 2 * feedforward_dim  # of a class, beside its costs
         self.floats = Chunk(chunk_memory // 4, OUT_OF_MEMORY)  # of a chunk of classes
         self.token_proj = nn.Linear(joint_width, width)
@@ -114,7 +117,7 @@ class ClassRanker(nn.Module):
             self.evidence_proj = nn.Sequential(
                 nn.Linear(EVIDENCE, width), nn.GELU(), nn.Linear(width, width)
             )
-        self.log_scale = nn.Parameter(torch.tensor(math.log(COMPETITION_SCALE)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
         self.layers = nn.ModuleList(
             DecoderLayer(width, shape.num_heads, feedforward_dim, dropout)
             for _ in range(shape.num_layers)
@@ -141,27 +144,37 @@ class ClassRanker(nn.Module):
         names = names.expand(len(features), -1, -1) if names.ndim == 2 else names
         tokens = self.input_proj(self._image_tokens(features))
         if torch.is_grad_enabled():
-            return self._logits(cells, tokens, [names])
-        return self.floats.run(lambda: self._logits(cells, tokens, self._chunks(cells, names)))
+            return self._logits(cells, tokens, names, names.shape[1])
+        per_class = len(cells) * (self.floats_of_tokens + 4 * cells.shape[2])
+        return self.floats.run(
+            lambda: self._logits(cells, tokens, names, max(self.floats.size // per_class, 1))
+        )
 
-    def _logits(self, cells: Tensor, tokens: Tensor, parts: Sequence[Tensor]) -> Tensor:
-        """cells (B, C, N), tokens (B, L, E), parts of the classes (B, t, C) -> (B, T)."""
-        competition, cost = None, None
-        if self.evidence_proj is not None:
-            for part in parts:
+    def _logits(self, cells: Tensor, tokens: Tensor, names: Tensor, chunk: int) -> Tensor:
+        """cells (B, C, N), tokens (B, L, E), names (B, T, C), ``chunk`` at a time -> (B, T)."""
+        classes, best, peaks = names.shape[1], None, []
+        if self.evidence_proj is not None or classes > self.limit:
+            for part in names.split(chunk, dim=1):
                 cost = part @ cells
-                here = torch.logsumexp(cost * self.log_scale.exp(), dim=1)
-                competition = here if competition is None else torch.logaddexp(competition, here)
-        logits = []
-        for part in parts:
-            x = self.token_proj(part)
-            if competition is not None:
-                cost = cost if len(parts) == 1 else part @ cells  # else there is too much to keep
-                x = x + self.evidence_proj(pooled_cost(cost, competition, self.log_scale.exp()))
-            for layer in self.layers:
-                x = layer(x, x.new_zeros(()), tokens, tokens)
-            logits.append(self.classifier(x)[..., 0])
-        return torch.cat(logits, dim=1).float()
+                peaks.append(cost.amax(dim=2))
+                here = cost.amax(dim=1)
+                best = here if best is None else torch.maximum(best, here)
+        if classes <= self.limit:
+            parts = names.split(chunk, dim=1)
+            return torch.cat([self._classify(cells, tokens, best, x) for x in parts], dim=1)
+        ids = torch.cat(peaks, dim=1).topk(self.limit, dim=1).indices
+        parts = names[torch.arange(len(ids), device=ids.device)[:, None], ids].split(chunk, dim=1)
+        logits = torch.cat([self._classify(cells, tokens, best, x) for x in parts], dim=1)
+        return scatter_columns(logits, ids, classes)
+
+    def _classify(self, cells: Tensor, tokens: Tensor, best: Tensor, names: Tensor) -> Tensor:
+        """Return the logits (B, t) of classes (B, t, C); ``best`` is of :func:`pooled_cost`."""
+        x = self.token_proj(names)
+        if self.evidence_proj is not None:
+            x = x + self.evidence_proj(pooled_cost(names @ cells, best, self.log_scale.exp()))
+        for layer in self.layers:
+            x = layer(x, x.new_zeros(()), tokens, tokens)
+        return self.classifier(x)[..., 0].float()
 
     def _image_tokens(self, features: Tensor) -> Tensor:
         """Average unit-norm features (B, C, h, w) over the cells of a grid: (B, L, C)."""
@@ -170,26 +183,22 @@ class ClassRanker(nn.Module):
             features = F.adaptive_avg_pool2d(features, self.shape.pool)
         return features.flatten(2).transpose(1, 2)
 
-    def _chunks(self, cells: Tensor, names: Tensor) -> Sequence[Tensor]:
-        """Divide the classes (B, T, C) into chunks that fit the memory."""
-        per_class = len(cells) * (self.floats_of_tokens + 4 * cells.shape[2])
-        return names.split(max(self.floats.size // per_class, 1), dim=1)
 
-
-def pooled_cost(cost: Tensor, competition: Tensor, scale: Tensor) -> Tensor:
+def pooled_cost(cost: Tensor, best: Tensor, scale: Tensor) -> Tensor:
     """Pool the cost volume of each class over positions: is it anywhere, and how much of it?
 
     Args:
         cost: cosine similarities (B, t, N).
-        competition: logarithm (B, N) of the sum of exp(scale * cost) over all T classes.
-        scale: of the competition, a scalar.
+        best: (B, N), the highest one of all T classes at each position.
+        scale: of the distance to it, a scalar.
     Returns:
-        (B, t, 4): maximum and mean cosine; of the class's share of a position, which a softmax over
-        all classes gives, the logarithms of the maximum and the mean, divided by 10.
+        (B, t, 4): maximum and mean cosine; of the distance to the best class, times ``scale``, the
+        maximum and the logarithm of the mean exponential, divided by 10. Neither depends on how
+        many classes there are, only on how good the best one is.
     """
-    share = (cost * scale - competition[:, None]).clamp(min=LEAST_LOG_SHARE)
-    mean_share = torch.logsumexp(share, dim=2) - math.log(share.shape[2])
-    pooled = [cost.amax(dim=2), cost.mean(dim=2), share.amax(dim=2) / 10, mean_share / 10]
+    distance = (scale * (cost - best[:, None])).clamp(min=LEAST_DISTANCE)
+    extent = torch.logsumexp(distance, dim=2) - math.log(distance.shape[2])
+    pooled = [cost.amax(dim=2), cost.mean(dim=2), distance.amax(dim=2) / 10, extent / 10]
     return torch.stack(pooled, dim=-1)
 
 

@@ -21,6 +21,7 @@ from chapters import (
     OUTPUT,
     Outcome,
     datasets,
+    dial,
     limits,
     open_vocabulary,
     photographs,
@@ -36,10 +37,11 @@ from segcore.errors import exit_on_user_error
 from segcore.runtime.console import Console, duration, open_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CHAPTERS = (photographs, ranking, open_vocabulary, segments, videos, limits)
+CHAPTERS = (photographs, ranking, open_vocabulary, dial, segments, videos, limits)
 STEPS = [
     *datasets.STEPS,
     *open_vocabulary.STEPS,
+    *dial.STEPS,
     *(step for chapter in (ranking, segments, videos) for step in chapter.STEPS),
     *photographs.STEPS,
     *limits.STEPS,

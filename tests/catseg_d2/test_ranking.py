@@ -70,17 +70,30 @@ def test_each_crop_may_have_its_own_candidates() -> None:
 
 
 def test_pooled_cost_measures_presence_and_extent() -> None:
-    cost = torch.tensor([[[0.9, 0.1, 0.1, 0.1], [0.2, 0.8, 0.8, 0.8], [0.1, 0.1, 0.1, 0.1]]])
-    scale = torch.tensor(20.0)
-    competition = torch.logsumexp(scale * cost, dim=1)
-    peak, mean, share, extent = pooled_cost(cost, competition, scale)[0].unbind(-1)
-    torch.testing.assert_close(peak, torch.tensor([0.9, 0.8, 0.1]))
-    torch.testing.assert_close(mean, torch.tensor([0.3, 0.65, 0.1]))
-    assert (share[:2] > -0.01).all()
-    assert share[2] < -0.9
-    torch.testing.assert_close(
-        (10 * extent[:2]).exp(), torch.tensor([0.25, 0.75]), atol=1e-3, rtol=0
-    )
+    cost = torch.tensor([[[0.9, 0.1, 0.1, 0.1], [0.2, 0.8, 0.8, 0.8], [0.2, 0.2, 0.2, 0.2]]])
+    best, scale = cost.amax(dim=1), torch.tensor(20.0)
+    peak, mean, distance, extent = pooled_cost(cost, best, scale)[0].unbind(-1)
+    torch.testing.assert_close(peak, torch.tensor([0.9, 0.8, 0.2]))
+    torch.testing.assert_close(mean, torch.tensor([0.3, 0.65, 0.2]))
+    torch.testing.assert_close(distance, torch.tensor([0.0, 0.0, -1.0]))
+    share = torch.tensor([0.25, 0.75])
+    torch.testing.assert_close((10 * extent[:2]).exp(), share, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_of_many_classes_those_with_the_highest_cosine_are_ranked(pooled: bool) -> None:
+    shape = HeadShape(16, 2, pooled_cost=pooled)
+    (features, text), order = make_inputs(30), torch.randperm(30)
+    head, limited = make_head(shape), make_head(shape, limit=8)
+    with torch.no_grad():
+        logits, some = head(features, text), limited(features, text)
+        torch.testing.assert_close(limited(features, text[order]), some[:, order])
+    cells = F.normalize(features.flatten(2), dim=1)
+    peaks = (F.normalize(text.mean(dim=1), dim=-1) @ cells).amax(dim=2)
+    for crop in range(2):
+        kept = peaks[crop].topk(8).indices
+        torch.testing.assert_close(some[crop, kept], logits[crop, kept])
+        assert (some[crop].sigmoid() > 0).sum() == 8
 
 
 def test_memory_of_twenty_thousand_classes() -> None:

@@ -45,7 +45,8 @@ def results(tmp_path):
         {"id": UNSEEN, "name": "<b>this</b>", "score": 0.9},
         {"id": 3, "name": "other", "score": 0.4},
     ]
-    for folder in ("segmented", "segmented_colors", "segmented_rankseg", "segmented_without"):
+    folders = ("segmented", "segmented_colors", "segmented_rankseg", "segmented_without")
+    for folder in (*folders, "segmented_kept_4", "segmented_kept_16"):
         for name in (f"{i:06}" for i in range(12)):
             save(tmp_path / f"datasets/scenes-60/demo/images/{name}.png", image)
             save(tmp_path / f"datasets/scenes-60/demo/labels/{name}.png", ground_truth)
@@ -97,6 +98,14 @@ def test_class_names_of_your_choice(chapter, results, page):
     assert outcome.error is None and ("CAT-Seg", "mIoU, seen classes", "26.5") in outcome.rows
     assert (results / "sheet.png").exists() or (page.folder / "sheet.png").exists()
     assert len(list((page.folder / "images").glob("*.png"))) == 6 * 4
+
+
+def test_the_dial(chapter, results, page):
+    outcome = chapter("dial").write(page, results)
+    text = page.write().read_text()
+    for name in ("4 kept", "16 kept", "all kept"):
+        assert text.count(f"{name}, 75% correct") == 3
+    assert outcome.error is None
 
 
 @pytest.mark.parametrize("seen, unseen", [(30.0, 4.0), (13.0, 22.0)])
