@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from catrank.cli.configuring import CONFIG_WORD
 from catrank.cli.importing import IMPORT_WORD
 from catrank.cli.prepare import PREPARE
 from catrank.cli.word import Group, Word
@@ -125,6 +126,7 @@ catrank data check --dataset scenes_60_train_panoptic scenes_60_test_panoptic
 """,
             interrupted=": nothing was written",
         ),
+        "config": CONFIG_WORD,
         "import": IMPORT_WORD,
         "prepare": PREPARE,
         "status": Word(

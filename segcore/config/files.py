@@ -15,6 +15,11 @@ from yaml.constructor import ConstructorError
 from segcore.errors import UserError, printable
 from segcore.runtime.files import user_path
 
+# Beside the package in a source folder, inside the package in an installed wheel.
+CONFIG_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "configs",
+    Path(__file__).resolve().parents[1] / "configs",
+)
 MAX_CONFIG_BYTES = 256 << 10
 MAX_VALUES = 20_000  # keys, values and lists of a file; a whole written config has 1,500
 MAX_DEPTH = 40
@@ -57,7 +62,8 @@ def _collect(
 
 
 def _bases(path: Path, value: Any) -> list[Path]:
-    """Return the files that ``_BASE_`` names, relative to the file that holds it."""
+    """Return the files that ``_BASE_`` names, relative to the file that holds it; a name of which
+    there is no such file is that of one of CatRank's configs."""
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise UserError(
@@ -67,10 +73,11 @@ def _bases(path: Path, value: Any) -> list[Path]:
     bases = []
     for name in names:
         try:
-            base = path.parent / user_path(name)
+            files = [folder / user_path(name) for folder in (path.parent, *CONFIG_FOLDERS)]
         except UserError as error:
             raise UserError(f"{printable(path)}: {BASE_KEY} {error}") from error
-        if not is_file(base):
+        base = next(filter(is_file, files), None)
+        if base is None:
             raise UserError(f"{printable(path)}: its {BASE_KEY} {printable(name)} is not a file")
         bases.append(base)
     return bases

@@ -20,17 +20,18 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 from segcore.checkpoint import convert_for_detectron2, locate
 from segcore.config.captions import add_caption_keys
-from segcore.config.files import MAX_CONFIG_BYTES, MAX_DEPTH, is_file, read_chain
+from segcore.config.files import (
+    CONFIG_FOLDERS,
+    MAX_CONFIG_BYTES,
+    MAX_DEPTH,
+    is_file,
+    read_chain,
+)
 from segcore.config.solver import add_solver_keys
 from segcore.config.tracker import add_tracker_keys
 from segcore.errors import UserError, printable
 from segcore.runtime.files import expand_home, user_path
 
-# Beside the package in a source folder, inside the package in an installed wheel.
-CONFIG_FOLDERS = (
-    Path(__file__).resolve().parents[2] / "configs",
-    Path(__file__).resolve().parents[1] / "configs",
-)
 TASK_SWITCHES = "MODEL.MASK_FORMER.TEST"  # has SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,300}")
 
