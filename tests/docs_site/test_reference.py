@@ -34,7 +34,7 @@ def test_comments_of_assignments(tmp_path: Path) -> None:
         "    cfg.B = 2\n    cfg.C = 3  # and C\n\n    cfg.D = '#x'\n"
     )
     found = [config_keys.comment_of(path, line) for line in (3, 6, 7, 9)]
-    assert found == ["", "Of B, in pixels.", "Of B, in pixels. and C", ""]
+    assert found == ["", "Of B, in pixels.", "and C", ""]
 
 
 def test_the_page_of_keys_is_a_table(keys: dict[str, config_keys.Key]) -> None:

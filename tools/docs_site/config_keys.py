@@ -86,7 +86,7 @@ def _leaves(node: CfgNode, positions: dict, prefix: str) -> Iterator[Key]:
 
 
 def comment_of(path: Path, line: int) -> str:
-    """Return the comment of an assignment: behind it, and above it or above its group.
+    """Return the comment of an assignment: above and behind it, or else above its group.
 
     Args:
         path: of the file.
@@ -94,6 +94,9 @@ def comment_of(path: Path, line: int) -> str:
     """
     lines = path.read_text("utf-8").splitlines()
     above: list[str] = []
+    behind = re.search(r"  # (.*)$", lines[line - 1])
+    if behind and not _comment(lines[line - 2]):
+        return behind[1]
     index = line - 2
     while index >= 0 and lines[index].strip() and not _comment(lines[index]):
         if re.match(r"\s*(def|class|if|for|@|\"\"\")", lines[index]):
@@ -102,7 +105,6 @@ def comment_of(path: Path, line: int) -> str:
     while index >= 0 and (text := _comment(lines[index])):
         above.insert(0, text)
         index -= 1
-    behind = re.search(r"  # (.*)$", lines[line - 1])
     return " ".join([*above, *([behind[1]] if behind else [])])
 
 
@@ -118,7 +120,7 @@ def page() -> str:
         sections[key.name.rpartition(".")[0] or "Top level"].append(key)
     parts = [HEAD]
     for section, keys in sorted(sections.items()):
-        parts.append(f"## {section}\n\n| key | default | of | |\n| --- | --- | --- | --- |\n")
+        parts.append(f"## {section}\n\n| key | default | | of |\n| --- | --- | --- | --- |\n")
         parts += [_row(key) for key in keys]
         parts.append("\n")
     return "".join(parts)
@@ -128,7 +130,7 @@ def _row(key: Key) -> str:
     short = key.name.rpartition(".")[2]
     default = repr(key.default).replace("|", "\\|")
     comment = key.comment.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-    return f"| `{short}` | `{default}` | {PARTS[key.package]} | {comment} |\n"
+    return f"| `{short}` | `{default}` | {comment} | {PARTS[key.package]} |\n"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """MkDocs' hooks: pages from outside docs/, generated references, links between them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Return a page with the links of the site."""
     return for_site(markdown, page.file.src_uri)[0]
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Return a page without the roles of references in docstrings, ":class:`Model`"."""
+    return re.sub(r":(?:mod|class|func|meth|attr|data):(?=<code>)", "", html)
 
 
 def on_pre_build(config: MkDocsConfig) -> None:
