@@ -10,7 +10,8 @@ from PIL import Image
 
 from catrank import import_families
 from catrank.cli import main
-from catrank.starting_configs import STARTS, write_starting_config
+from catrank.starting_configs import write_starting_config
+from catrank.starting_models import STARTS
 from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.scenes import SCENES_60, Settings, VideoSettings, write_scenes, write_videos

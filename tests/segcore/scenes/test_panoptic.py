@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data.datasets import load_coco_json
 
 from segcore.errors import UserError
 from segcore.images import read_image, read_labels
@@ -132,14 +133,10 @@ class TestInstances:
 
 
 class TestDetectron2:
-    """Only the real Detectron2 reads COCO's files, not d2lite."""
+    """Detectron2's readers of COCO's files."""
 
     def test_reads_instances(self, split):
         folder, _ = split
-        try:
-            from detectron2.data.datasets import load_coco_json
-        except ImportError:
-            pytest.skip("d2lite has no reader of COCO files")
         rows = load_coco_json(str(folder / "instances.json"), str(folder / "images"))
         ground_truth = content(folder, "instances.json")["annotations"]
         assert [(row["image_id"], len(row["annotations"])) for row in rows] == [
