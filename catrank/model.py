@@ -67,7 +67,7 @@ def load(
             (``32``), those with a probability above 0.05 (``0.05``), both (``"32,0.05"``) or
             ``"all"``; for models that rank classes, and any CAT-Seg. None: as the config says.
         ranking: file of a rank adapter, for a CAT-Seg checkpoint without a ranking head.
-        opts: keys and values of the config in turn, ``["TEST.AMP", True]``.
+        opts: keys and values of the config in turn, ``["MODEL.PRECISION", "bfloat16"]``.
 
     Raises:
         UserError: there is no such model, its checkpoint does not fit its config, the class

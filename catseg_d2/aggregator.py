@@ -23,7 +23,9 @@ DROPPED_LOGIT = -100.0  # of classes outside of the aggregation: a score of zero
 
 
 def cost_volume(features: Tensor, text: Tensor) -> Tensor:
-    """Compute the cosine similarity of every position with every prompt.
+    """Compute the cosine similarity of every position with every prompt, in float32.
+
+    Close class names have cosine similarities that differ by less than bfloat16 resolves.
 
     Args:
         features: (B, C, H, W), not normalised.
@@ -31,7 +33,8 @@ def cost_volume(features: Tensor, text: Tensor) -> Tensor:
     Returns:
         (B, T, P, H, W) in [-1, 1].
     """
-    return torch.einsum("bchw,tpc->btphw", F.normalize(features, dim=1), text)
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("bchw,tpc->btphw", F.normalize(features.float(), dim=1), text.float())
 
 
 def strongest_classes(cost: Tensor, number: int) -> Tensor:

@@ -123,8 +123,9 @@ class LinearAttention:
         """
         pad_key, pad_value, padding = pad
         pad_key = F.elu(pad_key) + 1
-        memory = padding * pad_key[:, :, None] * pad_value[:, None, :]
-        mass = padding * pad_key
+        # The sums over classes are float32 under autocast, too.
+        memory = (padding * pad_key[:, :, None] * pad_value[:, None, :]).float()
+        mass = (padding * pad_key).float()
         for key, value in keys_values:
             key = F.elu(key) + 1
             memory = memory + torch.einsum("bthwnd,bthwne->bhwnde", key, value)

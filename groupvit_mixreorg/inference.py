@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
+from segcore.inference.precision import FLOAT32, Precision
 from segcore.inference.sliding import Sliding
 from segcore.inference.windows import Window
 
@@ -87,6 +88,7 @@ def segment_images(
     texts: Sequence[Tensor | None],
     sizes: Sequence[Size],
     settings: ZeroShot,
+    precision: Precision = FLOAT32,
 ) -> list[UnmergedSegments]:
     """Segment images; windows of one size pass through the network together.
 
@@ -97,6 +99,7 @@ def segment_images(
             segments themselves are the classes, each the one of its pixels.
         sizes: (height, width) of the predictions.
         settings: of the windows and scores.
+        precision: of the image encoder.
     """
     images = [settings.prepare(image) for image in images]
     waiting: dict[Size, list[tuple[int, Window]]] = defaultdict(list)
@@ -110,7 +113,7 @@ def segment_images(
             batch = group[start : start + at_once]
             pixels = torch.stack([window.of(images[index]) for index, window in batch])
             own = [texts[index] for index, _ in batch]
-            segmented = _segment(model, pixels, own, settings)
+            segmented = _segment(model, pixels, own, settings, precision)
             for (index, window), parts in zip(batch, segmented, strict=True):
                 found[index].append(SegmentedWindow(window, *parts))
     return [
@@ -120,11 +123,17 @@ def segment_images(
 
 
 def _segment(
-    model: GroupViTModel, windows: Tensor, texts: Sequence[Tensor | None], settings: ZeroShot
+    model: GroupViTModel,
+    windows: Tensor,
+    texts: Sequence[Tensor | None],
+    settings: ZeroShot,
+    precision: Precision,
 ) -> list[tuple[Tensor, Tensor]]:
     """Return the segment of each pixel and the scores of the segments, of windows (B, 3, H, W)."""
     size = tuple(windows.shape[-2:])
-    found = model.embed_images(_whole_patches(windows, model.image_encoder.patch_size))
+    pixels = _whole_patches(windows, model.image_encoder.patch_size)
+    with precision.autocast(windows.device):
+        found = model.embed_images(pixels)
     segments = segments_of_pixels(found.features.shares.float(), found.features.grid, size)
     results = []
     for index, text in enumerate(texts):

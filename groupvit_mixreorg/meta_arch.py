@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from segcore.checkpoint.weights import guard
 from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
+from segcore.inference.compiling import refuse_compile
+from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
 from segcore.memory import CPU_BUDGET, memory_budget
@@ -61,6 +63,7 @@ class GroupViT(HasVocabulary, nn.Module):
         zero_shot: ZeroShot | None = None,
         predicts_segments: bool = False,
         prediction_kind: PredictionKind = SCORES,
+        precision: Precision = FLOAT32,
         chunk_memory: int = CPU_BUDGET,
     ) -> None:
         """
@@ -75,6 +78,7 @@ class GroupViT(HasVocabulary, nn.Module):
             zero_shot: windows and scores of predictions.
             predicts_segments: predict the segments instead of classes.
             prediction_kind: form of the prediction.
+            precision: of the image encoder, for predictions.
             chunk_memory: bytes of the temporaries of a chunk of prompts.
         """
         super().__init__()
@@ -83,7 +87,7 @@ class GroupViT(HasVocabulary, nn.Module):
         self.templates = templates
         self.zero_shot = zero_shot or ZeroShot()
         self.predicts_segments = predicts_segments
-        self.prediction_kind = prediction_kind
+        self.prediction_kind, self.precision = prediction_kind, precision
         self.text_cache = TextCache(chunk_memory=chunk_memory)
         self.tokenize = CaptionTokenizer(model.context_length)
         self._vocabulary = self._segment_names() if predicts_segments else vocabulary
@@ -97,6 +101,7 @@ class GroupViT(HasVocabulary, nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
+        refuse_compile(cfg)
         test = cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON
         return {
             "model": model_from_config(cfg),
@@ -110,6 +115,7 @@ class GroupViT(HasVocabulary, nn.Module):
             "zero_shot": zero_shot_from_config(cfg),
             "predicts_segments": cfg.MODEL.ZERO_SHOT.SEGMENTS,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "precision": precision_from_config(cfg),
             "chunk_memory": memory_budget(cfg.MODEL.DEVICE),
         }
 
@@ -161,7 +167,7 @@ class GroupViT(HasVocabulary, nn.Module):
             (item.get("height", image.shape[-2]), item.get("width", image.shape[-1]))
             for item, image in zip(batched_inputs, images, strict=True)
         ]
-        return segment_images(self.model, images, texts, sizes, settings)
+        return segment_images(self.model, images, texts, sizes, settings, self.precision)
 
     @torch.no_grad()
     def classify(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
@@ -174,12 +180,17 @@ class GroupViT(HasVocabulary, nn.Module):
             one dict an image with "category_scores" (T,), whose sum is 1; without the background.
         """
         images = self._normalise(stack_images(batched_inputs, self._patch_size))
-        vectors, of_model = self.model.embed_images(images).vector, self._vocabulary
+        vectors, of_model = self._image_vectors(images), self._vocabulary
         texts = [self._texts(item.get("vocabulary", of_model)) for item in batched_inputs]
         return [
             {"category_scores": (self.model.scale * text @ vector).softmax(dim=0)}
             for vector, text in zip(vectors, texts, strict=True)
         ]
+
+    @in_precision
+    def _image_vectors(self, images: Tensor) -> Tensor:
+        """Embed whole images (B, 3, H, W), normalised: (B, C)."""
+        return self.model.embed_images(images).vector
 
     @property
     def _patch_size(self) -> int:
@@ -247,7 +258,7 @@ class GroupViT(HasVocabulary, nn.Module):
     def _embed_pairs(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
         images = self._normalise(stack_images(batched_inputs, self._patch_size))
         tokens = self.tokenize([item["caption"] for item in batched_inputs]).to(self.device)
-        vectors = self.model.embed_images(images).vector
+        vectors = self._image_vectors(images)
         texts = F.normalize(self.model.encode_text(tokens), dim=-1)
         return [
             {"image_embedding": image, "text_embedding": text}

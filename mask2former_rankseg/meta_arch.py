@@ -20,6 +20,8 @@ from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
+from segcore.inference.compiling import refuse_compile
+from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.sliding import Sliding
 from segcore.inference.unmerged import mean_prediction
@@ -64,6 +66,7 @@ class MaskFormer(HasClasses, nn.Module):
         ranking: QueryRanking | None = None,
         tasks: Tasks | None = None,
         prediction_kind: PredictionKind = SCORES,
+        precision: Precision = FLOAT32,
         classes: ModelClasses | None = None,
         only_present: bool = False,
         deep_supervision: bool = True,
@@ -82,6 +85,7 @@ class MaskFormer(HasClasses, nn.Module):
             ranking: RankSeg; None: the model without it.
             tasks: which tasks to solve at inference.
             prediction_kind: form of the semantic prediction.
+            precision: of the network, for predictions.
             classes: their names, and which are things; the panoptic task needs the latter.
             only_present: oracle: at inference, predict classes of the ground truth only.
             deep_supervision: compute losses after every decoder layer, not after the last alone.
@@ -97,7 +101,7 @@ class MaskFormer(HasClasses, nn.Module):
         self.num_classes = num_classes
         self.size_divisibility = size_divisibility
         self.tasks = tasks or Tasks()
-        self.prediction_kind = prediction_kind
+        self.prediction_kind, self.precision = prediction_kind, precision
         self.classes = classes or ModelClasses()
         self.only_present = only_present
         self.deep_supervision = deep_supervision
@@ -115,6 +119,7 @@ class MaskFormer(HasClasses, nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
+        refuse_compile(cfg)
         backbone = build_backbone(cfg)
         node = cfg.MODEL.MASK_FORMER
         return {
@@ -128,6 +133,7 @@ class MaskFormer(HasClasses, nn.Module):
             "ranking": ranking_from_config(cfg),
             "tasks": tasks_from_config(cfg),
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "precision": precision_from_config(cfg),
             "classes": classes_from_config(cfg),
             "only_present": only_present(cfg),
             "deep_supervision": node.DEEP_SUPERVISION,
@@ -203,6 +209,7 @@ class MaskFormer(HasClasses, nn.Module):
         masks = padded_masks(batched_inputs, size, self.device)
         return [label.to(self.device) for label in labels], masks
 
+    @in_precision
     def predict(
         self, images: Tensor, batched_inputs: list[dict]
     ) -> tuple[Tensor, Tensor, Ranked | None]:

@@ -20,6 +20,8 @@ from segcore.checkpoint.weights import guard
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
+from segcore.inference.compiling import refuse_compile
+from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.rankseg.oracle import instance_classes, presence_in_ground_truth
 from segcore.rankseg.selection import presence
@@ -53,6 +55,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         sliding: Sliding | None = None,
         align_corners: bool = False,
         prediction_kind: PredictionKind = SCORES,
+        precision: Precision = FLOAT32,
         classes: ModelClasses | None = None,
         only_present: bool = False,
         oracle: bool = False,
@@ -69,6 +72,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             sliding: the windows of inference; None: whole images.
             align_corners: resize scores with aligned corners.
             prediction_kind: form of the prediction.
+            precision: of the network, for predictions.
             classes: their names.
             only_present: oracle: at inference, predict classes of the ground truth only.
             oracle: the decode head selects the classes of the ground truth.
@@ -82,7 +86,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
         self.ignore_label = ignore_label
         self.sliding = sliding or Sliding()
         self.align_corners = align_corners
-        self.prediction_kind = prediction_kind
+        self.prediction_kind, self.precision = prediction_kind, precision
         self.classes = classes or ModelClasses()
         self.only_present = only_present
         self.oracle, self.independent = oracle, independent
@@ -98,6 +102,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
+        refuse_compile(cfg)
         backbone = build_backbone(cfg)
         shapes, node = backbone.output_shape(), cfg.MODEL.PER_PIXEL
         return {
@@ -114,6 +119,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             ),
             "align_corners": node.ALIGN_CORNERS,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "precision": precision_from_config(cfg),
             "classes": classes_from_config(cfg),
             "only_present": only_present(cfg),
             "oracle": cfg.MODEL.RANKSEG.FLAG and cfg.MODEL.RANKSEG.ORACLE,
@@ -170,7 +176,7 @@ class PerPixelSegmenter(HasClasses, nn.Module):
 
         def predict(pixels: Tensor, indices: Sequence[int]) -> PixelScores:
             of_crops = None if selecting is None else selecting[list(indices)]
-            return self.decode_head(self.backbone(pixels), of_crops)
+            return self._score(pixels, of_crops)
 
         images = [self.normalise(item["image"]) for item in batched_inputs]
         crops = predict_crops(predict, images, self.sliding, self.decode_head.num_columns)
@@ -178,6 +184,11 @@ class PerPixelSegmenter(HasClasses, nn.Module):
             self._unmerged(crops[index], image, item, present[index] if self.only_present else None)
             for index, (image, item) in enumerate(zip(images, batched_inputs, strict=True))
         ]
+
+    @in_precision
+    def _score(self, pixels: Tensor, selecting: Tensor | None) -> PixelScores:
+        """Return the scores of crops (b, 3, H, W), normalised; see :class:`DecodeHead`."""
+        return self.decode_head(self.backbone(pixels), selecting)
 
     def normalise(self, image: Tensor) -> Tensor:
         """Normalise an image (3, H, W), 0..255."""

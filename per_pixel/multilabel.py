@@ -19,6 +19,8 @@ from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
+from segcore.inference.compiling import refuse_compile
+from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
 from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.selection import presence
 
@@ -50,6 +52,7 @@ class Query2Label(HasClasses, nn.Module):
         clip: float = 0.0,
         focus_gradient: bool = False,
         loss_weight: float = 1000.0,
+        precision: Precision = FLOAT32,
         classes: ModelClasses | None = None,
     ) -> None:
         """
@@ -61,13 +64,14 @@ class Query2Label(HasClasses, nn.Module):
             feature: name of the map.
             gammas, clip, focus_gradient: of :func:`segcore.rankseg.losses.asymmetric_loss`.
             loss_weight: factor on its mean.
+            precision: of the network, for predictions.
             classes: their names.
         """
         super().__init__()
         self.backbone, self.head = backbone, head
         self.num_classes, self.feature = num_classes, feature
         self.gammas, self.clip, self.focus_gradient = tuple(gammas), clip, focus_gradient
-        self.loss_weight = loss_weight
+        self.loss_weight, self.precision = loss_weight, precision
         self.classes = classes or ModelClasses()
         # Logits and ground truth of the last training batch, for logging.
         self.category_predictions: tuple[Tensor, Tensor] | None = None
@@ -80,6 +84,7 @@ class Query2Label(HasClasses, nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
+        refuse_compile(cfg)
         node, num_classes = cfg.MODEL.QUERY2LABEL, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
@@ -110,6 +115,7 @@ class Query2Label(HasClasses, nn.Module):
             "clip": node.CLIP,
             "focus_gradient": node.FOCUS_GRADIENT,
             "loss_weight": node.LOSS_WEIGHT,
+            "precision": precision_from_config(cfg),
             "classes": classes_from_config(cfg),
         }
 
@@ -140,6 +146,7 @@ class Query2Label(HasClasses, nn.Module):
             {"category_logits": row, "category_scores": row.sigmoid()} for row in logits.float()
         ]
 
+    @in_precision
     def _logits(self, images: list[Tensor]) -> Tensor:
         """Return (B, K) of images of one size."""
         return self.head(self.backbone(torch.stack(images))[self.feature])

@@ -180,6 +180,9 @@ def describe_input(cfg: CfgNode) -> dict[str, Any]:
 
 def describe_precision(cfg: CfgNode) -> dict[str, Any]:
     """Describe the model's numeric precision."""
+    if cfg.MODEL.PRECISION != "float32":
+        rounded = cfg.MODEL.PRECISION
+        return {"numbers": "float32", "matrix products": rounded, "convolutions": rounded}
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     rounded = on_gpu and torch.backends.cudnn.allow_tf32
     return {

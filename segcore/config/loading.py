@@ -55,6 +55,13 @@ def add_shared_keys(cfg: CfgNode) -> None:
     # checkpoint carries, else those of the data set.
     cfg.MODEL.SEM_SEG_HEAD.CLASSES = ""
 
+    # Of predictions: "float32", or "bfloat16" for the networks' products (autocast). Training has
+    # SOLVER.AMP.
+    cfg.MODEL.PRECISION = "float32"
+    # Compile the networks for predictions, by a mode of torch.compile: "default",
+    # "reduce-overhead" (CUDA graphs), "max-autotune", "max-autotune-no-cudagraphs"; "": do not.
+    cfg.MODEL.COMPILE = ""
+
     # False: a checkpoint must fit the model key by key.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 

@@ -1,6 +1,7 @@
 """Windows of maps, and of resized maps."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,8 +65,8 @@ class WindowResize:
             window: the wanted part of the resized map.
             align_corners: the centres of the corner points coincide, not the maps' outer edges.
         """
-        self._rows = _Axis(source[0], target[0], window.top, window.bottom, align_corners)
-        self._columns = _Axis(source[1], target[1], window.left, window.right, align_corners)
+        self._rows = _axis(source[0], target[0], window.top, window.bottom, align_corners)
+        self._columns = _axis(source[1], target[1], window.left, window.right, align_corners)
         self.needs = Window(*self._rows.needs, *self._columns.needs)
 
     def __call__(self, part: Tensor) -> Tensor:
@@ -76,10 +77,13 @@ class WindowResize:
 class _Axis:
     """Points first ... last - 1 of ``target``, each between two of ``source``."""
 
+    # Not inference tensors, whose later use with gradients would be an error.
+    @torch.inference_mode(False)
     def __init__(
         self, source: int, target: int, first: int, last: int, align_corners: bool
     ) -> None:
         self.needs = (first, last)
+        self._copies: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
         self.same = source == target
         if not self.same:
             points = torch.arange(first, last)
@@ -91,14 +95,23 @@ class _Axis:
             low = position.long()
             high = (low + 1).clamp(max=source - 1)
             self.needs = (int(low[0]), int(high[-1]) + 1)
-            self.weight = position - low
-            self.low, self.high = low - low[0], high - low[0]
+            self._points = low - low[0], high - low[0], position - low
 
     def apply(self, maps: Tensor, dim: int) -> Tensor:
         if self.same:
             return maps.float()
-        low, high, weight = (x.to(maps.device) for x in (self.low, self.high, self.weight))
+        low, high, weight = self._points_on(maps.device)
         weight = weight if dim == 2 else weight[:, None]
         # Only the needed part of a large image becomes floats.
         low, high = (maps.index_select(dim, x).float() for x in (low, high))
         return low.lerp_(high, weight)
+
+    @torch.inference_mode(False)
+    def _points_on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the lower and upper neighbour of every point, and the weight of the upper one."""
+        if device not in self._copies:  # a copy to a GPU takes longer than its use
+            self._copies[device] = tuple(x.to(device) for x in self._points)
+        return self._copies[device]
+
+
+_axis = lru_cache(maxsize=256)(_Axis)  # the images of a data set have few sizes

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -58,14 +59,30 @@ def text_fingerprint(encoder: TextEncoder) -> int:
     It is a sum of 64-bit integers, each times a different odd number, modulo 2**64: one pass over
     the memory, fast enough for every image.
     """
-    total = torch.zeros((), dtype=torch.int64, device=text_device(encoder))
-    factors = 2 * torch.arange(_PART, device=total.device) + 1
-    for tensor in encoder.text_state():
-        bits = tensor.detach().flatten().view(torch.uint8)
-        whole = len(bits) // 8 * 8
-        for part in (*bits[:whole].view(torch.int64).split(_PART), bits[whole:].long()):
-            total = total * 31 + (part * factors[: len(part)]).sum()
+    device = text_device(encoder)
+    size = CPU_INTEGERS if device.type == "cpu" else GPU_INTEGERS
+    total = torch.zeros((), dtype=torch.int64, device=device)
+    factors = 2 * torch.arange(size, device=device) + 1
+    for part in _integers(encoder.text_state(), size):
+        total = total * 31 + (part * factors[: len(part)]).sum()
     return int(total)
 
 
-_PART = 1 << 17  # integers that fit the cache of a processor
+CPU_INTEGERS = 1 << 17  # fit the cache of a processor
+GPU_INTEGERS = 1 << 23  # few kernels, because their launches take longer than their work
+
+
+def _integers(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the bits of tensors as 64-bit integers, at most ``size`` at a time."""
+    waiting: list[Tensor] = []
+    for tensor in tensors:
+        bits = tensor.detach().flatten().view(torch.uint8)
+        whole = len(bits) // 8 * 8
+        for part in (*bits[:whole].view(torch.int64).split(size), bits[whole:].long()):
+            if waiting and sum(map(len, waiting)) + len(part) > size:
+                yield waiting[0] if len(waiting) == 1 else torch.cat(waiting)
+                waiting.clear()
+            if len(part):
+                waiting.append(part)
+    if waiting:
+        yield torch.cat(waiting)

@@ -1,0 +1,100 @@
+"""The numeric precision in which networks predict, ``MODEL.PRECISION``.
+
+The parameters stay in float32: autocast rounds the inputs of matrix products and convolutions. What
+follows a network (scores, labels, merging) is computed in float32.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from segcore.errors import UserError, printable
+
+logger = logging.getLogger(__name__)
+
+KEY = "MODEL.PRECISION"
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+# Names that torch.cpu.get_capabilities gives to instructions that multiply bfloat16 numbers.
+CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision of predictions.
+
+    Attributes:
+        name: of ``DTYPES``.
+    """
+
+    name: str = "float32"
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """Return the context in which a network predicts; float32 keeps the surrounding one."""
+        dtype = DTYPES[self.name]
+        return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+FLOAT32 = Precision()
+
+
+def in_precision(predict: Function) -> Function:
+    """Decorate a method of a model with ``precision`` and ``device``, which runs its network.
+
+    The method runs in the precision, and its floating-point results are float32. In training it is
+    called as it is: ``SOLVER.AMP.ENABLED`` sets the precision there.
+    """
+
+    @wraps(predict)
+    def in_its_precision(model: Any, *args: Any, **options: Any) -> Any:
+        if model.training or model.precision == FLOAT32:
+            return predict(model, *args, **options)
+        with model.precision.autocast(model.device):
+            result = predict(model, *args, **options)
+        return tree_map_only(Tensor, _to_float32, result)
+
+    return in_its_precision  # type: ignore[return-value]
+
+
+def _to_float32(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def precision_from_config(cfg: CfgNode) -> Precision:
+    """Return the precision of ``MODEL.PRECISION``; log a warning where it makes a CPU slower.
+
+    Raises:
+        UserError: there is no such precision, or the GPU does not have it.
+    """
+    name = cfg.MODEL.PRECISION
+    if name not in DTYPES:
+        raise UserError(f"{KEY} is {printable(name)}: use {' or '.join(DTYPES)}.")
+    if name != "float32" and not has_bfloat16(torch.device(cfg.MODEL.DEVICE)):
+        if cfg.MODEL.DEVICE != "cpu":
+            raise UserError(f"{KEY} is bfloat16, which this GPU does not have: use float32.")
+        logger.warning(
+            "%s is bfloat16, but this CPU has no instructions for it: predictions take longer than "
+            "in float32",
+            KEY,
+        )
+    return Precision(name)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 numbers in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is None:  # an older release of PyTorch, which does not list them
+        return True
+    known = capabilities()
+    return any(known.get(name) for name in CPU_INSTRUCTIONS)
