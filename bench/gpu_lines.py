@@ -30,8 +30,12 @@ from measure import memory_now, memory_peak, seconds
 from torch import Tensor, nn
 from vocabulary import many_class_names
 
+from segcore.inference.precision import Precision
+
 NUMBERS = (19, 58, 150, 847)  # of classes
 COMPILED_NUMBER = 150
+COMPILE_MODES = ("default", "reduce-overhead")
+KEPT = 32  # classes that enter the aggregation, of larger vocabularies
 PER_PIXEL_MODELS = ("segmenter_b", "upernet_swin_b")
 PRECISIONS = ("float32", "tf32", "bf16")
 SWIN_L = (
@@ -57,10 +61,15 @@ class Effort:
 TINY = Effort(warm_up=0, seconds=0.0, calls=1)
 
 
+def allow_tf32(name: str) -> None:
+    """Compute the products that are in float32 in TF32, unless ``name`` is float32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
+
+
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """Compute products in float32, in TF32, or under autocast in bfloat16."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name != "float32"
+    allow_tf32(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     context = torch.autocast(device, torch.bfloat16) if name == "bf16" else nullcontext()
     with context:
@@ -94,49 +103,66 @@ def line(function: Callable[[], Any], effort: Effort, images: int, **names: obje
 def catseg_lines(config: str, with_compiled: bool, tiny: bool) -> Iterator[dict]:
     """Measure CAT-Seg and the baseline: patch inference, label maps."""
     effort = TINY if tiny else Effort()
-    model = catseg_models.build(
-        config,
-        TEST__SLIDING_WINDOW=True,
-        TEST__SEM_SEG_OUTPUT="labels",
-        MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
-    ).eval()
+    model = _catseg(config)
     image = catseg_models.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
     image = image.to(model.device)
-    baseline = BaselineCATSeg(model)
+    baseline, wanted = BaselineCATSeg(model), None
     for number in NUMBERS[:1] if tiny else NUMBERS:
         vocabulary = PUBLISHED_VOCABULARIES.get(number) or many_class_names(number)
         model.set_vocabulary(vocabulary)
         baseline.set_vocabulary(vocabulary)
         expected = None
         for name in PRECISIONS:
-            prediction = partial(predict_labels, model, image)
-            with precision(name):
-                found = line(prediction, effort, 1, classes=number, way="ours", precision=name)
-                labels = prediction()
+            found, labels = _catseg_line(model, image, name, effort, classes=number, way="ours")
             expected = labels if expected is None else expected
+            yield found | {"other labels": _others(labels, expected)}
+        kept = 4 if tiny else KEPT
+        if number > kept:
+            names = {"classes": number, "way": f"ours, {kept} kept"}
+            model.max_classes, usual = kept, model.max_classes
+            found, labels = _catseg_line(model, image, "bf16", effort, **names)
+            model.max_classes = usual
             yield found | {"other labels": _others(labels, expected)}
         prediction = partial(predict_labels, baseline, image)
         for name in PRECISIONS:
             with precision(name):
                 found = line(prediction, effort, 1, classes=number, way="baseline", precision=name)
             yield found | {"other labels": ""}
-        if with_compiled and number == COMPILED_NUMBER:
-            yield _compiled(model, image, number, expected, effort)
+        if number == COMPILED_NUMBER:
+            wanted = expected
+    for mode in COMPILE_MODES if with_compiled and not tiny else ():
+        model = _catseg(config, MODEL__COMPILE=mode)
+        model.set_vocabulary(PUBLISHED_VOCABULARIES[COMPILED_NUMBER])
+        names = {"classes": COMPILED_NUMBER, "way": f"ours, compiled, {mode}"}
+        found, labels = _catseg_line(model, image, "bf16", effort, **names)
+        yield found | {"other labels": _others(labels, wanted)}
 
 
-def _compiled(
-    model: nn.Module, image: Tensor, number: int, expected: Tensor, effort: Effort
-) -> dict:
-    model.aggregator.compile(fullgraph=True)
+def _catseg(config: str, **keys: object) -> nn.Module:
+    """Return CAT-Seg as published evaluation builds it, with label maps."""
+    return catseg_models.build(
+        config,
+        TEST__SLIDING_WINDOW=True,
+        TEST__SEM_SEG_OUTPUT="labels",
+        MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
+        **keys,
+    ).eval()
+
+
+def _catseg_line(
+    model: nn.Module, image: Tensor, name: str, effort: Effort, **names: object
+) -> tuple[dict, Tensor | None]:
+    """Return a line of our model in a precision, and its labels; None after an error."""
+    allow_tf32(name)
+    model.precision = Precision("bfloat16" if name == "bf16" else "float32")
     prediction = partial(predict_labels, model, image)
-    with precision("bf16"):
-        found = line(prediction, effort, 1, classes=number, way="ours", precision="bf16, compiled")
-        others = "" if "Error" in found["images/s"] else _others(prediction(), expected)
-    model.aggregator._compiled_call_impl = None
-    return found | {"other labels": others}
+    found = line(prediction, effort, 1, **names, precision=name)
+    return found, None if found["GB"] == "" else prediction()
 
 
-def _others(labels: Tensor, expected: Tensor) -> str:
+def _others(labels: Tensor | None, expected: Tensor | None) -> str:
+    if labels is None or expected is None:
+        return ""
     return f"{(labels != expected).float().mean().item():.2%}"
 
 

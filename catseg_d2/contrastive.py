@@ -15,6 +15,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import precision_from_config, refuse_compile
+from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.text import CaptionTokenizer, contrastive_loss, stack_images
 
 from .checkpoint import load_clip_weights
@@ -34,17 +36,19 @@ class ContrastiveCLIP(nn.Module):
         clip: ImageTextEncoder,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        precision: Precision = FLOAT32,
         clip_weights: tuple[str, str] = ("", ""),
     ) -> None:
         """
         Args:
             clip: the two encoders.
             pixel_mean, pixel_std: of CLIP, RGB, 0..255.
+            precision: of the image encoder, for predictions.
             clip_weights: name of the CLIP model, and the source of :meth:`load_pretrained`.
         """
         super().__init__()
         self.clip = clip
-        self.clip_weights = clip_weights
+        self.clip_weights, self.precision = clip_weights, precision
         self.tokenize = CaptionTokenizer(clip.context_length)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -53,11 +57,13 @@ class ContrastiveCLIP(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
+        refuse_compile(cfg)
         name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
         return {
             "clip": build_encoders(name),
             "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
+            "precision": precision_from_config(cfg),
             "clip_weights": (name, cfg.MODEL.CLIP_WEIGHTS),
         }
 
@@ -90,8 +96,12 @@ class ContrastiveCLIP(nn.Module):
         if self.training:
             return {"loss_contrastive": self._loss(images, tokens)}
         with torch.no_grad():
-            pairs = zip(self.clip.embed_image(images), self.clip.encode_text(tokens), strict=True)
+            pairs = zip(self._embed(images), self.clip.encode_text(tokens), strict=True)
             return [{"image_embedding": image, "text_embedding": text} for image, text in pairs]
+
+    @in_precision
+    def _embed(self, images: Tensor) -> Tensor:
+        return self.clip.embed_image(images)
 
     def _images(self, batched_inputs: list[dict]) -> Tensor:
         """Return normalised images (B, 3, H, W)."""

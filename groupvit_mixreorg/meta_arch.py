@@ -17,10 +17,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import precision_from_config, refuse_compile
 from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
-from segcore.inference.compiling import refuse_compile
-from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
+from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.unmerged import mean_prediction
 from segcore.memory import CPU_BUDGET, memory_budget

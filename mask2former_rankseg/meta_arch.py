@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from segcore.backbones.auxiliary import SEMANTIC_LOGITS
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import precision_from_config, refuse_compile
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
-from segcore.inference.compiling import refuse_compile
-from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
+from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.inference.sliding import Sliding
 from segcore.inference.unmerged import mean_prediction

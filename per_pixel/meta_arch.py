@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import precision_from_config, refuse_compile
 from segcore.config.rankseg import only_present
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
-from segcore.inference.compiling import refuse_compile
-from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
+from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.rankseg.oracle import instance_classes, presence_in_ground_truth
 from segcore.rankseg.selection import presence

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import precision_from_config, refuse_compile
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
-from segcore.inference.compiling import refuse_compile
-from segcore.inference.precision import FLOAT32, Precision, in_precision, precision_from_config
+from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.rankseg.losses import asymmetric_loss
 from segcore.rankseg.selection import presence
 

@@ -32,6 +32,7 @@ MATHEMATICS_MAY_IMPORT = (
     "segcore.rankseg",
     "segcore.text",
     "segcore.vocabulary",
+    "segcore.inference.precision",
     "segcore.inference.windows",
 )
 # CLIP's encoders and layers are open_clip's, blocks of vision transformers timm's; scipy solves the

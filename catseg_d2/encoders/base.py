@@ -109,6 +109,10 @@ class ImageTextEncoder(nn.Module, ABC):
     def read_out_global(self, x: Tensor) -> Tensor:
         """Return global embeddings (B, C) from the output (B, p + N, D) of all blocks."""
 
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """:meth:`encode_image`, in the form that ``nn.Module.compile`` compiles."""
+        return self.encode_image(images)
+
     def encode_image(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return dense embeddings of crops, and intermediate features that guide the decoder.
 

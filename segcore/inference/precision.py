@@ -4,7 +4,6 @@ The parameters stay in float32: autocast rounds the inputs of matrix products an
 follows a network (scores, labels, merging) is computed in float32.
 """
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,15 +11,9 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import torch
-from detectron2.config import CfgNode
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from segcore.errors import UserError, printable
-
-logger = logging.getLogger(__name__)
-
-KEY = "MODEL.PRECISION"
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 # Names that torch.cpu.get_capabilities gives to instructions that multiply bfloat16 numbers.
 CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -67,26 +60,6 @@ def in_precision(predict: Function) -> Function:
 
 def _to_float32(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
-
-
-def precision_from_config(cfg: CfgNode) -> Precision:
-    """Return the precision of ``MODEL.PRECISION``; log a warning where it makes a CPU slower.
-
-    Raises:
-        UserError: there is no such precision, or the GPU does not have it.
-    """
-    name = cfg.MODEL.PRECISION
-    if name not in DTYPES:
-        raise UserError(f"{KEY} is {printable(name)}: use {' or '.join(DTYPES)}.")
-    if name != "float32" and not has_bfloat16(torch.device(cfg.MODEL.DEVICE)):
-        if cfg.MODEL.DEVICE != "cpu":
-            raise UserError(f"{KEY} is bfloat16, which this GPU does not have: use float32.")
-        logger.warning(
-            "%s is bfloat16, but this CPU has no instructions for it: predictions take longer than "
-            "in float32",
-            KEY,
-        )
-    return Precision(name)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -98,9 +98,13 @@ def test_every_table_is_printed(bench, monkeypatch, capsys):
     monkeypatch.setattr(models, "HEIGHT", 64)
     monkeypatch.setattr(models, "WIDTH", 96)
     common = ["catseg.py", "--config-file", TINY, "--runs", "1"]
-    for options in (["--words", "3"], ["--training"], ["--rounding", "--words", "3"]):
+    for options in (
+        ["--words", "3", "--kept", "2"],
+        ["--training"],
+        ["--rounding", "--words", "3"],
+    ):
         monkeypatch.setattr("sys.argv", [*common, *options])
         bench.main()
     said = capsys.readouterr().out
     assert "does not fit" not in said
-    assert all(way in said for way in ("ours", "recomputed", "bfloat16", "channels last"))
+    assert all(way in said for way in ("ours, 2", "recomputed", "compiled", "channels last"))

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from segcore.config import default_config
+from segcore.config.numerics import MODES, compile_mode, precision_from_config, refuse_compile
 from segcore.errors import UserError
 from segcore.inference import precision as module
-from segcore.inference.compiling import MODES, compile_mode, refuse_compile
-from segcore.inference.precision import (
-    FLOAT32,
-    Precision,
-    has_bfloat16,
-    in_precision,
-    precision_from_config,
-)
+from segcore.inference.precision import FLOAT32, Precision, has_bfloat16, in_precision
 
 
 def config(**keys: object):
@@ -97,7 +91,8 @@ def test_modes_of_compile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "needed"), [("cpu", r"a C\+\+ compiler: g\+\+9"), ("cuda", "triton and a C compiler")]
+    ("device", "needed"),
+    [("cpu", r"a C\+\+ compiler: g\+\+9"), ("cuda", "triton and a C compiler")],
 )
 def test_no_compiler_is_one_message(monkeypatch, tmp_path, device: str, needed: str) -> None:
     assert compile_mode(config(COMPILE="default")) == "default"

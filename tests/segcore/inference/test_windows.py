@@ -24,3 +24,13 @@ def test_any_window(source: tuple[int, int], target: tuple[int, int], align_corn
     for window in (Window(0, height, 0, width), Window(height // 2, height, 0, (width + 1) // 2)):
         resize = WindowResize(source, target, window, align_corners)
         torch.testing.assert_close(resize(resize.needs.of(maps)), window.of(whole))
+
+
+def test_points_that_an_inference_has_cached_serve_training() -> None:
+    args = (6, 7), (17, 19), Window(1, 15, 2, 18)
+    with torch.inference_mode():
+        WindowResize(*args)(torch.rand(1, 6, 7))
+    maps = torch.rand(1, 6, 7, requires_grad=True)
+    resize = WindowResize(*args)
+    resize(resize.needs.of(maps)).sum().backward()
+    assert maps.grad.sum() == pytest.approx(14 * 16)

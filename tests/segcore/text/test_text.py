@@ -19,6 +19,7 @@ from segcore.text import (
     tokenize,
     tokenize_captions,
 )
+from segcore.text.cache import _integers
 from segcore.vocabulary import Vocabulary
 
 START, END = 49406, 49407
@@ -123,6 +124,16 @@ def test_changed_weights_change_the_key(encoder, change: str) -> None:
     assert cache.get(encoder, vocabulary, "single") is before
     CHANGES[change](encoder)
     assert cache.get(encoder, vocabulary, "single") is not before
+
+
+def test_the_bits_of_many_tensors_are_read_in_few_parts() -> None:
+    """A GPU starts kernels for every part, which takes longer than their work."""
+    tensors = [torch.arange(n, dtype=torch.int32) for n in (3, 40, 0, 7, 200, 1)]
+    bits = torch.cat([part for tensor in tensors for part in _integers([tensor], 1000)])
+    for size, most in ((16, 11), (64, 3), (1000, 1)):
+        parts = list(_integers(tensors, size))
+        assert len(parts) <= most and all(len(part) <= size for part in parts)
+        assert torch.equal(torch.cat(parts), bits)
 
 
 def test_fingerprint_does_not_depend_on_precision_support(encoder) -> None:

@@ -1,25 +1,41 @@
-"""Compiled networks for predictions, ``MODEL.COMPILE``: a mode of ``torch.compile``, or "".
-
-The first call with inputs of a new kind compiles, which takes up to minutes.
-"""
+"""How networks compute predictions: the keys ``MODEL.PRECISION`` and ``MODEL.COMPILE``."""
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
-from typing import TypeVar
 
 import torch
 from detectron2.config import CfgNode
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from segcore.errors import UserError, printable
+from segcore.inference.precision import DTYPES, Precision, has_bfloat16
 
-KEY = "MODEL.COMPILE"
+logger = logging.getLogger(__name__)
+
+PRECISION, COMPILE = "MODEL.PRECISION", "MODEL.COMPILE"
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
-Result = TypeVar("Result")
+
+def precision_from_config(cfg: CfgNode) -> Precision:
+    """Return the precision of ``MODEL.PRECISION``; log a warning where it makes a CPU slower.
+
+    Raises:
+        UserError: there is no such precision, or the GPU does not have it.
+    """
+    name = cfg.MODEL.PRECISION
+    if name not in DTYPES:
+        raise UserError(f"{PRECISION} is {printable(name)}: use {' or '.join(DTYPES)}.")
+    if name != "float32" and not has_bfloat16(torch.device(cfg.MODEL.DEVICE)):
+        if cfg.MODEL.DEVICE != "cpu":
+            raise UserError(f"{PRECISION} is bfloat16, which this GPU does not have: use float32.")
+        logger.warning(
+            "%s is bfloat16, but this CPU has no instructions for it: predictions take longer than "
+            "in float32",
+            PRECISION,
+        )
+    return Precision(name)
 
 
 def compile_mode(cfg: CfgNode) -> str:
@@ -31,7 +47,7 @@ def compile_mode(cfg: CfgNode) -> str:
     mode = cfg.MODEL.COMPILE
     if mode and mode not in MODES:
         raise UserError(
-            f'{KEY} is {printable(mode)}: use {", ".join(MODES)}, or "" to compile nothing.'
+            f'{COMPILE} is {printable(mode)}: use {", ".join(MODES)}, or "" to compile nothing.'
         )
     if mode:
         _require_compiler(cfg.MODEL.DEVICE)
@@ -42,8 +58,8 @@ def refuse_compile(cfg: CfgNode) -> None:
     """Raise :class:`UserError` where ``MODEL.COMPILE`` is set for a model that is not compiled."""
     if cfg.MODEL.COMPILE:
         raise UserError(
-            f"{KEY} is {printable(cfg.MODEL.COMPILE)}, but {cfg.MODEL.META_ARCHITECTURE} is not "
-            f'compiled, only CATSeg is: set it to "".'
+            f"{COMPILE} is {printable(cfg.MODEL.COMPILE)}, but {cfg.MODEL.META_ARCHITECTURE} is "
+            'not compiled, only CATSeg is: set it to "".'
         )
 
 
@@ -60,11 +76,6 @@ def _require_compiler(device: str) -> None:
         found = True
     if not (found and any(shutil.which(name) for name in names if name)):
         raise UserError(
-            f"{KEY} is set, but this machine lacks what torch.compile needs: install {needed}, or "
-            'set the key to ""'
+            f"{COMPILE} is set, but this machine lacks what torch.compile needs: install {needed}, "
+            'or set the key to ""'
         )
-
-
-def kept(result: Result) -> Result:
-    """Return copies of what a compiled network has returned: CUDA graphs overwrite it."""
-    return tree_map_only(Tensor, Tensor.clone, result)
