@@ -118,7 +118,7 @@ class CostAggregator(nn.Module):
         upsampled = 16 * resolution[0] * resolution[1] * decoder_widths[-1]
         per_class = 4 * max(14 * width * resolution[0] * resolution[1], 6 * upsampled)
         self.chunk = Chunk(class_chunk or chunk_memory // per_class, OUT_OF_MEMORY)
-        self.num_prompts, self.checkpointing = num_prompts, checkpointing
+        self.checkpointing = checkpointing
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(vision_width, out_width, kernel_size=scale, stride=scale)
             for out_width, scale in zip(upsampled_widths, (2, 4), strict=True)
