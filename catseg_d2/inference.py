@@ -1,7 +1,8 @@
 """Inference of CAT-Seg in bounded memory: scores or labels of images.
 
-Crops pass through the image encoder a few at a time, and through the aggregation one by one, on a
-GPU as many at a time as fit; a window of the image is merged once its crops have been predicted.
+Crops pass through the image encoder a few at a time. Through the aggregation they pass one by one,
+on a GPU as many at a time as its memory holds of crops times classes. A window of the image is
+merged once its crops have been predicted.
 
 Shapes: n crops, T classes, K of them that enter the aggregation, P prompts a class.
 """
@@ -214,7 +215,7 @@ def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     crops = _crops_at_once(model, inputs[-1].shape[1])
     logits = []
     for features, *guidance, cost, text in zip(*(x.split(crops) for x in inputs), strict=True):
-        logits.append(model.aggregator(features, guidance, cost, text).float())
+        logits.append(model.run(model.aggregator, features, guidance, cost, text).float())
     return torch.cat(logits)
 
 
@@ -224,7 +225,7 @@ def _crops_at_once(model: nn.Module, classes: int) -> int:
 
 
 def _encode(model: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return dense features of crops (n, 3, H, W), and the two guidance features."""
-    parts = [model.clip.encode_image(part) for part in crops.split(model.crop_chunk.size)]
+    """Return dense features of crops (n, 3, H, W) in float32, and the two guidance features."""
+    parts = [model.run(model.clip, part) for part in crops.split(model.crop_chunk.size)]
     features, guidance = zip(*parts, strict=True)
-    return torch.cat(features), [torch.cat(x) for x in zip(*guidance, strict=True)]
+    return torch.cat(features).float(), [torch.cat(x) for x in zip(*guidance, strict=True)]

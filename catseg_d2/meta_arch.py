@@ -7,17 +7,21 @@ Shapes: B images, n crops, T classes, K of them that enter the aggregation, P pr
 C joint embedding width of CLIP, (h, w) the feature grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from segcore.checkpoint.weights import guard
+from segcore.config.numerics import compile_mode, precision_from_config
 from segcore.datasets.model_classes import HasVocabulary
 from segcore.errors import UserError
+from segcore.inference.precision import FLOAT32, Precision
 from segcore.inference.predictions import SCORES, PredictionKind
 from segcore.memory import CPU_BUDGET, Chunk
 from segcore.rankseg.dial import ClassesKept, Dial
@@ -65,6 +69,8 @@ class CATSeg(HasVocabulary, nn.Module):
         patches: PatchGeometry | None,
         max_classes: int = 256,
         prediction_kind: PredictionKind = SCORES,
+        precision: Precision = FLOAT32,
+        compile_mode: str = "",
         background_threshold: float = 0.0,
         chunk_memory: int = CPU_BUDGET,
         ignore_label: int = 255,
@@ -88,6 +94,8 @@ class CATSeg(HasVocabulary, nn.Module):
             patches: geometry of patch inference, or None for whole images.
             max_classes: classes that enter the aggregation of a crop; 0 = all.
             prediction_kind: form of the prediction.
+            precision: of the image encoder and the aggregation, for predictions.
+            compile_mode: of these, by ``torch.compile``, for predictions; "": not compiled.
             background_threshold: score of the background, the first class; 0: a class like others.
             chunk_memory: bytes of the temporaries of crops, prompts and merging.
             ignore_label: label of training pixels without a class.
@@ -118,7 +126,8 @@ class CATSeg(HasVocabulary, nn.Module):
         if ranking is not None and ranking.alone:
             self.requires_grad_(False)
             ranking.requires_grad_(True)
-        self.prediction_kind = prediction_kind
+        self.prediction_kind, self.precision = prediction_kind, precision
+        self.compile_mode = compile_mode
         self.background_threshold = background_threshold
         self.class_chunk = aggregator.chunk
         self.crop_chunk = Chunk(
@@ -133,6 +142,9 @@ class CATSeg(HasVocabulary, nn.Module):
         self._vocabulary = vocabulary
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        if compile_mode:
+            clip.compile(mode=compile_mode)
+            aggregator.compile(mode=compile_mode, fullgraph=True)
         guard(self)
         self.register_load_state_dict_pre_hook(rename_published)
         self.register_load_state_dict_pre_hook(restore_token_rows)
@@ -166,6 +178,8 @@ class CATSeg(HasVocabulary, nn.Module):
             "patches": patches_from_config(cfg) if cfg.TEST.SLIDING_WINDOW else None,
             "max_classes": head.MAX_CLASSES,
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),
+            "precision": precision_from_config(cfg),
+            "compile_mode": compile_mode(cfg),
             "background_threshold": background_threshold(cfg),
             "chunk_memory": memory,
             "ignore_label": head.IGNORE_VALUE,
@@ -247,6 +261,14 @@ class CATSeg(HasVocabulary, nn.Module):
         """Normalise crops (n, 3, H, W), RGB 0..255, and resize them for the image encoder."""
         crops = (crops - self.pixel_mean) / self.pixel_std
         return crops if crops.shape[-2:] == self.side else resize(crops, self.side)
+
+    def run(self, network: Callable[..., Any], *inputs: Any) -> Any:
+        """Run the image encoder or the aggregation for a prediction: in its precision, compiled."""
+        with self.precision.autocast(self.device):
+            result = network(*inputs)
+        if self.compile_mode:  # CUDA graphs write the next result to the same memory
+            result = tree_map_only(Tensor, Tensor.clone, result)
+        return result
 
     @cached_property
     def train_vocabulary(self) -> Vocabulary:

@@ -133,8 +133,9 @@ def _decode(
     ranks: Tensor | None,
 ) -> Tensor:
     """Return logits (B, k, H, W) float32: see :class:`CostAggregator`; scaled by the ranks."""
+    aggregate = model.aggregator.forward  # MODEL.COMPILE is for predictions
     if ranks is None:
-        return model.aggregator(features, guidance, cost, text).float()
+        return aggregate(features, guidance, cost, text).float()
     cost = model.ranking.scaled("cost", cost, ranks)
-    logits = model.aggregator(features, guidance, cost, text).float()
+    logits = aggregate(features, guidance, cost, text).float()
     return model.ranking.scaled("logits", logits, ranks)
