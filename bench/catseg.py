@@ -1,16 +1,14 @@
 """Measure CAT-Seg's speed and memory on this machine, beside a baseline: `make bench`.
 
     python bench/catseg.py --words 20 150 --runs 1
-    python bench/catseg.py --words 847 --kept 256 32 --ours-alone
     python bench/catseg.py --training
     python bench/catseg.py --rounding
 
 Weights and image are random, which does not change the arithmetic. Inference is the published
 patch inference with five crops, and returns labels. "baseline" is bench/baseline_catseg.py: every
 class in one batch, guidance repeated, classes padded to 256, text at 77 tokens, all scores at full
-size. --kept prints a row of ours for each number of classes that enter the aggregation of a crop.
---reference also runs the authors' code. Every number is the median of --runs separate processes;
-the implementations take turns. "GB" is the peak above the loaded model. "limit" is the
+size. --reference also runs the authors' code. Every number is the median of --runs separate
+processes; the implementations take turns. "GB" is the peak above the loaded model. "limit" is the
 time that the multiply-adds of the exact computation take at the rate of a 2048^3 float32 product,
 measured between the runs: no code that computes them can be faster.
 """
@@ -53,17 +51,16 @@ class Measured:
     memory: float
 
 
-def segment(config: str, number: int, baseline: bool, kept: int = 256) -> Measured:
+def segment(config: str, number: int, baseline: bool) -> Measured:
     """Embed a class name and then all, segment two images; time the second call of both.
 
-    The first call includes one-time reads and allocations. ``kept`` classes enter the aggregation.
+    The first call includes one-time reads and allocations.
     """
     model = build(
         config,
         TEST__SLIDING_WINDOW=True,
         TEST__SEM_SEG_OUTPUT="labels",
         MODEL__SEM_SEG_HEAD__POOLING_SIZES=[1, 1],
-        MODEL__SEM_SEG_HEAD__MAX_CLASSES=kept,
     ).eval()
     vocabulary = PUBLISHED_VOCABULARIES.get(number) or many_class_names(number)
     image = random_image()
@@ -122,10 +119,6 @@ def table_of_inference(args: argparse.Namespace) -> None:
     ways = ("ours",) if args.ours_alone else ("baseline", "ours")
     for number in args.words:
         cases = {way: (segment, args.config_file, number, way == "baseline") for way in ways}
-        if args.kept:
-            del cases["ours"]
-        for kept in args.kept:
-            cases[f"ours, {kept}"] = (segment, args.config_file, number, False, kept)
         if args.reference:
             cases["reference"] = (segment_reference, args.reference, number)
         results, rate = in_turn(cases, args.runs)
@@ -162,7 +155,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--config-file", default="catseg_d2/vitb_384.yaml")
     add("--words", type=int, nargs="+", default=[20, 150, 847, 20_000], help="numbers of classes")
     add("--runs", type=int, default=5, help="processes per number (default: 5)")
-    add("--kept", type=int, nargs="+", default=[], metavar="N", help="MAX_CLASSES, a row for each")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
     add("--ours-alone", action="store_true", help="leave out the baseline")
     add("--reference", metavar="FOLDER", help="a checkout of the authors' code, to run beside ours")
@@ -171,8 +163,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.runs < 1 or not all(1 <= number <= 20_000 for number in args.words):
         raise UserError("--runs takes 1 or more, --words numbers from 1 to 20000")
-    if any(number < 1 for number in args.kept):
-        raise UserError("--kept takes numbers of classes, 1 or more")
     return args
 
 

@@ -13,6 +13,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import deterministic
 
+from segcore.errors import UserError
+
 TINY = "catseg_d2/scenes_60.yaml"
 
 
@@ -89,6 +91,15 @@ def test_a_line_that_does_not_fit_says_so_and_the_others_are_measured(bench, mon
     assert lines[3] == ["7", "ours", "1.00", "7.00", "3.00", "100.0"]
 
 
+def test_a_device_is_chosen(bench, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="there is no GPU"):
+        bench.settle_device("cuda")
+    assert bench.settle_device("cpu") == "CPU"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
 @pytest.mark.slow
 def test_every_table_is_printed(bench, monkeypatch, capsys):
     measure = importlib.import_module("measure")
@@ -98,13 +109,9 @@ def test_every_table_is_printed(bench, monkeypatch, capsys):
     monkeypatch.setattr(models, "HEIGHT", 64)
     monkeypatch.setattr(models, "WIDTH", 96)
     common = ["catseg.py", "--config-file", TINY, "--runs", "1"]
-    for options in (
-        ["--words", "3", "--kept", "2"],
-        ["--training"],
-        ["--rounding", "--words", "3"],
-    ):
+    for options in (["--words", "3"], ["--training"], ["--rounding", "--words", "3"]):
         monkeypatch.setattr("sys.argv", [*common, *options])
         bench.main()
     said = capsys.readouterr().out
     assert "does not fit" not in said
-    assert all(way in said for way in ("ours, 2", "recomputed", "compiled", "channels last"))
+    assert all(way in said for way in ("ours", "recomputed", "compiled", "channels last"))
