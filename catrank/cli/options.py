@@ -42,8 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     classes.add_argument("--vocabulary", metavar="V", help="a JSON file or a registered name")
     add("--device", default="auto", metavar="D", help="cpu, cuda, cuda:1 (a GPU, if there is one)")
     add("--min-score", type=fraction, default=0.5, metavar="X", help="of objects, 0 to 1 (0.5)")
-    add("--keep", metavar="K", help="classes kept for an image: 32, above 0.05, 32,0.05 "
-        "or all (as the config says)")  # fmt: skip
+    add("--keep", metavar="K", help="classes kept for an image: 32, above 0.05, 32,0.05 or all")
     add("--ranking", metavar="FILE", help="a rank adapter, for a CAT-Seg without one")
     add("--alpha", type=fraction, default=0.55, metavar="X", help="weight of colours (0.55)")
     add("--overwrite", action="store_true", help="replace results of an earlier run")

@@ -6,12 +6,10 @@ from catrank.cli.options import add_model_options, load_model, report_failures
 from catrank.cli.word import Word
 
 SEGMENT = """\
-Segment images: with class names of your choice, or those of a model.
+Segment images (files, folders, quoted patterns) with class names of your choice, or a model's.
 
-INPUT is an image, a folder or a quoted pattern. Without --save the output holds of each image
-NAME_overlay.png, NAME_labels.png (16 bits: class ids, or segment ids), NAME_legend.png,
-NAME_segments.json and, with RankSeg, NAME_categories.json; vocabulary.json lists the class ids.
-Unreadable images are reported at the end, with exit code 1. The same command resumes."""
+Without --save the output holds of each image NAME_overlay.png, _labels.png (16 bits), _legend.png,
+_segments.json and, with RankSeg, _categories.json. Unreadable images are reported (exit code 1)."""
 
 FORMATS = (
     *("overlay", "legend", "labels", "coco", "coco-panoptic"),
