@@ -14,10 +14,10 @@ from segcore.config.files import read_chain
 
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 # What marks the configs of a family: its meta-architectures, and keys below MODEL that it alone
-# adds (RANKSEG belongs to two). A config that was written with all families imported holds those of
-# each.
+# adds (most have keys of RANKSEG). A config that was written with all families imported holds
+# those of each.
 FAMILIES = {
-    "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS"},
+    "catseg_d2": {"CATSeg", "ContrastiveCLIP", "CLIP_WEIGHTS", "RANKSEG.ALONE"},
     "groupvit_mixreorg": {"GroupViT", "GROUPVIT", "MIXREORG"},
     "mask2former_rankseg": {"MaskFormer", "VideoMaskFormer", "MASK_FORMER.TEST"},
     "per_pixel": {"PerPixelSegmenter", "Query2Label", "PER_PIXEL"},

@@ -27,12 +27,12 @@ class CategoryScores(HookBase):
         Args:
             model: its ``category_predictions`` holds those of the last training batch: logits
                 (B, C) and the classes that are present, (B, C) bool; None without such a head.
-            kappa: log the recall of the top ``kappa`` classes besides the usual numbers.
+            kappa: log the recall of the top ``kappa`` classes besides the usual numbers; 0 = none.
             period: iterations from one log entry to the next.
             window: number of images.
         """
         self.model, self.period, self.window = model, period, window
-        self.top = sorted({*TOP, kappa})
+        self.top = sorted({*TOP, kappa} - {0})
         self.predictions: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
 
     def after_step(self) -> None:

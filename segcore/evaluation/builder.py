@@ -81,7 +81,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> StatefulEvaluator:
     }
     rankseg = cfg.MODEL.get("RANKSEG")
     if rankseg is not None and rankseg.FLAG and kind != "retrieval":
-        top = (*TOP, rankseg.TOPK)
+        top = (*TOP, rankseg.TOPK or TOP[0])  # 0 is no number of classes: of CAT-Seg, all
         evaluators["category_scores"] = MultilabelEvaluator(
             dataset_name, top=top, output_dir=output_dir
         )
