@@ -62,9 +62,12 @@ class RankAdapter:
             UserError: it is missing, damaged or no adapter.
         """
         where = printable(path)
+        no_file = UserError(f"MODEL.RANKSEG.WEIGHTS is {where}, which is no file")
+        if Path(path).suffix and "://" not in path and not Path(path).is_file():
+            raise no_file
         file = Path(locate(path))
         if not file.is_file():
-            raise UserError(f"MODEL.RANKSEG.WEIGHTS is {where}, which is no file")
+            raise no_file
         no_adapter = UserError(
             f"{where} is no rank adapter: name a file that tools/rank_adapter.py has written in "
             "MODEL.RANKSEG.WEIGHTS"

@@ -140,7 +140,9 @@ class ClassRanker(nn.Module):
             text: (T, P, C), or (B, T, P, C) of each crop; of unit norm.
         """
         cells = F.normalize(features.flatten(2), dim=1)
-        names = F.normalize(text.mean(dim=-2), dim=-1)
+        names = text[..., 0, :]
+        if text.shape[-2] > 1:
+            names = F.normalize(text.mean(dim=-2), dim=-1)
         names = names.expand(len(features), -1, -1) if names.ndim == 2 else names
         tokens = self.input_proj(self._image_tokens(features))
         if torch.is_grad_enabled():

@@ -68,6 +68,10 @@ def test_formats(album: Path, capsys) -> None:
         (["--model", "scenes-60", "--classes", " , "], "--classes names no class"),
         (["--model", "scenes-60-panoptic", "--classes", "a, b"], "has 2 names, but"),
         (["--config", "catseg_d2/scenes_60.yaml"], "a config is given but no checkpoint"),
+        (["--model", "scenes-60", "--keep", "0"], "--keep is 0: use a number of classes from 1"),
+        (["--model", "scenes-60", "--keep", "0.05"], "no probabilities of classes to compare"),
+        (["--model", "scenes-60-panoptic", "--keep", "4"], "predicts all its classes"),
+        (["--model", "scenes-60", "--ranking", "a.pt"], "MODEL.RANKSEG.WEIGHTS is a.pt, wh"),
     ],
 )
 def test_errors(album: Path, arguments: list[str], message: str, capsys) -> None:
