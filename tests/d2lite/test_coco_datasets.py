@@ -1,6 +1,6 @@
 """Data sets in COCO's formats, registered as with Detectron2; the values are those of the real one.
 
-The tests also pass with the real Detectron2 in the place of d2lite.
+The tests also pass with the real Detectron2 instead of d2lite.
 """
 
 import json
