@@ -1,6 +1,6 @@
 """Make the images of the tutorials with the models that ship.
 
-python -m tools.docs_site.examples     # writes docs/images/first_*.png and own_vocabulary.png
+python -m tools.docs_site.examples     # writes PNG files to docs/images
 
 The photograph is a part of scikit-image's wheel.
 """
@@ -12,8 +12,10 @@ import skimage.data
 from PIL import Image
 
 import catrank
-from segcore.drawing.overlays import contact_sheet
+from segcore.drawing.overlays import color_map, contact_sheet
+from segcore.drawing.segments import class_regions, draw_regions
 from segcore.scenes import SCENES_60, plan_scene, plan_video, render
+from segcore.vocabulary import Vocabulary
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
 COLORS = "red, green, blue, purple, yellow, brick, stone, grass"
@@ -46,6 +48,18 @@ def first_video() -> np.ndarray:
     return contact_sheet(rows, cell=SIDE)
 
 
+def custom_dataset() -> np.ndarray:
+    """Return images, masks in colours, and both on each other, (H, W, 3) uint8."""
+    vocabulary, rows = Vocabulary.registered("scenes_60"), []
+    for index in (5, 21):
+        scene = render(plan_scene(SCENES_60, 0, "train", index), 96)
+        image = _larger(scene.image)
+        labels = np.asarray(Image.fromarray(scene.labels.astype(np.uint8)).resize((SIDE, SIDE), 0))
+        both = draw_regions(image, class_regions(labels, vocabulary))
+        rows.append([image, color_map(labels, vocabulary.colors), both])
+    return contact_sheet(rows, ("image", "mask", "both"), cell=SIDE)
+
+
 def _drawn(result: catrank.Result) -> np.ndarray:
     return np.asarray(result.overlay())
 
@@ -56,7 +70,7 @@ def _larger(image: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Write all images."""
-    for make in (first_image, own_vocabulary, first_video):
+    for make in (first_image, own_vocabulary, custom_dataset, first_video):
         path = IMAGES / f"{make.__name__}.png"
         Image.fromarray(make()).quantize(128).save(path, optimize=True)
 

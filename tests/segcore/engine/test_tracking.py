@@ -87,6 +87,15 @@ def test_losses_scores_and_images(cfg: CfgNode, fake: list) -> None:
     assert {step for _, _, step in logged} <= set(range(5))
 
 
+def test_tensorboard_has_the_same(cfg: CfgNode) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    cfg.TRACKER.NAME = "none"
+    train(cfg)
+    tags = events.EventAccumulator(cfg.OUTPUT_DIR).Reload().Tags()
+    assert {"total_loss", "sem_seg/pACC"} <= set(tags["scalars"])
+    assert tags["images"] == ["tiny_files/0", "tiny_files/1"]
+
+
 def test_a_resumed_training_continues_its_run(cfg: CfgNode, fake: list) -> None:
     train(cfg)
     assert fake[0][1]["resume"] == "never"
