@@ -17,9 +17,10 @@ from catseg_d2 import CATSeg
 from catseg_d2.aggregator import CostAggregator
 from catseg_d2.category import ClassAggregation
 from catseg_d2.decoder import UpStage
-from catseg_d2.encoders.clip import DenseCLIP, run_block
+from catseg_d2.encoders import DenseCLIP
+from catseg_d2.encoders.text import run_block
 from catseg_d2.spatial import SwinBlock
-from segcore.text import prompt_templates, tokenize
+from segcore.text import prompt_templates
 from segcore.vocabulary import Vocabulary
 
 
@@ -83,7 +84,7 @@ def embed(model: CATSeg, vocabulary: Vocabulary) -> Tensor:
     templates = prompt_templates(model.templates)
     prompts = [template(name) for name in vocabulary.prompts for template in templates]
     clip: DenseCLIP = model.clip
-    tokens = tokenize(prompts, clip.context_length).to(model.device)
+    tokens = clip.tokenizer(prompts).to(model.device)
     x = clip.token_embedding(tokens) + clip.positional_embedding
     for block in clip.transformer.resblocks:
         x = run_block(block, x, is_causal=True)

@@ -1,5 +1,6 @@
 """Load published CAT-Seg checkpoints, and CLIP encoders from OpenAI's and open_clip's files."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 from segcore.checkpoint import read_checkpoint
 from segcore.errors import UserError
 
-from .encoders import PUBLISHED_NAMES, ImageTextEncoder, split_fused_attention
+from .encoders import PUBLISHED_NAMES, ImageTextEncoder
+from .encoders.names import TRUNK
+
+logger = logging.getLogger(__name__)
 
 
 def _fragments() -> list[tuple[str, str]]:
@@ -98,9 +102,10 @@ def load_clip_weights(clip: ImageTextEncoder, name: str, source: str) -> None:
 
     Args:
         clip: encoders of the model ``name``.
-        source: path to a state dict with OpenAI's names (.pth, .pt, .safetensors), to a checkpoint
-            of :class:`ContrastiveCLIP`, whose names begin with ``clip.``, or a tag that
-            open_clip lists for this model, such as "openai".
+        source: path to a state dict in a published layout of the model (.pth, .pt, .bin,
+            .safetensors), to a checkpoint of :class:`ContrastiveCLIP`, whose names begin with
+            ``clip.``, or a tag that open_clip lists for this model, such as "openai". A file of an
+            image encoder alone, such as timm's, leaves the text encoder random.
     Raises:
         UserError: no such file or tag, or the file is of other encoders.
     """
@@ -122,13 +127,16 @@ def load_clip_weights(clip: ImageTextEncoder, name: str, source: str) -> None:
             f"MODEL.CLIP_WEIGHTS is '{source}', which is neither a file nor a tag of {model_name}: "
             f"use a path or one of {tags}."
         )
-    _fill(clip, split_fused_attention(state_dict), source)
+    _fill(clip, clip.from_published(state_dict), source)
 
 
 def _fill(clip: ImageTextEncoder, state_dict: dict[str, Tensor], source: str) -> None:
     """Copy ``state_dict`` to the encoders; refuse missing parameters and other shapes."""
     current = clip.state_dict()
     wanted = [key for key in current if not key.startswith("prompt_tokens")]
+    if state_dict and all(key.startswith(TRUNK) for key in state_dict):
+        logger.warning("%s holds an image encoder alone: the text encoder starts at random", source)
+        wanted = [key for key in wanted if key.startswith(TRUNK)]
     wrong = [k for k in wanted if k not in state_dict or state_dict[k].shape != current[k].shape]
     if wrong:
         raise UserError(

@@ -1,5 +1,7 @@
 """Config keys of CAT-Seg, and what is built from them. The published yaml files merge."""
 
+from pathlib import Path
+
 from detectron2.config import CfgNode
 
 from segcore.backbones import add_swin_config
@@ -7,10 +9,11 @@ from segcore.config import add_shared_keys, register_config_keys
 from segcore.errors import UserError
 from segcore.memory import memory_budget
 from segcore.text import prompt_templates
+from segcore.text.siglip import FILES as TOKENIZER_FILES
 
 from .aggregator import CostAggregator
 from .category import ATTENTION_TYPES
-from .encoders import ImageTextEncoder
+from .encoders import EncoderOptions, ImageTextEncoder, build_encoders, own_tokenizer
 from .patches import PatchGeometry
 from .rank_config import add_ranking_keys
 
@@ -32,6 +35,9 @@ def add_catseg_config(cfg: CfgNode) -> None:
     # Initial weights of the CLIP encoders when MODEL.WEIGHTS is empty: "" (random), a file, or a
     # tag of open_clip such as "openai", which it downloads.
     cfg.MODEL.CLIP_WEIGHTS = ""
+    # File of SigLIP's tokenizer, tokenizer.json or spiece.model, which comes with its weights; "":
+    # the one beside CLIP_WEIGHTS or WEIGHTS.
+    cfg.MODEL.CLIP_TOKENIZER = ""
     # Prompt templates: "single", "photo", "imagenet" (80 prompts a class), "imagenet_subset" (7).
     cfg.MODEL.PROMPT_ENSEMBLE_TYPE = "single"
 
@@ -71,6 +77,9 @@ def _add_head_keys(head: CfgNode) -> None:
     head.CLIP_FINETUNE = "attention"
     head.PROMPT_DEPTH = 0
     head.PROMPT_LENGTH = 0
+    # Residual of a patch in the last block for dense embeddings: "class", that of the class token,
+    # as published, or "own".
+    head.DENSE_RESIDUAL = "class"
 
     head.NUM_LAYERS = 4  # aggregation layers, each over positions and then over classes
     head.NUM_HEADS = 4  # attention heads of a layer
@@ -124,6 +133,41 @@ def _add_patch_inference_keys(test: CfgNode) -> None:
     test.PATCH_INFERENCE.KEEP_ASPECT_RATIO = False
     # Average the tiles with the whole image, resized to one tile.
     test.PATCH_INFERENCE.GLOBAL_VIEW = True
+
+
+def encoders_from_config(cfg: CfgNode) -> ImageTextEncoder:
+    """Build the image and text encoder that ``cfg`` describes, with random weights.
+
+    Raises:
+        UserError: there are no such encoders, or images would not be normalised as they need it.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    options = EncoderOptions(
+        prompt_length=head.PROMPT_LENGTH,
+        prompt_depth=head.PROMPT_DEPTH,
+        checkpointing=head.ACTIVATION_CHECKPOINTING,
+        dense_residual=head.DENSE_RESIDUAL,
+        tokenizer=_tokenizer_file(cfg),
+    )
+    encoders = build_encoders(head.CLIP_PRETRAINED, options)
+    for key, expected in (("MEAN", encoders.PIXEL_MEAN), ("STD", encoders.PIXEL_STD)):
+        values = cfg.MODEL[f"CLIP_PIXEL_{key}"]
+        if len(values) != 3 or any(abs(a - b) > 0.1 for a, b in zip(values, expected, strict=True)):
+            raise UserError(
+                f"MODEL.CLIP_PIXEL_{key} is {values}, but {head.CLIP_PRETRAINED} was trained with "
+                f"{list(expected)}: set it to that"
+            )
+    return encoders
+
+
+def _tokenizer_file(cfg: CfgNode) -> Path | None:
+    """Return the file of the tokenizer that ``cfg`` names, or that lies beside the weights."""
+    if cfg.MODEL.CLIP_TOKENIZER:
+        return Path(cfg.MODEL.CLIP_TOKENIZER)
+    folders = [Path(each).parent for each in (cfg.MODEL.CLIP_WEIGHTS, cfg.MODEL.WEIGHTS) if each]
+    beside = (folder / name for folder in folders for name in TOKENIZER_FILES)
+    own = own_tokenizer(cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED)
+    return own or next((path for path in beside if path.is_file()), None)
 
 
 def aggregator_from_config(cfg: CfgNode, clip: ImageTextEncoder) -> CostAggregator:

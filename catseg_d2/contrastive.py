@@ -20,7 +20,8 @@ from segcore.inference.precision import FLOAT32, Precision, in_precision
 from segcore.text import CaptionTokenizer, contrastive_loss, stack_images
 
 from .checkpoint import load_clip_weights
-from .encoders import ImageTextEncoder, build_encoders
+from .config import encoders_from_config
+from .encoders import ImageTextEncoder
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -49,7 +50,7 @@ class ContrastiveCLIP(nn.Module):
         super().__init__()
         self.clip = clip
         self.clip_weights, self.precision = clip_weights, precision
-        self.tokenize = CaptionTokenizer(clip.context_length)
+        self.tokenize = CaptionTokenizer(clip.tokenizer)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         guard(self)
@@ -60,7 +61,7 @@ class ContrastiveCLIP(nn.Module):
         refuse_compile(cfg)
         name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
         return {
-            "clip": build_encoders(name),
+            "clip": encoders_from_config(cfg),
             "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
             "precision": precision_from_config(cfg),

@@ -36,9 +36,10 @@ from .config import (
     aggregator_from_config,
     background_threshold,
     chunk_memory,
+    encoders_from_config,
     patches_from_config,
 )
-from .encoders import ImageTextEncoder, build_encoders, set_trainable
+from .encoders import ImageTextEncoder, set_trainable
 from .inference import segment, unmerged_crops
 from .merging import UnmergedCrops
 from .patches import PatchGeometry
@@ -155,12 +156,7 @@ class CATSeg(HasVocabulary, nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Translate a config into the arguments of the constructor."""
         head = cfg.MODEL.SEM_SEG_HEAD
-        clip = build_encoders(
-            head.CLIP_PRETRAINED,
-            prompt_length=head.PROMPT_LENGTH,
-            prompt_depth=head.PROMPT_DEPTH,
-            checkpointing=head.ACTIVATION_CHECKPOINTING,
-        )
+        clip = encoders_from_config(cfg)
         set_trainable(clip, head.CLIP_FINETUNE)
         if not head.COST_LOSS_WEIGHT:
             clip.logit_scale.requires_grad_(False)  # nothing else reads it

@@ -89,7 +89,7 @@ class GroupViT(HasVocabulary, nn.Module):
         self.predicts_segments = predicts_segments
         self.prediction_kind, self.precision = prediction_kind, precision
         self.text_cache = TextCache(chunk_memory=chunk_memory)
-        self.tokenize = CaptionTokenizer(model.context_length)
+        self.tokenize = CaptionTokenizer(model.tokenizer)
         self._vocabulary = self._segment_names() if predicts_segments else vocabulary
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)

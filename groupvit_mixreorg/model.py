@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.text import ClipTokenizer
+
 from .image_encoder import ImageEncoder, ImageFeatures
 from .projector import Projector
 from .text_encoder import TextEncoder
@@ -65,9 +67,9 @@ class GroupViTModel(nn.Module):
         self.multi_label_logit_scale = nn.Parameter(torch.tensor(start)) if multi_label else None
 
     @property
-    def context_length(self) -> int:
-        """Tokens of a text that are read."""
-        return self.text_encoder.context_length
+    def tokenizer(self) -> ClipTokenizer:
+        """CLIP's tokenizer, of the text encoder's context length."""
+        return ClipTokenizer(self.text_encoder.context_length)
 
     @property
     def text_width(self) -> int:

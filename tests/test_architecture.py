@@ -23,6 +23,7 @@ SHELL_OF = {
 MATHEMATICS_MAY_IMPORT = (
     "torch",
     "segcore.averages",
+    "segcore.checkpoint.renaming",
     "segcore.deformable",
     "segcore.inference.predictions",
     "segcore.inference.sliding",
@@ -38,13 +39,17 @@ MATHEMATICS_MAY_IMPORT = (
 # CLIP's encoders and layers are open_clip's, blocks of vision transformers timm's; scipy solves the
 # assignment, faiss has an index of classes.
 LIBRARIES = {
+    "build": ("open_clip",),
     "clip": ("open_clip",),
+    "eva02": ("timm",),
     "faiss_index": ("faiss",),
     "grouping": ("timm",),
     "image_encoder": ("timm",),
     "matcher": ("scipy",),
     "mixreorg": ("timm",),
+    "siglip": ("timm",),
     "text_encoder": ("open_clip",),
+    "timm_trunk": ("open_clip", "timm"),
 }
 
 

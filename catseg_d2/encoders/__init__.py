@@ -4,17 +4,22 @@ The meta-architectures see :class:`ImageTextEncoder` alone; :func:`build_encoder
 by the name of the model.
 """
 
-from .base import ImageTextEncoder
-from .build import build_encoders
-from .clip import PUBLISHED_NAMES, DenseCLIP, split_fused_attention
+from .base import EncoderOptions, ImageTextEncoder
+from .build import PUBLISHED_NAMES, build_encoders, own_tokenizer
+from .clip import DenseCLIP
+from .eva02 import EVA02
 from .finetune import MODES, set_trainable
+from .siglip import SigLIP
 
 __all__ = [
+    "EVA02",
     "MODES",
     "PUBLISHED_NAMES",
     "DenseCLIP",
+    "EncoderOptions",
     "ImageTextEncoder",
+    "SigLIP",
     "build_encoders",
+    "own_tokenizer",
     "set_trainable",
-    "split_fused_attention",
 ]

@@ -5,15 +5,40 @@ K prompts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcore.errors import UserError
+from segcore.errors import UserError, printable
 from segcore.memory import recomputed
+from segcore.text import Tokenizer
+
+RESIDUALS = ("class", "own")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Settings of encoders.
+
+    Attributes:
+        prompt_length, prompt_depth: visual prompt tuning: ``prompt_length`` trainable tokens in
+            each of the first ``prompt_depth`` vision blocks.
+        checkpointing: recompute the blocks in the backward pass instead of keeping activations.
+        dense_residual: residual of a token in the last block, where that has no attention for dense
+            embeddings: "class", that of the class token, as published, or "own".
+        tokenizer: file of a tokenizer that comes with the weights.
+    """
+
+    prompt_length: int = 0
+    prompt_depth: int = 0
+    checkpointing: bool = False
+    dense_residual: str = "class"
+    tokenizer: Path | None = None
 
 
 class ImageTextEncoder(nn.Module, ABC):
@@ -31,14 +56,11 @@ class ImageTextEncoder(nn.Module, ABC):
 
     logit_scale: nn.Parameter
 
-    def __init__(self, checkpointing: bool = False) -> None:
-        """
-        Args:
-            checkpointing: recompute the blocks in the backward pass instead of keeping activations.
-        """
+    def __init__(self, options: EncoderOptions) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.options = options
         self.prompt_tokens: nn.Parameter | None = None
+        self.register_load_state_dict_pre_hook(_rename_published)
 
     # ------------------------------------------------------------------ sizes
 
@@ -64,8 +86,8 @@ class ImageTextEncoder(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def context_length(self) -> int:
-        """Number of tokens of a prompt that are read, L."""
+    def tokenizer(self) -> Tokenizer:
+        """Turns prompts and captions into rows of token ids, (K, L)."""
 
     # ------------------------------------------------------------------ text
 
@@ -76,6 +98,20 @@ class ImageTextEncoder(nn.Module, ABC):
     @abstractmethod
     def text_state(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the text encoder."""
+
+    # ------------------------------------------------------------------ weights
+
+    @abstractmethod
+    def from_published(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return published weights of these encoders under our names.
+
+        Args:
+            state_dict: in one of the layouts that the model is published in, or already in ours.
+        """
+
+    def idle_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield parameters that no method reads; they are never trained."""
+        return iter(())
 
     # ------------------------------------------------------------------ images
 
@@ -143,17 +179,26 @@ class ImageTextEncoder(nn.Module, ABC):
 
     # ------------------------------------------------------------------ for the subclasses
 
-    def finish(self, name: str, prompt_length: int, prompt_depth: int) -> None:
+    def finish(self, name: str) -> None:
         """Choose the guidance blocks and add visual prompts, once the blocks are there.
 
         Args:
-            name: of the model, for the error message.
-            prompt_length, prompt_depth: visual prompt tuning: ``prompt_length`` trainable tokens in
-                each of the first ``prompt_depth`` blocks.
+            name: of the model, for error messages.
         Raises:
-            UserError: there are fewer blocks.
+            UserError: the options do not fit the model.
         """
-        depth = len(self.vision_blocks)
+        prompt_length, prompt_depth = self.options.prompt_length, self.options.prompt_depth
+        residual, depth = self.options.dense_residual, len(self.vision_blocks)
+        if residual not in RESIDUALS:
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.DENSE_RESIDUAL is {printable(repr(residual))}: use "
+                f"{' or '.join(RESIDUALS)}"
+            )
+        if residual != "class" and not self.CLASS_TOKENS:
+            raise UserError(
+                f"MODEL.SEM_SEG_HEAD.DENSE_RESIDUAL is {residual!r}, but {name} has no class token "
+                "whose residual it could replace: set it to class"
+            )
         if prompt_depth > depth:
             raise UserError(
                 f"MODEL.SEM_SEG_HEAD.PROMPT_DEPTH is {prompt_depth}, but {name} has {depth} "
@@ -165,9 +210,13 @@ class ImageTextEncoder(nn.Module, ABC):
         # The features after one and two thirds of the blocks guide the decoder.
         self.guidance_blocks = (max(depth // 3 - 1, 0), max(2 * depth // 3 - 1, 0))
 
+    def dense_residual(self, x: Tensor) -> Tensor:
+        """Return the residual of each token of x (B, 1 + N, D) where a block has no attention."""
+        return x if self.options.dense_residual == "own" else x[:, :1]
+
     def run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Return ``function(x)``, recomputed in the backward pass if so configured."""
-        return recomputed(function, x) if self.checkpointing else function(x)
+        return recomputed(function, x) if self.options.checkpointing else function(x)
 
     def _run_prompted(
         self, block: nn.Module, x: Tensor, grid: tuple[int, int], index: int
@@ -183,6 +232,15 @@ class ImageTextEncoder(nn.Module, ABC):
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Reshape tokens (B, p + N, width) without class tokens to (B, width, h, w)."""
         return tokens[:, self.CLASS_TOKENS :].transpose(1, 2).unflatten(2, grid)
+
+
+def _rename_published(
+    module: ImageTextEncoder, state_dict: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Rename published weights, in place: a ``load_state_dict`` pre-hook of encoders."""
+    own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
+    renamed = module.from_published({k.removeprefix(prefix): v for k, v in own.items()})
+    state_dict.update({prefix + key: value for key, value in renamed.items()})
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:

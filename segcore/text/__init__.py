@@ -9,13 +9,16 @@ from segcore.text.contrastive import contrastive_loss, gather_with_gradient
 from segcore.text.embeddings import TextEncoder, embed_prompts, embed_vocabulary
 from segcore.text.nouns import build_word_finder, draw_prompts
 from segcore.text.templates import TEMPLATES, prompt_templates
+from segcore.text.tokenizers import ClipTokenizer, Tokenizer
 from segcore.text.tokens import encode, tokenize, tokenize_captions
 
 __all__ = [
     "TEMPLATES",
     "CaptionTokenizer",
+    "ClipTokenizer",
     "TextCache",
     "TextEncoder",
+    "Tokenizer",
     "build_word_finder",
     "contrastive_loss",
     "draw_prompts",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import UserError
-from segcore.text.tokens import tokenize_captions
+from segcore.text.tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +40,21 @@ def stack_images(batched_inputs: Sequence[dict], patch_size: int) -> Tensor:
 class CaptionTokenizer:
     """Turns captions into token ids; logs once when one is truncated."""
 
-    def __init__(self, context_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         """
         Args:
-            context_length: tokens of a caption that are read, L.
+            tokenizer: of the text encoder.
         """
-        self.context_length = context_length
+        self.tokenizer = tokenizer
         self._has_truncated = False
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        """Return token ids (len(captions), L), as :func:`tokenize_captions`."""
-        tokens, num_truncated = tokenize_captions(captions, self.context_length)
+        """Return token ids (len(captions), L), as :meth:`Tokenizer.truncated`."""
+        tokens, num_truncated = self.tokenizer.truncated(captions)
         if num_truncated and not self._has_truncated:
             self._has_truncated = True
             logger.warning(
                 "Captions of more than %d tokens are truncated; this is logged once",
-                self.context_length,
+                self.tokenizer.context_length,
             )
         return tokens

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segcore.memory import Chunk
 from segcore.text.templates import prompt_templates
-from segcore.text.tokens import tokenize
+from segcore.text.tokenizers import Tokenizer
 from segcore.vocabulary import Vocabulary
 
 OUT_OF_MEMORY = "use a smaller vocabulary, or a narrower text encoder"
@@ -20,8 +20,8 @@ class TextEncoder(Protocol):
     """What the functions of this package need of a model."""
 
     @property
-    def context_length(self) -> int:
-        """Number of tokens of a prompt that are read, L."""
+    def tokenizer(self) -> Tokenizer:
+        """Turns texts into rows of token ids, (K, L)."""
 
     @property
     def text_width(self) -> int:
@@ -32,7 +32,7 @@ class TextEncoder(Protocol):
         """Width of the embeddings, C."""
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Return embeddings (K, C) of token ids (K, L), zero-padded after the end of text."""
+        """Return embeddings (K, C) of token ids (K, L), rows of the tokenizer."""
 
     def text_state(self) -> Iterable[Tensor]:
         """Return parameters and buffers that determine the embeddings; they are on one device."""
@@ -81,7 +81,7 @@ def embed_prompts(
     """
     ensemble = prompt_templates(templates) if isinstance(templates, str) else templates
     texts = [template(name) for name in prompts for template in ensemble]
-    tokens = tokenize(texts, encoder.context_length).to(text_device(encoder))
+    tokens = encoder.tokenizer(texts).to(text_device(encoder))
     embeddings = (
         _encode_in_chunks(encoder, tokens, memory) if memory else encoder.encode_text(tokens)
     )
@@ -90,7 +90,7 @@ def embed_prompts(
 
 def _encode_in_chunks(encoder: TextEncoder, tokens: Tensor, memory: int) -> Tensor:
     """Embed token ids, the longest first: chunks of similar lengths need little padding."""
-    lengths = tokens.argmax(dim=-1) + 1  # end of text has the largest id
+    lengths = encoder.tokenizer.lengths(tokens)
     order = lengths.argsort(descending=True, stable=True)
     chunk = Chunk(memory // (64 * encoder.text_width), OUT_OF_MEMORY)
     embeddings = tokens.new_empty(len(tokens), encoder.joint_width, dtype=torch.float32)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segcore.errors import UserError
 from segcore.text.tokens import tokenize
 
+CLIP_TOKENS = 49_408
 # Ends of the names of the table, and of what replaces it.
 TABLE = "token_embedding.weight"
 ROWS, IDS = "token_rows.weight", "token_rows.ids"
@@ -20,6 +21,8 @@ ROWS, IDS = "token_rows.weight", "token_rows.ids"
 
 def keep_token_rows(state_dict: dict[str, Tensor], prompts: Sequence[str]) -> dict[str, Tensor]:
     """Replace the table (tokens, width) by the rows of the tokens of ``prompts``.
+
+    A table of another tokenizer than CLIP's stays as it is.
 
     Returns:
         The other entries, with the rows (R, width) and their ids (R,) int32.
@@ -33,6 +36,8 @@ def keep_token_rows(state_dict: dict[str, Tensor], prompts: Sequence[str]) -> di
             f"there is no {TABLE} in it: it has no text encoder, or was made smaller before"
         )
     start = tables[0].removesuffix(TABLE)
+    if len(state_dict[tables[0]]) != CLIP_TOKENS:
+        return dict(state_dict)
     ids = tokenize(prompts).unique()
     kept = {name: value for name, value in state_dict.items() if name != tables[0]}
     return kept | {start + ROWS: state_dict[tables[0]][ids], start + IDS: ids.int()}

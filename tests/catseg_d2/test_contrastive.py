@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from catseg_d2 import ContrastiveCLIP
-from catseg_d2.encoders.clip import DenseCLIP, split_fused_attention
+from catseg_d2.encoders import DenseCLIP, build_encoders
 from segcore.config import load_config
 from segcore.datasets import register_caption_dataset
 from segcore.engine import Trainer, build_checkpointer
@@ -32,8 +32,8 @@ def encoders() -> tuple[open_clip.CLIP, DenseCLIP]:
     """open_clip's model and ours, with the same weights."""
     torch.manual_seed(0)
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny")).eval()
-    ours = DenseCLIP("scenes-tiny").eval()
-    ours.load_state_dict(split_fused_attention(library.state_dict()))
+    ours = build_encoders("scenes-tiny").eval()
+    ours.load_state_dict(library.state_dict())
     return library, ours
 
 
@@ -74,7 +74,7 @@ def test_images_of_another_size(encoders) -> None:
 
 def test_model_in_evaluation(model, encoders) -> None:
     library = encoders[0]
-    model.eval().clip.load_state_dict(split_fused_attention(library.state_dict()))
+    model.eval().clip.load_state_dict(library.state_dict())
     batch = items()
     outputs = model(batch)
     images = torch.stack([item["image"] for item in batch]).float()

@@ -11,7 +11,7 @@ from torch import nn
 
 import catseg_d2  # noqa: F401  its encoders are registered with open_clip
 from catseg_d2.checkpoint import load_clip_weights
-from catseg_d2.encoders.clip import DenseCLIP
+from catseg_d2.encoders import build_encoders
 from segcore.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_convert(repository: Path, tmp_path: Path, monkeypatch) -> None:
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny"))
     archive, target = tmp_path / "clip.pt", tmp_path / "clip.safetensors"
     torch.jit.save(torch.jit.script(Archive(library.state_dict())), archive)
-    clip = DenseCLIP("scenes-tiny")
+    clip = build_encoders("scenes-tiny")
     with pytest.raises(UserError, match="TorchScript"):
         load_clip_weights(clip, "scenes-tiny", str(archive))
 

@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from catseg_d2.encoders.clip import DenseCLIP, split_fused_attention
+from catseg_d2.encoders import DenseCLIP, build_encoders
 from segcore.errors import UserError
 from segcore.text import (
     TextCache,
@@ -28,7 +28,7 @@ START, END = 49406, 49407
 @pytest.fixture
 def encoder() -> DenseCLIP:
     torch.manual_seed(0)
-    return DenseCLIP("scenes-tiny").eval()
+    return build_encoders("scenes-tiny").eval()
 
 
 def test_tokens_equal_the_reference(golden) -> None:
@@ -68,8 +68,8 @@ def test_text_without_padding_equals_all_columns(encoder) -> None:
 def test_text_encoder_equals_open_clip() -> None:
     """With split attention, the fused attention kernel and without columns of padding."""
     library = open_clip.CLIP(**open_clip.get_model_config("scenes-tiny")).eval()
-    ours = DenseCLIP("scenes-tiny").eval()
-    ours.load_state_dict(split_fused_attention(library.state_dict()))
+    ours = build_encoders("scenes-tiny").eval()
+    ours.load_state_dict(library.state_dict())
     tokens = tokenize(["cat", "a photo of my dog", "x"])
     expected = library.encode_text(tokens, normalize=True)
     torch.testing.assert_close(ours.encode_text(tokens), expected, rtol=1e-4, atol=1e-5)
