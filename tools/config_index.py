@@ -120,7 +120,8 @@ def task(cfg: CfgNode) -> str:
 def backbone(cfg: CfgNode) -> str:
     """Its usual short name."""
     if cfg.MODEL.META_ARCHITECTURE == "CATSeg":
-        return f"CLIP {cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}"
+        name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
+        return name if "EVA" in name or "SigLIP" in name else f"CLIP {name}"
     if cfg.MODEL.META_ARCHITECTURE == "GroupViT":
         return "GroupViT-S" + (", MixReorg" if cfg.MODEL.MIXREORG.FLAG else "")
     match cfg.MODEL.BACKBONE.NAME:
@@ -169,7 +170,7 @@ def _place(name: str) -> tuple:
     stem = Path(name).stem
     if name.startswith(("groupvit_mixreorg/", "per_pixel/")):
         return _folder(name), stem
-    sizes = ("vitb", "vitl", "R50", "R101", "tiny", "small", "base_384", "base", "large")
+    sizes = ("vitb", "vitl", "eva02", "R50", "R101", "tiny", "small", "base_384", "base", "large")
     size = next(i for i, word in enumerate(sizes) if word in stem)
     suffix = _suffix(stem)
     return _folder(name), size, stem.removesuffix(suffix), ["", "-rankseg", "-gt"].index(suffix)
