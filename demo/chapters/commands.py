@@ -7,7 +7,7 @@ SEGCORE = ("segcore/**/*.py", "segcore/vocabularies/*.json", "train_net.py")
 CATSEG = (
     *SEGCORE,
     "catseg_d2/**/*.py",
-    "catseg_d2/encoders/models/*.json",
+    "catseg_d2/encoders/*/*.json",
     "configs/catseg_d2/scenes*",
 )
 MASK2FORMER = (

@@ -49,7 +49,7 @@ REFUSED = {
     "strategies": MODEL,
 }
 # Tools that know no family have tests of their own.
-OTHERS = {"convert_clip", "convert_deeplab", "oldest"}
+OTHERS = {"convert_clip", "convert_deeplab", "oldest", "word_tokenizer"}
 SHIPPED = {CATSEG: "scenes_60", MASK2FORMER: "scenes_60_rankseg"}
 
 # One process for all commands of a family, since most of a tool's time goes by importing.
