@@ -9,6 +9,9 @@ of the decoder the last stage, for eight classes. The ways take turns; a number 
 quantisation.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
 import argparse
 import copy
 import time

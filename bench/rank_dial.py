@@ -12,6 +12,9 @@ text embeddings are cached before an image is timed, as they are from the second
 the peak above the loaded model with these embeddings.
 """
 
+import catrank.interrupts  # noqa: F401  before all that takes time to load
+
+# isort: split
 import argparse
 import statistics
 from dataclasses import dataclass

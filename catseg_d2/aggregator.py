@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.inference.precision import at_least_float32
 from segcore.memory import CPU_BUDGET, Chunk, by_chunks, recomputed, return_freed_memory
 
 from .category import ClassAggregation
@@ -23,7 +24,7 @@ DROPPED_LOGIT = -100.0  # of classes outside of the aggregation: a score of zero
 
 
 def cost_volume(features: Tensor, text: Tensor) -> Tensor:
-    """Compute the cosine similarity of every position with every prompt, in float32.
+    """Compute the cosine similarity of every position with every prompt, in float32 at least.
 
     Close class names have cosine similarities that differ by less than bfloat16 resolves.
 
@@ -34,7 +35,8 @@ def cost_volume(features: Tensor, text: Tensor) -> Tensor:
         (B, T, P, H, W) in [-1, 1].
     """
     with torch.autocast(features.device.type, enabled=False):
-        return torch.einsum("bchw,tpc->btphw", F.normalize(features.float(), dim=1), text.float())
+        features, text = at_least_float32(features), at_least_float32(text)
+        return torch.einsum("bchw,tpc->btphw", F.normalize(features, dim=1), text)
 
 
 def strongest_classes(cost: Tensor, number: int) -> Tensor:

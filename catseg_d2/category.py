@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore.inference.precision import at_least_float32
 from segcore.memory import recomputed
 
 from .spatial import GuidedLinear
@@ -124,8 +125,8 @@ class LinearAttention:
         pad_key, pad_value, padding = pad
         pad_key = F.elu(pad_key) + 1
         # The sums over classes are float32 under autocast, too.
-        memory = (padding * pad_key[:, :, None] * pad_value[:, None, :]).float()
-        mass = (padding * pad_key).float()
+        memory = at_least_float32(padding * pad_key[:, :, None] * pad_value[:, None, :])
+        mass = at_least_float32(padding * pad_key)
         for key, value in keys_values:
             key = F.elu(key) + 1
             memory = memory + torch.einsum("bthwnd,bthwne->bhwnde", key, value)

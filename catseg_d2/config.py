@@ -19,6 +19,12 @@ from .rank_config import add_ranking_keys
 
 
 @register_config_keys
+def _add_keys_of_load_config(cfg: CfgNode) -> None:
+    """Add the same keys, with floats where fractions make sense; as Mask2Former's."""
+    add_catseg_config(cfg)
+    cfg.MODEL.RANKSEG.LOSS_WEIGHT = 0.0
+
+
 def add_catseg_config(cfg: CfgNode) -> None:
     """Add every key of CAT-Seg's configs, with the defaults of the published code.
 

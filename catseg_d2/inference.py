@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 from segcore.inference.predictions import SemanticPrediction
 from segcore.memory import batches_crops
 from segcore.vocabulary import Vocabulary
@@ -211,12 +212,12 @@ def _aggregate_crops(
 
 
 def _aggregate(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Return logits (n, K, H, W) float32 of the features, guidance, cost and text of n crops."""
+    """Return logits (n, K, H, W) of the features, guidance, cost and text of n crops."""
     crops = _crops_at_once(model, inputs[-1].shape[1])
     logits = []
     for features, *guidance, cost, text in zip(*(x.split(crops) for x in inputs), strict=True):
-        logits.append(model.run(model.aggregator, features, guidance, cost, text).float())
-    return torch.cat(logits)
+        logits.append(model.run(model.aggregator, features, guidance, cost, text))
+    return at_least_float32(torch.cat(logits))
 
 
 def _crops_at_once(model: nn.Module, classes: int) -> int:
@@ -225,7 +226,8 @@ def _crops_at_once(model: nn.Module, classes: int) -> int:
 
 
 def _encode(model: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return dense features of crops (n, 3, H, W) in float32, and the two guidance features."""
+    """Return dense features of crops (n, 3, H, W), and the two guidance features."""
     parts = [model.run(model.clip, part) for part in crops.split(model.crop_chunk.size)]
     features, guidance = zip(*parts, strict=True)
-    return torch.cat(features).float(), [torch.cat(x) for x in zip(*guidance, strict=True)]
+    features = at_least_float32(torch.cat(features))
+    return features, [torch.cat(x) for x in zip(*guidance, strict=True)]

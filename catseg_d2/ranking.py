@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.errors import UserError, printable
+from segcore.inference.precision import at_least_float32
 from segcore.memory import CPU_BUDGET, Chunk
 from segcore.rankseg.dial import ClassesKept
 from segcore.rankseg.layers import DecoderLayer
@@ -176,7 +177,7 @@ class ClassRanker(nn.Module):
             x = x + self.evidence_proj(pooled_cost(names @ cells, best, self.log_scale.exp()))
         for layer in self.layers:
             x = layer(x, x.new_zeros(()), tokens, tokens)
-        return self.classifier(x)[..., 0].float()
+        return at_least_float32(self.classifier(x)[..., 0])
 
     def _image_tokens(self, features: Tensor) -> Tensor:
         """Average unit-norm features (B, C, h, w) over the cells of a grid: (B, L, C)."""

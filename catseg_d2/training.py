@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 from segcore.rankseg.scores import scatter_columns
 from segcore.rankseg.selection import presence, select_top
 from segcore.text import embed_vocabulary
@@ -132,10 +133,10 @@ def _decode(
     text: Tensor,
     ranks: Tensor | None,
 ) -> Tensor:
-    """Return logits (B, k, H, W) float32: see :class:`CostAggregator`; scaled by the ranks."""
+    """Return logits (B, k, H, W): see :class:`CostAggregator`; scaled by the ranks."""
     aggregate = model.aggregator.forward  # MODEL.COMPILE is for predictions
     if ranks is None:
-        return aggregate(features, guidance, cost, text).float()
+        return at_least_float32(aggregate(features, guidance, cost, text))
     cost = model.ranking.scaled("cost", cost, ranks)
-    logits = aggregate(features, guidance, cost, text).float()
+    logits = at_least_float32(aggregate(features, guidance, cost, text))
     return model.ranking.scaled("logits", logits, ranks)

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 
 from . import search
 from .heads import DecodeHead, PixelScores
-from .losses import at_least_float32, at_pixels
+from .losses import at_pixels
 from .neighbours import (
     check_negatives,
     check_neighbours,

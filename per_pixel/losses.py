@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segcore.averages import mean_over_processes
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 from segcore.rankseg.labels import pixels_to_ranks, rank_table
 from segcore.rankseg.selection import presence
 
@@ -92,11 +93,6 @@ def _positions(index: Tensor, length: int, align_corners: bool) -> Tensor:
     if align_corners:
         return 2 * index.double() / max(length - 1, 1) - 1
     return (2 * index.double() + 1) / length - 1
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a tensor of reduced precision as float32, others as they are."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def number_of_pixels(valid: Tensor, pixels: str) -> Tensor | int:

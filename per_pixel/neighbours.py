@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from segcore.averages import mean_over_processes
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 
 from . import search
-from .losses import at_least_float32
 from .search import ExactSearch, Nearest, class_embeddings
 
 OWN_CLASS = ("released", "strict")

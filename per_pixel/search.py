@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcore.errors import UserError
+from segcore.inference.precision import at_least_float32
 
 from .faiss_index import FaissIndex, check_faiss
-from .losses import at_least_float32
 
 # A function from embeddings (N, d) and k to the ids of their nearest classes (N, k), the nearest
 # first.

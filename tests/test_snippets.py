@@ -93,6 +93,16 @@ def test_readme(names) -> None:
     assert names["labels"].shape == (50, 80) and int(names["labels"].max()) < 3
 
 
+@on("docs/index.md")
+def test_index(names) -> None:
+    assert names["result"].labels.shape == (50, 80) and Path("out.png").is_file()
+
+
+@on("docs/tutorials/first_image.md")
+def test_first_image(names) -> None:
+    assert names["result"].labels.shape == (50, 80) and Path("overlay.png").is_file()
+
+
 @on("docs/reference/configuration.md")
 def test_configuration(names) -> None:
     assert names["cfg"].MODEL.META_ARCHITECTURE == "CATSeg"
@@ -141,6 +151,8 @@ def test_library(names) -> None:
 
 TESTS = [
     test_readme,
+    test_index,
+    test_first_image,
     test_configuration,
     test_checkpoints,
     test_catseg,

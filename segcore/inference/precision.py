@@ -62,6 +62,11 @@ def _to_float32(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
+def at_least_float32(value: Tensor) -> Tensor:
+    """Return a tensor of reduced precision as float32, others as they are."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 numbers in hardware."""
     if device.type == "cuda":

@@ -36,7 +36,7 @@ class TextCache:
 
     @torch.no_grad()
     def get(self, encoder: TextEncoder, vocabulary: Vocabulary, templates: str) -> Tensor:
-        """Return embeddings (T, P, C) of ``vocabulary`` in float32, without gradient."""
+        """Return embeddings (T, P, C) of ``vocabulary``, float32 at least, without gradient."""
         device = text_device(encoder)
         key = (text_fingerprint(encoder), vocabulary.hash, templates, device)
         with self._lock:

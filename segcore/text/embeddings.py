@@ -93,11 +93,12 @@ def _encode_in_chunks(encoder: TextEncoder, tokens: Tensor, memory: int) -> Tens
     lengths = encoder.tokenizer.lengths(tokens)
     order = lengths.argsort(descending=True, stable=True)
     chunk = Chunk(memory // (64 * encoder.text_width), OUT_OF_MEMORY)
-    embeddings = tokens.new_empty(len(tokens), encoder.joint_width, dtype=torch.float32)
+    dtype = torch.promote_types(next(iter(encoder.text_state())).dtype, torch.float32)
+    embeddings = tokens.new_empty(len(tokens), encoder.joint_width, dtype=dtype)
 
     def encode(left: Tensor) -> Tensor:
         left = left[: max(chunk.size // int(lengths[left[0]]), 1)]
-        embeddings[left] = encoder.encode_text(tokens[left]).float()
+        embeddings[left] = encoder.encode_text(tokens[left]).to(dtype)
         return left
 
     while len(order):
