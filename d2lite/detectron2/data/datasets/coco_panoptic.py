@@ -30,16 +30,11 @@ def register_coco_panoptic(
         load_coco_panoptic_json, panoptic_json, image_root, panoptic_root, metadata
     )
     DatasetCatalog.register(name, read)
-    MetadataCatalog.get(name).set(
-        panoptic_root=panoptic_root,
-        image_root=image_root,
-        panoptic_json=panoptic_json,
-        json_file=instances_json,
-        evaluator_type="coco_panoptic_seg",
-        ignore_label=255,
-        label_divisor=1000,
-        **metadata,
-    )
+    files = {"json_file": instances_json, "panoptic_json": panoptic_json}
+    folders = {"image_root": image_root, "panoptic_root": panoptic_root}
+    labels = {"label_divisor": 1000, "ignore_label": 255}
+    about = files | folders | labels | {"evaluator_type": "coco_panoptic_seg"} | metadata
+    MetadataCatalog.get(name).set(**about)
 
 
 def load_coco_panoptic_json(json_file: str, image_dir: str, gt_dir: str, meta: dict) -> list[dict]:
