@@ -34,6 +34,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from segcore.datasets.captions import register_caption_dataset
 from segcore.datasets.custom_entries import checked_entry, vocabulary_for
@@ -139,7 +140,15 @@ def _check_name(path: Path, name: str, entry: dict) -> None:
 
 
 def _check_train_vocabulary(cfg: CfgNode, name: str, path: str | Path) -> None:
-    """Raise UserError if the config, derived from a published one, keeps that one's vocabulary."""
+    """Raise UserError if the config, derived from a published one, keeps that one's vocabulary.
+
+    Models of a closed list of classes do not read it.
+    """
+    name_of_model = cfg.MODEL.META_ARCHITECTURE
+    if name_of_model in META_ARCH_REGISTRY and not hasattr(
+        META_ARCH_REGISTRY.get(name_of_model), "set_vocabulary"
+    ):
+        return
     source = cfg.MODEL.SEM_SEG_HEAD.get("TRAIN_CLASS_JSON")
     classes = len(MetadataCatalog.get(name).stuff_classes)
     if source is not None and len(Vocabulary.load(source)) != classes:
