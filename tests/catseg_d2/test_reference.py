@@ -119,7 +119,7 @@ def prediction(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor
 )
 def test_equals_reference(published_vitb, request, name: str, pooling: int, mode: str) -> None:
     """The tolerances are a few roundings of float32. Kernels of other processors round otherwise:
-    there, a stage may differ by the rounding of its own, which float64 shows, too."""
+    there, a stage may also differ by twice its own rounding, which float64 shows."""
     case = f"vitb_{name}_pool{pooling}_{mode}"
     golden = _golden_case(request, case)
     run = (Vocabulary.load(VOCABULARIES[name]), pooling, mode, golden)
@@ -145,15 +145,15 @@ def _compare(case: str, scores: Tensor, stages: dict, golden, exact: tuple | Non
     table = json.loads(SCORES.read_text())[case]
     found = scores.flatten()[torch.tensor(table["index"])]
     rounding = 0.0 if exact is None else float((scores - exact[0]).abs().max())
-    assert (found - torch.tensor(table["score"])).abs().max() <= 2e-5 + rounding
+    assert (found - torch.tensor(table["score"])).abs().max() <= 2e-5 + 2 * rounding
     if golden is None:
         return
     for stage, (found, expected, tolerance) in stages.items():
         if exact is not None:
-            tolerance += float((found - exact[1][stage][0]).abs().max())
+            tolerance += 2 * float((found - exact[1][stage][0]).abs().max())
         difference = (found - torch.from_numpy(expected)).abs().max()
         assert difference <= tolerance, f"{stage}: {difference:.2e} above {tolerance:.2e}"
-    _compare_scores(scores, golden, 1 + rounding / 2e-5)
+    _compare_scores(scores, golden, 1 + 2 * rounding / 2e-5)
 
 
 def _golden_case(request, case: str):
