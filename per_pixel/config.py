@@ -67,7 +67,7 @@ def _per_pixel_keys() -> CfgNode:
     # "valid" ones.
     node.PIXELS = "all"
     # Share of the pixels, drawn at random, that the pixel loss is estimated from; 1.0: all, as
-    # published. Scores of a thousand classes at every pixel take most of a step's time and memory.
+    # published. Time and memory of the loss shrink with it.
     node.SAMPLED_PIXELS = 1.0
     # A second, convolutional head in training, its map and width; weight 0: none.
     node.AUXILIARY = CfgNode()
