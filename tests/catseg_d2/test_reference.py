@@ -5,7 +5,6 @@ Tolerances: README of the reference outputs. Without that folder, fifty scores a
 ``PYTHONPATH=. python tests/catseg_d2/test_reference.py FOLDER`` wrote.
 """
 
-import copy
 import json
 import sys
 from collections import defaultdict
@@ -34,6 +33,10 @@ CASES = [
 ]
 QUICK = {(vocabulary, 2, "whole") for vocabulary in ("voc20", "ade150")} | {("voc20", 1, "window")}
 HEIGHT, WIDTH = 480, 640
+# The coordinates of a resized map, up to some hundreds, are a product and a sum, rounded once where
+# the processor fuses them, as the reference's did, and else twice: weights differ by up to 1e-4.
+FUSED = "AVX" in torch.backends.cpu.get_cpu_capability()
+LOOSER = 1 if FUSED else 8
 
 
 class Stages:
@@ -118,18 +121,12 @@ def prediction(model, vocabulary: Vocabulary, pooling: int, mode: str) -> Tensor
     [pytest.param(*c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES],
 )
 def test_equals_reference(published_vitb, request, name: str, pooling: int, mode: str) -> None:
-    """The tolerances are a few roundings of float32. Kernels of other processors round otherwise:
-    there, a stage may also differ by twice its own rounding, which float64 shows."""
     case = f"vitb_{name}_pool{pooling}_{mode}"
     golden = _golden_case(request, case)
-    run = (Vocabulary.load(VOCABULARIES[name]), pooling, mode, golden)
-    scores, stages = _run(published_vitb, *run)
-    try:
-        _compare(case, scores, stages, golden)
-    except AssertionError as error:
-        print(error)
-        exact = _run(copy.deepcopy(published_vitb).double(), *run)
-        _compare(case, scores, stages, golden, exact)
+    scores, stages = _run(
+        published_vitb, Vocabulary.load(VOCABULARIES[name]), pooling, mode, golden
+    )
+    _compare(case, scores, stages, golden)
 
 
 def _run(model, vocabulary: Vocabulary, pooling: int, mode: str, golden) -> tuple[Tensor, dict]:
@@ -141,19 +138,16 @@ def _run(model, vocabulary: Vocabulary, pooling: int, mode: str, golden) -> tupl
     return scores, _stages(model, vocabulary, recording.close(), golden)
 
 
-def _compare(case: str, scores: Tensor, stages: dict, golden, exact: tuple | None = None) -> None:
+def _compare(case: str, scores: Tensor, stages: dict, golden) -> None:
     table = json.loads(SCORES.read_text())[case]
     found = scores.flatten()[torch.tensor(table["index"])]
-    rounding = 0.0 if exact is None else float((scores - exact[0]).abs().max())
-    assert (found - torch.tensor(table["score"])).abs().max() <= 2e-5 + 2 * rounding
+    assert (found - torch.tensor(table["score"])).abs().max() <= 2e-5 * LOOSER
     if golden is None:
         return
     for stage, (found, expected, tolerance) in stages.items():
-        if exact is not None:
-            tolerance += 2 * float((found - exact[1][stage][0]).abs().max())
-        difference = (found - torch.from_numpy(expected)).abs().max()
+        difference, tolerance = (found - torch.from_numpy(expected)).abs().max(), tolerance * LOOSER
         assert difference <= tolerance, f"{stage}: {difference:.2e} above {tolerance:.2e}"
-    _compare_scores(scores, golden, 1 + 2 * rounding / 2e-5)
+    _compare_scores(scores, golden)
 
 
 def _golden_case(request, case: str):
@@ -190,16 +184,16 @@ def _stages(model, vocabulary: Vocabulary, recorded: dict[str, Tensor], golden) 
     return stages
 
 
-def _compare_scores(scores: Tensor, golden, looser: float) -> None:
+def _compare_scores(scores: Tensor, golden) -> None:
     stride = int(golden["sem_seg_stride"])
     ids = torch.from_numpy(golden["sem_seg_classes"]).long()
     difference = (scores[ids, ::stride, ::stride] - torch.from_numpy(golden["sem_seg"])).abs()
-    assert difference.max() <= 2e-5 * looser
-    assert difference.mean() <= 2e-6 * looser
+    assert difference.max() <= 2e-5 * LOOSER
+    assert difference.mean() <= 2e-6 * LOOSER
     equal = scores.argmax(0) == torch.from_numpy(golden["argmax"].astype(np.int64))
     assert equal.float().mean() >= 0.995
     best, second = scores.topk(2, dim=0).values
-    assert equal[best - second > 5e-5 * looser].all()
+    assert equal[best - second > 5e-5 * LOOSER].all()
 
 
 def test_published_files_load(published_vitb, golden) -> None:
