@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json, register_coco_instances, register_coco_panoptic
+from detectron2.data.datasets import (
+    load_coco_json,
+    register_coco_instances,
+    register_coco_panoptic,
+    register_coco_panoptic_separated,
+)
 from detectron2.structures import BoxMode
 
 pytestmark = pytest.mark.usefixtures("forget_datasets")
@@ -96,3 +101,36 @@ def test_segments(tmp_path: Path) -> None:
             segments[1] | {"category_id": 1, "isthing": False},
         ],
     }  # fmt: skip
+
+
+def test_objects_and_label_maps(tmp_path: Path) -> None:
+    images = [entry | {"file_name": f"{entry['id']}.jpg"} for entry in OBJECTS["images"]]
+    (tmp_path / "i.json").write_text(json.dumps(OBJECTS | {"images": images}))
+    images, labels, file = (str(tmp_path / name) for name in ("im", "sem", "i.json"))
+    for folder, suffix in ((images, "jpg"), (labels, "png")):
+        Path(folder).mkdir()
+        for stem in (3, 7):
+            (Path(folder) / f"{stem}.{suffix}").touch()
+    about = {"stuff_classes": ["u", "v"]}
+    register_coco_panoptic_separated("lite", about, images, "pan", "p.json", labels, file)
+    common = about | {"sem_seg_root": labels, "image_root": images, "ignore_label": 255}
+    assert MetadataCatalog.get("lite_stuffonly").as_dict() == common | {
+        "name": "lite_stuffonly", "evaluator_type": "sem_seg"
+    }  # fmt: skip
+    assert MetadataCatalog.get("lite_separated").as_dict() == common | {
+        "name": "lite_separated", "evaluator_type": "coco_panoptic_seg", "json_file": file,
+        "panoptic_root": "pan", "panoptic_json": "p.json",
+    }  # fmt: skip
+    pairs = [
+        {"file_name": f"{images}/{stem}.jpg", "sem_seg_file_name": f"{labels}/{stem}.png"}
+        for stem in (3, 7)
+    ]
+    assert DatasetCatalog.get("lite_stuffonly") == pairs
+    records = DatasetCatalog.get("lite_separated")
+    assert [{key: record[key] for key in pairs[0]} for record in records] == pairs
+    assert [len(record["annotations"]) for record in records] == [0, 2]
+    assert MetadataCatalog.get("lite_separated").thing_classes == ["y", "x"]
+    for folder, suffix in ((images, "jpg"), (labels, "png")):
+        (Path(folder) / f"3.{suffix}").unlink()
+    with pytest.raises(KeyError, match=r"3\.jpg"):
+        DatasetCatalog.get("lite_separated")

@@ -19,7 +19,6 @@ LEFT_OUT = {
         "data.transforms.ResizeScale",
         "structures.BitMasks",
         "structures.PolygonMasks",
-        "data.datasets.register_coco_panoptic_separated",
         "data.detection_utils.annotations_to_instances",
         "data.detection_utils.filter_empty_instances",
         "data.detection_utils.transform_instance_annotations",

@@ -5,6 +5,7 @@ import json
 import os
 
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.coco import load_coco_json, load_sem_seg
 from detectron2.utils.file_io import PathManager
 
 
@@ -35,6 +36,56 @@ def register_coco_panoptic(
     labels = {"label_divisor": 1000, "ignore_label": 255}
     about = files | folders | labels | {"evaluator_type": "coco_panoptic_seg"} | metadata
     MetadataCatalog.get(name).set(**about)
+
+
+def register_coco_panoptic_separated(
+    name: str,
+    metadata: dict,
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    sem_seg_root: str,
+    instances_json: str,
+) -> None:
+    """Register objects and label maps of the same images; the files are read on first use.
+
+    ``NAME_separated`` has both in its records, for models that learn things and stuff apart, and
+    is evaluated on the segments; ``NAME_stuffonly`` has the label maps alone.
+
+    Args:
+        name: beginning of the names of the two data sets.
+        metadata: further entries for ``MetadataCatalog``, of both.
+        image_root, panoptic_root, sem_seg_root: the folders of the images, of the PNG files with
+            segments and of the label maps; those of an image have its name, with the ending .png.
+        panoptic_json: segments in COCO's format.
+        instances_json: objects in COCO's format.
+    """
+    both, stuff = f"{name}_separated", f"{name}_stuffonly"
+    about = {"sem_seg_root": sem_seg_root, "image_root": image_root, "ignore_label": 255}
+    read = functools.partial(_load_separated, instances_json, image_root, sem_seg_root, both)
+    DatasetCatalog.register(both, read)
+    MetadataCatalog.get(both).set(
+        panoptic_root=panoptic_root,
+        panoptic_json=panoptic_json,
+        json_file=instances_json,
+        evaluator_type="coco_panoptic_seg",
+        **about,
+        **metadata,
+    )
+    DatasetCatalog.register(stuff, functools.partial(load_sem_seg, sem_seg_root, image_root))
+    MetadataCatalog.get(stuff).set(evaluator_type="sem_seg", **about, **metadata)
+
+
+def _load_separated(json_file: str, image_root: str, sem_seg_root: str, name: str) -> list[dict]:
+    """Return the records of the objects, each with the label map of its image.
+
+    Raises:
+        KeyError: an image has no label map.
+    """
+    pairs = load_sem_seg(sem_seg_root, image_root)
+    labels = {pair["file_name"]: pair["sem_seg_file_name"] for pair in pairs}
+    records = load_coco_json(json_file, image_root, name)
+    return [record | {"sem_seg_file_name": labels[record["file_name"]]} for record in records]
 
 
 def load_coco_panoptic_json(json_file: str, image_dir: str, gt_dir: str, meta: dict) -> list[dict]:
