@@ -50,6 +50,7 @@ REFUSED = {
 }
 # Tools that know no family, or one alone, and the files that test them.
 OTHERS = {
+    "class_rows": "test_class_rows",
     "convert_clip": "test_convert_clip",
     "convert_deeplab": "test_convert_deeplab",
     "oldest": "test_oldest",

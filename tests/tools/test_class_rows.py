@@ -1,0 +1,99 @@
+"""A Segmenter starts from CAT-Seg's image encoder and the words of its classes."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import safetensors.torch
+import torch
+from detectron2.modeling import build_model
+
+from segcore.config import load_config
+from segcore.errors import UserError
+
+ENCODER = "catseg_d2/scenes_60.yaml"
+SEGMENTER = "per_pixel/scenes_60_segmenter.yaml"
+RANKSEG = """
+_BASE_: per_pixel/scenes_60_segmenter.yaml
+MODEL:
+  DEVICE: cpu
+  RANKSEG: {FLAG: true, HIDDEN_DIM: 128, NUM_HEADS: 4, SHARE_EMBEDDING: true, TOPK: 10}
+"""
+
+
+@pytest.fixture
+def tool(repository: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("class_rows", repository / "tools/class_rows.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rows(tool) -> None:
+    embeddings = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)) + 7
+    rows = tool.class_rows(embeddings, 6)
+    assert rows.shape == (1, 5, 6)
+    assert (rows[..., 4:] == 0).all()
+    torch.testing.assert_close(rows.mean(dim=1), torch.zeros(1, 6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows.norm(dim=-1).mean(), torch.tensor(1.0))
+    # Differences between classes keep their directions.
+    wanted = embeddings.mean(dim=1)
+    cosine = torch.cosine_similarity(rows[0, 0, :4] - rows[0, 1, :4], wanted[0] - wanted[1], dim=0)
+    assert cosine > 0.999
+    with pytest.raises(UserError, match="CHANNELS to 4 or more"):
+        tool.class_rows(embeddings, 3)
+
+
+def test_a_segmenter_starts_from_the_weights(tool, repository: Path, tmp_path: Path) -> None:
+    checkpoint = repository / "demo/models/scenes_60.safetensors"
+    config, target = tmp_path / "rankseg.yaml", tmp_path / "start.safetensors"
+    config.write_text(RANKSEG)
+    found = tool.write_start(
+        load_config(ENCODER, ["MODEL.DEVICE", "cpu"]), checkpoint, load_config(str(config)), target
+    )
+    written = safetensors.torch.load_file(target)
+    assert written.keys() == found.keys()
+    model = build_model(load_config(str(config)))
+    missing = model.load_state_dict(written, strict=False).missing_keys
+    assert missing and not [name for name in missing if name.startswith("backbone.")]
+    head = model.decode_head
+    assert torch.equal(head.class_embeddings, head.ranking.head.classifier.weight)
+    names = model.vocabulary.names
+    rows = torch.nn.functional.normalize(head.class_embeddings[0].detach(), dim=-1)
+    alike = rows @ rows.T
+    words = [set(name.split()) for name in names]
+    shared = torch.tensor([[len(a & b) for b in words] for a in words])
+    other = ~torch.eye(len(names), dtype=torch.bool)
+    assert alike[(shared > 0) & other].mean() > alike[shared == 0].mean() + 0.2
+    # The backbone computes what CAT-Seg's image encoder was trained to.
+    source = safetensors.torch.load_file(checkpoint)
+    whole = build_model(load_config(SEGMENTER, ["MODEL.DEVICE", "cpu"]))
+    whole.load_state_dict(source, strict=False)
+    for name, value in whole.backbone.state_dict().items():
+        assert torch.equal(value.half(), written[f"backbone.{name}"].half()), name
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "message"),
+    [
+        (SEGMENTER, "start.pth", "must end in .safetensors"),
+        ("per_pixel/scenes_60_deeplabv3_rankseg.yaml", "start.safetensors", "no Segmenter"),
+    ],
+)
+def test_mistakes_are_one_message(
+    repository: Path, tmp_path: Path, config: str, target: str, message: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/class_rows.py", "--encoder", ENCODER,
+         "demo/models/scenes_60.safetensors", "--config-file", config, str(tmp_path / target)],
+        cwd=repository,
+        env={"PYTHONPATH": str(repository), "PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
