@@ -3,11 +3,13 @@
 import posixpath
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools.docs_site.repository_pages import PAGES, for_site, is_relative, links, outside_code
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from docs_site.repository_pages import PAGES, for_site, is_relative, links, outside_code
 
 FOLDERS = ("docs", "configs", "datasets", "demo", "d2lite")
 

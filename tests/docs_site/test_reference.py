@@ -1,10 +1,12 @@
 """The generated references: config keys, commands, and the figures of the methods."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools.docs_site import command_pages, config_keys, figures
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from docs_site import command_pages, config_keys, figures
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The reference of the command line, from the parsers of its words.
 
-python -m tools.docs_site.command_pages > commands.md
+PYTHONPATH=tools python -m docs_site.command_pages > commands.md
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The reference of all config keys, from the comments where they are added.
 
-python -m tools.docs_site.config_keys > config_keys.md
+PYTHONPATH=tools python -m docs_site.config_keys > config_keys.md
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """Make the images of the tutorials with the models that ship.
 
-python -m tools.docs_site.examples     # writes PNG files to docs/images
+PYTHONPATH=tools python -m docs_site.examples     # writes PNG files to docs/images
 
 The photograph is a part of scikit-image's wheel.
 """

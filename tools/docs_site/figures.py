@@ -1,13 +1,13 @@
 """Draw the figures of the methods.
 
-python -m tools.docs_site.figures     # writes docs/images/*.svg
+PYTHONPATH=tools python -m docs_site.figures     # writes docs/images/*.svg
 """
 
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.docs_site.svg import Diagram
+from docs_site.svg import Diagram
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
 SKY, TREE, DOG = "#7fb2e5", "#6aa84f", "#c98a4b"

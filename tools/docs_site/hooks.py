@@ -1,6 +1,7 @@
 """MkDocs' hooks: pages from outside docs/, generated references, links between them."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from tools.docs_site import command_pages, config_keys
-from tools.docs_site.repository_pages import COPIES, PAGES, REPOSITORY, for_site
+# By its folder: some builds of Detectron2 install a package that is named "tools", too.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# isort: split
+from docs_site import command_pages, config_keys
+from docs_site.repository_pages import COPIES, PAGES, REPOSITORY, for_site
 
 GENERATED = {
     "reference/config_keys.md": config_keys.page,

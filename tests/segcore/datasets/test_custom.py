@@ -70,7 +70,7 @@ def test_by_the_config(write) -> None:
 
 
 def test_a_vocabulary_of_other_classes_is_refused_in_training(write) -> None:
-    cfg = load_config(write({}, "c.yaml"))
+    cfg = load_config(write({"MODEL": {"META_ARCHITECTURE": "CATSeg"}}, "c.yaml"))
     path = str(write(TABLE))
     cfg.DATASETS.OWN, cfg.DATASETS.TRAIN = (path,), ("own_pets_train",)
     cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = "ade20k_150"
