@@ -23,6 +23,7 @@ from chapters import (
     datasets,
     dial,
     limits,
+    many_classes,
     open_vocabulary,
     photographs,
     ranking,
@@ -37,12 +38,12 @@ from segcore.errors import exit_on_user_error
 from segcore.runtime.console import Console, duration, open_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CHAPTERS = (photographs, ranking, open_vocabulary, dial, segments, videos, limits)
+CHAPTERS = (photographs, ranking, many_classes, open_vocabulary, dial, segments, videos, limits)
 STEPS = [
     *datasets.STEPS,
     *open_vocabulary.STEPS,
     *dial.STEPS,
-    *(step for chapter in (ranking, segments, videos) for step in chapter.STEPS),
+    *(step for chapter in (ranking, many_classes, segments, videos) for step in chapter.STEPS),
     *photographs.STEPS,
     *limits.STEPS,
 ]

@@ -16,7 +16,13 @@ MASK2FORMER = (
     "configs/mask2former_rankseg/scenes*",
     "configs/mask2former_rankseg/parts/*",
 )
-PER_PIXEL = (*SEGCORE, "per_pixel/**/*.py", "configs/per_pixel/voc/*")
+PER_PIXEL = (
+    *SEGCORE,
+    "per_pixel/**/*.py",
+    "configs/per_pixel/scenes*",
+    "configs/per_pixel/parts/*",
+    "configs/per_pixel/voc/*",
+)
 SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py", "catrank/runs/*.py")
 WORKERS = ("DATALOADER.NUM_WORKERS", "2")
 

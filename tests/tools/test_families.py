@@ -12,10 +12,11 @@ from detectron2.modeling import build_model
 
 import catseg_d2  # noqa: F401
 import mask2former_rankseg  # noqa: F401
+import per_pixel  # noqa: F401
 from segcore.config import load_config
-from segcore.scenes import SCENES_60, Settings, write_scenes
+from segcore.scenes import SCENES_1K, SCENES_60, Settings, write_scenes
 
-CATSEG, MASK2FORMER = "catseg_d2", "mask2former_rankseg"
+CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
 # The tools that say something of a family, with what they are called with. `{name}` is replaced.
 MODEL = "--config-file {config} {opts} MODEL.WEIGHTS {weights}"
 SHRINK = "--config-file {config} {trained} {out}/small.safetensors"
@@ -41,6 +42,11 @@ COMMANDS = {
         "rank_scales": "{weights} --plot {out}/scales.svg",
         "shrink": SHRINK,
     },
+    PER_PIXEL: {
+        "analyze": "--config-file {config} --size 96 96",
+        "evaluate": EVALUATE,
+        "shrink": SHRINK,
+    },
 }
 # What asks for CAT-Seg's words says so where another family's model is named.
 REFUSED = {
@@ -58,7 +64,12 @@ OTHERS = {
     "rank_dial": "test_rank_dial",
     "word_tokenizer": "test_word_tokenizer",
 }
-SHIPPED = {CATSEG: "scenes_60", MASK2FORMER: "scenes_60_rankseg"}
+SHIPPED = {
+    CATSEG: "scenes_60",
+    MASK2FORMER: "scenes_60_rankseg",
+    PER_PIXEL: "scenes_1k_segmenter_rankseg",
+}
+TEST_SETS = dict.fromkeys((CATSEG, MASK2FORMER), "scenes_60_test") | {PER_PIXEL: "scenes_1k_test"}
 
 # One process for all commands of a family, since most of a tool's time goes by importing.
 PROGRAM = """
@@ -81,7 +92,8 @@ print("== end", json.dumps(codes))
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("datasets")
-    write_scenes(root, SCENES_60, Settings(num_train=4, num_test=2, size=96), workers=1)
+    for catalogue in (SCENES_60, SCENES_1K):
+        write_scenes(root, catalogue, Settings(num_train=4, num_test=2, size=96), workers=1)
     return root
 
 
@@ -94,7 +106,7 @@ def run(repository, data_root, tmp_path):
         names = {
             "config": f"{family}/{model}.yaml",
             "weights": repository / f"demo/models/{model}.safetensors",
-            "dataset": "scenes_60_test",
+            "dataset": TEST_SETS[family],
             "out": tmp_path,
             "opts": f"MODEL.DEVICE cpu DATALOADER.NUM_WORKERS 0 OUTPUT_DIR {tmp_path}",
         }
@@ -138,7 +150,7 @@ def test_tools_run(run, family, tmp_path) -> None:
     assert codes == dict.fromkeys(COMMANDS[family], 0), said
     assert all(said.values())
     report = json.loads((tmp_path / "evaluated" / "results.json").read_text())
-    assert "scenes_60_test" in json.dumps(report)
+    assert TEST_SETS[family] in json.dumps(report)
     assert (tmp_path / "small.safetensors").stat().st_size > 1e6
 
 
