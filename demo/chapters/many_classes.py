@@ -55,10 +55,10 @@ def write(page: Page, folder: Path) -> Outcome:
     """Write images with their labels, and the scores."""
     page.heading("A thousand classes: Segmenter with RankSeg")
     page.text(
-        "A class of Scenes is a colour, a pattern and a shape: 1,120 of them, most of which are in "
-        "one image of three hundred. RankSeg ranks them for each image, and pixels are classified "
-        "among the best hundred. The model is very small: it finds the colour more often than the "
-        "pattern and the shape."
+        "Of 1,120 classes, 40 are grounds and the others objects of a colour, a pattern and a "
+        "shape, each in one image of three hundred. RankSeg ranks them for each image, and pixels "
+        "are classified among the best hundred. The model is very small: it finds the colour more "
+        "often than the shape."
     )
     images = examples(
         folder / SCENES.relative_to(OUTPUT) / "demo" / "images",
