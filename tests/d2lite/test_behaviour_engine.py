@@ -54,12 +54,16 @@ def test_arguments(facts):
 
 @pytest.fixture
 def quiet_loggers():
-    """The package's loggers as they were before the test."""
+    """The package's loggers without handlers, and after the test as they were.
+
+    They propagate: otherwise pytest adds handlers of its own to them as a test begins.
+    """
     before = {}
     for name in ("detectron2", "fvcore"):
         logger = logging.getLogger(name)
         before[name] = (list(logger.handlers), logger.level, logger.propagate)
         logger.handlers.clear()
+        logger.propagate = True
     yield
     for name, (handlers, level, propagate) in before.items():
         logger = logging.getLogger(name)
