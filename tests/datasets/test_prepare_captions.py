@@ -32,7 +32,8 @@ def images(tmp_path: Path) -> Path:
 def run(root: Path, source: Path, **options: object) -> list[dict]:
     settings = {"name": "few", "images": None, "per_shard": 2, "workers": 1} | options
     prepare(root, source=str(source), **settings)
-    pairs = read_pairs("few", f"{root}/few/few-{{000000..000009}}.tar")
+    last = max(path.stem for path in (root / "few").glob("few-*.tar")).removeprefix("few-")
+    pairs = read_pairs("few", f"{root}/few/few-{{000000..{last}}}.tar")
     return [pairs[index] for index in range(len(pairs))]
 
 
