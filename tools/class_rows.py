@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from catseg_d2.config import check_open_vocabulary
 from per_pixel.segmenter import SegmenterHead
-from segcore.checkpoint import read_checkpoint
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, writing
@@ -58,12 +57,11 @@ def class_rows(embeddings: Tensor, width: int) -> Tensor:
     return F.pad(rows, (0, width - rows.shape[1]))[None]
 
 
-def start_weights(encoder: nn.Module, weights: dict[str, Tensor], model: nn.Module) -> dict:
+def start_weights(encoder: nn.Module, model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of ``model``, a Segmenter, that a CAT-Seg gives.
 
     Args:
         encoder: the CAT-Seg, loaded.
-        weights: its checkpoint.
         model: with classes.
 
     Raises:
@@ -76,7 +74,7 @@ def start_weights(encoder: nn.Module, weights: dict[str, Tensor], model: nn.Modu
         raise UserError("the classes have no names: set DATASETS.TRAIN to their data set")
     text = encoder.text_cache.get(encoder.clip, model.vocabulary, encoder.templates)
     rows = class_rows(text, head.class_embeddings.shape[-1])
-    model.load_state_dict(dict(weights), strict=False)
+    model.load_state_dict(encoder.state_dict(), strict=False)  # its image encoder
     found = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.")}
     found[TABLE] = rows
     ranked = model.state_dict().get(CLASSIFIER)
@@ -97,8 +95,7 @@ def write_start(
         raise UserError(f"{target} must end in .safetensors")
     encoder = Trainer.build_model(encoder_cfg).eval()
     build_checkpointer(encoder_cfg, encoder).load_for_use(str(checkpoint))
-    weights = read_checkpoint(checkpoint)["model"]
-    found = start_weights(encoder, weights, Trainer.build_model(cfg))
+    found = start_weights(encoder, Trainer.build_model(cfg))
     with writing(target) as file:
         file.write(safetensors.torch.save({k: v.clone() for k, v in found.items()}))
     return found
