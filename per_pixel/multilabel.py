@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segcore.checkpoint.vocabulary import carry_vocabulary
 from segcore.checkpoint.weights import guard
 from segcore.config.numerics import precision_from_config, refuse_compile
+from segcore.config.rankseg import start_head
 from segcore.datasets.model_classes import HasClasses, ModelClasses, classes_from_config
 from segcore.errors import UserError, printable
 from segcore.inference.precision import FLOAT32, Precision, in_precision
@@ -95,18 +96,20 @@ class Query2Label(HasClasses, nn.Module):
             )
         width = shapes[node.IN_FEATURE].channels
         _check_width(node, node.HIDDEN_DIM or width)
+        head = Query2LabelHead(
+            width,
+            num_classes,
+            hidden_dim=node.HIDDEN_DIM or None,
+            num_heads=node.NUM_HEADS,
+            feedforward_dim=node.FEEDFORWARD_DIM,
+            dropout=node.DROPOUT,
+            encoder_layers=node.ENCODER_LAYERS,
+            decoder_layers=node.DECODER_LAYERS,
+        )
+        start_head(cfg, head.decoder)
         return {
             "backbone": backbone,
-            "head": Query2LabelHead(
-                width,
-                num_classes,
-                hidden_dim=node.HIDDEN_DIM or None,
-                num_heads=node.NUM_HEADS,
-                feedforward_dim=node.FEEDFORWARD_DIM,
-                dropout=node.DROPOUT,
-                encoder_layers=node.ENCODER_LAYERS,
-                decoder_layers=node.DECODER_LAYERS,
-            ),
+            "head": head,
             "num_classes": num_classes,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Start a Segmenter from a CAT-Seg: its image encoder, and a class table of its class names.
+"""Start a model from a CAT-Seg: its image encoder, and class tables of its class names.
 
     python tools/class_rows.py --encoder catseg_d2/scenes_1k_towers.yaml encoder/model_final.pth \
         --config-file per_pixel/scenes_1k_segmenter_rankseg.yaml start.safetensors
     python train_net.py --config-file per_pixel/scenes_1k_segmenter_rankseg.yaml \
         MODEL.WEIGHTS start.safetensors MODEL.ALLOW_PARTIAL_WEIGHTS True
 
-A row of the class table is the text embedding of the name, so that classes whose names share words
-start alike, and one learns from the pixels of another. With RankSeg, the multi-label head compares
-its class tokens with the same rows. What else the model has keeps its random values.
+The model has a ViT as CAT-Seg's image encoder. A row of a class table is the text embedding of the
+name, so that classes whose names share words start alike, and one learns from the pixels of
+another. Tables are Segmenter's class tokens, ESSNet's class embeddings, a linear classifier, and
+the class tokens of a multi-label head with its classifier. What else the model has keeps its random
+values.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -23,63 +25,67 @@ from catrank import load_config
 
 # isort: split
 import safetensors.torch
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from catseg_d2.config import check_open_vocabulary
-from per_pixel.segmenter import SegmenterHead
+from segcore.backbones.vit import VisionTransformer
 from segcore.engine import Trainer, build_checkpointer
 from segcore.errors import UserError, exit_on_user_error
 from segcore.runtime.files import path_argument, writing
 
-TABLE = "decode_head.class_embeddings"
-CLASSIFIER = "decode_head.ranking.head.classifier.weight"
+# Names of class tables; a module has one of them.
+TABLES = (
+    "decode_head.class_embeddings",
+    "decode_head.embedding_table.weight",
+    "decode_head.classifier.linear.weight",
+    "head.decoder.class_embeddings",
+)
+# Classifiers of class tokens, used where they are as wide as the table that the tokens come from.
+TOKEN_CLASSIFIERS = ("decode_head.ranking.head.classifier.weight", "head.decoder.classifier.weight")
 
 
 def class_rows(embeddings: Tensor, width: int) -> Tensor:
-    """Return rows (1, K, width) of text embeddings (K, P, C) with P prompts of each class.
+    """Return rows (K, width) of text embeddings (K, P, C) with P prompts of each class.
 
-    The mean of the classes, which names have in common, is subtracted; the mean norm is 1, and
-    columns beyond C are 0.
-
-    Raises:
-        UserError: the rows are narrower than the embeddings.
+    The mean of the classes, which names have in common, is subtracted; the mean norm is 1. Columns
+    beyond C are 0; narrower rows are the first principal components.
     """
     rows = embeddings.mean(dim=1)
-    if rows.shape[1] > width:
-        raise UserError(
-            f"the text embeddings have {rows.shape[1]} dimensions and the class table {width}: "
-            f"set MODEL.PER_PIXEL.CHANNELS to {rows.shape[1]} or more"
-        )
     rows = rows - rows.mean(dim=0)
+    if width < rows.shape[1]:
+        _, _, axes = torch.linalg.svd(rows, full_matrices=False)
+        rows = rows @ axes[:width].T
     rows = rows / rows.norm(dim=1).mean()
-    return F.pad(rows, (0, width - rows.shape[1]))[None]
+    return F.pad(rows, (0, width - rows.shape[1]))
 
 
 def start_weights(encoder: nn.Module, model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of ``model``, a Segmenter, that a CAT-Seg gives.
+    """Return the weights of ``model`` that a CAT-Seg gives: those of its backbone and class tables.
 
     Args:
         encoder: the CAT-Seg, loaded.
         model: with classes.
 
     Raises:
-        UserError: the model is no Segmenter with its own class table, or its classes have no names.
+        UserError: the model has no class table or another backbone, or its classes have no names.
     """
-    head = model.decode_head
-    if not isinstance(head, SegmenterHead) or head.class_embeddings is None:
-        raise UserError("the config to start is of no Segmenter with a class table")
+    own = model.state_dict()
+    table = next((name for name in TABLES if name in own), None)
+    if table is None or not isinstance(model.backbone, VisionTransformer):
+        raise UserError("the config to start is of no model with a ViT and a class table")
     if model.vocabulary is None:
         raise UserError("the classes have no names: set DATASETS.TRAIN to their data set")
     text = encoder.text_cache.get(encoder.clip, model.vocabulary, encoder.templates)
-    rows = class_rows(text, head.class_embeddings.shape[-1])
+    rows = class_rows(text, own[table].numel() // len(text))
     model.load_state_dict(encoder.state_dict(), strict=False)  # its image encoder
     found = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.")}
-    found[TABLE] = rows
-    ranked = model.state_dict().get(CLASSIFIER)
-    if ranked is not None and ranked.shape == rows.shape:
-        found[CLASSIFIER] = rows
+    found[table] = rows.reshape(own[table].shape)
+    for name in TOKEN_CLASSIFIERS:
+        if name in own and own[name].shape == own[table].shape:
+            found[name] = found[table]
     return {name: value.cpu().contiguous() for name, value in found.items()}
 
 
@@ -107,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--encoder", required=True, help="config of the CAT-Seg")
     parser.add_argument("checkpoint", type=path_argument, help="of the CAT-Seg")
-    parser.add_argument("--config-file", required=True, help="config of the Segmenter")
+    parser.add_argument("--config-file", required=True, help="config of the model to start")
     parser.add_argument("target", type=path_argument)
     arguments = parser.parse_args()
     with exit_on_user_error():
@@ -115,7 +121,7 @@ def main() -> None:
         check_open_vocabulary(encoder_cfg, arguments.encoder)
         cfg = load_config(arguments.config_file, ["MODEL.WEIGHTS", ""])
         found = write_start(encoder_cfg, arguments.checkpoint, cfg, arguments.target)
-        classes = found[TABLE].shape[1]
+        classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         print(f"{arguments.target}: {len(found)} tensors, {classes:,} rows of class names")
 
 

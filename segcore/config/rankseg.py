@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from detectron2.config import CfgNode
+from torch import nn
 
 from segcore.errors import UserError
 from segcore.rankseg.heads import start_from_prior
@@ -97,8 +98,17 @@ def start_ranker(cfg: CfgNode, ranker: Ranker) -> None:
     Raises:
         UserError: it is no probability.
     """
+    start_head(cfg, ranker.head)
+
+
+def start_head(cfg: CfgNode, head: nn.Module | None) -> None:
+    """Apply ``MODEL.RANKSEG.PRIOR`` to a new multi-label head, in place.
+
+    Raises:
+        UserError: it is no probability.
+    """
     prior = cfg.MODEL.RANKSEG.PRIOR
     if not 0 <= prior < 1:
         raise UserError(f"MODEL.RANKSEG.PRIOR is {prior}; it has to be a probability below 1.")
-    if prior and ranker.head is not None:
-        start_from_prior(ranker.head, prior)
+    if prior and head is not None:
+        start_from_prior(head, prior)

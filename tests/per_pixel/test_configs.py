@@ -304,6 +304,7 @@ def test_query2label(name: str) -> None:
     """Data, sizes, and a training of 80 epochs whose learning rate has its peak at 0.0001."""
     cfg = load(name)
     model = build(cfg)
+    assert cfg.DATASETS.TRAIN and cfg.DATASETS.TEST
     assert {*DatasetCatalog.list()} >= {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         assert len(MetadataCatalog.get(dataset).stuff_classes) == model.num_classes

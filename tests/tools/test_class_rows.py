@@ -1,4 +1,4 @@
-"""A Segmenter starts from CAT-Seg's image encoder and the words of its classes."""
+"""A model starts from CAT-Seg's image encoder and the words of its classes."""
 
 import importlib.util
 import subprocess
@@ -12,7 +12,6 @@ import torch
 from detectron2.modeling import build_model
 
 from segcore.config import load_config
-from segcore.errors import UserError
 
 ENCODER = "catseg_d2/scenes_60.yaml"
 SEGMENTER = "per_pixel/scenes_60_segmenter.yaml"
@@ -35,16 +34,54 @@ def tool(repository: Path) -> ModuleType:
 def test_rows(tool) -> None:
     embeddings = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)) + 7
     rows = tool.class_rows(embeddings, 6)
-    assert rows.shape == (1, 5, 6)
+    assert rows.shape == (5, 6)
     assert (rows[..., 4:] == 0).all()
-    torch.testing.assert_close(rows.mean(dim=1), torch.zeros(1, 6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows.mean(dim=0), torch.zeros(6), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows.norm(dim=-1).mean(), torch.tensor(1.0))
     # Differences between classes keep their directions.
     wanted = embeddings.mean(dim=1)
-    cosine = torch.cosine_similarity(rows[0, 0, :4] - rows[0, 1, :4], wanted[0] - wanted[1], dim=0)
+    cosine = torch.cosine_similarity(rows[0, :4] - rows[1, :4], wanted[0] - wanted[1], dim=0)
     assert cosine > 0.999
-    with pytest.raises(UserError, match="CHANNELS to 4 or more"):
-        tool.class_rows(embeddings, 3)
+
+
+def test_narrow_rows_keep_what_differs_most(tool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(9, 1, 2, generator=generator) @ torch.randn(2, 6, generator=generator)
+    wide, narrow = tool.class_rows(embeddings, 6), tool.class_rows(embeddings, 2)
+    assert narrow.shape == (9, 2)
+    torch.testing.assert_close(torch.cdist(narrow, narrow), torch.cdist(wide, wide))
+
+
+HEADS = {
+    "softmax": ("{PER_PIXEL: {DECODER: aspp}}", "decode_head.classifier.linear.weight"),
+    "essnet": (
+        "{PER_PIXEL: {DECODER: aspp}, ESSNET: {FLAG: true}}",
+        "decode_head.embedding_table.weight",
+    ),
+    "query2label": (
+        "{META_ARCHITECTURE: Query2Label, QUERY2LABEL: {IN_FEATURE: tokens, FEEDFORWARD_DIM: 64}}",
+        "head.decoder.class_embeddings",
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_class_table_starts_from_the_names(
+    tool, repository: Path, tmp_path: Path, head: str
+) -> None:
+    keys, table = HEADS[head]
+    config = tmp_path / "model.yaml"
+    config.write_text(f"_BASE_: {SEGMENTER}\nMODEL: {keys}\n")
+    cfg = load_config(str(config), ["MODEL.DEVICE", "cpu"])
+    encoder = load_config(ENCODER, ["MODEL.DEVICE", "cpu"])
+    checkpoint = repository / "demo/models/scenes_60.safetensors"
+    found = tool.write_start(encoder, checkpoint, cfg, tmp_path / "start.safetensors")
+    model = build_model(cfg)
+    assert not model.load_state_dict(found, strict=False).unexpected_keys
+    rows = found[table].reshape(60, -1)
+    assert rows.norm(dim=1).mean() == pytest.approx(1.0)
+    if head == "query2label":
+        assert torch.equal(found["head.decoder.classifier.weight"], found[table])
 
 
 def test_a_segmenter_starts_from_the_weights(tool, repository: Path, tmp_path: Path) -> None:
@@ -80,7 +117,7 @@ def test_a_segmenter_starts_from_the_weights(tool, repository: Path, tmp_path: P
     ("config", "target", "message"),
     [
         (SEGMENTER, "start.pth", "must end in .safetensors"),
-        ("per_pixel/scenes_60_deeplabv3_rankseg.yaml", "start.safetensors", "no Segmenter"),
+        ("per_pixel/scenes_60_deeplabv3_rankseg.yaml", "start.safetensors", "no model with a ViT"),
     ],
 )
 def test_mistakes_are_one_message(
