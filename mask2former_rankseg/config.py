@@ -5,6 +5,7 @@ The published yaml files merge. Those of both models name the meta-architecture 
 """
 
 from detectron2.config import CfgNode
+from detectron2.modeling import Backbone
 
 from segcore.backbones import add_backbone_config
 from segcore.config import add_shared_keys, register_config_keys
@@ -102,6 +103,7 @@ def _add_maskformer_keys(node: CfgNode) -> None:
     node.ENFORCE_INPUT_PROJ = False
     # "": the one of TRANSFORMER_IN_FEATURE, see decoder_names.
     node.TRANSFORMER_DECODER_NAME = ""
+    # Batches are padded to multiples of it; 0: to their largest image; -1: as the backbone asks.
     node.SIZE_DIVISIBILITY = 32
     node.TRAIN_NUM_POINTS = 12544
     node.OVERSAMPLE_RATIO = 3.0
@@ -162,6 +164,12 @@ def decoder_names(cfg: CfgNode) -> tuple[str, str]:
         cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME or pixel,
         cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME or transformer,
     )
+
+
+def size_divisibility(cfg: CfgNode, backbone: Backbone) -> int:
+    """Return the number that both sides of a batch are padded to a multiple of; 0: any size."""
+    chosen = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
+    return backbone.size_divisibility if chosen < 0 else chosen
 
 
 def tasks_from_config(cfg: CfgNode) -> Tasks:

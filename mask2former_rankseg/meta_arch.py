@@ -33,6 +33,7 @@ from .checkpoint import rename_published
 from .config import (
     criterion_from_config,
     ranking_from_config,
+    size_divisibility,
     sliding_from_config,
     tasks_from_config,
 )
@@ -129,7 +130,7 @@ class MaskFormer(HasClasses, nn.Module):
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "size_divisibility": max(node.SIZE_DIVISIBILITY, backbone.size_divisibility),
+            "size_divisibility": size_divisibility(cfg, backbone),
             "ranking": ranking_from_config(cfg),
             "tasks": tasks_from_config(cfg),
             "prediction_kind": PredictionKind(cfg.TEST.SEM_SEG_OUTPUT, cfg.TEST.TOP_K),

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore.deformable import DeformableAttention
+from segcore.errors import UserError
 
 from .adapter_layers import LEVELS, AttentionSizes, Geometry, Interaction, to_map, to_tokens
 from .beit import STAGES, BeitBlocks
@@ -103,10 +104,13 @@ class BeitAdapter(BeitBlocks):
         """images (B, 3, H, W), H and W multiples of 32 -> maps by name, (B, D, H / s, W / s).
 
         Raises:
-            ValueError: the sides are no multiples of 32.
+            UserError: the sides are no multiples of 32.
         """
         if any(side % self.size_divisibility for side in images.shape[-2:]):
-            raise ValueError(f"ViT-Adapter takes sides that are multiples of {STRIDES[-1]}")
+            raise UserError(
+                f"ViT-Adapter takes sides that are multiples of {STRIDES[-1]}: let the model pad "
+                f"its images to them (SIZE_DIVISIBILITY {STRIDES[-1]})"
+            )
         fine, *levels = self.spm(images)
         geometry = Geometry.of([tuple(level.shape[-2:]) for level in levels], images.device)
         pyramid = torch.cat(

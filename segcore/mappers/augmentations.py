@@ -12,6 +12,7 @@ from segcore.mappers.colours import colour_jitter
 
 IMAGE_PADDING = 128
 SEGMENT_PADDING = 255  # of 8-bit maps, in which no segment has this value
+SHORT_SIDES_BEFORE_CROP = (400, 500, 600)  # in DETR
 
 
 class RandomScale(T.Augmentation):
@@ -59,6 +60,17 @@ class RandomRatio(T.Augmentation):
             factor = min(limits[0] / min(height, width), limits[1] / max(height, width))
         size = [max(int(side * factor + 0.5), 1) for side in (height, width)]
         return T.ResizeTransform(height, width, *size)
+
+
+class EitherOf(T.Augmentation):
+    """Apply one of two lists of augmentations, each with probability 1/2."""
+
+    def __init__(self, first: Sequence[T.Augmentation], second: Sequence[T.Augmentation]) -> None:
+        self.first, self.second = T.AugmentationList(first), T.AugmentationList(second)
+
+    def __call__(self, aug_input: T.AugInput) -> T.TransformList:
+        chosen = self.first if np.random.rand() > 0.5 else self.second
+        return chosen(aug_input)
 
 
 def resized_crop(cfg: CfgNode) -> list[T.Augmentation]:
@@ -118,6 +130,25 @@ def large_scale_jitter(cfg: CfgNode) -> list[T.Augmentation]:
         RandomScale(cfg.INPUT.MIN_SCALE, cfg.INPUT.MAX_SCALE, square),
         T.FixedSizeCrop(square, pad_value=IMAGE_PADDING, seg_pad_value=SEGMENT_PADDING),
     ]
+
+
+def resize_or_crop(cfg: CfgNode) -> list[T.Augmentation]:
+    """Flip and resize the image or, for half of the images, a crop of it.
+
+    Such a crop is taken of the image at a short side of 400, 500 or 600 pixels. Without
+    ``INPUT.CROP.ENABLED`` every image stays whole.
+
+    Source: Carion et al., "End-to-End Object Detection with Transformers" (DETR), ECCV 2020,
+    section 4; the sizes are those of its published runs.
+    """
+    whole = [*flip(cfg), resize(cfg)]
+    if not cfg.INPUT.CROP.ENABLED:
+        return whole
+    crop = [
+        T.ResizeShortestEdge(SHORT_SIDES_BEFORE_CROP, sample_style="choice"),
+        T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE),
+    ]
+    return [EitherOf(whole, [*flip(cfg), *crop, resize(cfg)])]
 
 
 def flip(cfg: CfgNode) -> list[T.Augmentation]:

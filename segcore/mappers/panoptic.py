@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 
 from segcore.annotations.panoptic_png import Segments, decode_ids, encode_ids, segments_of_record
 from segcore.errors import UserError
-from segcore.mappers.augmentations import large_scale_jitter, resized_crop
+from segcore.mappers.augmentations import large_scale_jitter, resize_or_crop, resized_crop
 from segcore.mappers.registry import MAPPER_REGISTRY
 from segcore.mappers.segmentation import (
     SegmentationMapper,
@@ -73,5 +73,11 @@ def mask_former_panoptic(cfg: CfgNode, is_train: bool) -> PanopticMapper:
 
 @MAPPER_REGISTRY.register()
 def coco_panoptic_lsj(cfg: CfgNode, is_train: bool) -> PanopticMapper:
-    """Build the mapper of the published runs on COCO panoptic."""
+    """Build the mapper of the published runs of Mask2Former on COCO panoptic."""
     return PanopticMapper(cfg, is_train, large_scale_jitter)
+
+
+@MAPPER_REGISTRY.register()
+def detr_panoptic(cfg: CfgNode, is_train: bool) -> PanopticMapper:
+    """Build the mapper of the published runs of MaskFormer on COCO panoptic."""
+    return PanopticMapper(cfg, is_train, resize_or_crop)

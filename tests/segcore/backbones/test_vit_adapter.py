@@ -94,7 +94,7 @@ def test_pretraining_is_that_of_beit() -> None:
 
 
 def test_other_sides_are_an_error() -> None:
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(UserError, match="multiples of 32: let the model pad"):
         built()(torch.zeros(1, 3, 64, 80))
 
 

@@ -15,7 +15,7 @@ from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 from PIL import Image
 
-from segcore.annotations.panoptic_png import encode_ids
+from segcore.annotations.panoptic_png import decode_ids, encode_ids
 from segcore.config import default_config
 from segcore.datasets import (
     register_instance_dataset,
@@ -24,7 +24,13 @@ from segcore.datasets import (
 )
 from segcore.errors import UserError
 from segcore.mappers import build_mapper
-from segcore.mappers.augmentations import RandomScale, large_scale_jitter, resized_crop
+from segcore.mappers.augmentations import (
+    EitherOf,
+    RandomScale,
+    large_scale_jitter,
+    resize_or_crop,
+    resized_crop,
+)
 from segcore.mappers.segmentation import masks_of_values
 from segcore.scenes.coco import encode_mask
 from segcore.vocabulary import Vocabulary
@@ -122,7 +128,9 @@ def config(folder: Path) -> Callable[[str], CfgNode]:
         cfg.INPUT.CROP.TYPE = "absolute"
         cfg.INPUT.CROP.SIZE = [32, 32]
         cfg.INPUT.COLOR_AUG_SSD = True
-        cfg.INPUT.SIZE_DIVISIBILITY = 32 if mapper.startswith("mask_former") else -1
+        if mapper == "detr_panoptic":
+            cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = "absolute_range", [384, 600]
+        cfg.INPUT.SIZE_DIVISIBILITY = -1 if mapper.endswith("lsj") else 32
         cfg.INPUT.IMAGE_SIZE, cfg.INPUT.MIN_SCALE, cfg.INPUT.MAX_SCALE = 64, 0.5, 2.0
         return cfg
 
@@ -152,6 +160,7 @@ MAPPERS = (
     "mask_former_instance",
     "coco_panoptic_lsj",
     "coco_instance_lsj",
+    "detr_panoptic",
 )
 
 
@@ -255,6 +264,14 @@ class TestAugmentations:
         assert names[2] == ColorAugSSDTransform.__name__ or "Color" in names[2]
         names = [type(step).__name__ for step in large_scale_jitter(config("coco_panoptic_lsj"))]
         assert names == ["RandomFlip", "RandomScale", "FixedSizeCrop"]
+        (step,) = resize_or_crop(config("detr_panoptic"))
+        whole, cropped = (
+            [type(each).__name__ for each in s.augs] for s in (step.first, step.second)
+        )
+        assert whole == ["RandomFlip", "ResizeShortestEdge"]
+        assert cropped == ["RandomFlip", "ResizeShortestEdge", "RandomCrop", "ResizeShortestEdge"]
+        names = [type(step).__name__ for step in resize_or_crop(plain(config("detr_panoptic")))]
+        assert names == ["ResizeShortestEdge"]
 
     def test_jitter_equals_its_steps_one_by_one(self, config) -> None:
         cfg = config("coco_panoptic_lsj")
@@ -271,6 +288,60 @@ class TestAugmentations:
             ):
                 inputs.apply_augmentations([step])
             np.testing.assert_array_equal(output["image"].numpy(), inputs.image.transpose(2, 0, 1))
+
+    def test_detr_equals_its_steps_one_by_one(self, config) -> None:
+        """Image, PNG and masks, with the same random numbers; every second image is a crop."""
+        cfg = config("detr_panoptic")
+        cfg.INPUT.SIZE_DIVISIBILITY = -1
+        mapped, item, crops = build_mapper(cfg, is_train=True), record(cfg), 0
+        for trial in range(8):
+            seed(trial)
+            output = mapped(item)
+            seed(trial)
+            steps = [T.RandomFlip(), T.ResizeShortestEdge((30, 40, 80), 1333, "choice")]
+            if np.random.rand() <= 0.5:
+                crops += 1
+                before = T.ResizeShortestEdge([400, 500, 600], sample_style="choice")
+                steps[1:1] = [before, T.RandomCrop("absolute_range", [384, 600])]
+            inputs = T.AugInput(np.asarray(Image.open(item["file_name"])))
+            transforms = inputs.apply_augmentations(steps)
+            np.testing.assert_array_equal(output["image"].numpy(), inputs.image.transpose(2, 0, 1))
+            ids = decode_ids(transforms.apply_segmentation(encode_ids(ids_of())))
+            expected = [ids == id for id in (70000, 3, 9)]
+            np.testing.assert_array_equal(output["instances"].gt_masks.numpy(), expected)
+            labels = np.full(ids.shape, IGNORE)
+            for id, label, _, _ in SEGMENTS:
+                labels[ids == id] = label
+            np.testing.assert_array_equal(output["sem_seg"].numpy(), labels)
+        assert 2 <= crops <= 6
+
+    def test_detr_draws_sides_and_crops_uniformly(self) -> None:
+        """Of a wide image: every short side, and crops of any size between the two."""
+        cfg = default_config()
+        cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE = True, "absolute_range"
+        cfg.INPUT.CROP.SIZE, cfg.INPUT.MIN_SIZE_TRAIN = [384, 600], (30, 40)
+        (step,), image = resize_or_crop(cfg), np.zeros((10, 20, 3), dtype=np.uint8)
+        seed(0)
+        drawn = [list(step(T.AugInput(image))) for _ in range(80)]
+        last = [transforms[-1].new_h for transforms in drawn if len(transforms) == 2]
+        assert 28 <= len(last) <= 52 and set(last) == {30, 40}
+        cut = [transforms for transforms in drawn if len(transforms) == 4]
+        assert {before.new_h for _, before, _, _ in cut} == {400, 500, 600}
+        for _, before, crop, _ in cut:
+            assert 384 <= crop.h <= min(before.new_h, 600) and 384 <= crop.w <= 600
+        assert np.ptp([crop.w for _, _, crop, _ in cut]) > 150
+        flips = [type(transforms[0]).__name__ == "HFlipTransform" for transforms in drawn]
+        assert 0.3 < np.mean(flips) < 0.7
+
+    def test_either_of_two(self) -> None:
+        """The draw is NumPy's, before those of the steps."""
+        step = EitherOf([T.ResizeShortestEdge(3)], [T.ResizeShortestEdge(5)])
+        for trial in range(6):
+            seed(trial)
+            inputs = T.AugInput(np.zeros((2, 2, 3), dtype=np.uint8))
+            step(inputs)
+            seed(trial)
+            assert len(inputs.image) == (3 if np.random.rand() > 0.5 else 5)
 
     def test_scales_are_detectron2s(self, golden: Path) -> None:
         """Sizes after its ``ResizeScale``, with the same random numbers."""
@@ -361,15 +432,19 @@ class TestPanoptic:
             ({"pan_seg_file_name": None}, r"1\.png has no segments: this needs a panoptic"),
             ({"segments_info": []}, r"1\.png holds the segment id \d+, which the JSON file"),
             ({"pan_seg_file_name": "nowhere.png"}, r"no file at nowhere\.png"),
+            ({"file_name": "nowhere.jpg"}, r"no file at nowhere\.jpg"),
         ],
     )
-    def test_faults(self, config, change: dict, message: str) -> None:
-        cfg = config("mask_former_panoptic")
-        with pytest.raises(UserError, match=message):
+    @pytest.mark.parametrize("mapper", ["mask_former_panoptic", "detr_panoptic"])
+    def test_faults(self, config, mapper: str, change: dict, message: str) -> None:
+        cfg = config(mapper)
+        with pytest.raises(UserError, match=message) as error:
             build_mapper(cfg, is_train=True)(record(cfg) | change)
+        assert "\n" not in str(error.value)
 
-    def test_png_and_list_disagree(self, config, tmp_path: Path) -> None:
-        cfg = config("mask_former_panoptic")
+    @pytest.mark.parametrize("mapper", ["mask_former_panoptic", "detr_panoptic"])
+    def test_png_and_list_disagree(self, config, tmp_path: Path, mapper: str) -> None:
+        cfg = config(mapper)
         mapped, item = build_mapper(cfg, is_train=True), record(cfg)
         lonely = {"id": 77, "category_id": DOG, "isthing": True}
         with pytest.raises(UserError, match=r"has no pixel of the segment id 77"):
@@ -440,6 +515,7 @@ class TestSemantic:
     ("mapper", "dataset", "message"),
     [
         ("mask_former_panoptic", "test_semantic", "'test_semantic' has no segments: use"),
+        ("detr_panoptic", "test_semantic", "'test_semantic' has no segments: use"),
         ("coco_instance_lsj", "test_semantic", "'test_semantic' has no instances: use"),
         ("mask_former_panoptic", "test_instance", "'test_instance' is no semantic one"),
         ("mask_former_semantic", "test_instance", "'test_instance' is no semantic one"),
