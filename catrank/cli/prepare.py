@@ -105,6 +105,7 @@ _TABLE = (
     ("coco_panoptic", "label maps of COCO panoptic", _no_options, ""),
     ("coco_stuff", "COCO-Stuff 164k: semantic", _no_options, ""),
     ("coco_stuff_10k", "COCO-Stuff 10k: semantic", _no_options, ""),
+    ("mapillary_vistas", "Mapillary Vistas: semantic, panoptic", _no_options, ""),
     ("mess", "the 22 data sets of MESS: semantic", _mess, "suim deepcrack"),
     ("pascal_context_59", "PASCAL-Context, 59 classes: semantic", _no_options, ""),
     ("pascal_context_60", "PASCAL-Context, with background: semantic", _no_options, ""),

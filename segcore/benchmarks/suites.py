@@ -37,6 +37,8 @@ CLOSED = (
     "coco_2017_test_stuff_10k_sem_seg",
     "coco_lvis_val",
     "cityscapes_fine_sem_seg_val",
+    "mapillary_vistas_sem_seg_val",
+    "mapillary_vistas_panoptic_val",
     "context_59_test_sem_seg",
     "pascal_context_60_val",
 )

@@ -1,6 +1,7 @@
 """Common parts of preparing downloads: tables of labels, segments, files."""
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -124,6 +125,14 @@ def write_image(path: Path, pixels: np.ndarray, **options: object) -> None:
     image_format, standard = FORMATS[path.suffix]
     save = Image.fromarray(pixels).save
     replace(path, partial(save, format=image_format, **standard, **options))
+
+
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` a link to the file or folder ``source``, if only the latter exists."""
+    if source.exists() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # a dangling link to an earlier folder
+        target.symlink_to(os.path.relpath(source, target.parent))
 
 
 def describe_mask(mask: np.ndarray) -> dict:

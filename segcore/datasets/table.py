@@ -26,8 +26,8 @@ def register_table(
             determine the kind:
 
             - ``captions``, a table: images with captions;
-            - ``panoptic_json`` and ``labels``, optionally ``semantic_labels`` and
-              ``instance_json``: panoptic;
+            - ``panoptic_json`` and ``labels``, optionally ``semantic_labels``,
+              ``instance_json`` and an ``evaluator_type`` of its own: panoptic;
             - ``instance_json`` alone: instances;
             - ``track_json``, optionally ``category_offset``: videos with objects;
             - ``video_list``, optionally ``labels`` and ``piece_frames``: videos with label maps;
@@ -85,7 +85,7 @@ def _register_panoptic(
     name: str, table: dict, files: dict, vocabulary: Vocabulary, root: Path
 ) -> None:
     semantic, instances = files.get("semantic_labels"), files.get("instance_json")
-    evaluator_type = table["evaluator_type"] if table.get("task") == "panoptic" else PANOPTIC
+    of_table = table["evaluator_type"] if table.get("task") == "panoptic" else PANOPTIC
     register_panoptic_dataset(
         name,
         root / files["images"],
@@ -94,7 +94,7 @@ def _register_panoptic(
         vocabulary,
         semantic_dir=None if semantic is None else root / semantic,
         instance_json=None if instances is None else root / instances,
-        evaluator_type=evaluator_type,
+        evaluator_type=files.get("evaluator_type", of_table),
     )
 
 

@@ -30,6 +30,7 @@ EVALUATORS = {
     "cityscapes_sem_seg": SEMANTIC,  # mIoU over the training ids, without iIoU
     "ade20k_panoptic_seg": PANOPTIC,
     "coco_panoptic_seg": PANOPTIC,
+    "mapillary_vistas_panoptic_seg": PANOPTIC,
     "coco": {"instances": InstanceEvaluator},
     "video_semantic": {"sem_seg": VideoSemanticEvaluator},
     "ytvis": {"pred_scores": VideoInstanceEvaluator},

@@ -19,7 +19,6 @@ becomes "desk-stuff". coco_lvis_{train,val}_published read its masks from lvis_m
 --published writes masks with this issue.
 """
 
-import os
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -29,7 +28,7 @@ import numpy as np
 
 from segcore.annotations import read_annotations
 from segcore.datasets.label_maps import LabelMaps, make_label_maps
-from segcore.datasets.preparing import check_name, label_table, relabel
+from segcore.datasets.preparing import check_name, label_table, link, relabel
 from segcore.errors import UserError
 from segcore.images import MAX_PIXELS
 from segcore.outlines import draw_outline
@@ -74,7 +73,8 @@ def prepare(root: Path, *, published: bool, workers: int) -> None:
         maps = LabelMaps.of(f"coco_lvis_{split}" + "_published" * published, root)
         images = read_images(path, folder)
         for image in images.values():
-            link(root / "coco" / image.coco_split, maps.image_folder, image.file_name)
+            name = image.file_name
+            link(root / "coco" / image.coco_split / name, maps.image_folder / name)
         make_label_maps(maps, images, partial(convert, table), workers)
 
 
@@ -141,15 +141,6 @@ def group(annotations: list[dict], wanted: Collection[int]) -> dict[int, list[tu
         if entry["image_id"] in found:
             found[entry["image_id"]].append((int(entry["category_id"]), entry["segmentation"]))
     return found
-
-
-def link(source: Path, target: Path, name: str) -> None:
-    """Make ``target/name`` a link to ``source/name``, if only the latter exists."""
-    path = target / name
-    if (source / name).is_file() and not path.exists():
-        target.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # a dangling link to an earlier folder of the images
-        path.symlink_to(os.path.relpath(source / name, target))
 
 
 def convert(stuff_values: np.ndarray, image: Image) -> np.ndarray:

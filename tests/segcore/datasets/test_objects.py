@@ -41,6 +41,12 @@ PUBLISHED = {  # name: evaluator, classes, things, and a path
         80,
         "panoptic_val2017.json",
     ),
+    "mapillary_vistas_panoptic_train": (
+        *("mapillary_vistas_panoptic_seg", 65, 37, "training/panoptic/panoptic_2018.json"),
+    ),
+    "mapillary_vistas_panoptic_val": (
+        *("mapillary_vistas_panoptic_seg", 65, 37, "validation/panoptic/panoptic_2018.json"),
+    ),
     "scenes_60_train_panoptic": ("coco_panoptic_seg", 60, 54, "train/panoptic.json"),
     "scenes_1k_test_panoptic": ("coco_panoptic_seg", 1120, 1080, "test/panoptic.json"),
     "ade20k_instance_train": ("coco", None, 100, "ade20k_instance_train.json"),
@@ -62,7 +68,7 @@ def test_published_names(name: str) -> None:
     ids = metadata.thing_dataset_id_to_contiguous_id
     assert len(ids) == things == len(set(ids.values()))
     assert len(metadata.thing_classes) == len(metadata.thing_colors) == (classes or things)
-    assert str(getattr(metadata, "panoptic_json", metadata.json_file)).endswith(path)
+    assert (metadata.get("panoptic_json") or metadata.json_file).endswith(path)
     assert metadata.image_root.startswith(str(data_root()))
     if classes is None:
         assert sorted(ids.values()) == list(range(things))
@@ -74,6 +80,7 @@ def test_published_names(name: str) -> None:
     assert metadata.vocabulary in (
         "ade20k_panoptic_150",
         "coco_panoptic_133",
+        "mapillary_vistas_65",
         "scenes_60",
         "scenes_1k",
     )

@@ -28,6 +28,8 @@ PUBLISHED = {  # the names in the published configs: vocabulary, folder of label
         "voc20b",
         "VOCdevkit/VOC2012/annotations_detectron2_bg/val",
     ),
+    "mapillary_vistas_sem_seg_train": ("mapillary_vistas", "mapillary_vistas/training/labels"),
+    "mapillary_vistas_sem_seg_val": ("mapillary_vistas", "mapillary_vistas/validation/labels"),
     "scenes_60_train": ("scenes_60", "scenes-60/train/labels"),
     "scenes_60_test": ("scenes_60", "scenes-60/test/labels"),
 }
