@@ -40,8 +40,8 @@ not measured here; "ms+flip" is a mean over several sizes and horizontal flips. 
 was published.
 
 `-rankseg` adds RankSeg to the experiment of the same name. `-gt` is an oracle in evaluation: it
-predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes,
-MaskFormer's of COCO panoptic, and those of Mapillary Vistas are not here.
+predicts with the classes of the ground truth alone. Mask2Former's models of Cityscapes and
+MaskFormer's per-pixel baselines are not here.
 
 Of the per-pixel family `-oracle` is an oracle in training and evaluation, and `-paper` adds the
 layer that the paper's parameter counts include and the released head lacks. ESSNet's `-quarter`,

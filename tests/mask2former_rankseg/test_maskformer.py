@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import deterministic
 import mask2former_models
-from maskformer_cases import ENCODED, PANOPTIC, RANKED, SEMANTIC, TINY, rectangles
+from maskformer_cases import ENCODED, FAMILY, PANOPTIC, RANKED, SEMANTIC, TINY, rectangles
 
 Make = Callable[..., MaskFormer]
+COCO = f"{FAMILY}/coco-panoptic"
 
 # The keys of a published config, but for those of data and training: one names no decoder.
 PUBLISHED = """
@@ -132,6 +133,21 @@ def test_images_of_any_number_and_size(tiny_maskformer: Make, options: dict) -> 
         assert prediction["sem_seg"].shape == (12, 20, 30)
         assert prediction["sem_seg"].isfinite().all()
         assert len(prediction.get("category_ids", range(5))) == 5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, ENCODED, RANKED], ids=["plain", "encoder", "ranked"])
+@pytest.mark.parametrize("multiple, padded", [(32, (64, 64)), (0, (47, 61)), (-1, (64, 64))])
+def test_padding_of_batches(
+    tiny_maskformer: Make, options: dict, multiple: int, padded: tuple[int, int]
+) -> None:
+    """To a multiple, to the largest image, or as the backbone asks; Swin asks for 32."""
+    model = tiny_maskformer(options | {"MODEL.MASK_FORMER.SIZE_DIVISIBILITY": multiple})
+    batch = [image(47, 30), image(33, 61)]
+    assert model.to_batch(batch).tensor.shape[2:] == padded
+    for item, prediction in zip(batch, model(batch), strict=True):
+        assert prediction["sem_seg"].shape == (12, *item["image"].shape[1:])
+        assert prediction["sem_seg"].isfinite().all()
 
 
 @torch.no_grad()
@@ -301,9 +317,31 @@ def test_contradicting_keys_are_one_message(
     assert "\n" not in str(error.value)
 
 
-def test_the_panoptic_config_uses_the_encoder() -> None:
-    cfg = load_config(PANOPTIC, ["MODEL.DEVICE", "meta", "MODEL.WEIGHTS", ""])
+def on_meta(config: str) -> MaskFormer:
+    cfg = load_config(config, ["MODEL.DEVICE", "meta", "MODEL.WEIGHTS", ""])
     with torch.device("meta"):
-        model = build_model(cfg)
+        return build_model(cfg)
+
+
+def test_coco_has_the_networks_of_ade20k() -> None:
+    """But for the classes, and for Swin's panoptic models, which have no encoder."""
+    sizes = {
+        PANOPTIC: f"{COCO}/maskformer_panoptic_R50_bs64_554k.yaml",
+        f"{FAMILY}/ade20k-150/swin/maskformer_swin_tiny_bs16_160k.yaml": (
+            f"{COCO}/swin/maskformer_panoptic_swin_tiny_bs64_554k.yaml"
+        ),
+    }
+    for ade20k, coco in sizes.items():
+        expected, model = on_meta(ade20k).state_dict(), on_meta(coco)
+        found = model.state_dict()
+        assert found.keys() == expected.keys()
+        other = {key for key in found if found[key].shape != expected[key].shape}
+        assert other == {f"sem_seg_head.predictor.classifier.{x}" for x in ("weight", "bias")}
+        assert model.size_divisibility == 0 and model.tasks.panoptic
+        assert len(model.sem_seg_head.predictor.classifier.weight) == 134
+
+
+def test_the_panoptic_config_uses_the_encoder() -> None:
+    model = on_meta(PANOPTIC)
     assert len(model.sem_seg_head.pixel_decoder.encoder.layers) == 6
     assert model.tasks.panoptic and model.tasks.whole_areas
