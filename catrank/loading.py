@@ -131,13 +131,14 @@ def known_file(checkpoint: Path) -> ModelEntry:
 
 
 def for_labels(cfg: CfgNode) -> CfgNode:
-    """Return a copy for a model of one task that predicts labels and the score of each pixel.
+    """Return a copy for a model of one task that predicts labels and the score of each pixel, or of
+    its ``TEST.TOP_K`` best classes.
 
     Raises:
         UserError: the config switches every task off.
     """
     cfg = cfg.clone()
-    options: list[Any] = ["TEST.SEM_SEG_OUTPUT", "labels", "TEST.TOP_K", 1]
+    options: list[Any] = ["TEST.SEM_SEG_OUTPUT", "labels", "TEST.TOP_K", max(1, cfg.TEST.TOP_K)]
     if switches := task_switches(cfg):
         task = next((task for task, key in TASKS.items() if switches[key]), None)
         if task is None:

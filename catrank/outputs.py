@@ -41,7 +41,11 @@ def read_output(
     if "instances" in output:
         return _instances(output["instances"], name, image, vocabulary, min_score, more)
     if "top_k_scores" in output:
-        more["pixel_scores"] = output["top_k_scores"][0].float().cpu().numpy()
+        scores = output["top_k_scores"].float().cpu().numpy()
+        more["pixel_scores"] = scores[0]
+        if len(scores) > 1:
+            more["top_scores"] = scores
+            more["top_labels"] = label_map(output["top_k_labels"], vocabulary)
     labels = label_map(output["sem_seg_labels"], vocabulary)
     return Result.semantic(name, image, vocabulary, labels, **more)
 

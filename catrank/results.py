@@ -58,6 +58,8 @@ class Result:
         segments: N of them, each with ``number`` (its id), ``class_id``, ``is_object`` and
             ``score``; objects by descending score.
         pixel_scores: (H, W) float32, the score of each pixel's class; None of tasks without.
+        top_labels, top_scores: (k, H, W) int32 and float32, the k best classes of each pixel, best
+            first, from a semantic model whose ``TEST.TOP_K`` is k > 1; else None.
         category_scores: (T,) float32, probability of each class to be in the image, from a model
             with RankSeg; else None.
         category_ids: (K,) int64, the classes that such a model kept for the image, the most
@@ -74,6 +76,8 @@ class Result:
     segments: tuple[Segment, ...]
     object_masks: np.ndarray | None = None
     pixel_scores: np.ndarray | None = None
+    top_labels: np.ndarray | None = None
+    top_scores: np.ndarray | None = None
     category_scores: np.ndarray | None = None
     category_ids: np.ndarray | None = None
     frame: int | None = None

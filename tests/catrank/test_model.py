@@ -45,6 +45,17 @@ def album(tmp_path) -> Path:
     return tmp_path
 
 
+def test_top_classes_of_a_pixel(catseg):
+    model = catrank.load("scenes-60", device="cpu", opts=["TEST.TOP_K", 3])
+    image = noise(40, 60)
+    result, plain = model.segment(image, CLASSES), catseg.segment(image, CLASSES)
+    assert result.top_labels.shape == result.top_scores.shape == (3, 40, 60)
+    assert (result.top_labels[0] == result.labels).all() and (result.labels == plain.labels).all()
+    assert (result.top_scores[0] == result.pixel_scores).all()
+    assert (np.diff(result.top_scores, axis=0) <= 0).all()
+    assert plain.top_labels is None and plain.top_scores is None
+
+
 def test_semantic_result(catseg):
     image = noise(40, 60)
     result = catseg.segment(image, CLASSES)
