@@ -269,11 +269,25 @@ def read_address(address: str) -> np.ndarray:
         ) from error
     if len(content) > MAX_DOWNLOAD:
         raise UserError(f"{name} has more than {MAX_DOWNLOAD >> 20} MiB: it is no image")
-    suffix = PurePosixPath(address.partition("?")[0]).suffix[:10]
+    return read_content(content, address)
+
+
+def read_content(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return the pixels of an image file that is in memory, as :func:`segcore.images.read_image`.
+
+    Args:
+        content: of the file, in any of the formats of files.
+        name: for messages.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        UserError: it is no image, damaged or too large.
+    """
+    suffix = PurePosixPath(name.partition("?")[0]).suffix
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image{suffix}"
+        path = Path(folder) / f"image{suffix if suffix[1:].isalnum() and len(suffix) < 10 else ''}"
         path.write_bytes(content)
         try:
-            return read_image(path)
+            return read_image(path, max_pixels=max_pixels)
         except UserError as error:
-            raise UserError(str(error).replace(str(path), name)) from error
+            raise UserError(str(error).replace(str(path), printable(name))) from error

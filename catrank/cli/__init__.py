@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from catrank.cli import data, evaluate, info, models, segment, train, video, vocabulary
+from catrank.cli import data, evaluate, info, label, models, segment, train, video, vocabulary
 from catrank.cli.parsing import Parser, parse
 from catrank.cli.word import Group, Word
 from segcore.errors import exit_on_user_error
@@ -19,6 +19,7 @@ ROOT = Group(
     words={
         "segment": segment.WORD,
         "video": video.WORD,
+        "label": label.WORD,
         "train": train.WORD,
         "evaluate": evaluate.WORD,
         "data": data.GROUP,
@@ -29,6 +30,7 @@ ROOT = Group(
     examples="""
 catrank segment photo.jpg --classes "sky, tree, my dog"
 catrank video clip.mp4 --output out.mp4
+catrank label photos/ --output labels
 catrank data status
 catrank train catseg_d2/vitb_384.yaml --num-gpus 4
 catrank models list

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catrank.defaults import FIXED_CLASSES, OPEN_VOCABULARY, default_model
 
@@ -44,10 +44,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--min-score", type=fraction, default=0.5, metavar="X", help="of objects, 0 to 1 (0.5)")
     add("--keep", metavar="K", help="classes kept for an image: 32, above 0.05, 32,0.05 or all")
     add("--ranking", metavar="FILE", help="a rank adapter, for a CAT-Seg without one")
-    add("--alpha", type=fraction, default=0.55, metavar="X", help="weight of colours (0.55)")
-    add("--overwrite", action="store_true", help="replace results of an earlier run")
     add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the config; "
         "last on the line")  # fmt: skip
+
+
+def add_overlay_options(parser: argparse.ArgumentParser) -> None:
+    """Add options of results that are drawn; before those of the model, whose last is the last."""
+    add = parser.add_argument
+    add("--alpha", type=fraction, default=0.55, metavar="X", help="weight of colours (0.55)")
+    add("--overwrite", action="store_true", help="replace results of an earlier run")
 
 
 def load_model(args: argparse.Namespace) -> "Model":
@@ -57,7 +62,23 @@ def load_model(args: argparse.Namespace) -> "Model":
         UserError: as ``catrank.load``.
     """
     from catrank.model import load
-    from segcore.errors import UserError, printable
+    from segcore.errors import printable
+
+    named = model_arguments(args)
+    model = load(**named)
+    because = args.model is None and args.config is None
+    note = ", because --model names none" if because else ""
+    print(f"model: {printable(named['model'])}{note} ({model.describe()})", flush=True)
+    return model
+
+
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of ``catrank.load`` that the options stand for.
+
+    Raises:
+        UserError: ``--classes`` or ``--keep`` cannot be used.
+    """
+    from segcore.errors import UserError
     from segcore.rankseg.dial import ClassesKept
 
     classes = args.vocabulary
@@ -65,23 +86,19 @@ def load_model(args: argparse.Namespace) -> "Model":
         classes = [name.strip() for name in args.classes.split(",") if name.strip()]
         if not classes:
             raise UserError("--classes names no class: write names with commas: 'sky, tree'")
-    name, note = args.model, ""
+    name = args.model
     if name is None and args.config is None:
         name = default_model(with_class_names=classes is not None)
-        note = ", because --model names none"
-    kept = None if args.keep is None else ClassesKept.parse(args.keep, "--keep")
-    model = load(
-        name,
-        config=args.config,
-        classes=classes,
-        device=args.device,
-        min_score=args.min_score,
-        classes_kept=kept,
-        ranking=args.ranking,
-        opts=args.opts,
-    )
-    print(f"model: {printable(name)}{note} ({model.describe()})", flush=True)
-    return model
+    return {
+        "model": name,
+        "config": args.config,
+        "classes": classes,
+        "device": args.device,
+        "min_score": args.min_score,
+        "classes_kept": None if args.keep is None else ClassesKept.parse(args.keep, "--keep"),
+        "ranking": args.ranking,
+        "opts": args.opts,
+    }
 
 
 def report_failures(failures: Sequence[str]) -> int:

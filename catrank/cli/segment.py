@@ -2,7 +2,7 @@
 
 import argparse
 
-from catrank.cli.options import add_model_options, load_model, report_failures
+from catrank.cli.options import add_model_options, add_overlay_options, load_model, report_failures
 from catrank.cli.word import Word
 
 SEGMENT = """\
@@ -21,6 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="images, folders, patterns")
     parser.add_argument("--output", default="segmented", metavar="DIR", help="(segmented)")
     parser.add_argument("--save", default="", metavar="F,G", help=", ".join(FORMATS))
+    add_overlay_options(parser)
     add_model_options(parser)
 
 

@@ -2,7 +2,13 @@
 
 import argparse
 
-from catrank.cli.options import add_model_options, frame_rate, load_model, report_failures
+from catrank.cli.options import (
+    add_model_options,
+    add_overlay_options,
+    frame_rate,
+    load_model,
+    report_failures,
+)
 from catrank.cli.word import Word
 
 VIDEO = """\
@@ -18,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="INPUT", help="a video file, or a folder of frames")
     add("--output", metavar="PATH", help="an .mp4 file or a folder (NAME_segmented.mp4)")
     add("--frame-rate", type=frame_rate, metavar="R", help="such as 25 or 30000/1001 (the input's)")
+    add_overlay_options(parser)
     add_model_options(parser)
 
 

@@ -100,7 +100,7 @@ def index_shard(path: Path) -> ShardIndex:
     rows = []
     try:
         with path.open("rb") as file:
-            for group in _groups(_members(file, path.stat().st_size, problems)):
+            for group in _groups(read_members(file, path.stat().st_size, problems)):
                 row = _pair(file, group, problems)
                 if row is not None:
                     rows.append(row)
@@ -111,8 +111,10 @@ def index_shard(path: Path) -> ShardIndex:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its stem and extension, where its bytes begin, how many they are."""
+    """A file in an archive: its name, that name's stem and extension, where its bytes begin, how
+    many they are."""
 
+    name: str
     stem: str
     extension: str
     offset: int
@@ -132,7 +134,7 @@ class _Headers:
         return self._file.read(size)
 
 
-def _members(file: BinaryIO, size: int, problems: Counter[int]) -> Iterator[Member]:
+def read_members(file: BinaryIO, size: int, problems: Counter[int]) -> Iterator[Member]:
     """Yield the complete regular files of an archive; count it if it is damaged or truncated."""
     try:
         with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:
@@ -144,7 +146,7 @@ def _members(file: BinaryIO, size: int, problems: Counter[int]) -> Iterator[Memb
                     return
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and found:
                     extension = found[2].rpartition(".")[2].lower()
-                    yield Member(found[1], extension, member.offset_data, member.size)
+                    yield Member(member.name, found[1], extension, member.offset_data, member.size)
             end = archive.offset
     # Damaged headers make tarfile raise nearly anything.
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError, KeyError):

@@ -21,7 +21,7 @@ from segcore.checkpoint.cache import KINDS
 from segcore.datasets.mess import RECIPES
 from segcore.scenes import CATALOGUES
 
-MOST_LINES, MOST_COLUMNS = 31, 100
+MOST_LINES, MOST_COLUMNS = 32, 100
 HEAVY = {"torch", "numpy", "PIL", "detectron2"}
 
 

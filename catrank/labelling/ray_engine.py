@@ -1,0 +1,210 @@
+"""Label with Ray Data, on one machine or on a cluster: each worker is an actor with the model.
+
+The unit of work is a shard, which an actor labels and commits; Ray Data gives the actors as many
+as they can take, restarts those that die and has their shards labelled again.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catrank.labelling.hashes import model_hash
+from catrank.labelling.plan import Plan
+from catrank.labelling.shards import is_finished, label_shard
+from segcore.errors import UserError, printable
+
+RETRIES = 10  # of a shard whose worker died
+OBJECT_STORE = 200 << 20  # bytes; only numbers of shards pass through it
+
+Loading = dict[str, Any]  # arguments of catrank.load
+
+
+class ShardWorker:
+    """An actor: loads the model once and labels the shards that it gets.
+
+    Args:
+        loading: arguments of ``catrank.load``.
+        folder: the output folder, on a disk that all machines share.
+    """
+
+    def __init__(self, loading: Loading, folder: str) -> None:
+        import torch
+
+        from catrank.model import load
+
+        self.failure, self.plan, self.model = "", Plan.load(Path(folder)), None
+        torch.set_num_threads(self.plan.settings.threads)
+        try:
+            self.model = load(**loading)
+            if model_hash(self.model) != self.plan.settings.model:
+                raise UserError(
+                    f"machine {os.uname().nodename} has another model of that name, or another "
+                    "version of CatRank: install the same files on all machines"
+                )
+        except UserError as error:  # an actor that fails to start would be started for ever
+            self.failure = str(error)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Label the shards with the numbers ``batch["shard"]``; "failure" is a user error."""
+        failures = [self._label(number) for number in batch["shard"].tolist()]
+        return {"shard": batch["shard"], "failure": failures}
+
+    def _label(self, number: int) -> str:
+        if self.model is None:
+            return self.failure
+        try:
+            if not is_finished(self.plan, number):  # a killed actor may have finished it
+                label_shard(self.model, self.plan, number)
+        except UserError as error:
+            return str(error)
+        return ""
+
+
+def start_ray(address: str | None, cpus: int) -> None:
+    """Join a cluster, or start Ray on this machine alone, reachable from it alone.
+
+    Args:
+        address: of the cluster, "auto" for the one of this machine; None starts Ray.
+        cpus: that a Ray started here assigns to workers.
+
+    Raises:
+        UserError: Ray is not installed, no cluster is there, or Ray does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "catrank label runs on Ray, which is not installed: pip install 'catrank[scale]', or "
+            "add --engine local"
+        ) from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is not None:
+            ray.init(address=address, **quiet)
+            return
+        ray.init(
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError, Ray's own
+        what = "Ray does not start here" if address is None else f"no Ray at {printable(address)}"
+        raise UserError(f"{what}: {printable(error, 400)}") from error
+
+
+def label_on_ray(
+    loading: Loading,
+    plan: Plan,
+    shards: Sequence[int],
+    workers: int | None,
+    advance: Callable[[int], object],
+    *,
+    address: str | None = None,
+) -> None:
+    """Label shards.
+
+    Args:
+        loading: arguments of ``catrank.load`` for the workers.
+        plan: of the run, in a folder that all machines share.
+        shards: numbers of those that are not finished.
+        workers: actors; None: one for each GPU, without GPUs for each ``threads`` processors.
+        advance: is called with the number of images of each finished shard.
+        address: of a cluster; None starts Ray on this machine.
+
+    Raises:
+        UserError: Ray does not start or has ended, workers die again and again, the cluster is too
+            small, or the output cannot be written.
+    """
+    threads = plan.settings.threads
+    start_ray(address, max(os.cpu_count() or 1, (workers or 1) * threads))
+    import ray
+
+    try:
+        gpus = _gpus(loading["device"])
+        there = ray.cluster_resources()
+        most = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 0)) // threads
+        if most < 1 or (workers or 1) > most:
+            raise UserError(
+                f"Ray has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, too few "
+                f"for {workers or 1} workers of {threads} threads: use fewer --workers"
+            )
+        count = min(workers or most, len(shards))
+        _run(loading, plan, shards, count, gpus, advance)
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise UserError(
+            f"Ray has failed ({type(error).__name__}: {printable(_reason(error), 300)}); finished "
+            "shards are kept: the same command resumes, perhaps with fewer --workers or a smaller "
+            "--batch-size in another --output where memory was too small"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _run(
+    loading: Loading,
+    plan: Plan,
+    shards: Sequence[int],
+    workers: int,
+    gpus: int,
+    advance: Callable[[int], object],
+) -> None:
+    """Have actors label shards."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    # No task reads them: it would wait for a processor, and the actors hold all of them.
+    numbers = ray.data.from_items(
+        [{"shard": number} for number in shards], override_num_blocks=len(shards)
+    )
+    done = numbers.map_batches(
+        ShardWorker,
+        fn_constructor_args=(loading, str(plan.folder)),
+        batch_size=1,
+        compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        num_cpus=plan.settings.threads,
+        num_gpus=gpus,
+        ray_remote_args_fn=_restarts,
+    )
+    for row in done.iter_rows():
+        if row["failure"]:
+            raise UserError(row["failure"])
+        advance(plan.size(row["shard"]))
+
+
+def _restarts() -> dict[str, Any]:
+    return {"max_restarts": -1, "max_task_retries": RETRIES}
+
+
+def _gpus(device: str) -> int:
+    """GPUs of a worker.
+
+    Raises:
+        UserError: a GPU is named by its number, which Ray assigns.
+    """
+    import ray
+
+    if device.startswith("cuda:"):
+        raise UserError(f"--device {device}: Ray assigns GPUs: write cuda, or --engine local")
+    if device == "auto":
+        return int(ray.cluster_resources().get("GPU", 0) >= 1)
+    return int(device == "cuda")
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of the innermost error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
