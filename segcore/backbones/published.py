@@ -170,6 +170,29 @@ def _convert_semask(backbone: SeMaskSwin, tensors: dict[str, Tensor]) -> dict[st
     return {SEMASK.to_ours(name): value for name, value in swin.items()}
 
 
+# Detectron2's names of ResNet, which Mask2Former's checkpoints have; torchvision's are ours.
+DETECTRON2 = Renaming(
+    [
+        ("stem.conv1.norm.*", "bn1.*"),
+        ("stem.conv1.*", "conv1.*"),
+        *(
+            pair
+            for stage in range(1, 5)
+            for pair in (
+                (f"res{stage + 1}.#.shortcut.norm.*", f"layer{stage}.#.downsample.1.*"),
+                (f"res{stage + 1}.#.shortcut.*", f"layer{stage}.#.downsample.0.*"),
+                (f"res{stage + 1}.#.conv#.norm.*", f"layer{stage}.#.bn#.*"),
+                (f"res{stage + 1}.#.conv#.*", f"layer{stage}.#.conv#.*"),
+            )
+        ),
+    ]
+)
+
+
+def _convert_resnet(_: DilatedResNet, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {DETECTRON2.to_ours(name): value for name, value in tensors.items()}
+
+
 AS_PUBLISHED = Renaming([])
 # The projection of patches in the two kinds of published files, and what these hold beside the
 # parameters of a backbone.
@@ -214,10 +237,10 @@ LAYOUTS: dict[type[nn.Module], Layout] = {
     ),
     DilatedResNet: Layout(
         names=AS_PUBLISHED,
-        first=("stem.0.weight", "conv1.weight"),
-        dropped=r"fc\..*",
+        first=("stem.0.weight", "conv1.weight", "stem.conv1.weight"),
+        dropped=r"(stem\.)?fc\..*",
         own="",
-        convert=lambda _, tensors: tensors,
+        convert=_convert_resnet,
     ),
     TResNetBackbone: Layout(
         names=AS_PUBLISHED,

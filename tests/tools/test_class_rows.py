@@ -11,10 +11,11 @@ import safetensors.torch
 import torch
 from detectron2.modeling import build_model
 
-from segcore.config import load_config
+from catrank import load_config
 
 ENCODER = "catseg_d2/scenes_60.yaml"
 SEGMENTER = "per_pixel/scenes_60_segmenter.yaml"
+DEEPLAB = "per_pixel/scenes_60_deeplabv3_rankseg.yaml"
 RANKSEG = """
 _BASE_: per_pixel/scenes_60_segmenter.yaml
 MODEL:
@@ -113,11 +114,32 @@ def test_a_segmenter_starts_from_the_weights(tool, repository: Path, tmp_path: P
         assert torch.equal(value.half(), written[f"backbone.{name}"].half()), name
 
 
+def test_another_backbone_comes_from_a_checkpoint(tool, repository: Path, tmp_path: Path) -> None:
+    backbone = repository / "demo/models/scenes_60_panoptic.safetensors"
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.ALLOW_PARTIAL_WEIGHTS", True]
+    found = tool.write_start(
+        load_config(ENCODER, ["MODEL.DEVICE", "cpu"]),
+        repository / "demo/models/scenes_60.safetensors",
+        load_config(DEEPLAB, [*opts, "MODEL.WEIGHTS", str(backbone)]),
+        tmp_path / "start.safetensors",
+    )
+    source = safetensors.torch.load_file(backbone)
+    stem = found["backbone.conv1.weight"]
+    torch.testing.assert_close(stem, source["backbone.stem.conv1.weight"].float())
+    rows = found["decode_head.classifier.class_table"]
+    assert torch.equal(found["decode_head.classifier.ranking.head.classifier.weight"], rows)
+    assert rows.norm(dim=-1).mean() == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("config", "target", "message"),
     [
         (SEGMENTER, "start.pth", "must end in .safetensors"),
-        ("per_pixel/scenes_60_deeplabv3_rankseg.yaml", "start.safetensors", "no model with a ViT"),
+        (
+            "per_pixel/scenes_60_deeplabv3_rankseg.yaml",
+            "start.safetensors",
+            "has no ViT: name a checkpoint",
+        ),
     ],
 )
 def test_mistakes_are_one_message(

@@ -107,6 +107,33 @@ def test_a_pre_training_has_a_classifier(deep_stem: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("alone", [True, False])
+@torch.no_grad()
+def test_loads_the_names_of_detectron2(alone: bool) -> None:
+    """Alone, as its pre-training, or beside a head, as in Mask2Former's checkpoints."""
+    cfg = config("MODEL.RESNETS.OUT_FEATURES", ["res2", "res5"], "MODEL.DEVICE", "cpu")
+    cfg.merge_from_list(["MODEL.RESNETS.WIDTH_PER_GROUP", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32])
+    cfg.merge_from_list(["MODEL.RESNETS.STEM_OUT_CHANNELS", 8])
+    cfg.merge_from_list(["MODEL.BACKBONE.NAME", "build_resnet_backbone"])
+    torch.manual_seed(0)
+    reference = build_backbone(cfg).eval()
+    for module in reference.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    ours = DilatedResNet(DEPTHS[50], 32, width=8, stem_channels=8).eval()
+    tensors = {f"backbone.{name}": value for name, value in reference.state_dict().items()}
+    if alone:
+        loaded = load_pretrained(ours, tensors | {"stem.fc.bias": torch.zeros(1000)})
+    else:
+        loaded = load_published(ours, tensors)
+    ours.load_state_dict({n.removeprefix("backbone."): value for n, value in loaded.items()})
+    images = torch.randn(1, 3, 64, 96)
+    found = ours(images)
+    for name, values in reference(images).items():
+        torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4)
+
+
 def test_the_first_block_has_the_dilation_before() -> None:
     backbone = small(8)
     dilations = [
