@@ -9,7 +9,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from catrank.cli import data, evaluate, info, label, models, segment, train, video, vocabulary
+from catrank.cli import (
+    data,
+    evaluate,
+    info,
+    label,
+    models,
+    segment,
+    serve,
+    train,
+    video,
+    vocabulary,
+)
 from catrank.cli.parsing import Parser, parse
 from catrank.cli.word import Group, Word
 from segcore.errors import exit_on_user_error
@@ -20,6 +31,7 @@ ROOT = Group(
         "segment": segment.WORD,
         "video": video.WORD,
         "label": label.WORD,
+        "serve": serve.WORD,
         "train": train.WORD,
         "evaluate": evaluate.WORD,
         "data": data.GROUP,

@@ -2,7 +2,9 @@
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,13 +19,20 @@ SHUTDOWN_SECONDS = 3  # for requests that are not done at Ctrl-C
 CONNECTIONS = 512
 
 
-def make_app(service: Service, *, loopback: bool = True, origins: Sequence[str] = ()) -> ASGIApp:
+def make_app(
+    service: Service,
+    *,
+    loopback: bool = True,
+    origins: Sequence[str] = (),
+    with_page: bool = True,
+) -> ASGIApp:
     """Return the application.
 
     Args:
         service: the model with its queue and limits.
         loopback: whether the server is bound to loopback.
         origins: of other web sites that may send requests; none by default.
+        with_page: whether there is the page beside the REST interface.
     """
     app = FastAPI(
         title="CatRank",
@@ -36,7 +45,19 @@ def make_app(service: Service, *, loopback: bool = True, origins: Sequence[str] 
     app.include_router(rest_router(service))
     add_error_handlers(app, service.limits)
     app.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=["GET", "POST"])
+    if with_page:
+        add_page(app, service)
     return Gate(app, limits=service.limits, loopback=loopback, origins=origins)
+
+
+def add_page(app: FastAPI, service: Service) -> None:
+    """Add the page at the root of an application, with the addresses that it needs."""
+    from catrank.serving.files import PageFiles, file_router
+    from catrank.serving.page import make_page, mount  # Gradio takes seconds to import
+
+    files = PageFiles(service.limits)
+    app.include_router(file_router(service, files))
+    mount(app, make_page(service, files))
 
 
 def serve(app: ASGIApp, host: str, port: int) -> None:
@@ -45,20 +66,37 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
     Raises:
         UserError: the address cannot be used.
     """
+    with listen(host, port) as listening:
+        bound = listening.getsockname()[1]
+        name = f"[{host}]" if ":" in host else host
+        print(f"serving on http://{name}:{bound} (REST: /v1/openapi.json); Ctrl-C ends", flush=True)
+        make_server(app).run(sockets=[listening])
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Return the server of an application; it runs on sockets of :func:`listen`."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_level="warning",
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
-    with listen(host, port) as listening:
-        bound = listening.getsockname()[1]
-        name = f"[{host}]" if ":" in host else host
-        print(f"serving on http://{name}:{bound} (REST: /v1/openapi.json); Ctrl-C ends", flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[str]:
+    """Serve an application from a thread, on a free port of loopback, and yield the address."""
+    server = make_server(app)
+    with listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,10 +2,12 @@
 
 A browser sends requests of any web site that its user visits. A request that names another origin
 than the server's own is refused, unless that origin is allowed; and a server on loopback takes only
-names of loopback, since a foreign name may resolve to it.
+names of loopback, since a foreign name may resolve to it. Gradio has many addresses; those that the
+page does not use are closed, those that take or serve files by a path first of all.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -16,6 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from catrank.serving.limits import Limits, TooLarge
 from segcore.errors import printable
 
+# The REST interface, the files of the page, and what the page uses of Gradio.
+ADDRESSES = re.compile(
+    r"/|/(v1|page)/.*|/(static|assets|svelte)/.*|/config/?|/theme\.css|/favicon\.ico|/manifest\.json"
+    r"|/robots\.txt|/gradio_api/(queue/join|queue/data|run/predict|cancel|reset|startup-events)/?"
+    r"|/gradio_api/heartbeat/\w+"
+)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FORM_BYTES = 1 << 20  # of a form around its file
 # The page loads nothing from elsewhere, and no other site shows it in a frame. Gradio's own code
@@ -57,6 +65,9 @@ class Gate:
         headers = Headers(scope=scope)
         if failure := self._foreign(headers):
             await refuse(send, 403, failure)
+            return
+        if not ADDRESSES.fullmatch(scope["path"]):
+            await refuse(send, 404, no_address(scope["method"], scope["path"]))
             return
         counted = _Counted(receive, self._limits)
         try:
@@ -101,6 +112,11 @@ class _Counted:
             self._limits.check_bytes(count - FORM_BYTES)
         except TooLarge as error:
             raise HTTPException(413, str(error)) from error
+
+
+def no_address(method: str, path: str) -> str:
+    """Return the error message for an address that there is not."""
+    return f"{method} {printable(path)} is no address of this server"
 
 
 async def refuse(send: Send, status: int, error: str) -> None:

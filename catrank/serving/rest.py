@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 
 from catrank import Model
 from catrank.serving.engine import Busy, Engine, Job, once
+from catrank.serving.gate import no_address
+from catrank.serving.kept import Gone
 from catrank.serving.limits import Limits, TooLarge, Upload, client_name
 from catrank.serving.replies import Output, Reply, reply
 from catrank.serving.requests import Question, has_dial, segment_upload
@@ -181,7 +183,7 @@ def add_error_handlers(app: FastAPI, limits: Limits) -> None:
 
     @app.exception_handler(UserError)
     async def user_error(_: Request, error: UserError) -> JSONResponse:
-        status = {TooLarge: 413, Busy: 503}.get(type(error), 400)
+        status = {TooLarge: 413, Busy: 503, Gone: 404}.get(type(error), 400)
         headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
         return _failure(status, str(error), headers)
 
@@ -200,7 +202,7 @@ def add_error_handlers(app: FastAPI, limits: Limits) -> None:
                 "class names"
             )
         elif error.status_code in (404, 405):
-            message = f"{request.method} {request.url.path} is no address of this server"
+            message = no_address(request.method, request.url.path)
         return _failure(error.status_code, message, error.headers)
 
     @app.exception_handler(Exception)

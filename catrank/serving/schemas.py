@@ -40,7 +40,9 @@ class SegmentInfo(BaseModel):
     class_id: int = Field(description="Index in the list of classes.")
     class_name: str
     is_object: bool
-    score: float | None = Field(description="0 to 1; null of a model that gives none.")
+    score: float | None = Field(
+        description="Larger is surer, mostly 0 to 1; null of a model that gives none."
+    )
     area: int = Field(description="Pixels.")
     bbox: list[float] = Field(description="x, y, width, height.", min_length=4, max_length=4)
     segmentation: Rle

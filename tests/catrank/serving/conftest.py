@@ -44,7 +44,7 @@ def service(model) -> Iterator[Any]:
     from catrank.serving.limits import Limits
     from catrank.serving.rest import Service
 
-    limits = Limits(pixels=100_000, upload_bytes=200_000, words=50, frames=8, queue=4)
+    limits = Limits(pixels=100_000, upload_bytes=3_000_000, words=50, frames=8, queue=4)
     with Engine(limits.queue) as engine:
         yield Service(model, "scenes-60", engine, limits)
 
@@ -57,10 +57,20 @@ def connect(service) -> Callable[..., Any]:
     from catrank.serving.app import make_app
 
     def connected(address: str = ADDRESS, **settings: Any) -> TestClient:
-        app = make_app(service, **settings)
+        app = make_app(service, **{"with_page": False, **settings})
         return TestClient(app, base_url=address, raise_server_exceptions=False)
 
     return connected
+
+
+@pytest.fixture(scope="session")
+def server(service) -> Iterator[str]:
+    """Serve the page and the REST interface; return the address."""
+    pytest.importorskip("gradio", reason=f"gradio {EXTRA}")
+    from catrank.serving.app import make_app, running
+
+    with running(make_app(service)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -93,8 +93,8 @@ def test_pixels_are_counted_before_an_image_is_decoded(client, monkeypatch):
 
 
 def test_bytes_of_a_file(client):
-    message = error(post(client, bytes(300_000)), 413)
-    assert message == "the upload has more than 0.2 MB: make it smaller"
+    message = error(post(client, bytes(4_000_000)), 413)
+    assert message == "the upload has more than 3 MB: make it smaller"
 
 
 def test_bytes_are_counted_as_they_come(client):
@@ -131,7 +131,7 @@ def test_class_names(client, image, classes, message):
 
 def test_a_million_class_names(client, image):
     message = error(post(client, image, classes=",".join(map(str, range(1_000_000)))), 413)
-    assert message == "the upload has more than 0.2 MB: make it smaller"
+    assert message == "the upload has more than 3 MB: make it smaller"
 
 
 def test_a_full_queue(service, client, image):
@@ -260,4 +260,4 @@ def test_the_openapi_document_needs_no_other_server(client):
 
 def test_too_large_is_a_user_error(service):
     with pytest.raises(TooLarge, match="more than"):
-        service.limits.check_bytes(200_001)
+        service.limits.check_bytes(3_000_001)
