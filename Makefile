@@ -1,6 +1,6 @@
 # make demo     set up, generate images, train a small model, segment, write output/demo/index.html
 # make test     set up, run the tests; make test-slow runs those of more than about twenty seconds each
-# make bench    speed and memory beside the baseline; BENCH=mask2former, pixel_classifiers, embeddings, groupvit, video, evaluators, cpu_layers, rank_dial: of these; BENCH=serve: load on the service
+# make bench    speed and memory beside the baseline; BENCH=mask2former, pixel_classifiers, embeddings, groupvit, video, evaluators, cpu_layers, rank_dial, label: of these; BENCH=serve: load on the service
 # make lint     ruff: rules and layout; mypy: the types of catrank/
 # make docs     the documentation as a site: output/site/index.html
 # make clean    remove what these targets wrote; .venv stays

@@ -16,6 +16,7 @@ from PIL import Image
 
 import catseg_d2  # noqa: F401
 import mask2former_rankseg  # noqa: F401
+from catrank.labelling import label
 from segcore.config import load_config
 from segcore.scenes import SCENES_60, plan_scene, plan_video, render
 
@@ -55,7 +56,14 @@ def frames() -> dict[str, Any]:
     return {"frames": [torch.from_numpy(frame).permute(2, 0, 1) for frame in rendered]}
 
 
+def labelled() -> dict[str, Any]:
+    """Label ``image.jpg``, whose labels the page reads."""
+    label(["image.jpg"], "labels", loading={"model": "scenes-60-panoptic", "device": "cpu"})
+    return {}
+
+
 NAMED_BEFORE = {
+    "docs/howto/label.md": labelled,
     "docs/explanation/catseg.md": catseg,
     "docs/reference/vocabularies.md": catseg,
     "docs/explanation/video.md": frames,
@@ -142,6 +150,12 @@ def test_video(names) -> None:
     assert part["frames"] == range(2, 3)
 
 
+@on("docs/howto/label.md")
+def test_label(names) -> None:
+    assert names["labels"].key == "image.jpg" and names["labels"].error is None
+    assert all(mask.shape == (50, 80) for mask in names["masks"])
+
+
 @on("docs/howto/library.md")
 def test_library(names) -> None:
     assert names["result"].labels.shape == (50, 80)
@@ -159,5 +173,6 @@ TESTS = [
     test_rankseg,
     test_vocabularies,
     test_video,
+    test_label,
     test_library,
 ]

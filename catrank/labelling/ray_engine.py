@@ -6,18 +6,24 @@ as they can take, restarts those that die and has their shards labelled again.
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from catrank.exports.files import make_folder, unwritable
 from catrank.labelling.hashes import model_hash
 from catrank.labelling.plan import Plan
-from catrank.labelling.shards import is_finished, label_shard
+from catrank.labelling.shards import LABELS, is_finished, label_shard
 from segcore.errors import UserError, printable
+from segcore.runtime.files import PARTIAL
+from segcore.runtime.stopping import SIGNALS
 
-RETRIES = 10  # of a shard whose worker died
+ATTEMPTS = 10  # at a shard whose workers die, as they do where memory runs out
 OBJECT_STORE = 200 << 20  # bytes; only numbers of shards pass through it
 
 Loading = dict[str, Any]  # arguments of catrank.load
@@ -58,10 +64,37 @@ class ShardWorker:
             return self.failure
         try:
             if not is_finished(self.plan, number):  # a killed actor may have finished it
-                label_shard(self.model, self.plan, number)
+                with _counted(self.plan, number):
+                    label_shard(self.model, self.plan, number)
         except UserError as error:
             return str(error)
         return ""
+
+
+@contextmanager
+def _counted(plan: Plan, number: int) -> Iterator[None]:
+    """Count the attempts at a shard in a file, since Ray Data repeats them without an end.
+
+    Raises:
+        UserError: there were too many, or the file cannot be written.
+    """
+    path = plan.folder / LABELS / f"{PARTIAL}attempts-{number:06d}"
+    make_folder(path.parent)
+    try:
+        with path.open("ab") as file:
+            if file.tell() >= ATTEMPTS:
+                raise UserError(
+                    f"shard {number} has ended {ATTEMPTS} workers, perhaps for lack of memory: run "
+                    "the same command with fewer --workers, or with a smaller --batch-size into "
+                    "another --output"
+                )
+            file.write(b".")
+    except OSError as error:
+        raise UserError(unwritable(path, error)) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def start_ray(address: str | None, cpus: int) -> None:
@@ -75,7 +108,8 @@ def start_ray(address: str | None, cpus: int) -> None:
         UserError: Ray is not installed, no cluster is there, or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Its core would print on this terminal what it logs, and that actors may be restarted.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError as error:
@@ -83,21 +117,32 @@ def start_ray(address: str | None, cpus: int) -> None:
             "catrank label runs on Ray, which is not installed: pip install 'catrank[scale]', or "
             "add --engine local"
         ) from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        options["address"] = address
+    else:
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options["object_store_memory"] = OBJECT_STORE
     try:
-        if address is not None:
-            ray.init(address=address, **quiet)
-            return
-        ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+        with _signals_kept():
+            ray.init(**options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, Ray's own
         what = "Ray does not start here" if address is None else f"no Ray at {printable(address)}"
         raise UserError(f"{what}: {printable(error, 400)}") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep the handlers of Ctrl-C and SIGTERM, which Ray replaces by some that print a trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def label_on_ray(
@@ -141,8 +186,7 @@ def label_on_ray(
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise UserError(
             f"Ray has failed ({type(error).__name__}: {printable(_reason(error), 300)}); finished "
-            "shards are kept: the same command resumes, perhaps with fewer --workers or a smaller "
-            "--batch-size in another --output where memory was too small"
+            "shards are kept: the same command resumes"
         ) from error
     finally:
         ray.shutdown()
@@ -175,16 +219,11 @@ def _run(
         compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         num_cpus=plan.settings.threads,
         num_gpus=gpus,
-        ray_remote_args_fn=_restarts,
     )
     for row in done.iter_rows():
         if row["failure"]:
             raise UserError(row["failure"])
         advance(plan.size(row["shard"]))
-
-
-def _restarts() -> dict[str, Any]:
-    return {"max_restarts": -1, "max_task_retries": RETRIES}
 
 
 def _gpus(device: str) -> int:
