@@ -6,6 +6,7 @@ as they can take, restarts those that die and has their shards labelled again.
 
 import logging
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from segcore.runtime.files import PARTIAL
 from segcore.runtime.stopping import SIGNALS
 
 ATTEMPTS = 10  # at a shard whose workers die, as they do where memory runs out
+HEARTBEAT = 5  # seconds without a row after which this machine's Ray is looked for
 OBJECT_STORE = 200 << 20  # bytes; only numbers of shards pass through it
 
 Loading = dict[str, Any]  # arguments of catrank.load
@@ -220,10 +222,47 @@ def _run(
         num_cpus=plan.settings.threads,
         num_gpus=gpus,
     )
-    for row in done.iter_rows():
+    for row in _rows(done):
         if row["failure"]:
             raise UserError(row["failure"])
         advance(plan.size(row["shard"]))
+
+
+def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a data set.
+
+    Raises:
+        UserError: the machine of this process has left the cluster, or its Ray has been killed;
+            Ray Data would wait for it for ever.
+    """
+    import ray
+
+    here, found = ray.get_runtime_context().get_node_id(), queue.SimpleQueue[Any]()
+
+    def feed() -> None:
+        try:
+            for row in dataset.iter_rows():
+                found.put(row)
+            found.put(None)
+        except BaseException as error:
+            found.put(error)
+
+    threading.Thread(target=feed, name="rows", daemon=True).start()
+    while True:
+        try:
+            row = found.get(timeout=HEARTBEAT)
+        except queue.Empty:
+            if not any(node["Alive"] and node["NodeID"] == here for node in ray.nodes()):
+                raise UserError(
+                    "Ray has ended on this machine; finished shards are kept: the same command "
+                    "resumes"
+                ) from None
+            continue
+        if row is None:
+            return
+        if isinstance(row, BaseException):
+            raise row
+        yield row
 
 
 def _gpus(device: str) -> int:

@@ -13,7 +13,8 @@ pytest.importorskip("ray", reason="labelling on several workers: pip install -e 
 SRUN = """#!/usr/bin/env bash
 [ "$1 $2 $3" = "--overlap --nodes=1 --ntasks-per-node=1" ] || exit 99
 [ "$4" = "--nodelist=127.0.0.1" ] || exit 98
-exec "${@:5}"
+[ "$5" = "--cpus-per-task=2" ] || exit 97
+exec "${@:6}"
 """
 SCONTROL = "#!/usr/bin/env bash\necho 127.0.0.1\n"
 
