@@ -25,8 +25,20 @@ from segcore.runtime.files import PARTIAL
 from segcore.runtime.stopping import SIGNALS
 
 ATTEMPTS = 10  # at a shard whose workers die, as they do where memory runs out
+STARTS = 3  # attempts to start Ray, which gives itself half a minute: little on a busy machine
 HEARTBEAT = 5  # seconds without a row after which this machine's Ray is looked for
 OBJECT_STORE = 200 << 20  # bytes; only numbers of shards pass through it
+
+# Read when Ray is imported or started.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    # Its core would print on this terminal what it logs, and that actors may be restarted.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # On a busy machine processes need more than the seconds that they are given to start.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"  # on Linux, too: bind to 127.0.0.1
 
 Loading = dict[str, Any]  # arguments of catrank.load
 
@@ -109,9 +121,10 @@ def start_ray(address: str | None, cpus: int) -> None:
     Raises:
         UserError: Ray is not installed, no cluster is there, or Ray does not start.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    # Its core would print on this terminal what it logs, and that actors may be restarted.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.setdefault(*LOOPBACK)
     try:
         import ray
     except ImportError as error:
@@ -123,14 +136,17 @@ def start_ray(address: str | None, cpus: int) -> None:
     if address is not None:
         options["address"] = address
     else:
-        options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options |= {"num_cpus": cpus, "include_dashboard": False}
         options["object_store_memory"] = OBJECT_STORE
-    try:
-        with _signals_kept():
-            ray.init(**options)
-    except Exception as error:  # ConnectionError, ValueError, RuntimeError, Ray's own
-        what = "Ray does not start here" if address is None else f"no Ray at {printable(address)}"
-        raise UserError(f"{what}: {printable(error, 400)}") from error
+    what = "Ray does not start here" if address is None else f"no Ray at {printable(address)}"
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _signals_kept():
+                ray.init(**options)
+            return
+        except Exception as error:  # ConnectionError, ValueError, RuntimeError, Ray's own
+            if attempt == STARTS or address is not None:
+                raise UserError(f"{what}: {printable(error, 400)}") from error
 
 
 @contextmanager
