@@ -59,12 +59,13 @@ class ShardWorker:
         self.failure, self.plan, self.model = "", Plan.load(Path(folder)), None
         torch.set_num_threads(self.plan.settings.threads)
         try:
-            self.model = load(**loading)
-            if model_hash(self.model) != self.plan.settings.model:
+            model = load(**loading)
+            if model_hash(model) != self.plan.settings.model:
                 raise UserError(
                     f"machine {os.uname().nodename} has another model of that name, or another "
                     "version of CatRank: install the same files on all machines"
                 )
+            self.model = model
         except UserError as error:  # an actor that fails to start would be started for ever
             self.failure = str(error)
 
