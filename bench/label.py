@@ -60,7 +60,7 @@ def own_rate(loading: dict, drawn: list[np.ndarray], batch_size: int, seconds: f
         batch = [drawn[index % SEEDS] for index in range(batch_size)]
         [*model.segment(batch, batch_size=batch_size)]
         count, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
+        while not count or time.perf_counter() - began < seconds:
             count += len([*model.segment(batch, batch_size=batch_size)])
         return count / (time.perf_counter() - began)
     finally:
