@@ -1,10 +1,11 @@
 """Resume interrupted evaluations."""
 
 import hashlib
+import json
 import logging
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 
+from segcore.config import default_config
 from segcore.errors import UserError
 from segcore.evaluation.stateful import StatefulEvaluator
 from segcore.runtime.files import writing
@@ -140,11 +142,31 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def config_hash(cfg: CfgNode) -> str:
-    """Return a hash of the config keys that affect predictions."""
-    digest = hashlib.sha256()
+    """Return a hash of the config keys that affect predictions.
+
+    Keys with their default values do not count, so that the hash is the same in every process: the
+    keys of all families that a process has imported are there.
+    """
+    values, defaults = _values(cfg), _values(default_config())
+    changed = sorted(item for item in values.items() if defaults.get(item[0]) != item[1])
+    return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
+
+
+def _values(cfg: CfgNode) -> dict[str, str]:
+    """Return the values of the keys that affect predictions, by their whole names."""
+    found = {}
     for section in SECTIONS:
-        part = cfg[section].clone()
-        for key in OTHER_KEYS.get(section, ()):
-            part.pop(key, None)
-        digest.update(part.dump().encode())
-    return digest.hexdigest()
+        for name, value in _leaves(cfg[section]):
+            if name.partition(".")[0] not in OTHER_KEYS.get(section, ()):
+                found[f"{section}.{name}"] = json.dumps(value)
+    return found
+
+
+def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            # A family may have made a whole number a float.
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            yield prefix + name, float(value) if whole else value

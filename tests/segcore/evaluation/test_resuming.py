@@ -16,12 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import EventStorage
 from PIL import Image
 
-from segcore.config import load_config
+from segcore.config import default_config, load_config
 from segcore.engine import Trainer, trainer
 from segcore.evaluation import (
     EvaluatorsByOutput,
@@ -275,7 +276,7 @@ def test_another_number_of_processes_starts_over(tmp_path: Path, caplog) -> None
     assert "is of another number of processes" in caplog.text
 
 
-def test_the_fingerprint(program, tmp_path: Path) -> None:
+def test_the_fingerprint(program, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "run.yaml").write_text(CONFIG)
 
     def config(*opts: object):
@@ -284,6 +285,15 @@ def test_the_fingerprint(program, tmp_path: Path) -> None:
     alike = config("OUTPUT_DIR", "x", "TEST.SAVE_SECONDS", 7, "MODEL.WEIGHTS", "y.pth", "SEED", 3)
     assert config_hash(alike) == config_hash(config())
     assert config_hash(config("INPUT.MIN_SIZE_TEST", 7)) != config_hash(config())
+    # A family that this process has imported, and another one has not.
+    imported, used = default_config(), config()
+    expected = config_hash(used)
+    for cfg in (imported, used):
+        cfg.MODEL.ANOTHER_FAMILY = CfgNode({"DEPTH": 4, "NAMES": ("a", "b")})
+    monkeypatch.setattr(resuming, "default_config", lambda: imported)
+    assert config_hash(used) == expected
+    used.MODEL.ANOTHER_FAMILY.DEPTH = 5
+    assert config_hash(used) != expected
     model = torch.nn.BatchNorm2d(3)
     before = weights_hash(model)
     assert weights_hash(torch.nn.BatchNorm2d(3)) == before
