@@ -1,6 +1,7 @@
 """Ray's labels are those of one process, with one worker or two, on one machine or two."""
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def test_ray_equals_one_process(photos, tmp_path, files) -> None:
 def test_two_raylets_equal_one_process(photos, tmp_path, files) -> None:
     from ray.cluster_utils import Cluster
 
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
     node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
     run(photos, tmp_path / "local", workers=1)
     cluster = Cluster(initialize_head=True, head_node_args=node)
@@ -49,6 +51,7 @@ def test_two_raylets_equal_one_process(photos, tmp_path, files) -> None:
             run(photos, tmp_path / "three", engine="ray", address=cluster.address, workers=3)
     finally:
         cluster.shutdown()
+        signal.signal(signal.SIGTERM, handler)
     assert files(tmp_path / "two") == files(tmp_path / "local")
 
 
