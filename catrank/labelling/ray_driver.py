@@ -77,19 +77,14 @@ def start_ray(address: str | None, cpus: int) -> None:
         cpus: that a Ray started here assigns to workers.
 
     Raises:
-        UserError: Ray is not installed, no cluster is there, or Ray does not start.
+        UserError: no cluster is there, or Ray does not start.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
         os.environ.setdefault(*LOOPBACK)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "catrank label runs on Ray, which is not installed: pip install 'catrank[scale]', or "
-            "add --engine local"
-        ) from error
+    import ray
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         options["address"] = address

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,19 @@ class Task:
     shards: Sequence[int]
     workers: int | None
     address: str | None
+
+
+def check_installed() -> None:
+    """Check that Ray is there.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if find_spec("ray") is None:
+        raise UserError(
+            "catrank label runs on Ray, which is not installed: pip install 'catrank[scale]', or "
+            "add --engine local"
+        )
 
 
 def label_on_ray(

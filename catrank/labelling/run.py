@@ -12,7 +12,7 @@ from catrank.labelling.hashes import model_hash, vocabulary_hash
 from catrank.labelling.local import label_here
 from catrank.labelling.manifest import remove_partial, write_manifest
 from catrank.labelling.plan import Settings, make_plan
-from catrank.labelling.ray_engine import label_on_ray
+from catrank.labelling.ray_engine import check_installed, label_on_ray
 from catrank.labelling.shards import is_finished
 from catrank.labelling.sources import list_items
 from catrank.model import load
@@ -69,6 +69,8 @@ def label(
                         ("shard-size", shard_size)):  # fmt: skip
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: use 1 or more")
+    if engine == "ray":
+        check_installed()
     if "://" in os.fspath(output):
         raise UserError("--output is an address: shards are committed by rename, so name a folder")
     folder = user_path(output).absolute()

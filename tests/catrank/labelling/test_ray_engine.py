@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catrank.labelling import label, ray_driver, ray_worker
+from catrank.labelling import label, ray_driver, ray_engine, ray_worker
 from segcore.errors import UserError
 
 pytest.importorskip("ray", reason="labelling on several workers: pip install -e .[scale]")
@@ -101,7 +101,7 @@ def test_a_worker_reports_user_errors_and_keeps_finished_shards(
 def test_ray_is_named_where_it_is_absent(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="or add --engine local"):
-        ray_driver.start_ray(None, 1)
+        ray_engine.check_installed()
 
 
 def test_a_gpu_by_its_number_is_refused() -> None:
