@@ -8,6 +8,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -259,17 +260,35 @@ def read_address(address: str) -> np.ndarray:
         import fsspec
     except ImportError as error:
         raise UserError(f"{name}: addresses need fsspec: pip install fsspec") from error
-    try:
-        with fsspec.open(address, "rb") as file:
-            content = file.read(MAX_DOWNLOAD + 1)
-    except Exception as error:  # each protocol's library raises errors of its own
-        raise UserError(
-            f"{name} cannot be read ({type(error).__name__}: {printable(error)}): see that it is "
-            "right and that fsspec's package for this protocol is installed"
-        ) from error
-    if len(content) > MAX_DOWNLOAD:
-        raise UserError(f"{name} has more than {MAX_DOWNLOAD >> 20} MiB: it is no image")
+    with address_errors(name), fsspec.open(address, "rb") as file:
+        content = file.read(MAX_DOWNLOAD + 1)
+    check_download(len(content), name)
     return read_content(content, address)
+
+
+@contextmanager
+def address_errors(name: str, verb: str = "read") -> Iterator[None]:
+    """Raise a UserError for any error inside the block: each protocol's library has its own.
+
+    Args:
+        name: of what is behind the address, for the message.
+        verb: what cannot be done to it, "read" or "listed".
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name} cannot be {verb} ({type(error).__name__}: {printable(error)}): see that it is "
+            "right and that fsspec's package for its protocol is installed"
+        ) from error
+
+
+def check_download(size: int, name: str) -> None:
+    """Raise UserError where an image file has more than ``MAX_DOWNLOAD`` bytes."""
+    if size > MAX_DOWNLOAD:
+        raise UserError(f"{name} has more than {MAX_DOWNLOAD >> 20} MiB: it is no image")
 
 
 def read_content(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -16,7 +16,6 @@ from PIL import Image
 
 import catseg_d2  # noqa: F401
 import mask2former_rankseg  # noqa: F401
-from catrank.labelling import label
 from segcore.config import load_config
 from segcore.scenes import SCENES_60, plan_scene, plan_video, render
 
@@ -58,6 +57,9 @@ def frames() -> dict[str, Any]:
 
 def labelled() -> dict[str, Any]:
     """Label ``image.jpg``, whose labels the page reads."""
+    pytest.importorskip("pyarrow", reason="labels are Parquet: pip install -e .[scale]")
+    from catrank.labelling import label
+
     label(["image.jpg"], "labels", loading={"model": "scenes-60-panoptic", "device": "cpu"})
     return {}
 

@@ -109,14 +109,17 @@ def write_start(
 
     Raises:
         UserError: as :func:`start_weights`, the target has another suffix, or MODEL.WEIGHTS is
-            missing.
+            missing or has no use.
     """
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end in .safetensors")
     encoder = Trainer.build_model(encoder_cfg).eval()
     build_checkpointer(encoder_cfg, encoder).load_for_use(str(checkpoint))
     model = Trainer.build_model(cfg)
-    if not isinstance(model.backbone, VisionTransformer):
+    has_vit = isinstance(model.backbone, VisionTransformer)
+    if has_vit and cfg.MODEL.WEIGHTS:
+        raise UserError("the model has a ViT, which is CAT-Seg's: leave out --backbone")
+    if not has_vit:
         if not cfg.MODEL.WEIGHTS:
             raise UserError("the model has no ViT: name a checkpoint of its backbone, --backbone")
         build_checkpointer(cfg, model).load(cfg.MODEL.WEIGHTS)

@@ -54,29 +54,20 @@ def check_installed() -> None:
         )
 
 
-def label_on_ray(
-    loading: Loading,
-    plan: Plan,
-    shards: Sequence[int],
-    workers: int | None,
-    advance: Callable[[int], object],
-    *,
-    address: str | None = None,
-) -> None:
+def label_on_ray(task: Task, advance: Callable[[int], object]) -> None:
     """Label shards.
 
     Args:
-        loading, plan, shards, workers, address: as of :class:`Task`.
+        task: what to label.
         advance: is called with the number of images of each finished shard.
 
     Raises:
         UserError: Ray does not start or has ended, workers die again and again, the cluster is too
             small, or the output cannot be written.
     """
-    task = pickle.dumps(Task(loading, plan, shards, workers, address))
     with tempfile.TemporaryFile() as log, _driver(log) as driver:
         with suppress(BrokenPipeError):  # it has ended; the log says why
-            driver.stdin.write(task)
+            driver.stdin.write(pickle.dumps(task))
             driver.stdin.flush()
         for line in driver.stdout:
             match json.loads(line):

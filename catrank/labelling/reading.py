@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from catrank.labelling.plan import Plan
-from catrank.labelling.shards import LABELS
+from catrank.labelling.shards import shard_path
 from segcore.errors import UserError, printable
 from segcore.outlines import decode_mask
 from segcore.runtime.files import user_path
@@ -76,7 +75,7 @@ def read_labels(folder: str | os.PathLike[str]) -> Iterator[Labels]:
     """
     plan = Plan.load(user_path(folder))
     for number in range(plan.shards):
-        path = Path(plan.folder) / LABELS / f"part-{number:06d}.parquet"
+        path = shard_path(plan, number)
         if not path.is_file():
             raise UserError(f"{printable(path)} is not there: let the same catrank label finish")
         for row in pq.read_table(path).to_pylist():

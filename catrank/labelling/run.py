@@ -12,7 +12,7 @@ from catrank.labelling.hashes import model_hash, vocabulary_hash
 from catrank.labelling.local import label_here
 from catrank.labelling.manifest import remove_partial, write_manifest
 from catrank.labelling.plan import Settings, make_plan
-from catrank.labelling.ray_engine import check_installed, label_on_ray
+from catrank.labelling.ray_engine import Task, check_installed, label_on_ray
 from catrank.labelling.shards import is_finished
 from catrank.labelling.sources import list_items
 from catrank.model import load
@@ -100,7 +100,7 @@ def label(
                 label_here(model, plan, waiting, workers or default, bar.update)
             elif waiting:
                 del model
-                label_on_ray(loading, plan, waiting, workers, bar.update, address=address)
+                label_on_ray(Task(loading, plan, waiting, workers, address), bar.update)
         return write_manifest(plan, vocabulary)
 
 

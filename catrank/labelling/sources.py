@@ -18,7 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catrank.inputs import MAX_DOWNLOAD, is_address, read_content
+from catrank.inputs import (
+    MAX_DOWNLOAD,
+    address_errors,
+    check_download,
+    is_address,
+    read_content,
+)
 from segcore.datasets.shards import read_members
 from segcore.errors import MESSAGE_CHARACTERS, UserError, printable
 from segcore.images import read_image
@@ -75,25 +81,19 @@ def read_item(item: Item) -> np.ndarray:
 
 def _content(item: Item) -> bytes:
     """The bytes of an image in an archive, or behind an address."""
-    if item.size > MAX_DOWNLOAD:
-        raise UserError(f"{item.key} has more than {MAX_DOWNLOAD >> 20} MiB: it is no image")
-    try:
+    check_download(item.size, item.key)
+    with address_errors(item.key):
         if not is_address(item.location):
             with Path(item.location).open("rb") as file:
                 file.seek(item.offset)
                 return file.read(item.size)
         system, path = fsspec.core.url_to_fs(item.location)
         if item.offset >= 0:
-            return system.cat_file(path, start=item.offset, end=item.offset + item.size)
+            content: bytes = system.cat_file(path, start=item.offset, end=item.offset + item.size)
+            return content
         with system.open(path, "rb") as file:
             content = file.read(MAX_DOWNLOAD + 1)
-    except Exception as error:  # each protocol's library raises errors of its own
-        raise UserError(
-            f"{item.key} cannot be read ({type(error).__name__}: {error}): see that it is there "
-            "and that fsspec's package for its protocol is installed"
-        ) from error
-    if len(content) > MAX_DOWNLOAD:
-        raise UserError(f"{item.key} has more than {MAX_DOWNLOAD >> 20} MiB: it is no image")
+    check_download(len(content), item.key)
     return content
 
 
@@ -167,7 +167,7 @@ def _walk(folder: str, below: str) -> Iterator[str]:
 
 
 def _find_address(text: str, prefix: str, column: str) -> Iterator[Item]:
-    try:
+    with address_errors(printable(text), "listed"):
         system, path = fsspec.core.url_to_fs(text)
         if _suffix(path) in (*image_suffixes(), ARCHIVE, LIST, TABLE) and not glob.has_magic(path):
             yield from _file(text, text, column)
@@ -186,13 +186,6 @@ def _find_address(text: str, prefix: str, column: str) -> Iterator[Item]:
                 if _is_listed(name) and not any(p.startswith(".") for p in below.split("/")):
                     address = system.unstrip_protocol(whole)
                     yield from _image_or_archive(prefix + below, address)
-    except UserError:
-        raise
-    except Exception as error:  # each protocol's library raises errors of its own
-        raise UserError(
-            f"{printable(text)} cannot be listed ({type(error).__name__}: {printable(error)}): see "
-            "that it is right and that fsspec's package for its protocol is installed"
-        ) from error
 
 
 def _file(key: str, location: str, column: str) -> Iterator[Item]:

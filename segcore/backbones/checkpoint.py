@@ -1,8 +1,10 @@
 """Read backbones from pre-training checkpoints: Swin's, Detectron2's and torchvision's."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
+
+from segcore.checkpoint.renaming import Renaming
 
 Value = TypeVar("Value")
 
@@ -17,12 +19,21 @@ FIRST_LAYERS = (
     "features.1.conv.0.0.weight",
 )
 # torchvision's names of ResNet and Detectron2's.
-TORCHVISION = (
-    (r"^conv1\.", "stem.conv1."),
-    (r"^bn1\.", "stem.conv1.norm."),
-    (r"\.bn(\d)\.", r".conv\1.norm."),
-    (r"\.downsample\.0\.", ".shortcut."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
+RESNET = Renaming(
+    [
+        ("bn1.*", "stem.conv1.norm.*"),
+        ("conv1.*", "stem.conv1.*"),
+        *(
+            pair
+            for layer, stage in enumerate(("res2", "res3", "res4", "res5"), 1)
+            for pair in (
+                (f"layer{layer}.#.downsample.1.*", f"{stage}.#.shortcut.norm.*"),
+                (f"layer{layer}.#.downsample.0.*", f"{stage}.#.shortcut.*"),
+                (f"layer{layer}.#.bn#.*", f"{stage}.#.conv#.norm.*"),
+                (f"layer{layer}.#.conv#.*", f"{stage}.#.conv#.*"),
+            )
+        ),
+    ]
 )
 MOBILENET = (
     (r"^features\.([0-3])\.", r"low_level_features.\1."),
@@ -49,9 +60,9 @@ def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
     if not any(name in bare for name in FIRST_LAYERS):
         return None
     if "layer1.0.conv1.weight" in bare:
-        bare = {_from_torchvision(name): value for name, value in bare.items()}
+        bare = {RESNET.to_ours(name): value for name, value in bare.items()}
     elif "features.1.conv.0.0.weight" in bare:
-        bare = {_replace(MOBILENET, name): value for name, value in bare.items()}
+        bare = {_from_mobilenet(name): value for name, value in bare.items()}
     return {
         name: value
         for name, value in bare.items()
@@ -59,12 +70,7 @@ def backbone_weights(tensors: Mapping[str, Value]) -> dict[str, Value] | None:
     }
 
 
-def _from_torchvision(name: str) -> str:
-    name = re.sub(r"^layer(\d)", lambda found: f"res{int(found[1]) + 1}", name)
-    return _replace(TORCHVISION, name)
-
-
-def _replace(table: Iterable[tuple[str, str]], name: str) -> str:
-    for pattern, ours in table:
+def _from_mobilenet(name: str) -> str:
+    for pattern, ours in MOBILENET:
         name = re.sub(pattern, ours, name)
     return name

@@ -16,7 +16,7 @@ from segcore.checkpoint.weights import resample_other_shapes
 from segcore.errors import UserError
 
 from .beit import Beit
-from .checkpoint import HEADS
+from .checkpoint import HEADS, RESNET
 from .clip import image_encoder
 from .resnet import DilatedResNet
 from .semask import SeMaskSwin
@@ -170,27 +170,9 @@ def _convert_semask(backbone: SeMaskSwin, tensors: dict[str, Tensor]) -> dict[st
     return {SEMASK.to_ours(name): value for name, value in swin.items()}
 
 
-# Detectron2's names of ResNet, which Mask2Former's checkpoints have; torchvision's are ours.
-DETECTRON2 = Renaming(
-    [
-        ("stem.conv1.norm.*", "bn1.*"),
-        ("stem.conv1.*", "conv1.*"),
-        *(
-            pair
-            for stage in range(1, 5)
-            for pair in (
-                (f"res{stage + 1}.#.shortcut.norm.*", f"layer{stage}.#.downsample.1.*"),
-                (f"res{stage + 1}.#.shortcut.*", f"layer{stage}.#.downsample.0.*"),
-                (f"res{stage + 1}.#.conv#.norm.*", f"layer{stage}.#.bn#.*"),
-                (f"res{stage + 1}.#.conv#.*", f"layer{stage}.#.conv#.*"),
-            )
-        ),
-    ]
-)
-
-
+# Mask2Former's checkpoints have Detectron2's names; those of DilatedResNet are torchvision's.
 def _convert_resnet(_: DilatedResNet, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {DETECTRON2.to_ours(name): value for name, value in tensors.items()}
+    return {RESNET.to_published(name): value for name, value in tensors.items()}
 
 
 AS_PUBLISHED = Renaming([])
