@@ -85,10 +85,10 @@ def start_ray(address: str | None, cpus: int) -> None:
         os.environ.setdefault(*LOOPBACK)
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        options["address"] = address
-    else:
+    # Without an address Ray would join whatever runs on this machine; "local" starts one.
+    options: dict[str, Any] = {"address": address or "local"}
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False}
         options["object_store_memory"] = OBJECT_STORE
     what = "Ray does not start here" if address is None else f"no Ray at {printable(address)}"
