@@ -49,10 +49,13 @@ def test_two_raylets_equal_one_process(photos, tmp_path, files) -> None:
         run(photos, tmp_path / "two", engine="ray", address=cluster.address, workers=2)
         with pytest.raises(UserError, match="too few for 3 workers of 1 threads"):
             run(photos, tmp_path / "three", engine="ray", address=cluster.address, workers=3)
+        # Three workers of a Ray of its own, though one with two processors runs here.
+        run(photos, tmp_path / "own", engine="ray", workers=3)
     finally:
         cluster.shutdown()
         signal.signal(signal.SIGTERM, handler)
     assert files(tmp_path / "two") == files(tmp_path / "local")
+    assert files(tmp_path / "own") == files(tmp_path / "local")
 
 
 @pytest.fixture
