@@ -1,10 +1,12 @@
 """The service as one ASGI application, and its server."""
 
+import asyncio
 import ipaddress
+import logging
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +17,7 @@ from catrank.serving.gate import Gate
 from catrank.serving.rest import Service, add_error_handlers, rest_router
 from segcore.errors import UserError, printable
 
-SHUTDOWN_SECONDS = 3  # for requests that are not done at Ctrl-C
+SHUTDOWN_SECONDS = 3  # for requests that are not done when the server ends
 CONNECTIONS = 512
 
 
@@ -79,10 +81,28 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         app,
         log_level="warning",
         limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=2 * SHUTDOWN_SECONDS,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return Server(config)
+
+
+class Server(uvicorn.Server):
+    """A server that ends in bounded time and quietly while pages are open.
+
+    An open page holds a stream that never completes. Cancelled, it would leave a traceback in the
+    log; its connection is closed instead, as a closed page does it.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests complete for a while, then close all connections and end the application."""
+        asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._close_connections)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(super().shutdown(sockets), 3 * SHUTDOWN_SECONDS)
+
+    def _close_connections(self) -> None:
+        for connection in [*self.server_state.connections]:
+            connection.transport.close()
 
 
 @contextmanager
@@ -90,13 +110,15 @@ def running(app: ASGIApp) -> Iterator[str]:
     """Serve an application from a thread, on a free port of loopback, and yield the address."""
     server = make_server(app)
     with listen("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(4 * SHUTDOWN_SECONDS)
+            if thread.is_alive():
+                logging.getLogger(__name__).warning("the server does not end; it is left behind")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,7 +4,9 @@ import io
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -255,3 +257,29 @@ def test_kept_values_are_dropped_by_bytes():
     for key in (first, second, None, {}):
         with pytest.raises(UserError, match="no longer kept"):
             kept.get(key)
+
+
+# ---- the end ------------------------------------------------------------------------------------
+
+
+def test_the_server_ends_quietly_while_a_page_is_open(service, capfd, monkeypatch):
+    import httpx
+
+    from catrank.serving import app
+
+    monkeypatch.setattr(app, "SHUTDOWN_SECONDS", 1)
+    opened, ended = threading.Event(), threading.Event()
+
+    def stay(address: str) -> None:
+        with suppress(httpx.TransportError), httpx.stream("GET", address, timeout=SECONDS) as reply:
+            for _ in reply.iter_text():  # Gradio's sign of life
+                opened.set()
+        ended.set()
+
+    with app.running(app.make_app(service)) as address:
+        threading.Thread(target=stay, args=(f"{address}/gradio_api/heartbeat/abc",)).start()
+        assert opened.wait(SECONDS)
+        started = time.monotonic()
+    assert ended.wait(SECONDS)
+    assert time.monotonic() - started < 4 * app.SHUTDOWN_SECONDS
+    assert capfd.readouterr() == ("", "")
