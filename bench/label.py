@@ -4,27 +4,33 @@
     make bench BENCH=label
     python bench/label.py --images 100000 --workers 1 2
 
-The images are noise of four seeds, stored as PNG and linked under ``--images`` names. The first row
-is the model's own rate on decoded images, with the same batches and one thread. Each run prints
-its rate, that rate beside the model's own, and the memory of this process and of the processes
-below it at ten moments: it has to be flat.
+The images are noise of four seeds, stored as PNG and linked under ``--images`` names. "model alone"
+is the rate on decoded images of as many processes as there are workers, at the same time, with the
+same batches and one thread each. Each run prints its rate with and without start and end, the
+latter beside the models' own, and the memory of this process and of the processes below it at ten
+moments: it has to be flat.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
 
 # isort: split
 import argparse
+import multiprocessing
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from catrank.labelling import label
 from catrank.model import load
@@ -51,20 +57,31 @@ def draw(folder: Path, images: int, size: int) -> list[np.ndarray]:
     return drawn
 
 
-def own_rate(loading: dict, drawn: list[np.ndarray], batch_size: int, seconds: float) -> float:
-    """Return images a second of the model on decoded images, with one thread."""
-    threads = torch.get_num_threads()
+def own_rate(
+    loading: dict, drawn: list[np.ndarray], batch_size: int, seconds: float, workers: int
+) -> float:
+    """Return images a second of models alone: one in each of ``workers`` processes."""
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager:
+        together = manager.Barrier(workers)
+        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+            alone = partial(one_rate, together, loading, drawn, batch_size)
+            return sum(pool.map(alone, [seconds] * workers))
+
+
+def one_rate(
+    together: Any, loading: dict, drawn: list[np.ndarray], batch_size: int, seconds: float
+) -> float:
+    """Return images a second of a model on decoded images, with one thread."""
     torch.set_num_threads(1)
-    try:
-        model = load(**loading)
-        batch = [drawn[index % SEEDS] for index in range(batch_size)]
-        [*model.segment(batch, batch_size=batch_size)]
-        count, began = 0, time.perf_counter()
-        while not count or time.perf_counter() - began < seconds:
-            count += len([*model.segment(batch, batch_size=batch_size)])
-        return count / (time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
+    model = load(**loading)
+    batch = [drawn[index % SEEDS] for index in range(batch_size)]
+    [*model.segment(batch, batch_size=batch_size)]
+    together.wait()
+    count, began = 0, time.perf_counter()
+    while not count or time.perf_counter() - began < seconds:
+        count += len([*model.segment(batch, batch_size=batch_size)])
+    return count / (time.perf_counter() - began)
 
 
 @contextmanager
@@ -107,14 +124,30 @@ def memory_below(root: int) -> int:
     return total
 
 
+def rate_between(output: Path, workers: int) -> float:
+    """Return images a second from the first shards, one a worker, to the last one.
+
+    A run of one shard a worker or less has no such time: nan.
+    """
+    shards = sorted((output / "labels").glob("*.parquet"), key=lambda shard: shard.stat().st_mtime)
+    first, after = shards[:workers], shards[workers:]
+    if not after:
+        return float("nan")
+    images = sum(parquet.read_metadata(shard).num_rows for shard in after)
+    return images / (after[-1].stat().st_mtime - first[-1].stat().st_mtime)
+
+
 def measure(args: argparse.Namespace) -> None:
     """Print a line for the model alone, and lines for each engine and number of workers."""
     loading = {"model": args.model, "device": "cpu"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawn = draw(folder, args.images, args.size)
-        rate = own_rate(loading, drawn, args.batch_size, args.seconds)
-        print(f"{'model alone, 1 worker':<24}{rate:9.1f} images/s", flush=True)
+        alone = {}
+        for workers in sorted({*args.workers}):
+            alone[workers] = own_rate(loading, drawn, args.batch_size, args.seconds, workers)
+            name = f"model alone, {workers} workers"
+            print(f"{name:<24}{alone[workers]:9.1f} images/s", flush=True)
         for engine in args.engines:
             for workers in args.workers:
                 with memory_watched() as memory:
@@ -128,10 +161,10 @@ def measure(args: argparse.Namespace) -> None:
                         batch_size=args.batch_size,
                     )
                     took = time.perf_counter() - began
-                found = args.images / took
+                rate = rate_between(folder / f"{engine}-{workers}", workers)
                 print(
-                    f"{f'{engine}, {workers} workers':<24}{found:9.1f} images/s, "
-                    f"{found / rate:.2f} of the model alone, start and end included"
+                    f"{f'{engine}, {workers} workers':<24}{args.images / took:9.1f} images/s, "
+                    f"without start and end {rate:.1f}: {rate / alone[workers]:.2f} of the models"
                 )
                 moments = memory[:: max(1, len(memory) // MOMENTS)]
                 print(f"{'':<24}MiB: {' '.join(f'{each:.0f}' for each in moments)}", flush=True)
