@@ -50,6 +50,9 @@ def open_torchscript_clip(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return {name: value.float() for name, value in tensors.items()}
 
 
+_ORIGINALS: dict[str, str] = {}  # by path of a copy: the file of the user, which errors name
+
+
 def convert_for_detectron2(weights: str) -> str:
     """Return a file with the same weights that Detectron2's own checkpointer can read safely.
 
@@ -63,7 +66,9 @@ def convert_for_detectron2(weights: str) -> str:
     path = Path(weights)
     if path.suffix.lower() not in (".pkl", ".safetensors") or not path.is_file():
         return weights
-    return str(cached_copy(path, read_checkpoint))
+    copy = str(cached_copy(path, read_checkpoint))
+    _ORIGINALS[copy] = weights
+    return copy
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -99,7 +104,8 @@ class Checkpointer(DetectionCheckpointer):
         Raises:
             UserError: it cannot be read, or it does not fit the model.
         """
-        path = self._loading = locate(path)
+        path = locate(path)
+        self._loading = _ORIGINALS.get(path, path)
         file, _, query = path.partition("?")
         if query not in ("", "matching_heuristics=True", "matching_heuristics=False"):
             raise UserError(f"{path}: after ? only matching_heuristics=True is understood")

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,6 +104,13 @@ def test_conversion_follows_the_file(tmp_path, cache):
     assert second != first and list(read_checkpoint(second)["model"]) == ["w"]
     assert convert_for_detectron2("model.pth") == "model.pth"
     assert convert_for_detectron2("detectron2://x/y.pkl") == "detectron2://x/y.pkl"
+
+
+def test_an_error_names_the_file_and_not_its_copy(tmp_path):
+    path = str(tmp_path / "m.safetensors")
+    safetensors.torch.save_file({"other": torch.ones(2)}, path)
+    with pytest.raises(UserError, match=f"^{re.escape(path)} does not fit the model"):
+        Checkpointer(torch.nn.Linear(2, 2)).load(convert_for_detectron2(path))
 
 
 def test_conversion_follows_the_contents_not_the_time(tmp_path):
