@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pyarrow import parquet
 
 from catrank.labelling import label
 from catrank.model import load
@@ -129,6 +128,8 @@ def rate_between(output: Path, workers: int) -> float:
 
     A run of one shard a worker or less has no such time: nan.
     """
+    from pyarrow import parquet  # where it is absent, catrank.labelling has said so
+
     shards = sorted((output / "labels").glob("*.parquet"), key=lambda shard: shard.stat().st_mtime)
     first, after = shards[:workers], shards[workers:]
     if not after:
@@ -150,18 +151,19 @@ def measure(args: argparse.Namespace) -> None:
             print(f"{name:<24}{alone[workers]:9.1f} images/s", flush=True)
         for engine in args.engines:
             for workers in args.workers:
+                output = folder / f"{engine}-{workers}"
                 with memory_watched() as memory:
                     began = time.perf_counter()
                     label(
                         [str(folder / "images")],
-                        folder / f"{engine}-{workers}",
+                        output,
                         loading=loading,
                         engine=engine,
                         workers=workers,
                         batch_size=args.batch_size,
                     )
                     took = time.perf_counter() - began
-                rate = rate_between(folder / f"{engine}-{workers}", workers)
+                rate = rate_between(output, workers)
                 print(
                     f"{f'{engine}, {workers} workers':<24}{args.images / took:9.1f} images/s, "
                     f"without start and end {rate:.1f}: {rate / alone[workers]:.2f} of the models"
