@@ -3,11 +3,16 @@
 
     python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
         output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
+    python tools/shrink.py --config-file mask2former_rankseg/scenes_60_panoptic.yaml --backbone \
+        demo/models/scenes_60_panoptic.safetensors output/backbone.safetensors
 
 For an open-vocabulary model whose text encoder was trained from scratch on the class names of
 TRAIN_CLASS_JSON: the token embeddings of these names and of the prompt templates are kept, other
 tokens have no embedding afterwards. A pre-trained text encoder would lose its vocabulary: keep
 its checkpoint as it is.
+
+--backbone keeps the backbone alone: other models that have one like it start from it
+(MODEL.WEIGHTS, with MODEL.ALLOW_PARTIAL_WEIGHTS True).
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -24,6 +29,7 @@ from catrank import load_config
 import safetensors.torch
 import torch
 from detectron2.config import CfgNode
+from torch import Tensor
 
 from segcore.checkpoint import read_checkpoint
 from segcore.checkpoint.vocabulary import KEY, vocabulary_text, vocabulary_to_text
@@ -34,15 +40,15 @@ from segcore.text import prompt_templates
 from segcore.text.token_rows import keep_token_rows
 from segcore.vocabulary import Vocabulary
 
+BACKBONE = "backbone."  # how the names of its weights begin
 
-def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
+
+def shrink_model(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
     """Write the model of ``checkpoint`` to ``target``, a .safetensors file, in float16.
 
     Its metadata hold the classes of a closed-vocabulary model, and ``config`` where that is the
     name of a config that comes with CatRank.
     """
-    if target.suffix != ".safetensors":
-        raise UserError(f"{target} must end in .safetensors")
     weights = read_checkpoint(checkpoint)["model"]
     metadata = {} if user_path(config).is_file() else {"config": config}
     text = vocabulary_text(weights)
@@ -51,6 +57,28 @@ def shrink(cfg: CfgNode, config: str, checkpoint: Path, target: Path) -> None:
     elif text is None and (classes := config_vocabulary(cfg) or data_set_vocabulary(cfg)):
         text = vocabulary_to_text(classes)
     metadata |= {} if text is None else {KEY: text}
+    write_half(weights, metadata, checkpoint, target)
+
+
+def shrink_backbone(checkpoint: Path, target: Path) -> None:
+    """Write the backbone of ``checkpoint`` to ``target``, a .safetensors file, in float16."""
+    weights = read_checkpoint(checkpoint)["model"]
+    weights = {name: value for name, value in weights.items() if name.startswith(BACKBONE)}
+    if not weights:
+        raise UserError(f"{checkpoint} has no weight whose name begins with '{BACKBONE}'")
+    write_half(weights, {}, checkpoint, target)
+
+
+def write_half(
+    weights: dict[str, Tensor], metadata: dict[str, str], checkpoint: Path, target: Path
+) -> None:
+    """Write ``weights`` of ``checkpoint`` to ``target``, in float16.
+
+    Raises:
+        UserError: the target has another suffix, or a weight is too large for float16.
+    """
+    if target.suffix != ".safetensors":
+        raise UserError(f"{target} must end in .safetensors")
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()
@@ -85,13 +113,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, help="config that the model was trained by")
+    parser.add_argument("--backbone", action="store_true", help="keep the backbone alone")
     parser.add_argument("checkpoint", type=path_argument)
     parser.add_argument("target", type=path_argument)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     with exit_on_user_error():
         cfg = load_config(arguments.config_file, arguments.opts)
-        shrink(cfg, arguments.config_file, arguments.checkpoint, arguments.target)
+        if arguments.backbone:
+            shrink_backbone(arguments.checkpoint, arguments.target)
+        else:
+            shrink_model(cfg, arguments.config_file, arguments.checkpoint, arguments.target)
 
 
 if __name__ == "__main__":
