@@ -12,6 +12,7 @@ from torch import Tensor
 from segcore.datasets import check_registered
 from segcore.datasets.category_scores import NAME, image_names, write_scores
 from segcore.errors import UserError
+from segcore.evaluation.rows import Rows
 from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class CategoryScoresWriter(StatefulEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._logits: dict[str, Tensor] = {}
+        self._files: list[str] = []
+        self._logits = Rows()
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -63,7 +65,8 @@ class CategoryScoresWriter(StatefulEvaluator):
         for item, output in zip(inputs, outputs, strict=True):
             if item["file_name"] not in self._names:
                 raise UserError(f"{item['file_name']} is no image of dataset {self.dataset_name!r}")
-            self._logits[item["file_name"]] = output["category_logits"].float().cpu()
+            self._files.append(item["file_name"])
+            self._logits.append(output["category_logits"].float())
 
     def evaluate(self) -> OrderedDict | None:
         """Write the file in the main process; there are no results.
@@ -87,7 +90,9 @@ class CategoryScoresWriter(StatefulEvaluator):
         return OrderedDict()
 
     def state(self) -> dict:
-        return {"files": list(self._logits), "logits": list(self._logits.values())}
+        return {"files": self._files, "logits": self._logits.table()}
 
     def load_state(self, state: dict) -> None:
-        self._logits = dict(zip(state["files"], state["logits"], strict=True))
+        self.reset()
+        if state["files"]:
+            self._files, self._logits = list(state["files"]), Rows(state["logits"])

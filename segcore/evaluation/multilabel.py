@@ -14,6 +14,7 @@ from segcore.datasets import check_registered, shown_classes
 from segcore.datasets.presence import shown_in_video
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
+from segcore.evaluation.rows import Rows
 from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,7 @@ class MultilabelEvaluator(StatefulEvaluator):
 
     def reset(self) -> None:
         self._names: list[str] = []
-        self._scores: list[Tensor] = []
-        self._present: list[Tensor] = []
+        self._scores, self._present = Rows(), Rows()
 
     @cached_property
     def _items(self) -> dict[str, dict]:
@@ -121,14 +121,14 @@ class MultilabelEvaluator(StatefulEvaluator):
     def state(self) -> dict:
         if not self._names:
             return {"names": []}
-        scores, present = torch.stack(self._scores), torch.stack(self._present)
-        return {"names": self._names, "scores": scores, "present": present}
+        tables = {"scores": self._scores.table(), "present": self._present.table()}
+        return {"names": self._names} | tables
 
     def load_state(self, state: dict) -> None:
         self.reset()
         if state["names"]:
             self._names = list(state["names"])
-            self._scores, self._present = list(state["scores"]), list(state["present"])
+            self._scores, self._present = Rows(state["scores"]), Rows(state["present"])
 
     @staticmethod
     def _is_private(record: dict) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from segcore.datasets import check_registered
 from segcore.errors import UserError
 from segcore.evaluation.report import write_report
+from segcore.evaluation.rows import Rows
 from segcore.evaluation.stateful import StatefulEvaluator
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ class RetrievalEvaluator(StatefulEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._images: list[Tensor] = []
-        self._texts: list[Tensor] = []
+        self._images, self._texts = Rows(), Rows()
         self._captions: list[str] = []
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
@@ -94,12 +94,14 @@ class RetrievalEvaluator(StatefulEvaluator):
         return OrderedDict(retrieval=scores)
 
     def state(self) -> dict:
-        embeddings = {"images": _stack(self._images), "texts": _stack(self._texts)}
-        return {"captions": self._captions} | embeddings
+        tables = {"images": self._images.table(), "texts": self._texts.table()}
+        return {"captions": self._captions} | tables
 
     def load_state(self, state: dict) -> None:
-        self._captions = list(state["captions"])
-        self._images, self._texts = (list(state[kind]) for kind in ("images", "texts"))
+        self.reset()
+        if state["captions"]:
+            self._captions = list(state["captions"])
+            self._images, self._texts = Rows(state["images"]), Rows(state["texts"])
 
 
 def retrieval_scores(images: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
@@ -142,8 +144,3 @@ def ranks(queries: Tensor, candidates: Tensor, groups: Tensor) -> Tensor:
         # Not ">= best", so that a model that embeds everything alike, or as NaN, has no recall.
         found.append((~right & ~(similarity < best)).sum(dim=1))
     return torch.cat(found)
-
-
-def _stack(embeddings: list[Tensor]) -> Tensor:
-    """Stack embeddings to (n, C), or (0,) if a process had no image."""
-    return torch.stack(embeddings) if embeddings else torch.zeros(0)
