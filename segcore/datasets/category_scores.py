@@ -99,7 +99,8 @@ class ScoresFile:
             UserError: they are not finite.
         """
         with safetensors.safe_open(self.path, "pt") as file:
-            logits = file.get_slice("logits")[row]
+            # A view of the whole file's memory, which a worker would send with each image.
+            logits = file.get_slice("logits")[row].clone()
         if not logits.isfinite().all():
             raise UserError(f"{printable(self.path)} has scores that are not finite: {HOW}")
         return logits
