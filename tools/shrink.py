@@ -3,7 +3,7 @@
 
     python tools/shrink.py --config-file catseg_d2/scenes_60.yaml \
         output/scenes_60/model_final.pth demo/models/scenes_60.safetensors
-    python tools/shrink.py --config-file mask2former_rankseg/scenes_60_panoptic.yaml --backbone \
+    python tools/shrink.py --backbone \
         demo/models/scenes_60_panoptic.safetensors output/backbone.safetensors
 
 For an open-vocabulary model whose text encoder was trained from scratch on the class names of
@@ -75,10 +75,8 @@ def write_half(
     """Write ``weights`` of ``checkpoint`` to ``target``, in float16.
 
     Raises:
-        UserError: the target has another suffix, or a weight is too large for float16.
+        UserError: a weight is too large for float16.
     """
-    if target.suffix != ".safetensors":
-        raise UserError(f"{target} must end in .safetensors")
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in weights.items()
@@ -112,17 +110,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="config that the model was trained by")
-    parser.add_argument("--backbone", action="store_true", help="keep the backbone alone")
+    kept = parser.add_mutually_exclusive_group(required=True)
+    kept.add_argument("--config-file", help="config that the model was trained by")
+    kept.add_argument("--backbone", action="store_true", help="keep the backbone alone")
     parser.add_argument("checkpoint", type=path_argument)
     parser.add_argument("target", type=path_argument)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes of the config")
     arguments = parser.parse_args()
     with exit_on_user_error():
-        cfg = load_config(arguments.config_file, arguments.opts)
+        if arguments.target.suffix != ".safetensors":
+            raise UserError(f"{arguments.target} must end in .safetensors")
         if arguments.backbone:
             shrink_backbone(arguments.checkpoint, arguments.target)
         else:
+            cfg = load_config(arguments.config_file, arguments.opts)
             shrink_model(cfg, arguments.config_file, arguments.checkpoint, arguments.target)
 
 

@@ -22,9 +22,6 @@ class Rows:
         """
         self._block, self._size = rows, 0 if rows is None else len(rows)
 
-    def __len__(self) -> int:
-        return self._size
-
     def append(self, row: Tensor) -> None:
         """Copy a row (C,), which determines type and width if it is the first."""
         if self._block is None:

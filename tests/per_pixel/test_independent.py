@@ -23,12 +23,7 @@ from catrank.training import main
 from per_pixel.config import build_decode_head
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
-from segcore.datasets.category_scores import (
-    NAME,
-    ImageScores,
-    ScoresFile,
-    write_scores,
-)
+from segcore.datasets.category_scores import NAME, ImageScores, ScoresFile, write_scores
 from segcore.engine.tta import with_tta
 from segcore.errors import UserError
 from segcore.evaluation.category_scores import CategoryScoresWriter
@@ -195,9 +190,8 @@ def record(folder: Path, name: str, index: int) -> dict:
 
 def test_an_item_holds_the_scores_of_its_image_alone(folder: Path, scores: Path) -> None:
     """Loading workers send the whole memory of a tensor, not the part that it shows."""
-    logits = ImageScores(str(scores), ["independent_val"])[
-        record(folder, "independent_val", 0)["file_name"]
-    ]
+    file_name = record(folder, "independent_val", 0)["file_name"]
+    logits = ImageScores(str(scores), ["independent_val"])[file_name]
     assert logits.untyped_storage().nbytes() == CLASSES * logits.element_size()
 
 

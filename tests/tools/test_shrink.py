@@ -13,8 +13,8 @@ from segcore.engine import Trainer, build_checkpointer
 MODELS = Path(__file__).parents[2] / "demo" / "models"
 
 
-def shrink(config: str, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    command = ["tools/shrink.py", "--config-file", config, "--backbone", str(source), str(target)]
+def shrink_backbone(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    command = ["tools/shrink.py", "--backbone", str(source), str(target)]
     return subprocess.run(
         [sys.executable, *command], cwd=MODELS.parents[1], capture_output=True, text=True
     )
@@ -22,7 +22,7 @@ def shrink(config: str, source: Path, target: Path) -> subprocess.CompletedProce
 
 def test_a_maskformer_starts_from_the_backbone_of_a_mask2former(tmp_path: Path) -> None:
     source, target = MODELS / "scenes_60_panoptic.safetensors", tmp_path / "backbone.safetensors"
-    done = shrink("mask2former_rankseg/scenes_60_panoptic.yaml", source, target)
+    done = shrink_backbone(source, target)
     assert done.returncode == 0, done.stderr
     whole, backbone = read_checkpoint(source)["model"], read_checkpoint(target)["model"]
     assert set(backbone) == {name for name in whole if name.startswith("backbone.")}
@@ -37,7 +37,7 @@ def test_a_maskformer_starts_from_the_backbone_of_a_mask2former(tmp_path: Path) 
 
 def test_a_checkpoint_without_a_backbone_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "backbone.safetensors"
-    done = shrink("catseg_d2/scenes_60.yaml", MODELS / "scenes_60.safetensors", target)
+    done = shrink_backbone(MODELS / "scenes_60.safetensors", target)
     assert done.returncode == 2
     assert "scenes_60.safetensors has no weight whose name begins with 'backbone.'" in done.stderr
     assert not target.exists()

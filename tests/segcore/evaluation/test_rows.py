@@ -10,7 +10,6 @@ def test_rows_are_those_appended() -> None:
     rows = Rows()
     for row in expected:
         rows.append(row)
-    assert len(rows) == len(expected)
     assert rows.table().equal(expected)
 
 
