@@ -18,6 +18,7 @@ from typing import Any
 
 # First, because segcore silences a warning that Detectron2's parts cause as they are loaded.
 import catseg_models
+import groupvit
 import mask2former
 import pixel_classifiers
 import pixel_networks
@@ -30,12 +31,22 @@ from measure import memory_now, memory_peak, seconds
 from torch import Tensor, nn
 from vocabulary import many_class_names
 
+from catseg_d2.encoders import __file__ as encoders_file
 from segcore.inference.precision import Precision
 
+ENCODERS_FOLDER = Path(encoders_file).parent
+GROUPVIT_BATCH = 64
 NUMBERS = (19, 58, 150, 847)  # of classes
 COMPILED_NUMBER = 150
 COMPILE_MODES = ("default", "reduce-overhead")
 KEPT = 32  # classes that enter the aggregation, of larger vocabularies
+# Other encoders of CAT-Seg; the tokenizer file is of Scenes, since SigLIP's comes with its weights.
+ENCODERS = {
+    "catseg_d2/vitl_siglip_384.yaml": {
+        "MODEL__CLIP_TOKENIZER": str(ENCODERS_FOLDER / "tokenizers" / "scenes.json")
+    },
+    "catseg_d2/eva02_l14_336.yaml": {},
+}
 PER_PIXEL_MODELS = ("segmenter_b", "upernet_swin_b")
 PRECISIONS = ("float32", "tf32", "bf16")
 SWIN_L = (
@@ -166,6 +177,45 @@ def _others(labels: Tensor | None, expected: Tensor | None) -> str:
     return f"{(labels != expected).float().mean().item():.2%}"
 
 
+def encoder_lines(tiny: bool) -> Iterator[dict]:
+    """Measure CAT-Seg with SigLIP's and EVA-02-CLIP's encoders: patch inference, label maps."""
+    effort = TINY if tiny else Effort()
+    for config, keys in ENCODERS.items():
+        if tiny:
+            config = config.replace("vitl_siglip_384", "scenes_60_siglip")
+            config, keys = config.replace("eva02_l14_336", "scenes_60"), {}
+        model = _catseg(config, **keys)
+        image = catseg_models.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
+        image = image.to(model.device)
+        model.set_vocabulary(PUBLISHED_VOCABULARIES[150])
+        expected = None
+        for name, kept in (("float32", 0), ("bf16", 0), ("bf16", 4 if tiny else KEPT)):
+            model.max_classes = kept
+            names = {"config": Path(config).stem, "classes": 150, "kept": kept or 150}
+            found, labels = _catseg_line(model, image, name, effort, **names)
+            expected = labels if expected is None else expected
+            yield found | {"other labels": _others(labels, expected)}
+
+
+def groupvit_lines(tiny: bool) -> Iterator[dict]:
+    """Measure GroupViT, MixReorg and transformers: embeddings of images, training steps."""
+    effort = TINY if tiny else Effort()
+    batch = 2 if tiny else GROUPVIT_BATCH
+    for task, ways in groupvit.TASKS.items():
+        training = task == "training"
+        for way in ways:
+            model, forward = groupvit.forward_of(way, task, batch)
+            call = partial(_forward_backward, model, forward) if training else forward
+            for name in ("float32", "bf16"):
+                with precision(name), torch.set_grad_enabled(training):
+                    yield line(call, effort, batch, task=task, way=way, precision=name)
+
+
+def _forward_backward(model: nn.Module, forward: Callable[[], Tensor]) -> None:
+    model.zero_grad()
+    forward().backward()
+
+
 def mask2former_lines(tiny: bool) -> Iterator[dict]:
     """Measure Swin-L and transformers: label maps of an image, a training step of two images."""
     effort = TINY if tiny else Effort()
@@ -227,10 +277,18 @@ def _step(model: nn.Module, items: list[dict]) -> None:
     mask2former._finish(model(items)).backward()
 
 
+FAMILIES = {
+    "encoders": encoder_lines,
+    "groupvit": groupvit_lines,
+    "mask2former": mask2former_lines,
+    "per_pixel": per_pixel_lines,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
-    parser.add_argument("family", choices=("catseg", "mask2former", "per_pixel"))
+    parser.add_argument("family", choices=("catseg", *FAMILIES))
     parser.add_argument("config", nargs="?")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
@@ -239,8 +297,7 @@ def main() -> None:
         config = "catseg_d2/scenes_60.yaml" if args.tiny else args.config
         lines = catseg_lines(config, args.compile, args.tiny)
     else:
-        families = {"mask2former": mask2former_lines, "per_pixel": per_pixel_lines}
-        lines = families[args.family](args.tiny)
+        lines = FAMILIES[args.family](args.tiny)
     with args.log.open("w", encoding="utf-8") as file:
         for found in lines:
             print(json.dumps(found), file=file, flush=True)

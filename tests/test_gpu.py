@@ -16,10 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
 import catseg_d2  # noqa: F401  (adds its models and its config keys)
+import groupvit_mixreorg  # noqa: F401
 import mask2former_rankseg  # noqa: F401
+import per_pixel  # noqa: F401
 from segcore.config import load_config
 from segcore.datasets import register_semantic_dataset
 from segcore.engine import AutocastTrainer, build_optimizer
+from segcore.engine.batch_norm import synchronize_on_cpu
 from segcore.engine.step import autocast_dtype
 from segcore.evaluation import SemanticEvaluator
 from segcore.scenes import SCENES_60, Settings, write_scenes
@@ -36,7 +39,14 @@ CONFIGS = {
     "RankSeg": f"{MASK2FORMER}_rankseg.yaml",
     "video": f"{MASK2FORMER}_video_instance.yaml",
     "video, RankSeg": f"{MASK2FORMER}_video_semantic_rankseg.yaml",
+    "CAT-Seg, RankSeg": "catseg_d2/scenes_1k_rank_joint.yaml",
+    "Segmenter, RankSeg": "per_pixel/scenes_1k_segmenter_rankseg.yaml",
+    "DeepLabv3, RankSeg": "per_pixel/scenes_60_deeplabv3_rankseg.yaml",
+    "ESSNet": "per_pixel/scenes_1k_essnet.yaml",
+    "GroupViT": "groupvit_mixreorg/scenes_60_groupvit.yaml",
+    "MixReorg": "groupvit_mixreorg/scenes_60_mixreorg.yaml",
 }
+DRAWN_ON_THE_DEVICE = {"GroupViT", "MixReorg"}  # their assignment has noise in training
 TEST = "MODEL.MASK_FORMER.TEST"
 SEMANTIC = (f"{TEST}.SEMANTIC_ON", True, f"{TEST}.PANOPTIC_ON", False, f"{TEST}.INSTANCE_ON", False)
 SIDE, CLASSES = 96, 60
@@ -65,13 +75,20 @@ def objects() -> Instances:
     return Instances((SIDE, SIDE), gt_classes=torch.tensor([3, 17, 41]), gt_masks=masks)
 
 
-def example(name: str) -> dict:
+def example(name: str, seed: int = 1) -> dict:
     """Return an input of a model of ``CONFIGS``, with the ground truth for training."""
     if name.startswith("video"):
-        return {"image": [image(1), image(2)], "instances": [objects(), objects()]}
+        return {"image": [image(seed), image(seed + 1)], "instances": [objects(), objects()]}
+    if name in DRAWN_ON_THE_DEVICE:
+        words = ["red plain circle", "grass"][:seed]
+        return {"image": image(seed), "caption": " on ".join(words), "words": words}
     labels = torch.randint(0, CLASSES, (12, 12), generator=torch.Generator().manual_seed(3))
     labels = labels.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    return {"image": image(1), "sem_seg": labels, "instances": objects()}
+    return {"image": image(seed), "sem_seg": labels, "instances": objects()}
+
+
+def batch(name: str) -> list[dict]:
+    return [example(name, seed) for seed in (1, 2)]
 
 
 def scores(name: str, device: str, *options: object) -> Tensor:
@@ -88,8 +105,9 @@ def scores_of(model: torch.nn.Module, name: str) -> Tensor:
 
 def assert_alike(one: Tensor, other: Tensor) -> None:
     """Compare with the tolerance of products in TF32, which has ten bits of mantissa."""
-    assert one.std() > 1e-3, "something to compare"
-    torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
+    scale = one.abs().max()
+    assert one.std() > 1e-3 * scale, "something to compare"
+    torch.testing.assert_close(one / scale, other / scale, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -122,7 +140,7 @@ def test_a_training_step_under_autocast(name: str) -> None:
         before = copy.deepcopy(model.state_dict())
         # The CPU in float32, as the reference.
         dtype = None if not losses else autocast_dtype(torch.device(device))
-        batches = [[example(name)]]
+        batches = [batch(name)]
         step = AutocastTrainer(model, batches, build_optimizer(cfg, model), dtype=dtype)
         with EventStorage() as storage:
             step.run_step()
@@ -131,7 +149,8 @@ def test_a_training_step_under_autocast(name: str) -> None:
         assert all(torch.isfinite(value).all() for value in after.values())
         moved = [key for key in before if not torch.equal(before[key], after[key])]
         assert len(moved) > len(before) / 2
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    if name not in DRAWN_ON_THE_DEVICE:
+        assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def same_points(model: torch.nn.Module) -> None:
@@ -187,8 +206,10 @@ def one_process():
 def test_a_step_over_the_network_of_one_process(name: str, one_process) -> None:
     _, model = build(CONFIGS[name], DEVICE)
     devices = None if DEVICE == "cpu" else [torch.cuda.current_device()]
+    if devices is None:
+        synchronize_on_cpu(model)
     wrapped = DistributedDataParallel(model.train(), device_ids=devices)
-    sum(wrapped([example(name)]).values()).backward()
+    sum(wrapped(batch(name)).values()).backward()
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     assert all(g is not None and g.isfinite().all() for g in gradients)
 
