@@ -18,11 +18,12 @@ from torch import Tensor
 
 from segcore.inference.predictions import SemanticPrediction
 from segcore.inference.windows import Window, WindowResize
-from segcore.memory import Chunk
+from segcore.memory import Chunk, batches_crops
 
 from .patches import PatchPlan, WholeImage
 
-MAX_WINDOW = 512  # side of a window
+MAX_WINDOW = 512  # side of a window on a CPU, where crops are freed as early as possible
+GPU_WINDOW = 2048  # on a GPU a few large kernels are faster than many small ones
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def merge_crops(
         prediction: of that size.
         elements: classes times pixels per chunk.
     """
-    windows = list(_windows(plan, size))
+    windows = list(_windows(plan, size, batches_crops(prediction.device)))
     resizes = [WindowResize(plan.size, size, window) for window in windows]
     needed = [plan.crops_within(resize.needs) for resize in resizes]
     last_use = {crop: i for i, indices in enumerate(needed) for crop in indices}
@@ -164,10 +165,13 @@ def merged_window(
     return total / 2 if tiles and plan.global_view else total
 
 
-def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int]) -> Iterator[Window]:
-    """Yield windows of ``size`` that start where tiles start, row-major, sides <= MAX_WINDOW."""
+def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int], on_gpu: bool) -> Iterator[Window]:
+    """Yield windows of ``size`` that start where tiles start, row-major.
+
+    On a CPU as many as possible, sides <= MAX_WINDOW; on a GPU as few, sides <= GPU_WINDOW.
+    """
     rows, columns = (
-        _cuts(starts, side, target)
+        _cuts(starts, side, target, GPU_WINDOW if on_gpu else MAX_WINDOW, not on_gpu)
         for starts, side, target in zip(plan.starts, plan.size, size, strict=True)
     )
     for top, bottom in itertools.pairwise(rows):
@@ -175,11 +179,16 @@ def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int]) -> Iterator[Wi
             yield Window(top, bottom, left, right)
 
 
-def _cuts(starts: Sequence[int], side: int, target: int) -> list[int]:
-    """Return the positions 0 ... target where windows begin and end."""
+def _cuts(
+    starts: Sequence[int], side: int, target: int, longest: int, at_every_start: bool
+) -> list[int]:
+    """Return the positions 0 ... target where windows begin and end, at most ``longest`` apart."""
     marks = sorted({round(start * target / side) for start in starts} | {target})
     cuts = [0]
     for first, last in itertools.pairwise(marks):
-        parts = -(-(last - first) // MAX_WINDOW)
+        if not at_every_start and len(cuts) > 1 and last - cuts[-2] <= longest:
+            cuts[-1] = last  # the window before reaches as far
+            continue
+        parts = -(-(last - first) // longest)
         cuts += [first + (last - first) * (i + 1) // parts for i in range(parts)]
     return cuts

@@ -38,8 +38,8 @@ def segment_scores(
     logits = scale * segments @ texts.T
     keep = min(keep or len(texts), len(texts))
     kept = (vectors @ texts.T).topk(keep, dim=-1).indices
-    others = torch.ones_like(logits[:, 0], dtype=torch.bool).scatter_(1, kept, False)
-    restricted = logits.masked_fill(others[:, None], -torch.inf)
+    others = torch.full_like(logits[:, 0], -torch.inf).scatter_(1, kept, 0.0)
+    restricted = logits + others[:, None]
     return logits.softmax(dim=-1) * restricted.softmax(dim=-1)
 
 

@@ -111,7 +111,9 @@ def assert_alike(one: Tensor, other: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_scores(name: str) -> None:
+def test_scores(name: str, monkeypatch) -> None:
+    """Without TF32, whose rounding may change which classes RankSeg selects."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     assert_alike(*(scores(name, device) for device in DEVICES))
 
 
@@ -123,11 +125,12 @@ def test_scores_of_windows_whose_crops_pass_together() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_predictions_stay_on_the_device(name: str) -> None:
-    """Panoptic maps, tracks and label maps as well."""
+    """Panoptic maps, tracks and label maps as well; those of videos go to the CPU."""
     _, model = build(CONFIGS[name], DEVICE)
     (prediction,) = model.eval()([{"image": example(name)["image"]}])
     tensors = [leaf for leaf in tree_leaves(prediction) if isinstance(leaf, Tensor)]
-    assert all(tensor.device.type == DEVICE for tensor in tensors)
+    expected = "cpu" if name.startswith("video") else DEVICE
+    assert all(tensor.device.type == expected for tensor in tensors)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -53,7 +53,7 @@ class SemanticPrediction:
             size: (H, W).
             device: of the scores.
         """
-        self.kind = kind
+        self.kind, self.device = kind, device
         self._scores = self._best = None
         if kind.output == "scores":
             self._scores = torch.zeros(num_classes, *size, device=device)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from catseg_d2.merging import MAX_WINDOW, CropLogits, merge_crops
+from catseg_d2.merging import MAX_WINDOW, CropLogits, _windows, merge_crops
 from catseg_d2.patches import PatchGeometry, PatchPlan, WholeImage
 from catseg_d2.resampling import resize
 from segcore.errors import UserError
@@ -124,10 +124,13 @@ GEOMETRIES = {
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("size", [(50, 90), (9, 120), (1, 1)])
-def test_merging_equals_a_direct_implementation(name: str, size, monkeypatch) -> None:
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["small windows", "windows of a GPU"])
+def test_merging_equals_a_direct_implementation(name: str, size, on_gpu, monkeypatch) -> None:
     """Windows, chunks and dropped classes change no score; labels are the arg-max everywhere."""
     torch.manual_seed(0)
+    monkeypatch.setattr("catseg_d2.merging.batches_crops", lambda device: on_gpu)
     monkeypatch.setattr("catseg_d2.merging.MAX_WINDOW", 23)
+    monkeypatch.setattr("catseg_d2.merging.GPU_WINDOW", 60)
     plan = GEOMETRIES[name].plan(50, 90)
     crops = random_crops(len(plan), kept=6, num_classes=15)
     scores = merged(crops, plan, 15, size)["sem_seg"]
@@ -146,6 +149,16 @@ def test_whole_image() -> None:
     scores = merged([(logits, kept)], plan, 3, plan.size)["sem_seg"]
     assert (scores[1] == 0).all()
     torch.testing.assert_close(scores[kept], resize(logits[None].sigmoid(), plan.size)[0])
+
+
+def test_a_gpu_merges_an_image_in_one_window() -> None:
+    """And a larger one in the fewest windows that start where a tile starts."""
+    for geometry, size in ((PatchGeometry(), (480, 640)), (PatchGeometry(), (3000, 100))):
+        windows = list(_windows(geometry.plan(*size), size, on_gpu=True))
+        assert [window.size for window in windows] == (
+            [size] if size[0] < 2048 else [(1200, 100), (1800, 100)]
+        )
+        assert len(windows) < len(list(_windows(geometry.plan(*size), size, on_gpu=False)))
 
 
 def test_crops_are_read_late_and_freed_early() -> None:
