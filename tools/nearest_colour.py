@@ -5,7 +5,8 @@
 
 The mean colour of a seen class is measured on the training set. An unseen class is given the mean
 of the seen classes that share the first word of its name ("red"), weighted by the number of words
-that they share: all that can be known of it without having seen it.
+that they share: all that can be known of it without having seen it. Chance, a random class for
+every pixel, is printed as well.
 """
 
 import catrank.interrupts  # noqa: F401  before all that takes time to load
@@ -57,6 +58,18 @@ def nearest_colour_scores(
     for record in _records(test_dataset):
         labels = classify(read_image(record["file_name"]), means)
         evaluator.process([record], [{"sem_seg_labels": torch.from_numpy(labels)}])
+    return evaluator.evaluate()["sem_seg"]
+
+
+def chance_scores(test_dataset: str = "scenes_60_test") -> dict[str, float]:
+    """Return the scores of a random class for every pixel, as :func:`nearest_colour_scores`."""
+    evaluator = SemanticEvaluator(test_dataset, distributed=False)
+    num_classes = len(Vocabulary.load(semantic_metadata(test_dataset).vocabulary))
+    generator = torch.Generator().manual_seed(0)
+    for record in DatasetCatalog.get(test_dataset):
+        size = read_labels(record["sem_seg_file_name"]).shape
+        labels = torch.randint(num_classes, size, generator=generator)
+        evaluator.process([record], [{"sem_seg_labels": labels}])
     return evaluator.evaluate()["sem_seg"]
 
 
@@ -131,6 +144,7 @@ def main() -> None:
     scores = nearest_colour_scores(arguments.train, arguments.test)
     for name in ("mIoU", "mIoU-seen", "mIoU-unseen", "hIoU"):
         print(f"{name:12} {scores[name]:6.2f}")
+    print(f"{'chance, mIoU':12} {chance_scores(arguments.test)['mIoU']:6.2f}")
 
 
 if __name__ == "__main__":

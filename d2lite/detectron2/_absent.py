@@ -1,5 +1,6 @@
 """Import errors for the parts of Detectron2 that d2lite does not contain."""
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -21,12 +22,13 @@ def absent(module: str) -> Callable[[str], Any]:
     """Make the ``__getattr__`` of ``module``, called for names that it lacks.
 
     It raises ImportError, not AttributeError, because ``from module import name`` would replace the
-    message of the latter. Private names raise AttributeError as usual, so that tools may probe for
-    them.
+    message of the latter. Private names, and those of libraries that are loaded, raise
+    AttributeError as usual, because tools probe all modules for them: pickle does, and so PyTorch's
+    compiler, for ``torch``.
     """
 
     def __getattr__(name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name in sys.modules:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         try:  # `from package import submodule` calls this first
             return import_module(f"{module}.{name}")

@@ -44,6 +44,13 @@ def test_tools_may_probe_for_private_names():
     assert not hasattr(detectron2.engine, "_nothing")
 
 
+def test_tools_may_probe_for_libraries():
+    import detectron2
+    import detectron2.engine
+
+    assert not hasattr(detectron2, "torch") and not hasattr(detectron2.engine, "torch")
+
+
 def test_broken_import_keeps_its_own_message(monkeypatch):
     import sys
 
