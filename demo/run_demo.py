@@ -20,6 +20,7 @@ from chapters import (
     DATASETS,
     OUTPUT,
     Outcome,
+    captions,
     datasets,
     dial,
     limits,
@@ -38,12 +39,26 @@ from segcore.errors import exit_on_user_error
 from segcore.runtime.console import Console, duration, open_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CHAPTERS = (photographs, ranking, many_classes, open_vocabulary, dial, segments, videos, limits)
+CHAPTERS = (
+    photographs,
+    ranking,
+    many_classes,
+    open_vocabulary,
+    dial,
+    captions,
+    segments,
+    videos,
+    limits,
+)
 STEPS = [
     *datasets.STEPS,
     *open_vocabulary.STEPS,
-    *dial.STEPS,
-    *(step for chapter in (ranking, many_classes, segments, videos) for step in chapter.STEPS),
+    *captions.STEPS,
+    *(
+        step
+        for chapter in (ranking, many_classes, dial, segments, videos)
+        for step in chapter.STEPS
+    ),
     *photographs.STEPS,
     *limits.STEPS,
 ]

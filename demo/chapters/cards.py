@@ -1,5 +1,6 @@
 """Cards of the page: an image, its ground truth and predictions beside each other."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,4 +108,28 @@ def legend_entries(
             fraction,
         )
         for i, fraction in fractions
+    ]
+
+
+def ranked_categories(
+    example: Example, name: str, vocabulary: Vocabulary, number: int
+) -> list[LegendEntry]:
+    """Return the highest ranks of a prediction with their probabilities.
+
+    Args:
+        example: with ground truth; the categories in it are marked.
+        name: of the prediction, whose results have ranked categories.
+        vocabulary: its classes.
+        number: of ranks.
+    """
+    path = example.predictions[name]
+    path = path.with_name(path.name.replace("_labels.png", "_categories.json"))
+    present = {i for i, _ in overlays.present_classes(read_labels(example.ground_truth))}
+    return [
+        LegendEntry(
+            f"{rank}. {each['name']}{' (present)' if each['id'] in present else ''}",
+            vocabulary.colors[each["id"]],
+            each["score"],
+        )
+        for rank, each in enumerate(json.loads(path.read_text())[:number], 1)
     ]

@@ -23,6 +23,7 @@ PER_PIXEL = (
     "configs/per_pixel/parts/*",
     "configs/per_pixel/voc/*",
 )
+GROUPVIT = (*SEGCORE, "groupvit_mixreorg/**/*.py", "configs/groupvit_mixreorg/*")
 SEGMENTING = ("demo/demo.py", "catrank/*.py", "catrank/exports/*.py", "catrank/runs/*.py")
 WORKERS = ("DATALOADER.NUM_WORKERS", "2")
 

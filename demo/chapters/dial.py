@@ -1,16 +1,19 @@
-"""CAT-Seg: the same images with few, more and all classes of the vocabulary."""
+"""CAT-Seg with a ranking head: the same images with few, more and all of 1,120 classes."""
 
 from pathlib import Path
 
 from steps import Step
 
-from chapters import OUTPUT, Outcome, commands, open_vocabulary
-from chapters.cards import examples, label_card
+from chapters import OUTPUT, Outcome, commands, many_classes
+from chapters.cards import examples, label_card, ranked_categories
 from segcore.drawing.page import Page
 
-KEPT = (4, 16)  # classes of the 60; all of them are those of the chapter before
-SHOWN = 3  # images
-SETTING = "MODEL.SEM_SEG_HEAD.MAX_CLASSES"
+CONFIG = "catseg_d2/scenes_1k.yaml"
+WEIGHTS = Path("demo/models/scenes_1k.safetensors")
+HEAD = Path("demo/adapters/scenes_1k_rank_head.safetensors")
+VOCABULARY, IMAGES = many_classes.VOCABULARY, many_classes.SCENES / "demo" / "images"
+KEPT = {"4 kept": 4, "16 kept": 16, "all kept": len(VOCABULARY)}  # classes
+SHOWN, RANKS = 3, 8  # images, and ranks of each
 
 
 def results(kept: int) -> Path:
@@ -21,40 +24,39 @@ def results(kept: int) -> Path:
 STEPS = [
     Step(
         name=f"segment-kept-{kept}",
-        title=f"CAT-Seg: segment 12 images, {kept} of the 60 classes kept",
+        title=f"CAT-Seg with a ranking head: segment 12 images, {name}",
         command=commands.segment(
-            open_vocabulary.CONFIG,
-            open_vocabulary.WEIGHTS,
-            open_vocabulary.IMAGES,
+            CONFIG,
+            WEIGHTS,
+            IMAGES,
             results(kept),
-            open_vocabulary.VOCABULARY.names,
-            options=(SETTING, str(kept)),
+            options=("MODEL.RANKSEG.WEIGHTS", str(HEAD), "MODEL.RANKSEG.TOPK", str(kept)),
         ),
-        sources=commands.SEGMENTING,
+        sources=[*commands.SEGMENTING, *commands.CATSEG, str(WEIGHTS), str(HEAD)],
         output=results(kept),
     )
-    for kept in KEPT
+    for name, kept in KEPT.items()
 ]
 
 
 def write(page: Page, folder: Path) -> Outcome:
-    """Write the same images with growing numbers of kept classes."""
+    """Write the same images with growing numbers of kept classes, and their ranked classes."""
     page.heading("The dial: rank the classes first, keep the best")
     page.text(
-        "CAT-Seg compares an image with every class name, keeps the best classes and decodes these "
-        "alone. With few the result is quick, and a class that is not among them is missed; with "
-        "all nothing is missed, and similar names compete. --keep of catrank segment sets the "
-        "number; with a ranking head also a probability. Here the cosine similarity selects."
+        f"CAT-Seg with a head that ranks the {len(VOCABULARY):,} class names for each image by the "
+        "probability that the image shows them; the best of them are decoded. With few the result "
+        "is quick, and a class that is not among them is missed; with all nothing is missed, and "
+        "similar names compete. --keep of catrank segment sets a number, a probability, or both. "
+        "The model is very small: it finds colours and patterns more often than shapes."
     )
-    names = {f"{kept} kept": folder / results(kept).name for kept in KEPT}
-    names["all kept"] = folder / open_vocabulary.RESULTS.name
     images = examples(
-        folder / open_vocabulary.IMAGES.relative_to(OUTPUT), names, with_ground_truth=True
+        folder / IMAGES.relative_to(OUTPUT),
+        {name: folder / results(kept).name for name, kept in KEPT.items()},
+        with_ground_truth=True,
     )
-    page.cards(
-        [
-            label_card(f"Image {i}", each, open_vocabulary.VOCABULARY)
-            for i, each in enumerate(images[:SHOWN], 1)
-        ]
-    )
+    cards = []
+    for number, each in enumerate(images[:SHOWN], 1):
+        ranked = ranked_categories(each, "16 kept", VOCABULARY, RANKS)
+        cards.append(label_card(f"Image {number}", each, VOCABULARY, [("ranked:", ranked)]))
+    page.cards(cards)
     return Outcome(())

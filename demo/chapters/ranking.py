@@ -6,11 +6,9 @@ from pathlib import Path
 from steps import Step
 
 from chapters import DATASETS, MODELS, OUTPUT, Outcome, commands
-from chapters.cards import Example, examples, label_card
+from chapters.cards import examples, label_card, ranked_categories
 from chapters.scores import read_baseline, read_semantic, write_table
-from segcore.drawing import overlays
-from segcore.drawing.page import LegendEntry, Page
-from segcore.images import read_labels
+from segcore.drawing.page import Page
 from segcore.vocabulary import Vocabulary
 
 CONFIG = "mask2former_rankseg/scenes_60_rankseg.yaml"
@@ -73,12 +71,11 @@ def write(page: Page, folder: Path) -> Outcome:
         },
         with_ground_truth=True,
     )
-    page.cards(
-        [
-            label_card(f"Image {i}", each, VOCABULARY, [("ranked:", ranked_categories(each))])
-            for i, each in enumerate(images[:SHOWN], 1)
-        ]
-    )
+    cards = []
+    for number, each in enumerate(images[:SHOWN], 1):
+        ranked = ranked_categories(each, WITH, VOCABULARY, SHOWN)
+        cards.append(label_card(f"Image {number}", each, VOCABULARY, [("ranked:", ranked)]))
+    page.cards(cards)
     return write_scores(page, folder)
 
 
@@ -116,18 +113,3 @@ def read_recall(folder: Path) -> dict[int, float]:
         if name.startswith("recall@")
     }
     return {k: found[k] for k in sorted(found)}
-
-
-def ranked_categories(example: Example) -> list[LegendEntry]:
-    """Return the highest ranks with their probabilities; categories in the image are marked."""
-    path = example.predictions[WITH]
-    path = path.with_name(path.name.replace("_labels.png", "_categories.json"))
-    present = {i for i, _ in overlays.present_classes(read_labels(example.ground_truth))}
-    return [
-        LegendEntry(
-            f"{rank}. {each['name']}{' (present)' if each['id'] in present else ''}",
-            VOCABULARY.colors[each["id"]],
-            each["score"],
-        )
-        for rank, each in enumerate(json.loads(path.read_text())[:SHOWN], 1)
-    ]

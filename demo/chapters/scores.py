@@ -37,6 +37,11 @@ def read_baseline(log: Path) -> Scores:
     return Scores("nearest mean colour", *(float(printed[f"mIoU-{k}"]) for k in ("seen", "unseen")))
 
 
+def read_chance(log: Path) -> float:
+    """Read the mIoU of a random class for every pixel that tools/nearest_colour.py printed."""
+    return float(re.search(r"^chance, mIoU +([\d.]+)$", log.read_text(), re.MULTILINE)[1])
+
+
 def read_semantic(evaluation: Path, data_set: str) -> dict[str, float]:
     """Read the scores that the evaluator of semantic segmentation wrote, in percent."""
     path = evaluation / "inference" / data_set / "sem_seg_evaluation.json"

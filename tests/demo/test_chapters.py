@@ -46,11 +46,15 @@ def results(tmp_path):
         {"id": 3, "name": "other", "score": 0.4},
     ]
     folders = ("segmented", "segmented_colors", "segmented_rankseg", "segmented_without")
-    for folder in (*folders, "segmented_kept_4", "segmented_kept_16"):
+    folders += ("segmented_captions", "segmented_groups")
+    kept = [f"segmented_kept_{number}" for number in (4, 16, 1120)]
+    for folder in (*folders, *kept):
         for name in (f"{i:06}" for i in range(12)):
-            save(tmp_path / f"datasets/scenes-60/demo/images/{name}.png", image)
-            save(tmp_path / f"datasets/scenes-60/demo/labels/{name}.png", ground_truth)
-            labels = prediction % 12 if folder == "segmented_colors" else prediction
+            scenes = "scenes-1k" if folder in kept else "scenes-60"
+            save(tmp_path / f"datasets/{scenes}/demo/images/{name}.png", image)
+            save(tmp_path / f"datasets/{scenes}/demo/labels/{name}.png", ground_truth)
+            few = {"segmented_colors": 12, "segmented_groups": 8}.get(folder)  # classes
+            labels = prediction % few if few else prediction
             save(tmp_path / folder / f"{name}_labels.png", labels)
             (tmp_path / folder / f"{name}_categories.json").write_text(json.dumps(ranked))
     save(tmp_path / "photographs/cat.png", image)
@@ -70,9 +74,13 @@ def results(tmp_path):
 
 def _write_scores(folder):
     (folder / "logs").mkdir()
-    (folder / "logs/baseline.txt").write_text("mIoU-seen 13.7\nmIoU-unseen 4.5\n")
+    (folder / "logs/baseline.txt").write_text("mIoU-seen 13.7\nmIoU-unseen 4.5\nchance, mIoU 0.5\n")
     reports = {
         "evaluation/inference/scenes_60_test/sem_seg": {"mIoU-seen": 26.5, "mIoU-unseen": 22.9},
+        "evaluation_captions/inference/scenes_60_test/sem_seg": {
+            "mIoU-seen": 6.5,
+            "mIoU-unseen": 1.5,
+        },
         "evaluation_rankseg/inference/scenes_60_test/sem_seg": {"mIoU-seen": 15.5, "pACC": 40.0},
         "evaluation_panoptic/inference/scenes_60_test_panoptic/sem_seg": {
             "mIoU-seen": 14.5,
@@ -105,7 +113,19 @@ def test_the_dial(chapter, results, page):
     text = page.write().read_text()
     for name in ("4 kept", "16 kept", "all kept"):
         assert text.count(f"{name}, 75% correct") == 2 * 3  # captions, and texts of the images
+    assert "1. &lt;b&gt;this&lt;/b&gt; (present)" in text
     assert outcome.error is None
+
+
+def test_segments_from_captions(chapter, results, page):
+    outcome = chapter("captions").write(page, results)
+    text = page.write().read_text()
+    assert text.count("2 segments") == 2 * 4 and "class names, 75% correct" in text
+    assert "6.5 %" in text and "Chance has 0.5 %" in text and "13.7 and 4.5 %" in text
+    assert outcome.error is None and outcome.rows[1][2] == "1.5"
+    path = results / "logs/baseline.txt"
+    path.write_text(path.read_text().replace("0.5", "2.5"))
+    assert "hardly better than chance" in chapter("captions").write(page, results).error
 
 
 @pytest.mark.parametrize("seen, unseen", [(30.0, 4.0), (13.0, 22.0)])

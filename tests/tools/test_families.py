@@ -11,12 +11,14 @@ import torch
 from detectron2.modeling import build_model
 
 import catseg_d2  # noqa: F401
+import groupvit_mixreorg  # noqa: F401
 import mask2former_rankseg  # noqa: F401
 import per_pixel  # noqa: F401
 from segcore.config import load_config
 from segcore.scenes import SCENES_1K, SCENES_60, Settings, write_scenes
 
 CATSEG, MASK2FORMER, PER_PIXEL = "catseg_d2", "mask2former_rankseg", "per_pixel"
+GROUPVIT = "groupvit_mixreorg"
 # The tools that say something of a family, with what they are called with. `{name}` is replaced.
 MODEL = "--config-file {config} {opts} MODEL.WEIGHTS {weights}"
 SHRINK = "--config-file {config} {trained} {out}/small.safetensors"
@@ -40,6 +42,11 @@ COMMANDS = {
         "analyze": "--config-file {config} --size 96 96",
         "evaluate": EVALUATE,
         "rank_scales": "{weights} --plot {out}/scales.svg",
+        "shrink": SHRINK,
+    },
+    GROUPVIT: {
+        "analyze": "--config-file {config} --vocabulary sky,tree --size 96 96",
+        "evaluate": EVALUATE,
         "shrink": SHRINK,
     },
     PER_PIXEL: {
@@ -66,10 +73,11 @@ OTHERS = {
 }
 SHIPPED = {
     CATSEG: "scenes_60",
+    GROUPVIT: "scenes_60_mixreorg_cells",
     MASK2FORMER: "scenes_60_rankseg",
     PER_PIXEL: "scenes_1k_segmenter_rankseg",
 }
-TEST_SETS = dict.fromkeys((CATSEG, MASK2FORMER), "scenes_60_test") | {PER_PIXEL: "scenes_1k_test"}
+TEST_SETS = dict.fromkeys(SHIPPED, "scenes_60_test") | {PER_PIXEL: "scenes_1k_test"}
 
 # One process for all commands of a family, since most of a tool's time goes by importing.
 PROGRAM = """
