@@ -41,13 +41,13 @@ NUMBERS = (19, 58, 150, 847)  # of classes
 COMPILED_NUMBER = 150
 COMPILE_MODES = ("default", "reduce-overhead")
 KEPT = 32  # classes that enter the aggregation, of larger vocabularies
-# Other encoders of CAT-Seg; the tokenizer file is of Scenes, since SigLIP's comes with its weights.
-ENCODERS = {
-    "catseg_d2/vitl_siglip_384.yaml": {
-        "MODEL__CLIP_TOKENIZER": str(ENCODERS_FOLDER / "tokenizers" / "scenes.json")
-    },
-    "catseg_d2/eva02_l14_336.yaml": {},
-}
+# Other encoders of CAT-Seg: config, that of a tiny model, keys. The tokenizer file is of Scenes,
+# since SigLIP's comes with its weights.
+TOKENIZER = {"MODEL__CLIP_TOKENIZER": str(ENCODERS_FOLDER / "tokenizers" / "scenes.json")}
+ENCODERS = (
+    ("catseg_d2/vitl_siglip_384.yaml", "catseg_d2/scenes_60_siglip.yaml", TOKENIZER),
+    ("catseg_d2/eva02_l14_336.yaml", "catseg_d2/scenes_60.yaml", {}),
+)
 PER_PIXEL_MODELS = ("segmenter_b", "upernet_swin_b")
 PRECISIONS = ("float32", "tf32", "bf16")
 SWIN_L = (
@@ -181,10 +181,8 @@ def _others(labels: Tensor | None, expected: Tensor | None) -> str:
 def encoder_lines(tiny: bool) -> Iterator[dict]:
     """Measure CAT-Seg with SigLIP's and EVA-02-CLIP's encoders: patch inference, label maps."""
     effort = TINY if tiny else Effort()
-    for config, keys in ENCODERS.items():
-        if tiny:
-            config = config.replace("vitl_siglip_384", "scenes_60_siglip")
-            config, keys = config.replace("eva02_l14_336", "scenes_60"), {}
+    for large, small, keys in ENCODERS:
+        config = small if tiny else large
         model = _catseg(config, **keys)
         image = catseg_models.random_image()[:, : 96 if tiny else None, : 96 if tiny else None]
         image = image.to(model.device)

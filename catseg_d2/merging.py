@@ -171,7 +171,7 @@ def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int], on_gpu: bool) 
     On a CPU as many as possible, sides <= MAX_WINDOW; on a GPU as few, sides <= GPU_WINDOW.
     """
     rows, columns = (
-        _cuts(starts, side, target, GPU_WINDOW if on_gpu else MAX_WINDOW, not on_gpu)
+        _cuts(starts, side, target, on_gpu)
         for starts, side, target in zip(plan.starts, plan.size, size, strict=True)
     )
     for top, bottom in itertools.pairwise(rows):
@@ -179,14 +179,13 @@ def _windows(plan: PatchPlan | WholeImage, size: tuple[int, int], on_gpu: bool) 
             yield Window(top, bottom, left, right)
 
 
-def _cuts(
-    starts: Sequence[int], side: int, target: int, longest: int, at_every_start: bool
-) -> list[int]:
-    """Return the positions 0 ... target where windows begin and end, at most ``longest`` apart."""
+def _cuts(starts: Sequence[int], side: int, target: int, on_gpu: bool) -> list[int]:
+    """Return the positions 0 ... target where windows begin and end."""
+    longest = GPU_WINDOW if on_gpu else MAX_WINDOW
     marks = sorted({round(start * target / side) for start in starts} | {target})
     cuts = [0]
     for first, last in itertools.pairwise(marks):
-        if not at_every_start and len(cuts) > 1 and last - cuts[-2] <= longest:
+        if on_gpu and len(cuts) > 1 and last - cuts[-2] <= longest:
             cuts[-1] = last  # the window before reaches as far
             continue
         parts = -(-(last - first) // longest)
