@@ -4,12 +4,12 @@ from pathlib import Path
 
 from steps import Step
 
-from chapters import OUTPUT, Outcome, commands, many_classes
+from chapters import MODELS, OUTPUT, Outcome, commands, many_classes
 from chapters.cards import examples, label_card, ranked_categories
 from segcore.drawing.page import Page
 
 CONFIG = "catseg_d2/scenes_1k.yaml"
-WEIGHTS = Path("demo/models/scenes_1k.safetensors")
+WEIGHTS = MODELS / "scenes_1k.safetensors"
 HEAD = Path("demo/adapters/scenes_1k_rank_head.safetensors")
 VOCABULARY, IMAGES = many_classes.VOCABULARY, many_classes.SCENES / "demo" / "images"
 KEPT = {"4 kept": 4, "16 kept": 16, "all kept": len(VOCABULARY)}  # classes
