@@ -244,7 +244,10 @@ def _model(
         head.append(f"    NUM_CLASSES: {data.num_classes}")
     if ranks(model, task, tiny):
         kept = min(data.num_classes, 10 if tiny else ALL_RANKED)
-        ranked = f"  RANKSEG:\n    TOPK: {kept}  # classes that an image keeps, the most probable\n"
+        ranked = (
+            f"  RANKSEG:\n    TOPK: {kept}  # classes that an image keeps, the most probable\n"
+            "    TEST_TOPK: 0  # as many\n"
+        )
     lines = "\n".join(head)
     return f"MODEL:\n{weights}{ranked}  SEM_SEG_HEAD:\n{lines}\n"
 
