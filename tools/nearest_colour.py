@@ -29,6 +29,7 @@ from tqdm import tqdm
 from segcore.datasets import check_registered, semantic_metadata
 from segcore.errors import UserError, exit_on_user_error
 from segcore.evaluation import SemanticEvaluator
+from segcore.evaluation.semantic import SEEN
 from segcore.images import read_image, read_labels
 from segcore.vocabulary import Vocabulary
 
@@ -142,7 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_registered([arguments.train, arguments.test])
     scores = nearest_colour_scores(arguments.train, arguments.test)
-    for name in ("mIoU", "mIoU-seen", "mIoU-unseen", "hIoU"):
+    for name in ("mIoU", *SEEN):
         print(f"{name:12} {scores[name]:6.2f}")
     print(f"{'chance, mIoU':12} {chance_scores(arguments.test)['mIoU']:6.2f}")
 

@@ -100,6 +100,22 @@ def seen_unseen_scores(
     return {"mIoU-seen": of_seen, "mIoU-unseen": of_unseen, "hIoU": harmonic}
 
 
+def closed_miou(matrix: Tensor, seen: Sequence[bool]) -> float:
+    """Return the mIoU in percent of the seen classes over their own pixels.
+
+    Pixels of unseen classes are ignored, as published benchmarks of closed vocabularies do with
+    classes outside of theirs: a model that cannot name an unseen class gives its pixels to seen
+    ones, which lowers their IoU in ``mIoU-seen`` however well they are segmented.
+
+    Args:
+        matrix: (K + 1, K + 1).
+        seen: of the K classes.
+    """
+    own = matrix.clone()
+    own[:, :-1][:, ~torch.tensor(seen, device=matrix.device)] = 0
+    return semantic_scores(own, ())["mIoU"]
+
+
 def boundary_differences(labels: Tensor) -> Tensor:
     """Return a label map minus its erosion, the input of Detectron2's boundary scores.
 

@@ -16,6 +16,7 @@ from segcore.evaluation.confusion import (
     boundary_differences,
     boundary_scores,
     chance_miou,
+    closed_miou,
     count_pairs,
     empty_matrix,
     only_prediction,
@@ -34,7 +35,8 @@ CONVENTIONS = {
     "mIoU": "mean over the classes in the ground truth (Detectron2's present convention)",
     "mIoU_union": "mean over the classes in the ground truth or a prediction (older convention)",
 }
-SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", "mIoU-seen", "mIoU-unseen", "hIoU", "CoI-mIoU")
+SEEN = ("mIoU-seen", "mIoU-unseen", "hIoU", "mIoU-closed")
+SUMMARY = (*CONVENTIONS, "fwIoU", "mACC", "pACC", *SEEN, "CoI-mIoU")
 
 
 class SemanticEvaluator(StatefulEvaluator):
@@ -160,6 +162,7 @@ class SemanticEvaluator(StatefulEvaluator):
             scores |= boundary_scores(counts["boundaries"], scores, self.class_names)
         if self.vocabulary is not None and self.vocabulary.seen is not None:
             scores |= seen_unseen_scores(scores, self.class_names, self.vocabulary.seen)
+            scores["mIoU-closed"] = closed_miou(counts["regions"], self.vocabulary.seen)
         if self.classes_of_interest is not None:
             scores |= interest_scores(counts["regions"], self.classes_of_interest)
         return scores

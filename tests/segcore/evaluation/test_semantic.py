@@ -220,8 +220,10 @@ def test_seen_and_unseen(tmp_path: Path, register) -> None:
     assert scores["mIoU-seen"] == pytest.approx(seen)
     assert scores["mIoU-unseen"] == pytest.approx(unseen)
     assert scores["hIoU"] == pytest.approx(2 * seen * unseen / (seen + unseen))
+    assert scores["mIoU-closed"] == 100, "the pixels of c are ignored"
     scores = evaluate(SemanticEvaluator(name), [file], [[[2, 2, 2, 0, 0, 0]]])
     assert scores["hIoU"] == 0
+    assert scores["mIoU-closed"] == 0, "an unseen class for pixels of seen ones is wrong"
 
 
 def test_faults_of_files(images) -> None:
