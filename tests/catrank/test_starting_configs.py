@@ -70,7 +70,9 @@ def test_they_load(describe: Callable, tmp_path: Path, model: str, task: str, ti
         assert number == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if cfg.MODEL.get("RANKSEG", {}).get("FLAG"):
         assert (10 if tiny else number) == cfg.MODEL.RANKSEG.TOPK
-        assert cfg.MODEL.RANKSEG.TEST_TOPK == 0, "those of the base may exceed the classes of the data"
+        assert cfg.MODEL.RANKSEG.TEST_TOPK == 0, (
+            "those of the base may exceed the classes of the data"
+        )
     if "semantic" in task or task == "panoptic":
         assert cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE == 255
     assert (1 if task.startswith("video") else 2) == cfg.SOLVER.IMS_PER_BATCH
