@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT, MARGIN = 640, 360, 48
+WIDTH, HEIGHT, MARGIN, LINE = 640, 360, 48, 15  # HEIGHT: without the legend
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 
 Curve = Sequence[tuple[float, float]]
 
 
 def curves_svg(curves: Mapping[str, Curve], x_label: str, *, logarithmic: bool = False) -> str:
-    """Return an SVG image of curves, with a legend; the y axis contains 0.
+    """Return an SVG image of curves, with a legend below them; the y axis contains 0.
 
     Args:
         curves: name -> points (x, y) in the order of x; at least one point in all.
@@ -30,7 +30,8 @@ def curves_svg(curves: Mapping[str, Curve], x_label: str, *, logarithmic: bool =
     def row(y: float) -> float:
         return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - low) / ((high - low) or 1.0)
 
-    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
+    height = HEIGHT + LINE * (len(curves) + 1)
+    parts = [f'<rect width="{WIDTH}" height="{height}" fill="white"/>']
     for y in (low, (low + high) / 2, high):
         line = f'x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{row(y):.1f}" y2="{row(y):.1f}"'
         parts.append(f'<line {line} stroke="#ccc"/>')
@@ -44,8 +45,8 @@ def curves_svg(curves: Mapping[str, Curve], x_label: str, *, logarithmic: bool =
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
-        parts.append(_text(WIDTH - MARGIN, 16 + 15 * number, name, "end", colour))
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        parts.append(_text(MARGIN, HEIGHT + LINE * (number + 1), name, "start", colour))
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n' + "\n".join(parts) + "\n</svg>\n"
 
 
