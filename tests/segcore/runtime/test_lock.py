@@ -27,6 +27,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def released():
+    release()  # what other tests of this process hold
     yield
     release()
 
