@@ -61,7 +61,7 @@ def segment(config: str, size: tuple[int, int], words: int, kept: int, head: boo
         loaded = memory_now()
         model([item])
         peak = memory_peak()
-        repeats = 1 if min(size) > 200 else 9
+        repeats = 3 if min(size) > 200 else 9
         time = statistics.median(seconds(lambda: model([item])) for _ in range(repeats))
     return Measured(time, peak - loaded)
 
